@@ -1,0 +1,133 @@
+//! What executes a flow: the one interface that training, scoring and sampling talk to.
+//! Everything here is in standardised units; [`crate::model::Model`] converts to and from the user's.
+
+use std::fmt;
+use std::future::Future;
+
+use crate::error::Result;
+use crate::flow::Flow;
+use crate::optimiser::{Adam, Schedule, State};
+
+/// The device that an engine computes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its name, as the driver gives it.
+    pub name: String,
+    /// `cpu`, `vulkan`, `metal`, `dx12` or `webgpu`.
+    pub backend: String,
+    /// For a GPU adapter: whether it is software that runs on the CPU.
+    pub software: bool,
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let software = if self.software { ", software adapter" } else { "" };
+        write!(f, "{} ({}{software})", self.name, self.backend)
+    }
+}
+
+/// The result of [`Engine::forward`] or [`Engine::inverse`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transformed {
+    /// z of a forward pass, x of an inverse pass; row-major [B, D].
+    pub values: Vec<f32>,
+    /// log |det| of the Jacobian of the direction taken, per row [B], in nats.
+    pub log_det: Vec<f32>,
+}
+
+/// A request for latent noise carried through the inverse pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Number of samples.
+    pub rows: usize,
+    /// Row number of the first sample: rows `first..first + rows` of one seed are the same however they are cut.
+    pub first: u32,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Factor on the latent noise; 1 samples the model itself.
+    pub temperature: f32,
+}
+
+/// The data and rules of one training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Training {
+    /// Training rows, standardised, row-major [N, D].
+    pub train: Vec<f32>,
+    /// Validation rows, standardised, row-major [V, D]; may be empty.
+    pub validation: Vec<f32>,
+    /// Rows per step; the last step of an epoch takes what is left.
+    pub batch: u32,
+    /// The update rule.
+    pub adam: Adam,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Seed of the epochs' row orders.
+    pub seed: u64,
+}
+
+impl Training {
+    /// Steps in one epoch over `rows` training rows.
+    pub fn steps_per_epoch(rows: usize, batch: u32) -> u32 {
+        rows.div_ceil(batch as usize) as u32
+    }
+}
+
+/// What one epoch of training did. Log-likelihoods are in nats per row, in standardised units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EpochRecord {
+    /// Epoch, counted from 1.
+    pub epoch: u32,
+    /// Mean of −log p over the epoch's rows, each taken before its step's update.
+    pub train_nll: f64,
+    /// Mean of −log p over the validation rows after the epoch; `None` without validation rows.
+    pub validation_nll: Option<f64>,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Mean over the steps of the gradient's norm before clipping.
+    pub grad_norm: f64,
+    /// Whether the validation loss is the lowest so far, and these parameters were kept as the best.
+    pub improved: bool,
+    /// Whether a non-finite loss or gradient was met. From then on no step changes anything.
+    pub halted: bool,
+}
+
+/// A device that holds one flow's parameters and computes with them.
+///
+/// All slices are row-major [B, D] in standardised units.
+pub trait Engine {
+    /// The device computed on.
+    fn device(&self) -> &DeviceInfo;
+
+    /// The flow executed.
+    fn flow(&self) -> &Flow;
+
+    /// Replaces the parameters [P], in the order of [`crate::layout::Layout`].
+    ///
+    /// # Errors
+    /// When the length differs from the flow's or the device is lost.
+    fn set_parameters(&mut self, parameters: &[f32]) -> Result<()>;
+
+    /// Data x → latent z with log |det ∂z/∂x|.
+    fn forward(&mut self, x: &[f32]) -> impl Future<Output = Result<Transformed>>;
+
+    /// Latent z → data x with log |det ∂x/∂z|.
+    fn inverse(&mut self, z: &[f32]) -> impl Future<Output = Result<Transformed>>;
+
+    /// log p(x) per row [B] in nats: base density of z plus the forward log-determinant.
+    fn log_prob(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>>;
+
+    /// Draws latent noise on the device and carries it through the inverse pass: x, row-major [rows, D].
+    fn sample(&mut self, sampling: Sampling) -> impl Future<Output = Result<Vec<f32>>>;
+
+    /// Takes the data to the device and starts training from `state`; the best validation loss starts at +∞.
+    fn begin_training(&mut self, training: Training, state: State) -> Result<()>;
+
+    /// Trains for `epochs` whole epochs, each followed by its validation, and reports them in order.
+    fn train(&mut self, epochs: u32) -> impl Future<Output = Result<Vec<EpochRecord>>>;
+
+    /// The state after the last completed step.
+    fn training_state(&mut self) -> impl Future<Output = Result<State>>;
+
+    /// The parameters [P] after the epoch with the lowest validation loss; the current ones where there is none.
+    fn best_parameters(&mut self) -> impl Future<Output = Result<Vec<f32>>>;
+}

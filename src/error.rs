@@ -1,0 +1,84 @@
+//! Everything that can go wrong, as one enum whose messages say what was got, what was expected and what to do next.
+
+use std::path::PathBuf;
+
+/// A `Result` with moonflow's [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A flow that breaks a rule: too few features, no layers, a mask that transforms nothing.
+    #[error("flow: {0}")]
+    Flow(String),
+    /// An option or argument whose value cannot be used.
+    #[error("{0}")]
+    Argument(String),
+    /// A table that cannot be used. The message names line and column where they are known.
+    #[error("{source_name}: {message}")]
+    Data {
+        /// File or toy density.
+        source_name: String,
+        /// What is wrong with it, where, and what to do.
+        message: String,
+    },
+    /// A model file that is truncated, foreign or inconsistent.
+    #[error("{path}: not a usable moonflow model: {message}", path = path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Slices whose lengths do not fit the flow.
+    #[error("{what}: got {got} values, expected {expected}")]
+    Length {
+        /// The argument.
+        what: &'static str,
+        /// Values received.
+        got: usize,
+        /// Values that the flow's shape asks for.
+        expected: usize,
+    },
+    /// Training met a loss or gradient that is not finite.
+    #[error(
+        "training stopped in epoch {epoch}: the loss or a gradient was not finite; the parameters before it were kept. \
+         Try a smaller --lr, or look for extreme values in the data"
+    )]
+    NonFinite {
+        /// Epoch, counted from 1.
+        epoch: u32,
+    },
+    /// No adapter, a lost device, or limits too small for the model.
+    #[error("GPU: {0}")]
+    Device(String),
+    /// Reading or writing failed.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// An [`Error::Io`] of `path`.
+    pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    /// An [`Error::Data`] of `source_name`.
+    pub fn data(source_name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Data { source_name: source_name.into(), message: message.into() }
+    }
+}
+
+/// Checks that `got` values are what the flow's shape asks for.
+///
+/// # Errors
+/// [`Error::Length`] when they are not.
+pub fn expect_length(what: &'static str, got: usize, expected: usize) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(Error::Length { what, got, expected }) }
+}

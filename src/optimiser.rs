@@ -1,0 +1,117 @@
+//! Adam, its learning-rate schedule and the training state that both engines advance: pure data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::flow::{Flow, Network};
+use crate::layout::Layout;
+use crate::random::{self, Stream};
+
+/// Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019) and global-norm clipping.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Adam {
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Decoupled decay: parameters shrink by learning rate × this each step.
+    pub weight_decay: f32,
+    /// Gradients are scaled down to this global Euclidean norm; infinity turns clipping off.
+    pub clip_norm: f32,
+}
+
+impl Default for Adam {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, clip_norm: f32::INFINITY }
+    }
+}
+
+/// Shape of the learning rate over training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// The same rate throughout.
+    #[default]
+    Constant = 0,
+    /// Half a cosine from the base rate to zero.
+    Cosine = 1,
+}
+
+/// Learning rate as a function of the step.
+///
+/// For step s (from 0), warm-up w and total T: base · (s + 1) / w while s < w; after that base for
+/// [`Decay::Constant`], and base · cos²(π/2 · (s − w) / (T − w)) for [`Decay::Cosine`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Shape after warm-up.
+    pub decay: Decay,
+    /// Highest learning rate.
+    pub base: f32,
+    /// Steps of linear warm-up.
+    pub warmup_steps: u32,
+    /// Steps of the whole training.
+    pub total_steps: u32,
+}
+
+/// Parameters and optimiser state: all that a training step changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Flat parameters [P], in the order of [`Layout`].
+    pub parameters: Vec<f32>,
+    /// First Adam moment [P].
+    pub moment1: Vec<f32>,
+    /// Second Adam moment [P].
+    pub moment2: Vec<f32>,
+    /// Completed steps.
+    pub step: u32,
+    /// Completed epochs.
+    pub epoch: u32,
+}
+
+impl State {
+    /// The untrained state: hidden layers uniform in ±1/√inputs, last layers zero, so that the flow is the
+    /// identity. Drawn on the host from [`Stream::Parameters`]; the same bits for every engine.
+    pub fn initial(flow: &Flow, seed: u64) -> Self {
+        let layout = Layout::new(flow);
+        let mut parameters = vec![0.0; layout.total];
+        for transform in 0..flow.layers() {
+            for network in Network::BOTH {
+                for layer in 0..layout.depth() - 1 {
+                    let span = layout.linear(transform, network, layer);
+                    let limit = 1.0 / (span.inputs as f32).sqrt();
+                    let end = span.bias + span.outputs;
+                    for (index, value) in (span.weight..end).zip(&mut parameters[span.weight..end]) {
+                        let counter = [index as u32, 0, 0, Stream::Parameters as u32];
+                        let bits = random::philox(counter, random::key(seed))[0];
+                        *value = limit * (2.0 * random::uniform(bits) - 1.0);
+                    }
+                }
+            }
+        }
+        Self {
+            moment1: vec![0.0; layout.total],
+            moment2: vec![0.0; layout.total],
+            parameters,
+            step: 0,
+            epoch: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initial_last_layers_are_zero_and_hidden_layers_are_not() {
+        let flow = Flow::new(3, 2, &[5, 4]).expect("valid");
+        let state = State::initial(&flow, 1);
+        for tensor in &Layout::new(&flow).tensors {
+            let zero = state.parameters[tensor.range()].iter().all(|&value| value == 0.0);
+            assert_eq!(zero, tensor.name.contains(".2."), "{}", tensor.name);
+        }
+        assert_ne!(state, State::initial(&flow, 2), "the seed matters");
+        assert_eq!(state, State::initial(&flow, 1), "and decides everything");
+    }
+}

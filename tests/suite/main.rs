@@ -1,0 +1,12 @@
+//! The integration tests, as one binary: `cargo test --test suite NAME` runs those whose path holds NAME.
+
+mod cli;
+mod common;
+mod data;
+mod gradients;
+mod laws;
+mod oracle;
+mod parity;
+mod report;
+mod shaders;
+mod training;
