@@ -21,6 +21,17 @@ pub struct Adam {
     pub clip_norm: f32,
 }
 
+impl Adam {
+    /// 1 − β1 and 1 − β2, from the decimal that was written rather than the `f32` nearest to it: 0.001 and not
+    /// 0.00099999 for β2 = 0.999, which would change the first steps' bias correction in its fifth digit.
+    pub fn rates(&self) -> [f64; 2] {
+        [self.beta1, self.beta2].map(|beta| {
+            let decimal: f64 = beta.to_string().parse().unwrap_or(f64::from(beta));
+            1.0 - decimal
+        })
+    }
+}
+
 impl Default for Adam {
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, clip_norm: f32::INFINITY }
