@@ -30,6 +30,15 @@ impl Adam {
             1.0 - decimal
         })
     }
+
+    /// 1 − β1^step and 1 − β2^step by the recurrence c ← c + (1 − β)(1 − c) that both engines advance in `f32`, so
+    /// that a resumed training continues with the bits of an uninterrupted one.
+    pub fn bias_corrections(&self, step: u32) -> [f32; 2] {
+        self.rates().map(|rate| {
+            let rate = rate as f32;
+            (0..step).fold(0.0, |correction, _| correction + rate * (1.0 - correction))
+        })
+    }
 }
 
 impl Default for Adam {
@@ -81,6 +90,12 @@ pub struct State {
 }
 
 impl State {
+    /// A state at step 0 with given parameters [P] and zero moments.
+    pub fn from_parameters(parameters: Vec<f32>) -> Self {
+        let zeros = vec![0.0; parameters.len()];
+        Self { moment1: zeros.clone(), moment2: zeros, parameters, step: 0, epoch: 0 }
+    }
+
     /// The untrained state: hidden layers uniform in ±1/√inputs, last layers zero, so that the flow is the
     /// identity. Drawn on the host from [`Stream::Parameters`]; the same bits for every engine.
     pub fn initial(flow: &Flow, seed: u64) -> Self {

@@ -1,7 +1,9 @@
 //! The plan of evaluation: forward with log-density, inverse, and sampling, `capacity` rows at a time.
 
 use super::kernel::LATENT_NOISE;
-use super::plan::{BufferId, Direction, Dispatch, FlowBuffers, Plan, Program, ProgramId, Recorder, groups_of_256};
+use super::plan::{
+    BufferId, Direction, Dispatch, FlowBuffers, Plan, Program, ProgramId, Recorder, groups_of_256,
+};
 use super::uniforms;
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -14,6 +16,8 @@ pub struct EvaluationPlan {
     pub plan: Plan,
     /// Rows computed at a time.
     pub capacity: usize,
+    /// Whether limits or memory kept the capacity below what was asked for.
+    pub capacity_limited: bool,
     /// Rows at hand: [`uniforms::Extent`].
     pub extent: BufferId,
     /// Flat parameters [P].
@@ -76,6 +80,7 @@ impl EvaluationPlan {
         Self {
             plan,
             capacity,
+            capacity_limited: false,
             extent,
             parameters,
             masks,

@@ -31,8 +31,7 @@ impl Executor {
     pub fn new(context: &Context, plan: &Plan) -> Result<Self> {
         plan.check(&context.limits())?;
         let device = &context.device;
-        let usage =
-            wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffers: Vec<_> = plan
             .buffers
             .iter()
@@ -115,9 +114,15 @@ impl Executor {
     }
 
     /// Overwrites the start of a buffer; takes effect before whatever is submitted next.
-    pub fn write<T: Pod>(&self, BufferId(index): BufferId, values: &[T]) {
+    pub fn write<T: Pod>(&self, buffer: BufferId, values: &[T]) {
+        self.write_at(buffer, 0, values);
+    }
+
+    /// Overwrites a buffer from byte `offset` on; takes effect before whatever is submitted next.
+    pub fn write_at<T: Pod>(&self, BufferId(index): BufferId, offset: usize, values: &[T]) {
         if !values.is_empty() {
-            self.context.queue.write_buffer(&self.buffers[index], 0, bytemuck::cast_slice(values));
+            let bytes = bytemuck::cast_slice(values);
+            self.context.queue.write_buffer(&self.buffers[index], offset as u64, bytes);
         }
     }
 
@@ -134,7 +139,8 @@ impl Executor {
 
     /// Submits `programs` in order, as one compute pass.
     pub fn submit(&self, programs: impl IntoIterator<Item = ProgramId>) -> Submission {
-        let mut encoder = self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for ProgramId(program) in programs {
@@ -184,7 +190,8 @@ impl Executor {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut encoder = self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder =
+            self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for ((&(BufferId(index), _), start), size) in wanted.iter().zip(starts).zip(sizes) {
             encoder.copy_buffer_to_buffer(&self.buffers[index], 0, &staging, start, size);
         }
@@ -196,10 +203,12 @@ impl Executor {
         self.poll(None)?;
         let result = mapped.await.map_err(|_| self.lost())?;
         self.context.health()?;
-        result.map_err(|error| Error::Device(format!("{}: reading back failed: {error}", self.context.info())))?;
-        let view = staging
-            .get_mapped_range(..)
-            .map_err(|error| Error::Device(format!("{}: reading back failed: {error}", self.context.info())))?;
+        result.map_err(|error| {
+            Error::Device(format!("{}: reading back failed: {error}", self.context.info()))
+        })?;
+        let view = staging.get_mapped_range(..).map_err(|error| {
+            Error::Device(format!("{}: reading back failed: {error}", self.context.info()))
+        })?;
         let mut places = starts.iter().zip(sizes);
         Ok(wanted.map(|_| {
             let (&start, size) = places.next().expect("invariant: as many places as buffers");

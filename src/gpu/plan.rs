@@ -223,7 +223,10 @@ impl Recorder<'_> {
         let (rows, inputs, outputs) =
             (self.shared.capacity as u64, u64::from(uniform.inputs), u64::from(uniform.outputs));
         let planes = if uniform.masked == 1 { 1 } else { 2 };
-        (4 * rows * inputs * outputs, 4 * (planes * rows * inputs + 2 * rows * outputs + 2 * inputs * outputs))
+        (
+            4 * rows * inputs * outputs,
+            4 * (planes * rows * inputs + 2 * rows * outputs + 2 * inputs * outputs),
+        )
     }
 
     /// Both networks of coupling `transform`, from its input rows to raw log-scale and shift.
@@ -284,11 +287,7 @@ impl Recorder<'_> {
                 label: label.clone(),
                 uniform: uniform.clone(),
                 buffers: vec![shared.extent, layer_source, shared.masks, d_pre[layer], partials],
-                workgroups: [
-                    inputs.div_ceil(TILE) as u32,
-                    outputs.div_ceil(TILE) as u32,
-                    2 * splits as u32,
-                ],
+                workgroups: [inputs.div_ceil(TILE) as u32, outputs.div_ceil(TILE) as u32, 2 * splits as u32],
                 flops,
                 bytes: bytes + 8 * (splits as u64 - 1) * (inputs * outputs) as u64,
             });

@@ -2,9 +2,12 @@
 //! Everything that changes from step to step lives in buffers, so the host only replays.
 
 use super::kernel::{
-    ACCUMULATE, ADAM_UPDATE, ADVANCE, CLOSE_EPOCH, COUPLING_FORWARD, GATHER, KEEP_BEST, Kernel, SUM_PARTIALS, TAKE,
+    ACCUMULATE, ADAM_UPDATE, ADVANCE, CLOSE_EPOCH, COUPLING_FORWARD, GATHER, KEEP_BEST, Kernel, SUM_PARTIALS,
+    TAKE,
 };
-use super::plan::{BufferId, Direction, Dispatch, FlowBuffers, Plan, Program, ProgramId, Recorder, groups_of_256};
+use super::plan::{
+    BufferId, Direction, Dispatch, FlowBuffers, Plan, Program, ProgramId, Recorder, groups_of_256,
+};
 use super::uniforms;
 use crate::engine::Training;
 use crate::flow::Flow;
@@ -136,17 +139,18 @@ impl TrainingPlan {
         let d_network = plan.buffer("d_network", 2 * batch * features);
 
         let rules = rules(features, total, shape, splits, norm_groups, validation_capacity);
-        let record = |program: &mut Program, kernel: &'static Kernel, buffers: &[BufferId], workgroups, words| {
-            program.dispatches.push(Dispatch {
-                kernel,
-                label: String::new(),
-                uniform: bytemuck::bytes_of(&rules).to_vec(),
-                buffers: buffers.to_vec(),
-                workgroups,
-                flops: words as u64,
-                bytes: 4 * words as u64,
-            });
-        };
+        let record =
+            |program: &mut Program, kernel: &'static Kernel, buffers: &[BufferId], workgroups, words| {
+                program.dispatches.push(Dispatch {
+                    kernel,
+                    label: String::new(),
+                    uniform: bytemuck::bytes_of(&rules).to_vec(),
+                    buffers: buffers.to_vec(),
+                    workgroups,
+                    flops: words as u64,
+                    bytes: 4 * words as u64,
+                });
+            };
 
         let mut step = Program::new("training step");
         let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
@@ -190,7 +194,8 @@ impl TrainingPlan {
             log_det: plan.buffer("validation log_det", validation_capacity),
         };
         let recorder = Recorder { flow, layout, shared: tile };
-        let ends = [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), validation_capacity * features));
+        let ends =
+            [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), validation_capacity * features));
         let tile_pre = recorder.pre_activations(&mut plan, "validation pre_activations");
         let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
         let tile_groups = [validation_capacity.div_ceil(256) as u32, 1, 1];
