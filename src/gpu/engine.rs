@@ -110,7 +110,7 @@ impl GpuEngine {
         }
         let executor = Executor::new(&self.context, &plan.plan)?;
         executor.write(plan.masks, &Recorder::masks(&self.flow));
-        executor.write(plan.normal_table, &NORMAL_TABLE);
+        executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         executor.write(plan.parameters, &self.parameters);
         self.evaluation = Some((executor, plan));
         Ok(())

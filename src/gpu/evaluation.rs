@@ -50,7 +50,7 @@ impl EvaluationPlan {
         let extent = plan.buffer("extent", 2);
         let parameters = plan.buffer("parameters", layout.total);
         let masks = plan.buffer("masks", flow.layers() * features);
-        let normal_table = plan.buffer("normal_table", NORMAL_TABLE.len());
+        let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
         let input = plan.buffer("rows.0", capacity * features);
         let other = plan.buffer("rows.1", capacity * features);
         let log_det = plan.buffer("log_det", capacity);

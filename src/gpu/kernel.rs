@@ -123,9 +123,9 @@ kernels! {
         0 Uniform "rules", 5 Read "verdict", 6 Read "parameters", 7 ReadWrite "best",
     ];
     LATENT_NOISE = "latent_noise", LATENT, [
-        0 Uniform "request", 1 Read "normal_table", 2 ReadWrite "latent",
+        0 Uniform "latent_args", 1 Read "normal_table", 2 ReadWrite "latent",
     ];
     PERMUTE = "permutation", PERMUTATION, [
-        0 Uniform "domain", 1 ReadWrite "order",
+        0 Uniform "permutation_args", 1 ReadWrite "places",
     ];
 }

@@ -82,3 +82,10 @@ shared! {
         epoch: u32, padding: u32,
     }
 }
+
+shared! {
+    /// Domain of a permutation; `shaders/permutation.wgsl`.
+    Permutation {
+        n: u32, stream: u32, step: u32, key_low: u32, key_high: u32, padding0: u32, padding1: u32, padding2: u32,
+    }
+}
