@@ -88,9 +88,10 @@ pub fn learning_rate<R: Real>(schedule: &Schedule, step: u32) -> R {
         match schedule.decay {
             Decay::Constant => base,
             Decay::Cosine => {
-                let length = schedule.total_steps.saturating_sub(warmup).max(1);
-                let fraction = (f64::from(step - warmup) / f64::from(length)).min(1.0);
-                base * (std::f64::consts::FRAC_PI_2 * fraction).cos().powi(2)
+                let span = schedule.total_steps.saturating_sub(warmup).max(1);
+                let left = span.saturating_sub(step - warmup);
+                // cos(π/2 · (1 − x)) = sin(π/2 · x), which is exactly zero at the end.
+                base * (std::f64::consts::FRAC_PI_2 * f64::from(left) / f64::from(span)).sin().powi(2)
             }
         }
     };
