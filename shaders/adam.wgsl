@@ -54,17 +54,19 @@ fn advance(@builtin(local_invocation_index) local: u32) {
     if !is_finite(squared_norm) || !is_finite(nll) {
         state.halted = 1u;
     }
-    if state.halted == 0u {
-        let norm = sqrt(squared_norm);
-        state.learning_rate = learning_rate(state.step);
-        state.clip = select(1.0, rules.clip_norm / norm, norm > rules.clip_norm);
-        state.bias_correction1 += rules.rate1 * (1.0 - state.bias_correction1);
-        state.bias_correction2 += rules.rate2 * (1.0 - state.bias_correction2);
-        state.nll_sum += nll;
-        state.norm_sum += norm;
-        state.norm_steps += 1u;
-        state.step += 1u;
+    // A halted training stands still: step, epoch and place in the epoch stay those of the step it met.
+    if state.halted == 1u {
+        return;
     }
+    let norm = sqrt(squared_norm);
+    state.learning_rate = learning_rate(state.step);
+    state.clip = select(1.0, rules.clip_norm / norm, norm > rules.clip_norm);
+    state.bias_correction1 += rules.rate1 * (1.0 - state.bias_correction1);
+    state.bias_correction2 += rules.rate2 * (1.0 - state.bias_correction2);
+    state.nll_sum += nll;
+    state.norm_sum += norm;
+    state.norm_steps += 1u;
+    state.step += 1u;
     // The next batch: what is left of the epoch, or the first of the next one.
     let next = state.first + state.rows;
     if next < rules.train_rows {
