@@ -8,7 +8,6 @@ mod gradients;
 mod laws;
 mod oracle;
 mod parity;
-mod parity_random;
 mod report;
 mod shaders;
 mod training;
