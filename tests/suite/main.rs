@@ -7,6 +7,7 @@ mod gradients;
 mod laws;
 mod oracle;
 mod parity;
+mod parity_random;
 mod report;
 mod shaders;
 mod training;

@@ -1,5 +1,14 @@
 //! Counter-based randomness: every random number is a pure function of (seed, stream, step, row).
-//! Both engines compute the same bits, in any order and on any number of threads; `shaders/random.wgsl` is the twin.
+//! Both engines compute the same bits, in any order and on any number of threads; `shaders/random.wgsl` is the twin
+//! of [`philox`] and [`permute`], `shaders/latent.wgsl` that of [`normal()`].
+
+mod normal;
+#[cfg(test)]
+mod quantile;
+mod table;
+
+pub use normal::{normal, normals};
+pub use table::NORMAL_TABLE;
 
 /// What a random number is for. Streams of one seed are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
