@@ -56,46 +56,46 @@ macro_rules! inside {
 
 impl Engine for AnyEngine {
     fn device(&self) -> &DeviceInfo {
-        inside!(self, engine => engine.device())
+        inside!(self, engine => Engine::device(engine))
     }
 
     fn flow(&self) -> &Flow {
-        inside!(self, engine => engine.flow())
+        inside!(self, engine => Engine::flow(engine))
     }
 
     fn set_parameters(&mut self, parameters: &[f32]) -> Result<()> {
-        inside!(self, engine => engine.set_parameters(parameters))
+        inside!(self, engine => Engine::set_parameters(engine, parameters))
     }
 
     async fn forward(&mut self, x: &[f32]) -> Result<Transformed> {
-        inside!(self, engine => engine.forward(x).await)
+        inside!(self, engine => Engine::forward(engine, x).await)
     }
 
     async fn inverse(&mut self, z: &[f32]) -> Result<Transformed> {
-        inside!(self, engine => engine.inverse(z).await)
+        inside!(self, engine => Engine::inverse(engine, z).await)
     }
 
     async fn log_prob(&mut self, x: &[f32]) -> Result<Vec<f32>> {
-        inside!(self, engine => engine.log_prob(x).await)
+        inside!(self, engine => Engine::log_prob(engine, x).await)
     }
 
     async fn sample(&mut self, sampling: Sampling) -> Result<Vec<f32>> {
-        inside!(self, engine => engine.sample(sampling).await)
+        inside!(self, engine => Engine::sample(engine, sampling).await)
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
-        inside!(self, engine => engine.begin_training(training, state))
+        inside!(self, engine => Engine::begin_training(engine, training, state))
     }
 
     async fn train(&mut self, epochs: u32) -> Result<Vec<EpochRecord>> {
-        inside!(self, engine => engine.train(epochs).await)
+        inside!(self, engine => Engine::train(engine, epochs).await)
     }
 
     async fn training_state(&mut self) -> Result<State> {
-        inside!(self, engine => engine.training_state().await)
+        inside!(self, engine => Engine::training_state(engine).await)
     }
 
     async fn best_parameters(&mut self) -> Result<Vec<f32>> {
-        inside!(self, engine => engine.best_parameters().await)
+        inside!(self, engine => Engine::best_parameters(engine).await)
     }
 }
