@@ -34,7 +34,8 @@ pub fn normal(low: u32, high: u32) -> f32 {
 /// |z| in units of 2⁻²⁸ for the upper-tail probability `numerator` · 2⁻⁶⁵.
 ///
 /// |z| falls with p and its derivatives alternate in sign, so the cubic is c₀ − t·(c₁ − t·(c₂ − t·c₃)) with
-/// coefficients and brackets that are never negative: unsigned arithmetic suffices.
+/// coefficients and brackets that are never negative: unsigned arithmetic suffices. Its error is below 1.3 units:
+/// half a unit each from c₀ and from the last shift, up to 0.22 from the best cubic, 0.02 from the guard bits.
 pub(super) fn magnitude(numerator: u64) -> u32 {
     let octave = numerator.leading_zeros();
     let mantissa = numerator << octave;
@@ -221,6 +222,14 @@ mod tests {
             let deviation = products[i][j] / f64::from(ROWS).sqrt();
             assert!(deviation.abs() < 4.0, "features {i} and {j} correlate: {deviation} σ");
         }
+    }
+
+    /// Computed from scratch with 30 digits: Philox, then the quantile, rounded once. They fix the stream for good.
+    #[test]
+    fn first_normals_of_seed_42_stay_what_they_are() {
+        let mut got = [0f32; 4];
+        normals(0, 42, &mut got);
+        assert_eq!(got, [0.8877286, 1.4510797, -0.047983613, 0.67080915]);
     }
 
     #[test]

@@ -1,1 +1,143 @@
-//! Placeholder.
+//! Every engine against PyTorch autograd in double precision, tensor by tensor.
+//!
+//! `cargo test --test suite oracle -- --nocapture` prints the largest relative error of each quantity.
+
+use crate::common::{Comparison, Cpu, Oracle, Subject, from_wide, relative_error, subjects, wide};
+
+/// Largest relative errors allowed, scaled by each tensor's largest value.
+struct Tolerances {
+    /// z, log_det, log p and losses.
+    value: f64,
+    gradient: f64,
+    adam1: f64,
+    adam10: f64,
+}
+
+impl Tolerances {
+    /// In double precision 1e-9 throughout.
+    ///
+    /// In single precision, multiples of its epsilon (1.2e-7), some four times the worst that `wide_12d` shows: its
+    /// log-determinants reach 18 and enlarge rounding errors by e to some part of that. Double precision is off by
+    /// the same multiples of its own epsilon (12 for z, 92 for a gradient), so they are the flow's, not the code's.
+    fn of(epsilon: f64) -> Self {
+        if epsilon < 1e-15 {
+            return Self { value: 1e-9, gradient: 1e-9, adam1: 1e-9, adam10: 1e-9 };
+        }
+        Self {
+            value: 32.0 * epsilon,
+            gradient: 128.0 * epsilon,
+            adam1: 32.0 * epsilon,
+            adam10: 256.0 * epsilon,
+        }
+    }
+}
+
+/// A tensor that an engine computed, and what PyTorch says.
+struct Case {
+    name: String,
+    got: Vec<f64>,
+    want: Vec<f64>,
+    tolerance: f64,
+    /// Whether zeros must be exact: weights of masked inputs and unread outputs have no gradient at all.
+    exact_zeros: bool,
+}
+
+/// Everything that the oracle knows, computed by `subject`. `fresh` makes a subject with the oracle's parameters.
+fn cases(oracle: &Oracle, fresh: &dyn Fn() -> Box<dyn Subject>) -> Vec<Case> {
+    let mut subject = fresh();
+    let tolerances = Tolerances::of(subject.epsilon());
+    let mut cases = Vec::new();
+    let mut add = |name: &str, got: Vec<f64>, want: Vec<f64>, tolerance: f64| {
+        cases.push(Case { name: name.to_owned(), got, want, tolerance, exact_zeros: false });
+    };
+    let (z, log_det) = subject.forward(&oracle.x);
+    add("z", z, oracle.z.clone(), tolerances.value);
+    add("log_det", log_det, oracle.log_det.clone(), tolerances.value);
+    add("log_prob", subject.log_prob(&oracle.x), oracle.log_prob.clone(), tolerances.value);
+    // The inverse of a flow that contracts enlarges every rounding error on its way, so single precision is held
+    // to a multiple of what rounding z alone does to x, as double precision sees it.
+    let (x, log_det) = subject.inverse(&oracle.z);
+    let negated: Vec<f64> = oracle.log_det.iter().map(|log_det| -log_det).collect();
+    let rounding = if subject.epsilon() < 1e-15 {
+        [0.0; 2]
+    } else {
+        let mut exact = Cpu::<f64>::new("cpu f64", &oracle.flow, &oracle.parameters());
+        let rounded = exact.inverse(&wide(&from_wide::<f32>(&oracle.z)));
+        [relative_error(&rounded.0, &oracle.x), relative_error(&rounded.1, &negated)]
+    };
+    add("inverse: x", x, oracle.x.clone(), tolerances.value + 64.0 * rounding[0]);
+    add("inverse: log_det", log_det, negated, tolerances.value + 64.0 * rounding[1]);
+
+    let (adam1, _) = fresh().adam(&oracle.x, 1);
+    let (adam10, losses) = fresh().adam(&oracle.x, 10);
+    add("losses", losses, oracle.losses[..10].to_vec(), tolerances.value);
+
+    for (quantity, got, want, tolerance) in [
+        ("grad", subject.gradient(&oracle.x), oracle.gradient(), tolerances.gradient),
+        ("adam1", Some(adam1), oracle.adam1(), tolerances.adam1),
+        ("adam10", Some(adam10), oracle.adam10(), tolerances.adam10),
+    ] {
+        let Some(got) = got else { continue };
+        assert_eq!(got.len(), want.len(), "{quantity}");
+        for tensor in &oracle.layout.tensors {
+            cases.push(Case {
+                name: format!("{quantity}.{}", tensor.name),
+                got: got[tensor.range()].to_vec(),
+                want: want[tensor.range()].to_vec(),
+                tolerance,
+                exact_zeros: quantity == "grad",
+            });
+        }
+    }
+    cases
+}
+
+fn check(comparison: &mut Comparison, case: &Case) {
+    comparison.check(&case.name, &case.got, &case.want, case.tolerance);
+    if case.exact_zeros {
+        comparison.check_zeros(&case.name, &case.got, &case.want);
+    }
+}
+
+/// Runs `test` on all cases of every subject with every oracle file.
+fn for_each_subject(test: impl Fn(&str, Vec<Case>)) {
+    for oracle in Oracle::NAMES.map(Oracle::load) {
+        let all = || subjects(&oracle.flow, &oracle.parameters());
+        for index in 0..all().len() {
+            let fresh = || all().swap_remove(index);
+            test(&format!("{} on {}", oracle.name, fresh().name()), cases(&oracle, &fresh));
+        }
+    }
+}
+
+#[test]
+fn every_engine_agrees_with_pytorch() {
+    for_each_subject(|title, cases| {
+        let mut comparison = Comparison::new(title);
+        for case in &cases {
+            check(&mut comparison, case);
+        }
+        comparison.finish();
+    });
+}
+
+#[test]
+fn a_corrupted_value_fails_in_every_comparison() {
+    for_each_subject(|title, cases| {
+        for mut case in cases {
+            let scale = case.want.iter().fold(0.0f64, |scale, value| scale.max(value.abs()));
+            let at = case.got.len() / 2;
+            for corrupted in [case.want[at] + 1.1 * case.tolerance * scale + 1e-300, f64::NAN] {
+                let honest = std::mem::replace(&mut case.got[at], corrupted);
+                let mut comparison = Comparison::new(title);
+                check(&mut comparison, &case);
+                assert!(!comparison.failures().is_empty(), "{title}: {} let {corrupted} pass", case.name);
+                case.got[at] = honest;
+            }
+            case.got.pop();
+            let mut comparison = Comparison::new(title);
+            check(&mut comparison, &case);
+            assert!(!comparison.failures().is_empty(), "{title}: {} let a short tensor pass", case.name);
+        }
+    });
+}

@@ -1,0 +1,32 @@
+// What every kernel shares: the extent of the rows at hand, the numbers of activations, and bit tests.
+
+// Rows that a dispatch works on. Kernels are dispatched for a buffer's whole capacity and mask what lies beyond.
+struct Extent {
+    // Rows of this batch or tile.
+    rows: u32,
+    // Place of its first row among all rows of the epoch or table.
+    first: u32,
+}
+
+const RELU: u32 = 0u;
+const TANH: u32 = 1u;
+const LEAKY_RELU: u32 = 2u;
+const SILU: u32 = 3u;
+const LEAKY_SLOPE: f32 = 0.01;
+
+// WGSL may assume that no NaN or infinity occurs, so finiteness is read from the exponent's bits.
+fn is_finite(value: f32) -> bool {
+    return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
+}
+
+// tanh without overflow for large |x| and without cancellation for small |x|.
+fn tanh_stable(x: f32) -> f32 {
+    let a = abs(x);
+    if a < 0.3 {
+        let q = x * x;
+        let series = q * (-1.0 / 3.0 + q * (2.0 / 15.0 + q * (-17.0 / 315.0 + q * (62.0 / 2835.0 - q * (1382.0 / 155925.0)))));
+        return x + x * series;
+    }
+    let e = exp(-2.0 * a);
+    return sign(x) * ((1.0 - e) / (1.0 + e));
+}
