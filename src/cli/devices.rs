@@ -14,6 +14,9 @@ pub async fn run() -> Result<()> {
         for (index, device) in devices.iter().enumerate() {
             writeln!(out, "{} {device}", if index == default { '*' } else { ' ' })?;
         }
-        writeln!(out, "\n* is what --device auto takes: a hardware GPU where there is one, else the CPU engine")
+        writeln!(
+            out,
+            "\n* is what --device auto takes: a hardware GPU where there is one, else the CPU engine"
+        )
     })
 }

@@ -55,7 +55,8 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
         Decay::Constant => format!("constant at {}", recipe.learning_rate),
         Decay::Cosine => format!("cosine from {}", recipe.learning_rate),
     };
-    let mut text = format!("{}: {} epochs, batch {}, Adam {rate}", recipe.preset, recipe.epochs, recipe.batch);
+    let mut text =
+        format!("{}: {} epochs, batch {}, Adam {rate}", recipe.preset, recipe.epochs, recipe.batch);
     if recipe.warmup > 0 {
         text += &format!(" after {} epochs of warm-up", recipe.warmup);
     }

@@ -39,12 +39,8 @@ pub struct SampleArgs {
 pub async fn run(args: SampleArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
-    let sampling = Sampling {
-        rows: args.rows as usize,
-        first: 0,
-        seed: args.seed,
-        temperature: args.temperature,
-    };
+    let sampling =
+        Sampling { rows: args.rows as usize, first: 0, seed: args.seed, temperature: args.temperature };
     let rows = model.sample(&mut engine, sampling).await?;
     output::write(args.out.as_deref(), |out| Table::write_csv(&model.columns, &rows, out))
 }

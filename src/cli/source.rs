@@ -34,7 +34,9 @@ impl Source {
         if looks_like_a_file || path.exists() {
             return Ok(Self::File(path.to_owned()));
         }
-        let near = nearest(text, &ToyDensity::NAMES).map(|name| format!(" Did you mean `{name}`?")).unwrap_or_default();
+        let near = nearest(text, &ToyDensity::NAMES)
+            .map(|name| format!(" Did you mean `{name}`?"))
+            .unwrap_or_default();
         Err(Error::Argument(format!(
             "there is no toy density and no file called `{text}`.{near} The toy densities are {}; anything else is \
              the path of a CSV file",
@@ -85,7 +87,12 @@ impl Source {
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn hold_out<E: Engine>(&self, model: &Model, engine: &mut E, seed: u64) -> Result<Option<HeldOut>> {
+    pub async fn hold_out<E: Engine>(
+        &self,
+        model: &Model,
+        engine: &mut E,
+        seed: u64,
+    ) -> Result<Option<HeldOut>> {
         let Self::Toy(toy) = self else { return Ok(None) };
         let rows = toy.sample(HELD_OUT_ROWS, !seed);
         let log_prob = model.log_prob(engine, &rows).await?;

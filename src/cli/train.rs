@@ -157,7 +157,8 @@ pub async fn run(args: TrainArgs) -> Result<()> {
 
     model.save(&files.model)?;
     write_atomically(&files.history, |writer| history.write_csv(writer))?;
-    plot::draw(&model, &mut engine, Some(&table.values), Some(&history), source.floor(), &files.picture).await?;
+    plot::draw(&model, &mut engine, Some(&table.values), Some(&history), source.floor(), &files.picture)
+        .await?;
     say(format_args!("wrote    {}", files.model.display()));
     say(format_args!("         {}", files.history.display()));
     say(format_args!("         {}", files.picture.display()));

@@ -63,8 +63,13 @@ mod tests {
         assert_eq!(learning_rate("1e-3"), Ok(1e-3));
         assert_eq!(temperature("0"), Ok(0.0));
         for text in ["NaN", "-1", "inf", "x", "", "-0.001"] {
-            assert!(learning_rate(text).is_err() && noise(text).is_err() && temperature(text).is_err(), "{text}");
+            assert!(
+                learning_rate(text).is_err() && noise(text).is_err() && temperature(text).is_err(),
+                "{text}"
+            );
         }
-        assert!(learning_rate("0").is_err() && learning_rate("1.5").is_err() && learning_rate("1e-60").is_err());
+        assert!(
+            learning_rate("0").is_err() && learning_rate("1.5").is_err() && learning_rate("1e-60").is_err()
+        );
     }
 }

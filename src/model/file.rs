@@ -54,7 +54,8 @@ impl Model {
 
         let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
         for tensor in Layout::new(&self.flow).tensors {
-            let bytes = self.parameters[tensor.range()].iter().flat_map(|value| value.to_le_bytes()).collect();
+            let bytes =
+                self.parameters[tensor.range()].iter().flat_map(|value| value.to_le_bytes()).collect();
             tensors.push((tensor.name, Dtype::F32, tensor.shape, bytes));
         }
         for (layer, mask) in self.flow.masks.iter().enumerate() {
@@ -66,7 +67,8 @@ impl Model {
             tensors.push((format!("standardiser.{name}"), Dtype::F64, vec![values.len()], bytes));
         }
         let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).expect("invariant: shapes match lengths");
+            let view =
+                TensorView::new(*dtype, shape.clone(), bytes).expect("invariant: shapes match lengths");
             (name.as_str(), view)
         });
         // A single entry, because a map of several would be written in an order that changes from run to run.
@@ -188,8 +190,8 @@ fn split(bytes: &[u8]) -> Parsed<(Metadata, &[u8])> {
     else {
         return Err(format!("{foreign}: its header claims {length} bytes, {} are there", rest.len()));
     };
-    let metadata: Metadata =
-        serde_json::from_slice(header).map_err(|error| format!("{foreign}: its header is invalid: {error}"))?;
+    let metadata: Metadata = serde_json::from_slice(header)
+        .map_err(|error| format!("{foreign}: its header is invalid: {error}"))?;
     if metadata.data_len() != data.len() {
         return Err(format!(
             "it is truncated or damaged: its tensors claim {} bytes, {} are there",

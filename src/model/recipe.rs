@@ -231,7 +231,10 @@ mod tests {
             (Recipe { hidden: vec![], ..base() }, "hidden widths, such as 64,64; got 0"),
             (Recipe { hidden: vec![64, 0], ..base() }, "between 1 and 65536, got 0"),
             (Recipe { bound: f32::NAN, ..base() }, "bound must be positive and finite, got NaN"),
-            (Recipe { learning_rate: f32::NAN, ..base() }, "learning rate must be above 0 and at most 1, got NaN"),
+            (
+                Recipe { learning_rate: f32::NAN, ..base() },
+                "learning rate must be above 0 and at most 1, got NaN",
+            ),
             (Recipe { learning_rate: -1e-3, ..base() }, "got -0.001"),
             (Recipe { learning_rate: f32::INFINITY, ..base() }, "got inf"),
             (Recipe { warmup: 60, ..base() }, "warm-up must be shorter"),

@@ -93,10 +93,7 @@ impl History {
             let cells: Vec<&str> = line.split(',').collect();
             let number = |column: usize| -> Result<f64> {
                 cells.get(column).and_then(|cell| cell.parse().ok()).ok_or_else(|| {
-                    Error::data(
-                        name,
-                        format!("line {}, column {}: not a number", index + 2, COLUMNS[column]),
-                    )
+                    Error::data(name, format!("line {}, column {}: not a number", index + 2, COLUMNS[column]))
                 })
             };
             let mut epoch = Epoch {
@@ -132,7 +129,9 @@ mod tests {
             seconds: 0.5 * f64::from(epoch),
             improved,
         };
-        History { epochs: vec![epoch(1, Some(0.3), true), epoch(2, Some(0.2), true), epoch(3, Some(0.4), false)] }
+        History {
+            epochs: vec![epoch(1, Some(0.3), true), epoch(2, Some(0.2), true), epoch(3, Some(0.4), false)],
+        }
     }
 
     fn csv(history: &History) -> String {

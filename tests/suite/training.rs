@@ -215,7 +215,8 @@ fn short_epochs_are_asked_for_several_at_once_and_long_ones_singly() {
 fn engine_of_another_flow_is_refused() {
     let dataset = Dataset::split(&table(), 0.2, 1).expect("splits");
     let mut engine = Scripted::new(Flow::new(2, 3, &[3]).expect("valid"), &[]);
-    let error = pollster::block_on(fit(&mut engine, &dataset, &small(1), source(), &mut ())).expect_err("other flow");
+    let error =
+        pollster::block_on(fit(&mut engine, &dataset, &small(1), source(), &mut ())).expect_err("other flow");
     assert!(matches!(error, Error::Argument(_)), "{error}");
 }
 
@@ -288,7 +289,8 @@ fn impossible_samplings_and_broken_rows_are_refused() {
         (Sampling { temperature: f32::INFINITY, ..good }, "got inf"),
         (Sampling { first: u32::MAX, ..good }, "at most 0 rows"),
     ] {
-        let message = pollster::block_on(model.sample(&mut scripted(&model), sampling)).expect_err(want).to_string();
+        let message =
+            pollster::block_on(model.sample(&mut scripted(&model), sampling)).expect_err(want).to_string();
         assert!(message.contains(want), "{message}");
     }
     let error = pollster::block_on(model.log_prob(&mut scripted(&model), &[1.0; 3])).expect_err("half a row");
