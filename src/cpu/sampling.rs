@@ -1,6 +1,6 @@
-//! Latent noise: the numbers that the inverse pass turns into samples. Twin of `shaders/sampling.wgsl`.
+//! Latent noise: the numbers that the inverse pass turns into samples. Twin of `shaders/latent.wgsl`.
 
-use crate::random::{self, Philox, Stream};
+use crate::random;
 
 use super::Real;
 
@@ -11,23 +11,9 @@ pub fn latent<R: Real>(features: usize, first: u32, seed: u64, temperature: f32,
     let temperature = R::from_decimal(temperature);
     let mut noise = vec![0.0f32; features];
     for (row, z) in z.chunks_exact_mut(features).enumerate() {
-        normals(first.wrapping_add(row as u32), features, seed, &mut noise);
+        random::normals(first.wrapping_add(row as u32), seed, &mut noise);
         for (z, &noise) in z.iter_mut().zip(&noise) {
             *z = temperature * R::from_wide(f64::from(noise));
-        }
-    }
-}
-
-/// Standard normal numbers by Box and Muller.
-fn normals(row: u32, _features: usize, seed: u64, out: &mut [f32]) {
-    use rand::Rng;
-    let mut words = Philox::new(seed, Stream::Latent, row);
-    for pair in out.chunks_mut(2) {
-        let u = 1.0 - random::uniform(words.next_u32());
-        let angle = std::f32::consts::TAU * random::uniform(words.next_u32());
-        let radius = (-2.0 * u.ln()).sqrt();
-        for (value, turn) in pair.iter_mut().zip([angle.cos(), angle.sin()]) {
-            *value = radius * turn;
         }
     }
 }
