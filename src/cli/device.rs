@@ -3,8 +3,11 @@
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed};
 use moonflow::flow::Flow;
+use moonflow::gpu::{Adapter, GpuEngine, adapters};
 use moonflow::optimiser::State;
 use moonflow::{Error, Result};
+
+use super::output::note;
 
 /// `--device`.
 #[derive(clap::Args)]
@@ -18,31 +21,69 @@ impl DeviceArgs {
     /// An engine for `flow` on the device asked for.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a name that no adapter has; those of the engine.
+    /// [`Error::Argument`] for a name that no adapter has, [`Error::Device`] when there is no adapter at all, and
+    /// those of the engine.
     pub async fn engine(&self, flow: Flow) -> Result<AnyEngine> {
-        match self.device.as_str() {
-            "auto" | "cpu" => Ok(AnyEngine::Cpu(CpuEngine::new(flow)?)),
-            "gpu" => Err(Error::Device("no adapter was found; `--device cpu` works everywhere".into())),
-            name => Err(Error::Argument(format!(
-                "--device: no adapter is called `{name}`; the devices are auto, cpu, gpu and those of `moonflow devices`"
-            ))),
+        let cpu = |flow| Ok(AnyEngine::Cpu(CpuEngine::new(flow)?));
+        if self.device == "cpu" {
+            return cpu(flow);
+        }
+        let adapters = adapters().await;
+        match choose(&self.device, &adapters)? {
+            None => cpu(flow),
+            Some(adapter) => match GpuEngine::new(flow.clone(), adapter).await {
+                Err(error @ Error::Device(_)) if self.device == "auto" => {
+                    note(format_args!("warning: {error}; going on with the CPU engine"));
+                    cpu(flow)
+                }
+                engine => Ok(AnyEngine::Gpu(engine?)),
+            },
         }
     }
 }
 
-/// Every device of this machine, the CPU engine first, and which of them `auto` takes.
+/// The adapter that `wanted` means; `None` is the CPU engine.
+fn choose<'a>(wanted: &str, adapters: &'a [Adapter]) -> Result<Option<&'a Adapter>> {
+    match wanted {
+        "cpu" => Ok(None),
+        "auto" => Ok(adapters.iter().find(|adapter| adapter.is_hardware())),
+        "gpu" => adapters.first().map(Some).ok_or_else(|| {
+            Error::Device(
+                "no adapter was found; install a driver, or use --device cpu, which works everywhere".into(),
+            )
+        }),
+        name => {
+            let lower = name.to_lowercase();
+            let found = adapters.iter().find(|adapter| adapter.info().name.to_lowercase().contains(&lower));
+            found.map(Some).ok_or_else(|| {
+                let names: String =
+                    adapters.iter().map(|adapter| format!(", `{}`", adapter.info().name)).collect();
+                Error::Argument(format!("there is no device `{name}`; the devices are auto, cpu, gpu{names}"))
+            })
+        }
+    }
+}
+
+/// Every device of this machine, the CPU engine first, and the place of the one that `auto` takes.
 ///
 /// # Errors
 /// Those of the engine.
 pub async fn devices() -> Result<(Vec<DeviceInfo>, usize)> {
     let smallest = Flow::new(2, 1, &[1])?;
-    Ok((vec![CpuEngine::<f32>::new(smallest)?.device().clone()], 0))
+    let cpu = Engine::device(&CpuEngine::<f32>::new(smallest)?).clone();
+    let adapters = adapters().await;
+    let default = adapters.iter().position(Adapter::is_hardware).map_or(0, |place| place + 1);
+    let infos = adapters.iter().map(|adapter| adapter.info().clone());
+    Ok((std::iter::once(cpu).chain(infos).collect(), default))
 }
 
 /// An engine chosen while the program runs.
+#[expect(clippy::large_enum_variant, reason = "a process has one of it")]
 pub enum AnyEngine {
     /// On the CPU.
     Cpu(CpuEngine<f32>),
+    /// On a GPU, or software that acts as one.
+    Gpu(GpuEngine),
 }
 
 /// Calls a method of the engine inside.
@@ -50,6 +91,7 @@ macro_rules! inside {
     ($self:ident, $engine:ident => $call:expr) => {
         match $self {
             Self::Cpu($engine) => $call,
+            Self::Gpu($engine) => $call,
         }
     };
 }

@@ -16,7 +16,7 @@ use moonflow::{Error, Result};
 use super::device::DeviceArgs;
 use super::info::{describe_flow, describe_held_out, describe_recipe};
 use super::output::{grouped, note, say};
-use super::plot;
+use super::plot::Picture;
 use super::progress::{Progress, duration};
 use super::source::Source;
 use super::values::{self, Widths};
@@ -140,7 +140,8 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     say(format_args!("recipe   {}", describe_recipe(&recipe)));
     say(format_args!("device   {}", engine.device()));
 
-    let mut progress = Progress::new(recipe.epochs, train_rows, source.floor(), stop_on_interrupt());
+    let floor = source.floor();
+    let mut progress = Progress::new(recipe.epochs, train_rows, floor, stop_on_interrupt());
     let fitted = fit(&mut engine, &dataset, &recipe, source.record(&table), &mut progress).await;
     progress.finish();
     let Fitted { mut model, history, outcome } = fitted?;
