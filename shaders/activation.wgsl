@@ -1,7 +1,7 @@
 // The conditioner's nonlinearities and their derivatives, both as functions of the pre-activation.
 
 fn sigmoid(x: f32) -> f32 {
-    let e = exp(-abs(x));
+    let e = exp_accurate(-abs(x));
     return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
 
@@ -16,10 +16,7 @@ fn activate(code: u32, x: f32) -> f32 {
 
 fn activation_slope(code: u32, x: f32) -> f32 {
     switch code {
-        case TANH: {
-            let t = tanh_stable(x);
-            return 1.0 - t * t;
-        }
+        case TANH: { return tanh_slope(x); }
         case LEAKY_RELU: { return select(LEAKY_SLOPE, 1.0, x > 0.0); }
         case SILU: {
             let s = sigmoid(x);

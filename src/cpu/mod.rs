@@ -245,3 +245,72 @@ fn mean<R: Real>(values: &[R]) -> f64 {
 fn resize<R: Real>(buffer: &mut Vec<R>, len: usize) {
     buffer.resize(len, R::zero());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optimiser::State;
+
+    /// An engine whose last layers are not zero.
+    fn engine() -> CpuEngine<f32> {
+        let flow = Flow::new(3, 2, &[70, 33]).expect("valid");
+        let mut engine = CpuEngine::new(flow.clone()).expect("valid");
+        let hidden = State::initial(&flow, 1).parameters;
+        let parameters: Vec<f32> = hidden.iter().rev().zip(&hidden).map(|(a, b)| a - 0.5 * b).collect();
+        engine.set_parameters(&parameters).expect("fits");
+        engine
+    }
+
+    #[test]
+    fn no_rows_give_empty_results() {
+        let mut engine = engine();
+        assert_eq!(engine.forward(&[]).expect("no rows"), (vec![], vec![]));
+        assert_eq!(engine.inverse(&[]).expect("no rows"), (vec![], vec![]));
+        assert_eq!(engine.log_prob(&[]).expect("no rows"), []);
+        let none = Sampling { rows: 0, first: 0, seed: 1, temperature: 1.0 };
+        assert_eq!(engine.sample(none).expect("no rows"), []);
+        assert!(engine.loss_and_gradient(&[]).is_err(), "a mean over nothing");
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused_with_both_numbers() {
+        let mut engine = engine();
+        let messages = [
+            engine.forward(&[0.0; 4]).expect_err("4 is not 3 or 6").to_string(),
+            engine.inverse(&[0.0; 7]).expect_err("7 is not 6 or 9").to_string(),
+            engine.log_prob(&[0.0; 1]).expect_err("1 is not 3").to_string(),
+            engine.loss_and_gradient(&[0.0; 2]).expect_err("2 is not 3").to_string(),
+            engine.set_parameters(&[0.0; 5]).expect_err("5 is not P").to_string(),
+        ];
+        let total = engine.parameters().len();
+        for (message, want) in messages.iter().zip([
+            "x: got 4 values, expected 6".to_owned(),
+            "z: got 7 values, expected 9".to_owned(),
+            "x: got 1 values, expected 3".to_owned(),
+            "x: got 2 values, expected 3".to_owned(),
+            format!("parameters: got 5 values, expected {total}"),
+        ]) {
+            assert_eq!(*message, want);
+        }
+    }
+
+    #[test]
+    fn an_untrained_flow_is_the_identity() {
+        let flow = Flow::new(2, 3, &[4]).expect("valid");
+        let mut engine = CpuEngine::new(flow.clone()).expect("valid");
+        engine.set_parameters(&State::initial(&flow, 1).parameters).expect("fits");
+        assert_eq!(engine.forward(&[1.5, -2.0]).expect("a row"), (vec![1.5, -2.0], vec![0.0]));
+    }
+
+    #[test]
+    fn samples_are_the_same_however_they_are_cut() {
+        let engine = engine();
+        let sampling = Sampling { rows: 300, first: 20, seed: 6, temperature: 0.8 };
+        let whole = engine.sample(sampling).expect("samples");
+        for (from, rows) in [(0, 1), (5, 128), (130, 170)] {
+            let part = Sampling { rows, first: 20 + from as u32, ..sampling };
+            let part = engine.sample(part).expect("samples");
+            assert_eq!(part, whole[3 * from..3 * (from + rows)], "rows {from} to {}", from + rows);
+        }
+    }
+}

@@ -182,7 +182,11 @@ fn latent_noise_has_the_same_bits_on_the_gpu() {
                 *bits = (temperature * z).to_bits();
             }
         }
-        assert_eq!(mismatches(&got, &want), [0usize; 0], "{rows} × {features} from row {first_row}, seed {seed}");
+        assert_eq!(
+            mismatches(&got, &want),
+            [0usize; 0],
+            "{rows} × {features} from row {first_row}, seed {seed}"
+        );
     }
 }
 
