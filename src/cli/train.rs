@@ -158,8 +158,8 @@ pub async fn run(args: TrainArgs) -> Result<()> {
 
     model.save(&files.model)?;
     write_atomically(&files.history, |writer| history.write_csv(writer))?;
-    plot::draw(&model, &mut engine, Some(&table.values), Some(&history), source.floor(), &files.picture)
-        .await?;
+    let picture = Picture { model: &model, data: &table.values, history: Some(&history), floor };
+    picture.write(&mut engine, &files.picture).await?;
     say(format_args!("wrote    {}", files.model.display()));
     say(format_args!("         {}", files.history.display()));
     say(format_args!("         {}", files.picture.display()));
