@@ -266,9 +266,9 @@ mod tests {
         let mut engine = engine();
         assert_eq!(engine.forward(&[]).expect("no rows"), (vec![], vec![]));
         assert_eq!(engine.inverse(&[]).expect("no rows"), (vec![], vec![]));
-        assert_eq!(engine.log_prob(&[]).expect("no rows"), []);
+        assert_eq!(engine.log_prob(&[]).expect("no rows"), [0.0f32; 0]);
         let none = Sampling { rows: 0, first: 0, seed: 1, temperature: 1.0 };
-        assert_eq!(engine.sample(none).expect("no rows"), []);
+        assert_eq!(engine.sample(none).expect("no rows"), [0.0f32; 0]);
         assert!(engine.loss_and_gradient(&[]).is_err(), "a mean over nothing");
     }
 

@@ -1,1 +1,1 @@
-//! Placeholder.
+//! Reading and writing tables, and the toy densities against their own samples.
