@@ -214,6 +214,9 @@ mod tests {
             let mut progress = Progress::resume(&rule, 0);
             advance(&rule, &CONSTANT, 1.0, norm, &mut progress);
             assert_eq!(progress.clip, want, "norm {norm}");
+            let (mut parameters, mut m, mut v) = ([1.0], [0.0], [0.0]);
+            adam(&rule, &progress, &[8.0], &mut parameters, &mut m, &mut v);
+            assert!((m[0] - 0.8 * want).abs() < 1e-12, "norm {norm}: the moments see the clipped gradient");
         }
     }
 

@@ -17,6 +17,8 @@ mod pass;
 mod real;
 pub mod sampling;
 mod training;
+#[cfg(test)]
+mod training_tests;
 
 use std::sync::Mutex;
 
