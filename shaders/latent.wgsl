@@ -11,8 +11,8 @@ struct Latent {
     key_low: u32,
     key_high: u32,
     temperature: f32,
-    pad_0: u32,
-    pad_1: u32,
+    padding0: u32,
+    padding1: u32,
 }
 
 const STREAM_LATENT = 2u;

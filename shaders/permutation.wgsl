@@ -10,9 +10,9 @@ struct Permutation {
     step: u32,
     key_low: u32,
     key_high: u32,
-    pad_0: u32,
-    pad_1: u32,
-    pad_2: u32,
+    padding0: u32,
+    padding1: u32,
+    padding2: u32,
 }
 
 @group(0) @binding(0) var<uniform> permutation_args: Permutation;

@@ -21,6 +21,26 @@ pub struct Adam {
     pub clip_norm: f32,
 }
 
+impl Adam {
+    /// 1 − β1 and 1 − β2, from the decimal that was written rather than the `f32` nearest to it: 0.001 and not
+    /// 0.00099999 for β2 = 0.999, which would change the first steps' bias correction in its fifth digit.
+    pub fn rates(&self) -> [f64; 2] {
+        [self.beta1, self.beta2].map(|beta| {
+            let decimal: f64 = beta.to_string().parse().unwrap_or(f64::from(beta));
+            1.0 - decimal
+        })
+    }
+
+    /// 1 − β1^step and 1 − β2^step by the recurrence c ← c + (1 − β)(1 − c) that both engines advance in `f32`, so
+    /// that a resumed training continues with the bits of an uninterrupted one.
+    pub fn bias_corrections(&self, step: u32) -> [f32; 2] {
+        self.rates().map(|rate| {
+            let rate = rate as f32;
+            (0..step).fold(0.0, |correction, _| correction + rate * (1.0 - correction))
+        })
+    }
+}
+
 impl Default for Adam {
     fn default() -> Self {
         Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, clip_norm: f32::INFINITY }
@@ -70,6 +90,12 @@ pub struct State {
 }
 
 impl State {
+    /// A state at step 0 with given parameters [P] and zero moments.
+    pub fn from_parameters(parameters: Vec<f32>) -> Self {
+        let zeros = vec![0.0; parameters.len()];
+        Self { moment1: zeros.clone(), moment2: zeros, parameters, step: 0, epoch: 0 }
+    }
+
     /// The untrained state: hidden layers uniform in ±1/√inputs, last layers zero, so that the flow is the
     /// identity. Drawn on the host from [`Stream::Parameters`]; the same bits for every engine.
     pub fn initial(flow: &Flow, seed: u64) -> Self {

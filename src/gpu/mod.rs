@@ -1,1 +1,17 @@
-//! Placeholder.
+//! The GPU engine: the flow's computations as WGSL compute shaders, executed through wgpu.
+//!
+//! [`kernel`] is the table of entry points, [`plan`] turns a flow and its sizes into buffers and dispatches without
+//! touching a device, [`executor`] records and replays them, and [`GpuEngine`] is the
+//! [`Engine`](crate::engine::Engine) on top.
+
+mod adapter;
+mod engine;
+pub mod evaluation;
+pub mod executor;
+pub mod kernel;
+pub mod plan;
+pub mod training;
+pub mod uniforms;
+
+pub use adapter::{Adapter, Context, adapters};
+pub use engine::GpuEngine;

@@ -12,6 +12,8 @@ use moonflow::optimiser::{Adam, Decay, Schedule, State};
 use moonflow::random::{self, Stream};
 use safetensors::SafeTensors;
 
+use crate::gpu::Gpu;
+
 /// Collects the failures of many comparisons; [`Comparison::finish`] reports them together.
 pub struct Comparison {
     subject: String,
@@ -221,11 +223,13 @@ pub trait Subject {
 
 /// Every subject that laws and oracles hold for. Another engine is one more line.
 pub fn subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
-    vec![
+    let mut subjects: Vec<Box<dyn Subject>> = vec![
         Box::new(Cpu::<f64>::new("cpu f64", flow, parameters)),
         Box::new(Cpu::<f32>::new("cpu f32", flow, parameters)),
         Box::new(Single::new("cpu engine", CpuEngine::new(flow.clone()).expect("valid flow"), parameters)),
-    ]
+    ];
+    subjects.extend(Gpu::new(flow, parameters));
+    subjects
 }
 
 /// The CPU engine by its own methods, in either precision.
@@ -282,7 +286,7 @@ impl<R: Real> Subject for Cpu<R> {
 /// Any engine by the engine interface, in single precision.
 pub struct Single<E: Engine> {
     name: &'static str,
-    engine: E,
+    pub engine: E,
     parameters: Vec<f32>,
 }
 

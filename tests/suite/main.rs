@@ -3,6 +3,7 @@
 mod cli;
 mod common;
 mod data;
+mod gpu;
 mod gradients;
 mod laws;
 mod oracle;

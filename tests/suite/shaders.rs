@@ -1,1 +1,150 @@
-//! Placeholder.
+//! Rust and WGSL agree: every shader validates, and structs, bindings and entry points are what the host believes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use moonflow::gpu::kernel::{Access, KERNELS, Kernel};
+use moonflow::gpu::uniforms;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+fn parse(source: &str, name: &str) -> (naga::Module, ModuleInfo) {
+    let module = naga::front::wgsl::parse_str(source)
+        .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty())
+        .validate(&module)
+        .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
+    (module, info)
+}
+
+/// What an entry point really uses: number, variable and access, in order of number.
+fn bindings_used(kernel: &Kernel) -> Vec<(u32, String, Access)> {
+    let (module, info) = parse(&kernel.source(), kernel.name);
+    let index = module
+        .entry_points
+        .iter()
+        .position(|entry| entry.name == kernel.name)
+        .unwrap_or_else(|| panic!("{}: no such entry point", kernel.name));
+    let used = info.get_entry_point(index);
+    let mut bindings: Vec<_> = module
+        .global_variables
+        .iter()
+        .filter(|(handle, variable)| variable.binding.is_some() && !used[*handle].is_empty())
+        .map(|(_, variable)| {
+            let binding = variable.binding.as_ref().expect("filtered");
+            assert_eq!(binding.group, 0, "{}: all bindings are in group 0", kernel.name);
+            let access = match variable.space {
+                naga::AddressSpace::Uniform => Access::Uniform,
+                naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+                    Access::ReadWrite
+                }
+                naga::AddressSpace::Storage { .. } => Access::Read,
+                space => panic!("{}: unexpected address space {space:?}", kernel.name),
+            };
+            (binding.binding, variable.name.clone().unwrap_or_default(), access)
+        })
+        .collect();
+    bindings.sort_by_key(|binding| binding.0);
+    bindings
+}
+
+#[test]
+fn bindings_of_the_kernel_table_are_those_that_each_entry_point_uses() {
+    for kernel in KERNELS {
+        let table: Vec<_> =
+            kernel.bindings.iter().map(|b| (b.number, b.name.to_string(), b.access)).collect();
+        assert_eq!(table, bindings_used(kernel), "{}", kernel.name);
+    }
+}
+
+#[test]
+fn every_entry_point_is_in_the_table_once() {
+    let mut in_shaders = BTreeSet::new();
+    for kernel in KERNELS {
+        let (module, _) = parse(&kernel.source(), kernel.name);
+        in_shaders.extend(module.entry_points.iter().map(|entry| entry.name.clone()));
+    }
+    let in_table: BTreeSet<_> = KERNELS.iter().map(|kernel| kernel.name.to_string()).collect();
+    assert_eq!(in_table.len(), KERNELS.len(), "no name twice");
+    assert_eq!(in_table, in_shaders);
+}
+
+#[test]
+fn every_kernel_stays_within_the_portable_limits() {
+    for kernel in KERNELS {
+        let storage = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
+        assert!(storage <= 8, "{}: {storage} storage buffers", kernel.name);
+        let (module, info) = parse(&kernel.source(), kernel.name);
+        let index = module.entry_points.iter().position(|e| e.name == kernel.name).expect("in the module");
+        let entry = &module.entry_points[index];
+        let threads: u32 = entry.workgroup_size.iter().product();
+        assert!(threads <= 256, "{}: {threads} invocations", kernel.name);
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).expect("validated");
+        let used = info.get_entry_point(index);
+        let bytes: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(handle, v)| v.space == naga::AddressSpace::WorkGroup && !used[*handle].is_empty())
+            .map(|(_, v)| layouter[v.ty].size)
+            .sum();
+        assert!(bytes <= 16 * 1024, "{}: {bytes} bytes of workgroup memory", kernel.name);
+    }
+}
+
+#[test]
+fn structs_have_the_same_fields_at_the_same_offsets_on_both_sides() {
+    let host: BTreeMap<&str, (&[(&str, usize)], usize)> = BTreeMap::from([
+        ("Extent", (uniforms::Extent::FIELDS, size_of::<uniforms::Extent>())),
+        ("Linear", (uniforms::Linear::FIELDS, size_of::<uniforms::Linear>())),
+        ("Coupling", (uniforms::Coupling::FIELDS, size_of::<uniforms::Coupling>())),
+        ("Density", (uniforms::Density::FIELDS, size_of::<uniforms::Density>())),
+        ("Latent", (uniforms::Latent::FIELDS, size_of::<uniforms::Latent>())),
+        ("Permutation", (uniforms::Permutation::FIELDS, size_of::<uniforms::Permutation>())),
+        ("TrainState", (uniforms::TrainState::FIELDS, size_of::<uniforms::TrainState>())),
+        ("Rules", (uniforms::Rules::FIELDS, size_of::<uniforms::Rules>())),
+        ("Validation", (uniforms::Validation::FIELDS, size_of::<uniforms::Validation>())),
+        ("Record", (uniforms::Record::FIELDS, size_of::<uniforms::Record>())),
+    ]);
+    // `Block` holds a thread's accumulators and never leaves the shader.
+    let mut unseen: BTreeSet<&str> = host.keys().copied().collect();
+    for kernel in KERNELS {
+        let (module, _) = parse(&kernel.source(), kernel.name);
+        for (_, ty) in module.types.iter() {
+            let naga::TypeInner::Struct { members, span } = &ty.inner else { continue };
+            let name = ty.name.as_deref().unwrap_or_default();
+            if name == "Block" {
+                continue;
+            }
+            let (fields, size) = host[name];
+            unseen.remove(name);
+            let got: Vec<(&str, usize)> =
+                members.iter().map(|m| (m.name.as_deref().unwrap_or_default(), m.offset as usize)).collect();
+            assert_eq!(fields, got, "{name} in {}", kernel.name);
+            assert_eq!(size, *span as usize, "{name}");
+        }
+    }
+    assert!(unseen.is_empty(), "structs that no shader has: {unseen:?}");
+}
+
+/// Tint is a second, independent implementation of WGSL. Where it is installed it has to accept every kernel.
+#[test]
+fn tint_accepts_every_kernel() {
+    let Some(path) = std::env::var_os("PATH") else { return };
+    let Some(tint) = std::env::split_paths(&path).map(|dir| dir.join("tint")).find(|file| file.is_file())
+    else {
+        println!("skipped: tint is not on the PATH");
+        return;
+    };
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    for kernel in KERNELS {
+        let file = folder.join(format!("{}.wgsl", kernel.name));
+        std::fs::write(&file, kernel.source()).expect("a target folder that can be written");
+        let output = std::process::Command::new(&tint)
+            .args(["--format", "wgsl", "--entry-point", kernel.name])
+            .arg(&file)
+            .output()
+            .expect("tint starts");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {message}", kernel.name);
+    }
+}

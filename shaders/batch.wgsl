@@ -1,0 +1,44 @@
+// The rows of a batch: gathered in the epoch's random order, or taken in sequence.
+//
+// Equation:  batch[r] = data[π(first + r)], π the epoch's permutation (random.wgsl), or the identity.
+// Threads:   a workgroup takes 256 rows: each thread finds one row's source, then all copy features side by side.
+// Data:      data [N, D]; batch [capacity, D].
+// Order:     one barrier between finding and copying; nothing is summed.
+// Twin:      src/cpu/batch.rs
+
+const EPOCH_STREAM: u32 = 1u;
+
+@group(0) @binding(0) var<uniform> rules: Rules;
+@group(0) @binding(1) var<storage, read> state: TrainState;
+@group(0) @binding(2) var<storage, read> extent: Extent;
+@group(0) @binding(3) var<storage, read> data: array<f32>;
+@group(0) @binding(4) var<storage, read_write> batch: array<f32>;
+
+var<workgroup> sources: array<u32, 256>;
+
+fn copy_rows(group: u32, local: u32, rows: u32) {
+    let begin = group * 256u;
+    let count = min(256u, rows - min(rows, begin)) * rules.features;
+    for (var i = local; i < count; i += 256u) {
+        let source = sources[i / rules.features] * rules.features + i % rules.features;
+        batch[begin * rules.features + i] = data[source];
+    }
+}
+
+@compute @workgroup_size(256)
+fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = group.x * 256u + local;
+    if row < state.rows {
+        let key = vec2<u32>(rules.key_low, rules.key_high);
+        sources[local] = permute(state.first + row, rules.train_rows, key, EPOCH_STREAM, state.epoch);
+    }
+    workgroupBarrier();
+    copy_rows(group.x, local, state.rows);
+}
+
+@compute @workgroup_size(256)
+fn take(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    sources[local] = extent.first + group.x * 256u + local;
+    workgroupBarrier();
+    copy_rows(group.x, local, extent.rows);
+}

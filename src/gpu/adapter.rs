@@ -1,0 +1,189 @@
+//! Adapters and devices: what there is to compute on, and what became of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::kernel::{Access, Kernel};
+use crate::engine::DeviceInfo;
+use crate::error::{Error, Result};
+
+/// A GPU, or software that acts as one.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    adapter: wgpu::Adapter,
+    info: DeviceInfo,
+}
+
+/// Every adapter that wgpu finds, hardware first. Reads `WGPU_BACKEND` and its kin from the environment.
+pub async fn adapters() -> Vec<Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    // Validation layers cost time and are of use to nobody but developers, who set WGPU_VALIDATION.
+    if std::env::var_os("WGPU_VALIDATION").is_none() {
+        descriptor.flags = wgpu::InstanceFlags::empty();
+    }
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters: Vec<Adapter> = instance
+        .enumerate_adapters(wgpu::Backends::all())
+        .await
+        .into_iter()
+        .filter(|adapter| {
+            adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+        })
+        .map(|adapter| {
+            let found = adapter.get_info();
+            let info = DeviceInfo {
+                name: found.name,
+                backend: found.backend.to_str().to_string(),
+                software: found.device_type == wgpu::DeviceType::Cpu,
+            };
+            Adapter { adapter, info }
+        })
+        .collect();
+    adapters.sort_by_key(|adapter| adapter.info.software);
+    adapters
+}
+
+impl Adapter {
+    /// Name, backend and kind.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// Whether it is a GPU and no software that acts as one.
+    pub fn is_hardware(&self) -> bool {
+        !self.info.software
+    }
+
+    /// The adapter's limits.
+    pub fn limits(&self) -> wgpu::Limits {
+        self.adapter.limits()
+    }
+
+    /// Opens a device with all the limits that the adapter has.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the driver refuses.
+    pub async fn open(&self) -> Result<Context> {
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("moonflow"),
+            required_limits: self.adapter.limits(),
+            ..Default::default()
+        };
+        let (device, queue) = self
+            .adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|error| Error::Device(format!("{} could not be opened: {error}", self.info)))?;
+        let failure: Failure = Arc::default();
+        let (lost, wrong) = (failure.clone(), failure.clone());
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                note(&lost, format!("the device was lost: {message}"));
+            }
+        });
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&wrong, error.to_string())));
+        Ok(Context { device, queue, info: self.info.clone(), failure, pipelines: Arc::default() })
+    }
+}
+
+/// The first thing that went wrong on a device.
+type Failure = Arc<Mutex<Option<String>>>;
+
+fn note(failure: &Failure, message: String) {
+    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
+}
+
+/// An open device with its queue and the pipelines compiled so far.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    info: DeviceInfo,
+    failure: Failure,
+    pipelines: Arc<Mutex<HashMap<&'static str, Pipeline>>>,
+}
+
+/// A compiled kernel and the layout of its bindings.
+#[derive(Clone, Debug)]
+pub(super) struct Pipeline {
+    pub pipeline: wgpu::ComputePipeline,
+    pub layout: wgpu::BindGroupLayout,
+}
+
+impl Context {
+    /// Name, backend and kind.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// The device's limits.
+    pub fn limits(&self) -> wgpu::Limits {
+        self.device.limits()
+    }
+
+    /// Reports what went wrong since the device was opened.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the first failure: a lost device, memory that ran out, a rejected command.
+    pub fn health(&self) -> Result<()> {
+        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(message) => {
+                Err(Error::Device(format!("{}: {message}. --device cpu does without a GPU", self.info)))
+            }
+        }
+    }
+
+    /// The compiled `kernel`, compiled on first use.
+    pub(super) fn pipeline(&self, kernel: &'static Kernel) -> Pipeline {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        pipelines.entry(kernel.name).or_insert_with(|| self.compile(kernel)).clone()
+    }
+
+    fn compile(&self, kernel: &Kernel) -> Pipeline {
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        });
+        let entries: Vec<_> = kernel
+            .bindings
+            .iter()
+            .map(|binding| wgpu::BindGroupLayoutEntry {
+                binding: binding.number,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match binding.access {
+                        Access::Uniform => wgpu::BufferBindingType::Uniform,
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label: Some(kernel.name),
+            entries: &entries,
+        });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(kernel.name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(kernel.name),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(kernel.name),
+            // Every kernel writes its workgroup memory before it reads it.
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        });
+        Pipeline { pipeline, layout }
+    }
+}

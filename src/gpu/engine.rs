@@ -1,0 +1,337 @@
+//! The GPU as an [`Engine`]: uploads, replays plans and reads back; all computing is in the kernels.
+
+use std::collections::VecDeque;
+
+use super::adapter::{Adapter, Context};
+use super::evaluation::EvaluationPlan;
+use super::executor::{Executor, Submission};
+use super::plan::{ProgramId, Recorder};
+use super::training::{HISTORY, TrainingPlan, TrainingShape};
+use super::uniforms;
+use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed};
+use crate::error::{Error, Result, expect_length};
+use crate::flow::Flow;
+use crate::layout::Layout;
+use crate::optimiser::{Adam, State};
+use crate::random::{self, NORMAL_TABLE};
+
+/// Fewest and most rows that an evaluation takes at a time.
+const TILE_ROWS: (usize, usize) = (64, 16_384);
+/// Bytes that an evaluation's buffers may take together before its tile is made smaller.
+const TILE_BYTES: u64 = 256 << 20;
+/// Dispatches in one submission: a few milliseconds on a GPU, a tenth of a second on a software adapter, so that
+/// no watchdog fires.
+const DISPATCHES_PER_SUBMISSION: usize = 2048;
+/// Submissions on their way before the host waits for the oldest.
+const IN_FLIGHT: usize = 3;
+
+/// A flow on a GPU.
+pub struct GpuEngine {
+    context: Context,
+    flow: Flow,
+    layout: Layout,
+    parameters: Vec<f32>,
+    evaluation: Option<(Executor, EvaluationPlan)>,
+    training: Option<(Executor, TrainingPlan)>,
+}
+
+impl GpuEngine {
+    /// Opens `adapter` for `flow`, whose parameters start as zeros.
+    ///
+    /// # Errors
+    /// [`Error::Flow`] for an invalid flow, [`Error::Device`] when the adapter cannot be opened.
+    pub async fn new(flow: Flow, adapter: &Adapter) -> Result<Self> {
+        Self::on(flow, adapter.open().await?)
+    }
+
+    /// An engine on a device that is open already; compiled kernels are shared.
+    ///
+    /// # Errors
+    /// [`Error::Flow`] for an invalid flow.
+    pub fn on(flow: Flow, context: Context) -> Result<Self> {
+        flow.validate()?;
+        let layout = Layout::new(&flow);
+        let parameters = vec![0.0; layout.total];
+        Ok(Self { context, flow, layout, parameters, evaluation: None, training: None })
+    }
+
+    /// Mean −log p over the first batch of rows in `training` order and its gradient [P], without an update of the
+    /// parameters that matters: the state is thrown away. For tests and self-checks.
+    ///
+    /// # Errors
+    /// As [`Engine::begin_training`].
+    pub async fn loss_and_gradient(&mut self, x: &[f32]) -> Result<(f64, Vec<f32>)> {
+        let rows = self.rows("x", x)?;
+        let training = Training {
+            train: x.to_vec(),
+            validation: Vec::new(),
+            batch: rows as u32,
+            adam: Adam::default(),
+            schedule: crate::optimiser::Schedule {
+                decay: crate::optimiser::Decay::Constant,
+                base: 0.0,
+                warmup_steps: 0,
+                total_steps: 1,
+            },
+            seed: 0,
+        };
+        let state = State::from_parameters(self.parameters.clone());
+        self.begin_training(training, state)?;
+        let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
+        executor.submit([plan.step]);
+        let [log_prob, gradient] =
+            executor.read([(plan.log_prob, rows), (plan.gradient, self.layout.total)]).await?;
+        self.training = None;
+        let loss = -log_prob.iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
+        Ok((loss, gradient))
+    }
+
+    fn rows(&self, what: &'static str, values: &[f32]) -> Result<usize> {
+        let rows = values.len() / self.flow.features;
+        expect_length(what, values.len(), rows * self.flow.features)?;
+        Ok(rows)
+    }
+
+    /// The evaluation plan, made or made larger so that `rows` take few tiles.
+    fn prepare(&mut self, rows: usize) -> Result<()> {
+        let wanted = rows.next_power_of_two().clamp(TILE_ROWS.0, TILE_ROWS.1);
+        if self.evaluation.as_ref().is_some_and(|(_, plan)| plan.capacity >= wanted || plan.capacity_limited)
+        {
+            return Ok(());
+        }
+        let mut capacity = wanted;
+        let mut plan = EvaluationPlan::new(&self.flow, &self.layout, capacity);
+        let limits = self.context.limits();
+        while capacity > TILE_ROWS.0 && (plan.plan.bytes() > TILE_BYTES || plan.plan.check(&limits).is_err())
+        {
+            capacity /= 2;
+            plan = EvaluationPlan::new(&self.flow, &self.layout, capacity);
+            plan.capacity_limited = true;
+        }
+        let executor = Executor::new(&self.context, &plan.plan)?;
+        executor.write(plan.masks, &Recorder::masks(&self.flow));
+        executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
+        executor.write(plan.parameters, &self.parameters);
+        self.evaluation = Some((executor, plan));
+        Ok(())
+    }
+
+    /// Runs `program` over `rows` tile by tile and hands each tile's number of rows to `collect`.
+    async fn transform(&mut self, what: &'static str, rows: &[f32], forward: bool) -> Result<Transformed> {
+        let count = self.rows(what, rows)?;
+        let mut result = Transformed { values: Vec::new(), log_det: Vec::new() };
+        if count == 0 {
+            return Ok(result);
+        }
+        self.prepare(count)?;
+        let features = self.flow.features;
+        let (executor, plan) = self.evaluation.as_ref().expect("invariant: prepare made a plan");
+        let program = if forward { plan.forward } else { plan.inverse };
+        for tile in rows.chunks(plan.capacity * features) {
+            let tile_rows = tile.len() / features;
+            executor.write(plan.extent, &[uniforms::Extent { rows: tile_rows as u32, first: 0 }]);
+            executor.write(plan.input, tile);
+            executor.submit([program]);
+            let [values, log_det] =
+                executor.read([(plan.output, tile.len()), (plan.log_det, tile_rows)]).await?;
+            result.values.extend::<Vec<f32>>(values);
+            result.log_det.extend::<Vec<f32>>(log_det);
+        }
+        Ok(result)
+    }
+}
+
+fn not_training() -> Error {
+    Error::Argument("no training was begun on this engine: call begin_training first".into())
+}
+
+impl Engine for GpuEngine {
+    fn device(&self) -> &DeviceInfo {
+        self.context.info()
+    }
+
+    fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    fn set_parameters(&mut self, parameters: &[f32]) -> Result<()> {
+        expect_length("parameters", parameters.len(), self.layout.total)?;
+        self.parameters.copy_from_slice(parameters);
+        if let Some((executor, plan)) = &self.evaluation {
+            executor.write(plan.parameters, parameters);
+        }
+        self.context.health()
+    }
+
+    async fn forward(&mut self, x: &[f32]) -> Result<Transformed> {
+        self.transform("x", x, true).await
+    }
+
+    async fn inverse(&mut self, z: &[f32]) -> Result<Transformed> {
+        self.transform("z", z, false).await
+    }
+
+    async fn log_prob(&mut self, x: &[f32]) -> Result<Vec<f32>> {
+        let count = self.rows("x", x)?;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        self.prepare(count)?;
+        let features = self.flow.features;
+        let (executor, plan) = self.evaluation.as_ref().expect("invariant: prepare made a plan");
+        let mut result = Vec::with_capacity(count);
+        for tile in x.chunks(plan.capacity * features) {
+            let tile_rows = tile.len() / features;
+            executor.write(plan.extent, &[uniforms::Extent { rows: tile_rows as u32, first: 0 }]);
+            executor.write(plan.input, tile);
+            executor.submit([plan.forward]);
+            let [log_prob] = executor.read::<f32, 1>([(plan.log_prob, tile_rows)]).await?;
+            result.extend(log_prob);
+        }
+        Ok(result)
+    }
+
+    async fn sample(&mut self, sampling: Sampling) -> Result<Vec<f32>> {
+        if sampling.rows == 0 {
+            return Ok(Vec::new());
+        }
+        self.prepare(sampling.rows)?;
+        let features = self.flow.features;
+        let (executor, plan) = self.evaluation.as_ref().expect("invariant: prepare made a plan");
+        let [key_low, key_high] = random::key(sampling.seed);
+        let mut result = Vec::with_capacity(sampling.rows * features);
+        let mut done = 0;
+        while done < sampling.rows {
+            let tile_rows = plan.capacity.min(sampling.rows - done);
+            let request = uniforms::Latent {
+                rows: tile_rows as u32,
+                features: features as u32,
+                first_row: sampling.first.wrapping_add(done as u32),
+                key_low,
+                key_high,
+                temperature: sampling.temperature,
+                ..Default::default()
+            };
+            executor.write(plan.extent, &[uniforms::Extent { rows: tile_rows as u32, first: 0 }]);
+            executor.write_uniform(plan.sample, 0, &request);
+            executor.submit([plan.sample]);
+            let [values] = executor.read::<f32, 1>([(plan.output, tile_rows * features)]).await?;
+            result.extend(values);
+            done += tile_rows;
+        }
+        Ok(result)
+    }
+
+    fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
+        let rows = self.rows("training rows", &training.train)?;
+        self.rows("validation rows", &training.validation)?;
+        for moments in [&state.parameters, &state.moment1, &state.moment2] {
+            expect_length("training state", moments.len(), self.layout.total)?;
+        }
+        if rows == 0 || training.batch == 0 {
+            return Err(Error::Argument(
+                "training needs at least one row and a batch of at least one".into(),
+            ));
+        }
+        let shape = TrainingShape::new(&training, self.flow.features);
+        let plan = TrainingPlan::new(&self.flow, &self.layout, &shape);
+        let executor = Executor::new(&self.context, &plan.plan)?;
+        executor.write(plan.train, &training.train);
+        executor.write(plan.validation_rows, &training.validation);
+        executor.write(plan.masks, &Recorder::masks(&self.flow));
+        executor.write(plan.parameters, &state.parameters);
+        executor.write(plan.best, &state.parameters);
+        executor.write(plan.moment1, &state.moment1);
+        executor.write(plan.moment2, &state.moment2);
+        let [bias_correction1, bias_correction2] = training.adam.bias_corrections(state.step);
+        executor.write(
+            plan.state,
+            &[uniforms::TrainState {
+                rows: shape.batch as u32,
+                step: state.step,
+                epoch: state.epoch,
+                bias_correction1,
+                bias_correction2,
+                best_nll: f32::MAX,
+                ..Default::default()
+            }],
+        );
+        executor.write(
+            plan.validation,
+            &[uniforms::Validation {
+                rows: plan.validation_capacity.min(shape.validation_rows) as u32,
+                ..Default::default()
+            }],
+        );
+        self.training = Some((executor, plan));
+        Ok(())
+    }
+
+    async fn train(&mut self, epochs: u32) -> Result<Vec<EpochRecord>> {
+        let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
+        let mut records = Vec::with_capacity(epochs as usize);
+        let mut left = epochs;
+        while left > 0 {
+            let stretch = left.min(HISTORY as u32);
+            run_epochs(executor, plan, stretch).await?;
+            let [history] = executor.read::<uniforms::Record, 1>([(plan.history, stretch as usize)]).await?;
+            records.extend(history.iter().map(|record| EpochRecord {
+                epoch: record.epoch,
+                train_nll: f64::from(record.train_nll),
+                validation_nll: (plan.validation_tiles > 0).then_some(f64::from(record.validation_nll)),
+                learning_rate: f64::from(record.learning_rate),
+                grad_norm: f64::from(record.grad_norm),
+                improved: record.improved == 1,
+                halted: record.halted == 1,
+            }));
+            left -= stretch;
+        }
+        Ok(records)
+    }
+
+    async fn training_state(&mut self) -> Result<State> {
+        let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
+        let total = self.layout.total;
+        let [parameters, moment1, moment2] =
+            executor.read([(plan.parameters, total), (plan.moment1, total), (plan.moment2, total)]).await?;
+        let [state] = executor.read::<uniforms::TrainState, 1>([(plan.state, 1)]).await?;
+        Ok(State { parameters, moment1, moment2, step: state[0].step, epoch: state[0].epoch })
+    }
+
+    async fn best_parameters(&mut self) -> Result<Vec<f32>> {
+        let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
+        let [state] = executor.read::<uniforms::TrainState, 1>([(plan.state, 1)]).await?;
+        let kept = if state[0].best_nll < f32::MAX { plan.best } else { plan.parameters };
+        let [parameters] = executor.read([(kept, self.layout.total)]).await?;
+        Ok(parameters)
+    }
+}
+
+/// Submits `epochs` epochs in stretches of at most [`DISPATCHES_PER_SUBMISSION`], never waiting for more than the
+/// oldest of [`IN_FLIGHT`] submissions.
+async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32) -> Result<()> {
+    // Records are counted from zero again; the field's place is the only thing the host writes in between.
+    executor.write_at(plan.state, std::mem::offset_of!(uniforms::TrainState, records), &[0u32]);
+    let epoch: Vec<ProgramId> = std::iter::repeat_n(plan.step, plan.steps_per_epoch as usize)
+        .chain(std::iter::repeat_n(plan.validate, plan.validation_tiles as usize))
+        .chain([plan.close])
+        .collect();
+    let mut on_their_way: VecDeque<Submission> = VecDeque::new();
+    let mut chunk = Vec::new();
+    let mut dispatches = 0;
+    for program in (0..epochs).flat_map(|_| epoch.iter().copied()) {
+        chunk.push(program);
+        dispatches += executor.dispatches(program);
+        if dispatches >= DISPATCHES_PER_SUBMISSION {
+            on_their_way.push_back(executor.submit(chunk.drain(..)));
+            dispatches = 0;
+            if on_their_way.len() >= IN_FLIGHT
+                && let Some(oldest) = on_their_way.pop_front()
+            {
+                executor.wait(oldest).await?;
+            }
+        }
+    }
+    executor.submit(chunk);
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! Holds a plan's buffers and bind groups on a device and replays its programs.
+
+use bytemuck::Pod;
+use futures_channel::oneshot;
+
+use super::adapter::{Context, Pipeline};
+use super::kernel::Access;
+use super::plan::{BufferId, Plan, ProgramId};
+use crate::error::{Error, Result};
+
+struct Recorded {
+    pipeline: Pipeline,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+    uniform_offset: u64,
+}
+
+/// A plan on a device.
+pub struct Executor {
+    context: Context,
+    buffers: Vec<wgpu::Buffer>,
+    uniforms: wgpu::Buffer,
+    programs: Vec<Vec<Recorded>>,
+}
+
+impl Executor {
+    /// Allocates the plan's buffers as zeros, compiles its kernels and binds them.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when a limit is too small or memory runs out.
+    pub fn new(context: &Context, plan: &Plan) -> Result<Self> {
+        plan.check(&context.limits())?;
+        let device = &context.device;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let buffers: Vec<_> = plan
+            .buffers
+            .iter()
+            .map(|spec| {
+                device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(&spec.label),
+                    size: spec.bytes,
+                    usage,
+                    mapped_at_creation: false,
+                })
+            })
+            .collect();
+        context.health()?;
+
+        let align = u64::from(context.limits().min_uniform_buffer_offset_alignment).max(16);
+        let mut uniform_bytes = Vec::new();
+        let mut offsets = Vec::new();
+        for dispatch in plan.programs.iter().flat_map(|program| &program.dispatches) {
+            uniform_bytes.resize((uniform_bytes.len() as u64).next_multiple_of(align) as usize, 0);
+            offsets.push(uniform_bytes.len() as u64);
+            uniform_bytes.extend(&dispatch.uniform);
+        }
+        uniform_bytes.resize(uniform_bytes.len().next_multiple_of(16).max(16), 0);
+        let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("uniforms"),
+            size: uniform_bytes.len() as u64,
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        context.queue.write_buffer(&uniforms, 0, &uniform_bytes);
+
+        let mut offsets = offsets.into_iter();
+        let mut programs = Vec::new();
+        for program in &plan.programs {
+            let mut recorded = Vec::new();
+            for dispatch in &program.dispatches {
+                let pipeline = context.pipeline(dispatch.kernel);
+                let uniform_offset = offsets.next().expect("invariant: one offset for each dispatch");
+                let mut bound = dispatch.buffers.iter();
+                let entries: Vec<_> = dispatch
+                    .kernel
+                    .bindings
+                    .iter()
+                    .map(|binding| wgpu::BindGroupEntry {
+                        binding: binding.number,
+                        resource: if binding.access == Access::Uniform {
+                            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                                buffer: &uniforms,
+                                offset: uniform_offset,
+                                size: wgpu::BufferSize::new(dispatch.uniform.len() as u64),
+                            })
+                        } else {
+                            let BufferId(index) =
+                                bound.next().expect("invariant: a dispatch names a buffer for each binding");
+                            buffers[*index].as_entire_binding()
+                        },
+                    })
+                    .collect();
+                let bind_group = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: Some(dispatch.kernel.name),
+                    layout: &pipeline.layout,
+                    entries: &entries,
+                });
+                recorded.push(Recorded {
+                    pipeline,
+                    bind_group,
+                    workgroups: dispatch.workgroups,
+                    uniform_offset,
+                });
+            }
+            programs.push(recorded);
+        }
+        context.health()?;
+        Ok(Self { context: context.clone(), buffers, uniforms, programs })
+    }
+
+    /// The device it runs on.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Overwrites the start of a buffer; takes effect before whatever is submitted next.
+    pub fn write<T: Pod>(&self, buffer: BufferId, values: &[T]) {
+        self.write_at(buffer, 0, values);
+    }
+
+    /// Overwrites a buffer from byte `offset` on; takes effect before whatever is submitted next.
+    pub fn write_at<T: Pod>(&self, BufferId(index): BufferId, offset: usize, values: &[T]) {
+        if !values.is_empty() {
+            let bytes = bytemuck::cast_slice(values);
+            self.context.queue.write_buffer(&self.buffers[index], offset as u64, bytes);
+        }
+    }
+
+    /// Overwrites the uniform of a program's dispatch number `dispatch`.
+    pub fn write_uniform<T: Pod>(&self, ProgramId(program): ProgramId, dispatch: usize, uniform: &T) {
+        let offset = self.programs[program][dispatch].uniform_offset;
+        self.context.queue.write_buffer(&self.uniforms, offset, bytemuck::bytes_of(uniform));
+    }
+
+    /// Number of dispatches in a program.
+    pub fn dispatches(&self, ProgramId(program): ProgramId) -> usize {
+        self.programs[program].len()
+    }
+
+    /// Submits `programs` in order, as one compute pass.
+    pub fn submit(&self, programs: impl IntoIterator<Item = ProgramId>) -> Submission {
+        let mut encoder =
+            self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            for ProgramId(program) in programs {
+                for recorded in &self.programs[program] {
+                    let [x, y, z] = recorded.workgroups;
+                    pass.set_pipeline(&recorded.pipeline.pipeline);
+                    pass.set_bind_group(0, &recorded.bind_group, &[]);
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+        }
+        let index = self.context.queue.submit([encoder.finish()]);
+        let (sender, done) = oneshot::channel();
+        self.context.queue.on_submitted_work_done(move || {
+            // The receiver may be gone when nobody waits for this submission.
+            let _ = sender.send(());
+        });
+        Submission { index, done }
+    }
+
+    /// Waits until a submission is done.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost.
+    pub async fn wait(&self, submission: Submission) -> Result<()> {
+        self.poll(Some(submission.index))?;
+        submission.done.await.map_err(|_| self.lost())?;
+        self.context.health()
+    }
+
+    /// Reads the first `count` values of each buffer, after all that was submitted before.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device is lost or anything submitted was rejected.
+    pub async fn read<T: Pod, const N: usize>(&self, wanted: [(BufferId, usize); N]) -> Result<[Vec<T>; N]> {
+        let sizes = wanted.map(|(_, count)| (count * size_of::<T>()) as u64);
+        // Mapped ranges begin at multiples of 8 and copies have sizes that are multiples of 4.
+        let mut starts = [0; N];
+        let mut total = 0;
+        for (start, size) in starts.iter_mut().zip(sizes) {
+            *start = total;
+            total += size.next_multiple_of(16);
+        }
+        let staging = self.context.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("staging"),
+            size: total.max(16),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder =
+            self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for ((&(BufferId(index), _), start), size) in wanted.iter().zip(starts).zip(sizes) {
+            encoder.copy_buffer_to_buffer(&self.buffers[index], 0, &staging, start, size);
+        }
+        self.context.queue.submit([encoder.finish()]);
+        let (sender, mapped) = oneshot::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = sender.send(result);
+        });
+        self.poll(None)?;
+        let result = mapped.await.map_err(|_| self.lost())?;
+        self.context.health()?;
+        result.map_err(|error| {
+            Error::Device(format!("{}: reading back failed: {error}", self.context.info()))
+        })?;
+        let view = staging.get_mapped_range(..).map_err(|error| {
+            Error::Device(format!("{}: reading back failed: {error}", self.context.info()))
+        })?;
+        let mut places = starts.iter().zip(sizes);
+        Ok(wanted.map(|_| {
+            let (&start, size) = places.next().expect("invariant: as many places as buffers");
+            bytemuck::pod_collect_to_vec(&view[start as usize..(start + size) as usize])
+        }))
+    }
+
+    /// Lets native backends make progress; browsers do so by themselves.
+    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index, timeout: None };
+        match self.context.device.poll(wait) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.context.health()?;
+                Err(Error::Device(format!("{}: waiting failed: {error}", self.context.info())))
+            }
+        }
+    }
+
+    fn lost(&self) -> Error {
+        match self.context.health() {
+            Err(error) => error,
+            Ok(()) => Error::Device(format!(
+                "{}: the device stopped answering. --device cpu does without a GPU",
+                self.context.info()
+            )),
+        }
+    }
+}
+
+/// Work on its way.
+pub struct Submission {
+    index: wgpu::SubmissionIndex,
+    done: oneshot::Receiver<()>,
+}

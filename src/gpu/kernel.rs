@@ -1,0 +1,131 @@
+//! The table of WGSL entry points: which texts make each one up, and what it binds.
+
+/// How a kernel uses a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A uniform struct, written by the host.
+    Uniform,
+    /// A storage buffer that is only read.
+    Read,
+    /// A storage buffer that is read and written.
+    ReadWrite,
+}
+
+/// A binding of a kernel: its number, the WGSL variable's name and its use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Number within group 0.
+    pub number: u32,
+    /// Name of the WGSL variable.
+    pub name: &'static str,
+    /// Its use.
+    pub access: Access,
+}
+
+/// An entry point.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Name of the entry point, of its CPU twin and of its parity case.
+    pub name: &'static str,
+    /// WGSL texts that, put one after the other, make the module.
+    pub texts: &'static [&'static str],
+    /// Its bindings, by number; the first is the uniform.
+    pub bindings: &'static [Binding],
+}
+
+impl Kernel {
+    /// The module's whole text.
+    pub fn source(&self) -> String {
+        self.texts.join("\n")
+    }
+}
+
+macro_rules! texts {
+    ($($file:literal),*) => { &[$(include_str!(concat!("../../shaders/", $file, ".wgsl"))),*] };
+}
+
+const LINEAR: &[&str] = texts!("prelude", "activation", "tile", "linear");
+const COUPLING: &[&str] = texts!("prelude", "bijector/affine", "coupling");
+const BATCH: &[&str] = texts!("prelude", "random", "optimiser_state", "batch");
+const DENSITY: &[&str] = texts!("prelude", "density");
+const REDUCE: &[&str] = texts!("optimiser_state", "sum", "reduce");
+const ADAM: &[&str] = texts!("prelude", "optimiser_state", "sum", "adam");
+const EPOCH: &[&str] = texts!("prelude", "optimiser_state", "sum", "epoch");
+const LATENT: &[&str] = texts!("random", "latent");
+const PERMUTATION: &[&str] = texts!("random", "permutation");
+
+macro_rules! kernels {
+    ($($constant:ident = $name:literal, $texts:expr, [$($number:literal $access:ident $binding:literal),* $(,)?];)*) => {
+        $(
+            #[doc = concat!("Entry point `", $name, "`.")]
+            pub static $constant: Kernel = Kernel {
+                name: $name,
+                texts: $texts,
+                bindings: &[$(Binding { number: $number, name: $binding, access: Access::$access }),*],
+            };
+        )*
+        /// Every entry point.
+        pub static KERNELS: &[&Kernel] = &[$(&$constant),*];
+    };
+}
+
+kernels! {
+    LINEAR_FORWARD = "linear_forward", LINEAR, [
+        0 Uniform "linear", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "masks",
+        6 ReadWrite "destination",
+    ];
+    LINEAR_BACKWARD_INPUT = "linear_backward_input", LINEAR, [
+        0 Uniform "linear", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "masks",
+        5 Read "d_output", 6 ReadWrite "destination",
+    ];
+    LINEAR_BACKWARD_WEIGHT = "linear_backward_weight", LINEAR, [
+        0 Uniform "linear", 1 Read "extent", 3 Read "source", 4 Read "masks", 5 Read "d_output",
+        6 ReadWrite "destination",
+    ];
+    COUPLING_FORWARD = "coupling_forward", COUPLING, [
+        0 Uniform "coupling", 1 Read "extent", 2 Read "masks", 3 Read "raw", 4 Read "source",
+        5 ReadWrite "destination", 6 ReadWrite "log_det",
+    ];
+    COUPLING_INVERSE = "coupling_inverse", COUPLING, [
+        0 Uniform "coupling", 1 Read "extent", 2 Read "masks", 3 Read "raw", 4 Read "source",
+        5 ReadWrite "destination", 6 ReadWrite "log_det",
+    ];
+    COUPLING_BACKWARD = "coupling_backward", COUPLING, [
+        0 Uniform "coupling", 1 Read "extent", 2 Read "masks", 3 Read "raw", 4 Read "source",
+        5 ReadWrite "destination", 7 Read "d_network", 8 ReadWrite "d_raw",
+    ];
+    GATHER = "gather", BATCH, [
+        0 Uniform "rules", 1 Read "state", 3 Read "data", 4 ReadWrite "batch",
+    ];
+    TAKE = "take", BATCH, [
+        0 Uniform "rules", 2 Read "extent", 3 Read "data", 4 ReadWrite "batch",
+    ];
+    LOG_DENSITY = "log_density", DENSITY, [
+        0 Uniform "density", 1 Read "extent", 2 Read "latent", 3 Read "log_det", 4 ReadWrite "log_prob",
+    ];
+    SUM_PARTIALS = "sum_partials", REDUCE, [
+        0 Uniform "rules", 1 Read "partials", 2 ReadWrite "gradient", 3 ReadWrite "norms",
+    ];
+    ADVANCE = "advance", ADAM, [
+        0 Uniform "rules", 1 ReadWrite "state", 2 Read "norms", 3 Read "log_prob",
+    ];
+    ADAM_UPDATE = "adam", ADAM, [
+        0 Uniform "rules", 4 Read "update", 5 Read "gradient", 6 ReadWrite "parameters", 7 ReadWrite "moment1",
+        8 ReadWrite "moment2",
+    ];
+    ACCUMULATE = "accumulate", EPOCH, [
+        0 Uniform "rules", 2 Read "log_prob", 3 ReadWrite "validation",
+    ];
+    CLOSE_EPOCH = "close_epoch", EPOCH, [
+        0 Uniform "rules", 1 ReadWrite "state", 3 ReadWrite "validation", 4 ReadWrite "history",
+    ];
+    KEEP_BEST = "keep_best", EPOCH, [
+        0 Uniform "rules", 5 Read "verdict", 6 Read "parameters", 7 ReadWrite "best",
+    ];
+    LATENT_NOISE = "latent_noise", LATENT, [
+        0 Uniform "latent_args", 1 Read "normal_table", 2 ReadWrite "latent",
+    ];
+    PERMUTE = "permutation", PERMUTATION, [
+        0 Uniform "permutation_args", 1 ReadWrite "places",
+    ];
+}

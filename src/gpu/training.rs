@@ -1,0 +1,270 @@
+//! The layered plan of training: a step, a validation tile and the end of an epoch, each the same every time.
+//! Everything that changes from step to step lives in buffers, so the host only replays.
+
+use super::kernel::{
+    ACCUMULATE, ADAM_UPDATE, ADVANCE, CLOSE_EPOCH, COUPLING_FORWARD, GATHER, KEEP_BEST, Kernel, SUM_PARTIALS,
+    TAKE,
+};
+use super::plan::{
+    BufferId, Direction, Dispatch, FlowBuffers, Plan, Program, ProgramId, Recorder, groups_of_256,
+};
+use super::uniforms;
+use crate::engine::Training;
+use crate::flow::Flow;
+use crate::layout::Layout;
+use crate::optimiser::{Adam, Schedule};
+use crate::random;
+
+/// Epoch records that the device holds before the host must read them.
+pub const HISTORY: usize = 256;
+
+/// Rows of the batch that one partial weight gradient sums, where the batch is not so large that more are needed.
+const ROWS_PER_SPLIT: usize = 256;
+/// Most partial gradients; each is as large as the parameters.
+const MOST_SPLITS: usize = 16;
+/// Most rows that validation takes at a time.
+const VALIDATION_TILE: usize = 8192;
+
+/// Sizes and rules of a training, without its data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainingShape {
+    /// Training rows N.
+    pub train_rows: usize,
+    /// Validation rows V.
+    pub validation_rows: usize,
+    /// Rows of a step.
+    pub batch: usize,
+    /// The update rule.
+    pub adam: Adam,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Seed of the epochs' row orders.
+    pub seed: u64,
+}
+
+impl TrainingShape {
+    /// The shape of `training` for rows of `features`.
+    pub fn new(training: &Training, features: usize) -> Self {
+        let train_rows = training.train.len() / features;
+        Self {
+            train_rows,
+            validation_rows: training.validation.len() / features,
+            batch: (training.batch as usize).min(train_rows),
+            adam: training.adam,
+            schedule: training.schedule,
+            seed: training.seed,
+        }
+    }
+}
+
+/// Buffers and programs with which a flow is trained.
+#[derive(Clone, Debug)]
+pub struct TrainingPlan {
+    /// The plan itself.
+    pub plan: Plan,
+    /// Steps in an epoch.
+    pub steps_per_epoch: u32,
+    /// Validation tiles after an epoch.
+    pub validation_tiles: u32,
+    /// Rows in a validation tile.
+    pub validation_capacity: usize,
+    /// [`uniforms::TrainState`].
+    pub state: BufferId,
+    /// [`uniforms::Validation`].
+    pub validation: BufferId,
+    /// Training rows [N, D].
+    pub train: BufferId,
+    /// Validation rows [V, D].
+    pub validation_rows: BufferId,
+    /// Masks [L, D].
+    pub masks: BufferId,
+    /// Parameters [P].
+    pub parameters: BufferId,
+    /// Gradient of the last step before clipping [P].
+    pub gradient: BufferId,
+    /// First moment [P].
+    pub moment1: BufferId,
+    /// Second moment [P].
+    pub moment2: BufferId,
+    /// Best parameters [P].
+    pub best: BufferId,
+    /// [`HISTORY`] records: [`uniforms::Record`].
+    pub history: BufferId,
+    /// log p of the step's rows [batch].
+    pub log_prob: BufferId,
+    /// One step: gather, forward, density, backward, update.
+    pub step: ProgramId,
+    /// One validation tile.
+    pub validate: ProgramId,
+    /// The epoch's record and the best parameters.
+    pub close: ProgramId,
+}
+
+impl TrainingPlan {
+    /// The plan of training `flow`.
+    pub fn new(flow: &Flow, layout: &Layout, shape: &TrainingShape) -> Self {
+        let mut plan = Plan::default();
+        let (features, batch, total) = (flow.features, shape.batch, layout.total);
+        let words = |bytes: usize| bytes.div_ceil(4);
+        let validation_capacity = shape.validation_rows.clamp(1, VALIDATION_TILE);
+
+        let state = plan.buffer("state", words(size_of::<uniforms::TrainState>()));
+        let validation = plan.buffer("validation", words(size_of::<uniforms::Validation>()));
+        let history = plan.buffer("history", HISTORY * words(size_of::<uniforms::Record>()));
+        let train = plan.buffer("training rows", shape.train_rows * features);
+        let validation_rows = plan.buffer("validation rows", shape.validation_rows * features);
+        let masks = plan.buffer("masks", flow.layers() * features);
+        let parameters = plan.buffer("parameters", total);
+        let gradient = plan.buffer("gradient", total);
+        let moment1 = plan.buffer("moment1", total);
+        let moment2 = plan.buffer("moment2", total);
+        let best = plan.buffer("best parameters", total);
+
+        let splits = batch.div_ceil(ROWS_PER_SPLIT).clamp(1, MOST_SPLITS);
+        let norm_groups = total.div_ceil(256).min(1024);
+        let partials = plan.buffer("partial gradients", splits * total);
+        let norms = plan.buffer("norms", norm_groups);
+        let log_prob = plan.buffer("log_prob", batch);
+        let log_det = plan.buffer("log_det", batch);
+        let shared = FlowBuffers { capacity: batch, extent: state, parameters, masks, log_det };
+        let recorder = Recorder { flow, layout, shared };
+        let rows: Vec<BufferId> = (0..=flow.layers())
+            .map(|place| plan.buffer(format!("coupling input {place}"), batch * features))
+            .collect();
+        let pre: Vec<Vec<BufferId>> = (0..flow.layers())
+            .map(|transform| recorder.pre_activations(&mut plan, &format!("pre_activations.{transform}")))
+            .collect();
+        let d_pre = recorder.pre_activations(&mut plan, "d_pre_activations");
+        let carried = plan.buffer("d_rows", batch * features);
+        let d_network = plan.buffer("d_network", 2 * batch * features);
+
+        let rules = rules(features, total, shape, splits, norm_groups, validation_capacity);
+        let record =
+            |program: &mut Program, kernel: &'static Kernel, buffers: &[BufferId], workgroups, words| {
+                program.dispatches.push(Dispatch {
+                    kernel,
+                    label: String::new(),
+                    uniform: bytemuck::bytes_of(&rules).to_vec(),
+                    buffers: buffers.to_vec(),
+                    workgroups,
+                    flops: words as u64,
+                    bytes: 4 * words as u64,
+                });
+            };
+
+        let mut step = Program::new("training step");
+        let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
+        record(&mut step, &GATHER, &[state, train, rows[0]], batch_groups, 2 * batch * features);
+        for transform in 0..flow.layers() {
+            let (source, raw) = (rows[transform], pre[transform][layout.depth() - 1]);
+            recorder.conditioner_forward(&mut step, transform, source, &pre[transform]);
+            let ends = [source, rows[transform + 1]];
+            recorder.transform(&mut step, &COUPLING_FORWARD, transform, transform == 0, raw, ends);
+        }
+        recorder.log_density(&mut step, rows[flow.layers()], log_prob);
+        for transform in (0..flow.layers()).rev() {
+            let raw = pre[transform][layout.depth() - 1];
+            let d_raw = d_pre[layout.depth() - 1];
+            let output = rows[transform + 1];
+            recorder.transform_backward(&mut step, transform, raw, output, carried, [d_network, d_raw]);
+            let d_input = (transform > 0).then_some(d_network);
+            recorder.conditioner_backward(
+                &mut step,
+                transform,
+                rows[transform],
+                &pre[transform],
+                &d_pre,
+                partials,
+                d_input,
+                splits,
+            );
+        }
+        let each = groups_of_256(total);
+        let sums = [norm_groups as u32, 1, 1];
+        record(&mut step, &SUM_PARTIALS, &[partials, gradient, norms], sums, (splits + 1) * total);
+        record(&mut step, &ADVANCE, &[state, norms, log_prob], [1; 3], norm_groups + batch);
+        record(&mut step, &ADAM_UPDATE, &[state, gradient, parameters, moment1, moment2], each, 7 * total);
+
+        let mut validate = Program::new("validation tile");
+        let tile = FlowBuffers {
+            capacity: validation_capacity,
+            extent: validation,
+            parameters,
+            masks,
+            log_det: plan.buffer("validation log_det", validation_capacity),
+        };
+        let recorder = Recorder { flow, layout, shared: tile };
+        let ends =
+            [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), validation_capacity * features));
+        let tile_pre = recorder.pre_activations(&mut plan, "validation pre_activations");
+        let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
+        let tile_groups = [validation_capacity.div_ceil(256) as u32, 1, 1];
+        let moved = 2 * validation_capacity * features;
+        record(&mut validate, &TAKE, &[validation, validation_rows, ends[0]], tile_groups, moved);
+        let latent = recorder.forward(&mut validate, ends, &tile_pre, Direction::Forward);
+        recorder.log_density(&mut validate, latent, tile_log_prob);
+        record(&mut validate, &ACCUMULATE, &[tile_log_prob, validation], [1; 3], validation_capacity);
+
+        let mut close = Program::new("end of epoch");
+        record(&mut close, &CLOSE_EPOCH, &[state, validation, history], [1; 3], 8);
+        record(&mut close, &KEEP_BEST, &[state, parameters, best], each, 2 * total);
+
+        let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
+        Self {
+            plan,
+            steps_per_epoch: shape.train_rows.div_ceil(batch.max(1)) as u32,
+            validation_tiles: shape.validation_rows.div_ceil(validation_capacity) as u32,
+            validation_capacity,
+            state,
+            validation,
+            train,
+            validation_rows,
+            masks,
+            parameters,
+            gradient,
+            moment1,
+            moment2,
+            best,
+            history,
+            log_prob,
+            step,
+            validate,
+            close,
+        }
+    }
+}
+
+fn rules(
+    features: usize,
+    parameters: usize,
+    shape: &TrainingShape,
+    splits: usize,
+    norm_groups: usize,
+    validation_capacity: usize,
+) -> uniforms::Rules {
+    let [key_low, key_high] = random::key(shape.seed);
+    let [rate1, rate2] = shape.adam.rates().map(|rate| rate as f32);
+    uniforms::Rules {
+        train_rows: shape.train_rows as u32,
+        batch: shape.batch as u32,
+        features: features as u32,
+        parameters: parameters as u32,
+        key_low,
+        key_high,
+        norm_groups: norm_groups as u32,
+        splits: splits as u32,
+        rate1,
+        rate2,
+        epsilon: shape.adam.epsilon,
+        weight_decay: shape.adam.weight_decay,
+        // WGSL has no infinity.
+        clip_norm: shape.adam.clip_norm.min(f32::MAX),
+        base_rate: shape.schedule.base,
+        warmup_steps: shape.schedule.warmup_steps,
+        total_steps: shape.schedule.total_steps,
+        decay: shape.schedule.decay as u32,
+        validation_rows: shape.validation_rows as u32,
+        validation_capacity: validation_capacity as u32,
+        padding: 0,
+    }
+}

@@ -1,0 +1,91 @@
+//! The structs that Rust and WGSL share. A test parses the shaders and holds sizes and offsets to each other.
+
+use bytemuck::{Pod, Zeroable};
+
+macro_rules! shared {
+    ($(#[$meta:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+        #[allow(missing_docs)] // the WGSL struct of the same name documents each field
+        pub struct $name { $(pub $field: $kind),* }
+
+        impl $name {
+            /// Name and byte offset of every field, for the agreement test.
+            pub const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
+        }
+    };
+}
+
+shared! {
+    /// Rows at hand; `shaders/prelude.wgsl`.
+    Extent { rows: u32, first: u32 }
+}
+
+shared! {
+    /// A linear layer; `shaders/linear.wgsl`.
+    Linear {
+        inputs: u32, outputs: u32, weight: u32, bias: u32, network_stride: u32, source_stride: u32, capacity: u32,
+        activation: u32, masked: u32, mask: u32, rows_per_split: u32, parameters: u32,
+    }
+}
+
+shared! {
+    /// A coupling; `shaders/coupling.wgsl`.
+    Coupling {
+        features: u32, mask: u32, capacity: u32, lanes: u32, bound: f32, first: u32, last: u32, padding: u32,
+    }
+}
+
+shared! {
+    /// The base density; `shaders/density.wgsl`.
+    Density { features: u32, lanes: u32, padding0: u32, padding1: u32 }
+}
+
+shared! {
+    /// Latent noise; `shaders/latent.wgsl`.
+    Latent {
+        rows: u32, features: u32, first_row: u32, key_low: u32, key_high: u32, temperature: f32, padding0: u32,
+        padding1: u32,
+    }
+}
+
+shared! {
+    /// What a training carries from step to step; `shaders/optimiser_state.wgsl`.
+    TrainState {
+        rows: u32, first: u32, step: u32, epoch: u32, halted: u32, improved: u32, bias_correction1: f32,
+        bias_correction2: f32, learning_rate: f32, clip: f32, nll_sum: f32, norm_sum: f32, norm_steps: u32,
+        best_nll: f32, records: u32, padding: u32,
+    }
+}
+
+shared! {
+    /// What a training keeps to; `shaders/optimiser_state.wgsl`.
+    Rules {
+        train_rows: u32, batch: u32, features: u32, parameters: u32, key_low: u32, key_high: u32, norm_groups: u32,
+        splits: u32, rate1: f32, rate2: f32, epsilon: f32, weight_decay: f32, clip_norm: f32, base_rate: f32,
+        warmup_steps: u32, total_steps: u32, decay: u32, validation_rows: u32, validation_capacity: u32,
+        padding: u32,
+    }
+}
+
+shared! {
+    /// Progress through the validation rows; `shaders/epoch.wgsl`.
+    Validation { rows: u32, first: u32, log_prob_sum: f32, padding: u32 }
+}
+
+shared! {
+    /// What an epoch did; `shaders/epoch.wgsl`.
+    Record {
+        train_nll: f32, validation_nll: f32, learning_rate: f32, grad_norm: f32, improved: u32, halted: u32,
+        epoch: u32, padding: u32,
+    }
+}
+
+shared! {
+    /// Domain of a permutation; `shaders/permutation.wgsl`.
+    Permutation {
+        n: u32, stream: u32, step: u32, key_low: u32, key_high: u32, padding0: u32, padding1: u32, padding2: u32,
+    }
+}

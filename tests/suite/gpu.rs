@@ -1,0 +1,74 @@
+//! The GPU under test: one device for all tests, and the engine as a subject of laws and oracles.
+
+use std::sync::OnceLock;
+
+use moonflow::engine::Engine;
+use moonflow::flow::Flow;
+use moonflow::gpu::{Context, GpuEngine, adapters};
+
+use crate::common::{Single, Subject, from_wide, wide};
+
+/// The device, or `None` where `MOONFLOW_SKIP_GPU_TESTS` asks to do without. Without an adapter tests fail.
+pub fn context() -> Option<&'static Context> {
+    static CONTEXT: OnceLock<Option<Context>> = OnceLock::new();
+    CONTEXT
+        .get_or_init(|| {
+            if std::env::var_os("MOONFLOW_SKIP_GPU_TESTS").is_some() {
+                println!("skipped on the GPU: MOONFLOW_SKIP_GPU_TESTS is set");
+                return None;
+            }
+            let adapter = pollster::block_on(adapters()).into_iter().next().expect(
+                "no GPU adapter was found, and the GPU is what these tests are about: install a driver, or a \
+                 software one (Debian: apt-get install mesa-vulkan-drivers), or set MOONFLOW_SKIP_GPU_TESTS=1",
+            );
+            println!("GPU tests run on {}", adapter.info());
+            Some(pollster::block_on(adapter.open()).expect("the adapter opens"))
+        })
+        .as_ref()
+}
+
+/// An engine for `flow` on the device under test.
+pub fn engine(flow: &Flow) -> Option<GpuEngine> {
+    context().map(|context| GpuEngine::on(flow.clone(), context.clone()).expect("valid flow"))
+}
+
+/// The GPU engine, which also shows its gradient.
+pub struct Gpu(Single<GpuEngine>);
+
+impl Gpu {
+    pub fn new(flow: &Flow, parameters: &[f64]) -> Option<Box<dyn Subject>> {
+        let engine = engine(flow)?;
+        Some(Box::new(Self(Single::new("gpu", engine, parameters))))
+    }
+}
+
+impl Subject for Gpu {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn epsilon(&self) -> f64 {
+        self.0.epsilon()
+    }
+
+    fn forward(&mut self, x: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        self.0.forward(x)
+    }
+
+    fn inverse(&mut self, z: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        self.0.inverse(z)
+    }
+
+    fn log_prob(&mut self, x: &[f64]) -> Vec<f64> {
+        self.0.log_prob(x)
+    }
+
+    fn gradient(&mut self, x: &[f64]) -> Option<Vec<f64>> {
+        let gradient = pollster::block_on(self.0.engine.loss_and_gradient(&from_wide::<f32>(x)));
+        Some(wide(&gradient.expect("whole rows").1))
+    }
+
+    fn adam(&mut self, x: &[f64], steps: u32) -> (Vec<f64>, Vec<f64>) {
+        self.0.adam(x, steps)
+    }
+}
