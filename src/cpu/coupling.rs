@@ -32,7 +32,7 @@ pub fn coupling_input_backward<R: Real>(mask: &[bool], d_input: &[R], d_x: &mut 
 
 /// Data → latent: z = x at kept features, (x − t) · exp(−s) at the others; log_det −= Σ s.
 ///
-/// `log_det`: [B] in nats, carried through the couplings.
+/// `log_det`: `[B]` in nats, carried through the couplings.
 pub fn coupling_forward<R: Real>(
     bound: R,
     mask: &[bool],
@@ -59,7 +59,7 @@ pub fn coupling_forward<R: Real>(
 
 /// Latent → data: x = z at kept features, z · exp(s) + t at the others; log_det += Σ s.
 ///
-/// `log_det`: [B] in nats, carried through the couplings.
+/// `log_det`: `[B]` in nats, carried through the couplings.
 pub fn coupling_inverse<R: Real>(
     bound: R,
     mask: &[bool],

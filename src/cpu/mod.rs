@@ -56,11 +56,11 @@ pub struct CpuEngine<R: Real> {
     layout: Layout,
     parameters: Vec<R>,
     workspaces: Pool<R>,
-    /// Gradient of each tile [tiles][P].
+    /// Gradient of each tile `[tiles, P]`.
     slots: Vec<Vec<R>>,
-    /// Sum of the slots [P].
+    /// Sum of the slots `[P]`.
     gradient: Vec<R>,
-    /// −log p per row of the batch [B].
+    /// −log p per row of the batch `[B]`.
     nll: Vec<R>,
     run: Option<Run<R>>,
 }
@@ -93,12 +93,12 @@ impl<R: Real> CpuEngine<R> {
         })
     }
 
-    /// Parameters [P], in the order of [`Layout`].
+    /// Parameters `[P]`, in the order of [`Layout`].
     pub fn parameters(&self) -> &[R] {
         &self.parameters
     }
 
-    /// Replaces the parameters [P].
+    /// Replaces the parameters `[P]`.
     ///
     /// # Errors
     /// [`Error::Length`] when there are not exactly P.
@@ -108,7 +108,7 @@ impl<R: Real> CpuEngine<R> {
         Ok(())
     }
 
-    /// Data x [B, D] → latent z [B, D] and log |det ∂z/∂x| [B].
+    /// Data x [B, D] → latent z [B, D] and log |det ∂z/∂x| `[B]`.
     ///
     /// # Errors
     /// [`Error::Length`] when `x` is not whole rows.
@@ -116,7 +116,7 @@ impl<R: Real> CpuEngine<R> {
         self.transform("x", x.to_vec(), Workspace::forward)
     }
 
-    /// Latent z [B, D] → data x [B, D] and log |det ∂x/∂z| [B].
+    /// Latent z [B, D] → data x [B, D] and log |det ∂x/∂z| `[B]`.
     ///
     /// # Errors
     /// [`Error::Length`] when `z` is not whole rows.
@@ -124,7 +124,7 @@ impl<R: Real> CpuEngine<R> {
         self.transform("z", z.to_vec(), Workspace::inverse)
     }
 
-    /// log p(x) per row [B].
+    /// log p(x) per row `[B]`.
     ///
     /// # Errors
     /// [`Error::Length`] when `x` is not whole rows.
@@ -153,7 +153,7 @@ impl<R: Real> CpuEngine<R> {
         Ok(self.transform("z", z, Workspace::inverse)?.0)
     }
 
-    /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters [P].
+    /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`.
     ///
     /// # Errors
     /// [`Error::Length`] when `x` is not whole rows, [`Error::Argument`] when it has none.

@@ -227,7 +227,7 @@ impl<R: Real> CpuEngine<R> {
         })
     }
 
-    /// The parameters [P] after the epoch with the lowest validation loss; the current ones where there is none.
+    /// The parameters `[P]` after the epoch with the lowest validation loss; the current ones where there is none.
     pub fn best_parameters(&self) -> &[R] {
         let best = self.run.as_ref().and_then(|run| run.best.as_ref());
         best.map_or(&self.parameters, |(_, parameters)| parameters)
