@@ -1,5 +1,6 @@
 //! Affine couplings, elementwise: what the conditioner's numbers do to the transformed features.
-//! Twin of `shaders/coupling.wgsl`. Formulas: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017.
+//! Twin of `shaders/coupling.wgsl`. Formulas: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real
+//! NVP", 2017.
 //!
 //! All matrices are row-major [B, D], with D the length of `mask`, in which `true` marks a kept feature. The raw
 //! log-scale o and the shift t come in full width; at kept features they are not read. The log-scale is bounded
