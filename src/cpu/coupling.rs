@@ -1,5 +1,6 @@
 //! Affine couplings, elementwise: what the conditioner's numbers do to the transformed features.
-//! Twin of `shaders/coupling.wgsl`. Formulas: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017.
+//! Twin of `shaders/coupling.wgsl`. Formulas: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real
+//! NVP", 2017.
 //!
 //! All matrices are row-major [B, D], with D the length of `mask`, in which `true` marks a kept feature. The raw
 //! log-scale o and the shift t come in full width; at kept features they are not read. The log-scale is bounded
@@ -32,7 +33,7 @@ pub fn coupling_input_backward<R: Real>(mask: &[bool], d_input: &[R], d_x: &mut 
 
 /// Data → latent: z = x at kept features, (x − t) · exp(−s) at the others; log_det −= Σ s.
 ///
-/// `log_det`: [B] in nats, carried through the couplings.
+/// `log_det`: `[B]` in nats, carried through the couplings.
 pub fn coupling_forward<R: Real>(
     bound: R,
     mask: &[bool],
@@ -59,7 +60,7 @@ pub fn coupling_forward<R: Real>(
 
 /// Latent → data: x = z at kept features, z · exp(s) + t at the others; log_det += Σ s.
 ///
-/// `log_det`: [B] in nats, carried through the couplings.
+/// `log_det`: `[B]` in nats, carried through the couplings.
 pub fn coupling_inverse<R: Real>(
     bound: R,
     mask: &[bool],

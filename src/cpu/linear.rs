@@ -51,7 +51,7 @@ fn map_backward<R: Real>(pre: &[R], d_h: &[R], d_pre: &mut [R], f: impl Fn(R, R)
 
 /// y = x · Wᵀ + b.
 ///
-/// `x`: [rows, inputs]; `weight`: [outputs, inputs]; `bias`: [outputs]; `y`: [rows, outputs].
+/// `x`: [rows, inputs]; `weight`: [outputs, inputs]; `bias`: `[outputs]`; `y`: [rows, outputs].
 pub fn linear_forward<R: Real>(
     rows: usize,
     inputs: usize,
@@ -95,7 +95,7 @@ pub fn linear_backward_input<R: Real>(
 
 /// d_W = d_yᵀ · x and d_b = Σ over rows of d_y, in the order of the rows.
 ///
-/// `x`: [rows, inputs]; `d_y`: [rows, outputs]; `d_weight`: [outputs, inputs] and `d_bias`: [outputs], both
+/// `x`: [rows, inputs]; `d_y`: [rows, outputs]; `d_weight`: [outputs, inputs] and `d_bias`: `[outputs]`, both
 /// overwritten.
 pub fn linear_backward_weight<R: Real>(
     rows: usize,
