@@ -7,6 +7,7 @@
 //! softly, s = c · tanh(o / c).
 
 use super::Real;
+use super::linear::tanh_slope;
 
 /// The conditioner's input: x at kept features, 0 elsewhere.
 pub fn coupling_input<R: Real>(mask: &[bool], x: &[R], input: &mut [R]) {
@@ -90,7 +91,7 @@ pub fn coupling_inverse<R: Real>(
 /// `rows` counts the whole batch, of which the slices may be a part. From `d_z`, the gradient at the coupling's
 /// output `z`, come the gradients at the raw log-scale, the shift and, by the direct way, the coupling's input:
 ///
-/// at transformed features, d_x = d_z · exp(−s), d_t = −d_x, d_s = 1 / rows − d_z · z, d_o = d_s · (1 − (s / c)²);
+/// at transformed features, d_x = d_z · exp(−s), d_t = −d_x, d_s = 1 / rows − d_z · z, d_o = d_s · (1 − tanh²(o / c));
 /// at kept features, d_x = d_z, d_t = d_o = 0.
 #[expect(clippy::too_many_arguments, reason = "one argument per binding of the shader")]
 pub fn coupling_backward<R: Real>(
@@ -114,10 +115,9 @@ pub fn coupling_backward<R: Real>(
                 d_shift[at] = R::zero();
                 d_log_scale[at] = R::zero();
             } else {
-                let ratio = (log_scale[at] / bound).tanh();
-                d_x[at] = d_z[at] * (-bound * ratio).exp();
+                d_x[at] = d_z[at] * (-bounded(bound, log_scale[at])).exp();
                 d_shift[at] = -d_x[at];
-                d_log_scale[at] = (weight - d_z[at] * z[at]) * (R::one() - ratio * ratio);
+                d_log_scale[at] = (weight - d_z[at] * z[at]) * tanh_slope(log_scale[at] / bound);
             }
         }
     }
