@@ -323,6 +323,42 @@ mod tests {
     }
 
     #[test]
+    fn without_noise_spirals_and_squares_follow_their_definitions() {
+        let rows = ToyDensity::new(Toy::Spirals).with_noise(0.0).expect("valid").sample(1000, 1);
+        let mut squares = 0.0;
+        for row in rows.chunks(2) {
+            let t = 3.0 * row[0].hypot(row[1]);
+            let arm = [-t.cos() * t / 3.0, t.sin() * t / 3.0];
+            let apart =
+                (arm[0] - row[0]).hypot(arm[1] - row[1]).min((arm[0] + row[0]).hypot(arm[1] + row[1]));
+            assert!(apart < 1e-12, "{row:?}");
+            squares += (t / (3.0 * std::f64::consts::PI)).powi(2) / 1000.0;
+        }
+        // t² / (3π)² is uniform: its mean has a deviation of 0.009.
+        assert!((squares - 0.5).abs() < 0.04, "{squares}");
+
+        let rows = ToyDensity::new(Toy::Checkerboard).sample(1000, 1);
+        for row in rows.chunks(2) {
+            let [column, square] = [row[0], row[1]].map(|value| (value / 2.0).floor() as i32);
+            assert!((column + square) % 2 == 0 && row.iter().all(|value| value.abs() <= 4.0), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn blobs_and_pinwheel_peak_where_their_definitions_say() {
+        let peak = |kind, [x, y]: [f64; 2], count: f64, area: f64| {
+            let got = ToyDensity::new(kind).log_density([x, y]).expect("known");
+            let want = -(count * std::f64::consts::TAU * area).ln();
+            assert!((got - want).abs() < 1e-6, "{kind:?}: {got}, want {want}");
+        };
+        peak(Toy::Blobs, [0.0, 4.0], 8.0, 0.5 * 0.5);
+        peak(Toy::Blobs, [-8f64.sqrt(), 8f64.sqrt()], 8.0, 0.5 * 0.5);
+        // The arm that starts along x is wound clockwise by e¹ / 4 at r = 2.
+        let (sin, cos) = (0.25 * std::f64::consts::E).sin_cos();
+        peak(Toy::Pinwheel, [2.0 * cos, -2.0 * sin], 5.0, 0.6 * 0.2);
+    }
+
+    #[test]
     fn far_points_and_nan_are_neither_dropped_nor_made_up() {
         for (name, kind) in Toy::ALL {
             let density = ToyDensity::new(kind);
