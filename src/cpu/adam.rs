@@ -5,6 +5,7 @@ use crate::optimiser::{Adam, Decay, Schedule};
 
 use super::Real;
 use super::real::decimal;
+use super::simd::{LANES, vectorised};
 
 /// [`Adam`]'s numbers in the precision computed with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,9 +25,10 @@ pub struct Rule<R> {
 impl<R: Real> Rule<R> {
     /// The numbers of `adam`.
     pub fn new(adam: &Adam) -> Self {
+        let [gain1, gain2] = adam.rates().map(R::from_wide);
         Self {
-            gain1: R::from_wide(1.0 - decimal(adam.beta1)),
-            gain2: R::from_wide(1.0 - decimal(adam.beta2)),
+            gain1,
+            gain2,
             epsilon: R::from_decimal(adam.epsilon),
             weight_decay: R::from_decimal(adam.weight_decay),
             clip_norm: R::from_decimal(adam.clip_norm),
@@ -100,22 +102,29 @@ pub fn learning_rate<R: Real>(schedule: &Schedule, step: u32) -> R {
 
 /// Values whose squares [`global_norm`] sums at a time: long enough to be fast, short enough to be accurate.
 const NORM_BLOCK: usize = 1024;
-/// Running sums within a block, so that it vectorises.
-const LANES: usize = 16;
 
-/// The Euclidean norm of the whole gradient [P], summed in a fixed order: blocks, lanes within a block.
+/// The Euclidean norm of the whole gradient `[P]`, summed in a fixed order: blocks, lanes within a block.
 pub fn global_norm<R: Real>(gradient: &[R]) -> R {
-    let mut total = R::zero();
-    for block in gradient.chunks(NORM_BLOCK) {
-        let mut lanes = [R::zero(); LANES];
-        for values in block.chunks(LANES) {
-            for (lane, &value) in lanes.iter_mut().zip(values) {
-                *lane += value * value;
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut total = R::zero();
+            for block in gradient.chunks(NORM_BLOCK) {
+                let mut lanes = [R::zero(); LANES];
+                let (groups, rest) = block.as_chunks::<LANES>();
+                for values in groups {
+                    for (lane, &value) in lanes.iter_mut().zip(values) {
+                        *lane += value * value;
+                    }
+                }
+                for (lane, &value) in lanes.iter_mut().zip(rest) {
+                    *lane += value * value;
+                }
+                total += lanes.into_iter().fold(R::zero(), |sum, lane| sum + lane);
             }
-        }
-        total += lanes.into_iter().fold(R::zero(), |sum, lane| sum + lane);
-    }
-    total.sqrt()
+            total.sqrt()
+        },
+    )
 }
 
 /// Takes the step's loss and gradient norm and decides its learning rate, bias corrections and clip factor,
@@ -148,14 +157,20 @@ pub fn adam<R: Real>(
     }
     let shrink = progress.learning_rate * rule.weight_decay;
     let moments = moment1.iter_mut().zip(moment2);
-    for ((parameter, (m, v)), &gradient) in parameters.iter_mut().zip(moments).zip(gradient) {
-        let g = progress.clip * gradient;
-        *m += rule.gain1 * (g - *m);
-        *v += rule.gain2 * (g * g - *v);
-        *parameter -= shrink * *parameter;
-        let root = (*v / progress.correction2).sqrt();
-        *parameter -= progress.learning_rate * (*m / progress.correction1) / (root + rule.epsilon);
-    }
+    let values = parameters.iter_mut().zip(moments).zip(gradient);
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((parameter, (m, v)), &gradient) in values {
+                let g = progress.clip * gradient;
+                *m += rule.gain1 * (g - *m);
+                *v += rule.gain2 * (g * g - *v);
+                *parameter -= shrink * *parameter;
+                let root = (*v / progress.correction2).sqrt();
+                *parameter -= progress.learning_rate * (*m / progress.correction1) / (root + rule.epsilon);
+            }
+        },
+    );
 }
 
 #[cfg(test)]
@@ -215,6 +230,9 @@ mod tests {
             let mut progress = Progress::resume(&rule, 0);
             advance(&rule, &CONSTANT, 1.0, norm, &mut progress);
             assert_eq!(progress.clip, want, "norm {norm}");
+            let (mut parameters, mut m, mut v) = ([1.0], [0.0], [0.0]);
+            adam(&rule, &progress, &[8.0], &mut parameters, &mut m, &mut v);
+            assert!((m[0] - 0.8 * want).abs() < 1e-12, "norm {norm}: the moments see the clipped gradient");
         }
     }
 

@@ -1,0 +1,175 @@
+//! `moonflow info`: what a model file holds, as text.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use moonflow::Result;
+use moonflow::flow::Flow;
+use moonflow::layout::Layout;
+use moonflow::model::{FORMAT_VERSION, HeldOut, Model, Outcome, Recipe, TrainingRecord};
+use moonflow::optimiser::Decay;
+
+use super::output::{self, grouped};
+
+/// Arguments of `moonflow info`.
+#[derive(clap::Args)]
+pub struct InfoArgs {
+    /// Model file that `moonflow train` wrote
+    file: PathBuf,
+}
+
+/// Prints flow, parameters, columns and the training's record.
+///
+/// # Errors
+/// When the model cannot be read, and those of standard output.
+pub fn run(args: &InfoArgs) -> Result<()> {
+    let model = Model::load(&args.file)?;
+    let bytes = std::fs::metadata(&args.file).map(|metadata| metadata.len()).unwrap_or_default();
+    let mut text = format!("{}: moonflow model, format version {FORMAT_VERSION}", args.file.display());
+    text += &format!(", {} bytes\n\n", grouped(bytes));
+    text += &format!("flow       {}\n\n", describe_flow(&model.flow));
+    text += &couplings(&model);
+    text += &columns(&model);
+    text += &training(&model.record);
+    output::write(None, |out| out.write_all(text.as_bytes()))
+}
+
+/// The flow in one line.
+pub fn describe_flow(flow: &Flow) -> String {
+    let hidden: Vec<String> = flow.hidden.iter().map(usize::to_string).collect();
+    let activation = serde_name(&flow.activation);
+    format!(
+        "RealNVP over {} features: {} coupling{}, {} {activation} networks, log-scale within ±{}, {} parameters",
+        flow.features,
+        flow.layers(),
+        if flow.layers() == 1 { "" } else { "s" },
+        hidden.join("×"),
+        flow.bound,
+        grouped(Layout::new(flow).total as u64)
+    )
+}
+
+/// The recipe in one line.
+pub fn describe_recipe(recipe: &Recipe) -> String {
+    let rate = match recipe.decay {
+        Decay::Constant => format!("constant at {}", recipe.learning_rate),
+        Decay::Cosine => format!("cosine from {}", recipe.learning_rate),
+    };
+    let mut text =
+        format!("{}: {} epochs, batch {}, Adam {rate}", recipe.preset, recipe.epochs, recipe.batch);
+    if recipe.warmup > 0 {
+        text += &format!(" after {} epochs of warm-up", recipe.warmup);
+    }
+    if let Some(norm) = recipe.clip_norm {
+        text += &format!(", gradients clipped to {norm}");
+    }
+    if recipe.weight_decay > 0.0 {
+        text += &format!(", weight decay {}", recipe.weight_decay);
+    }
+    text + &format!(", seed {}", recipe.seed)
+}
+
+/// The held-out loss in one line.
+pub fn describe_held_out(held_out: &HeldOut) -> String {
+    let mut text = format!(
+        "NLL {:.4} ± {:.4} nats over {} fresh rows",
+        held_out.nll,
+        held_out.standard_error,
+        grouped(held_out.rows as u64)
+    );
+    if let (Some(above), Some(error)) = (held_out.above_floor, held_out.above_floor_error) {
+        text += &format!("; {above:.4} ± {error:.4} nats above the entropy floor");
+    }
+    text
+}
+
+/// The name that a plain enum has in the model file.
+fn serde_name(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Most names in a list of features; more are counted.
+const LISTED: usize = 6;
+
+fn couplings(model: &Model) -> String {
+    let per_coupling = Layout::new(&model.flow).total / model.flow.layers();
+    let mut table = vec![["coupling", "keeps", "transforms", "parameters"].map(str::to_owned)];
+    for (layer, mask) in model.flow.masks.iter().enumerate() {
+        let side = |side: bool| {
+            let names: Vec<&str> = std::iter::zip(&model.columns, mask)
+                .filter(|(_, kept)| **kept == side)
+                .map(|(name, _)| name.as_str())
+                .collect();
+            if names.len() > LISTED {
+                format!("{}, … ({})", names[..LISTED].join(", "), names.len())
+            } else {
+                names.join(", ")
+            }
+        };
+        table.push([layer.to_string(), side(true), side(false), grouped(per_coupling as u64)]);
+    }
+    aligned(&table)
+}
+
+fn columns(model: &Model) -> String {
+    let mut table = vec![["column", "mean", "deviation"].map(str::to_owned)];
+    let statistics = std::iter::zip(&model.standardiser.mean, &model.standardiser.std);
+    for (name, (mean, std)) in std::iter::zip(&model.columns, statistics) {
+        table.push([name.clone(), format!("{mean:.6}"), format!("{std:.6}")]);
+    }
+    aligned(&table)
+}
+
+fn training(record: &TrainingRecord) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<11}{value}");
+    };
+    let noise = record.data.noise.map(|noise| format!(", noise {noise}")).unwrap_or_default();
+    line("data", format!("{}: {} rows{noise}", record.data.name, grouped(record.data.rows as u64)));
+    line("recipe", describe_recipe(&record.recipe));
+    line("device", format!("{}, moonflow {}", record.device, record.moonflow));
+    let outcome = match record.outcome {
+        Outcome::Finished => "finished".to_owned(),
+        Outcome::Interrupted => "interrupted".to_owned(),
+        Outcome::NonFinite { epoch } => format!("stopped by a number that is not finite in epoch {epoch}"),
+    };
+    let best = record.best_epoch.map(|epoch| format!(", parameters of epoch {epoch}")).unwrap_or_default();
+    line("training", format!("{outcome} after {} epochs{best}", record.epochs));
+    if let Some(nll) = record.train_nll {
+        line("train", format!("NLL {nll:.4} nats"));
+    }
+    if let Some(nll) = record.validation_nll {
+        line("validation", format!("NLL {nll:.4} nats"));
+    }
+    if let Some(held_out) = &record.held_out {
+        line("held out", describe_held_out(held_out));
+    }
+    text
+}
+
+/// A table with its columns aligned to the left, followed by an empty line.
+fn aligned<const N: usize>(table: &[[String; N]]) -> String {
+    let widths: [usize; N] = std::array::from_fn(|column| {
+        table.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    });
+    let mut text = String::new();
+    for row in table {
+        let line: String =
+            std::iter::zip(row, widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_to_their_widest_cell() {
+        let table = [["a", "bb"], ["ccc", "d"]].map(|row| row.map(str::to_owned));
+        assert_eq!(aligned(&table), "a    bb\nccc  d\n\n");
+    }
+}

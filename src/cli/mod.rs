@@ -1,0 +1,82 @@
+//! The command line: arguments in, files and text out. Every decision that is not about words is the library's.
+//!
+//! Exit status: 0 done, 1 the work failed, 2 the command line was wrong.
+
+mod device;
+mod devices;
+mod info;
+mod output;
+mod plot;
+mod progress;
+mod sample;
+mod score;
+mod source;
+mod train;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use moonflow::{Error, Result};
+
+/// Fits normalizing flows to tables of numbers, then scores rows by their log-density and samples new ones.
+#[derive(Parser)]
+#[command(name = "moonflow", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fit a flow to a toy density or a CSV file
+    Train(train::TrainArgs),
+    /// Write the log-density of every row of a CSV file, in nats and the data's own units
+    Score(score::ScoreArgs),
+    /// Draw new rows from a model
+    Sample(sample::SampleArgs),
+    /// Draw the picture of a model
+    Plot(plot::PlotArgs),
+    /// Show what a model file holds
+    Info(info::InfoArgs),
+    /// List the devices that can compute
+    Devices,
+}
+
+/// Runs the program on its process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match pollster::block_on(cli.command.run()) {
+        Err(error) if !output::is_closed_pipe(&error) => {
+            output::note(format_args!("error: {error}"));
+            // What the arguments alone make impossible is a wrong command line; all else is work that failed.
+            ExitCode::from(if matches!(error, Error::Argument(_)) { 2 } else { 1 })
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+impl Command {
+    async fn run(self) -> Result<()> {
+        match self {
+            Self::Train(args) => train::run(args).await,
+            Self::Score(args) => score::run(args).await,
+            Self::Sample(args) => sample::run(args).await,
+            Self::Plot(args) => plot::run(args).await,
+            Self::Info(args) => info::run(&args),
+            Self::Devices => devices::run().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_argument_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,65 @@
+//! Where results go: standard output or a file. A reader that has gone away (`moonflow … | head`) is no error.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use moonflow::data::write_atomically;
+use moonflow::{Error, Result};
+
+/// Writes a command's result to `path`, whole or not at all, or to standard output.
+///
+/// # Errors
+/// [`Error::Io`] of the file or of standard output; a closed pipe is one, and [`is_closed_pipe`] tells it apart.
+pub fn write(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    match path {
+        Some(path) => write_atomically(path, write),
+        None => {
+            let mut stdout = BufWriter::new(io::stdout().lock());
+            write(&mut stdout)
+                .and_then(|()| stdout.flush())
+                .map_err(|source| Error::io("standard output", source))
+        }
+    }
+}
+
+/// Whether the error only says that nobody reads our output any more.
+pub fn is_closed_pipe(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Prints a line to standard output for a person, whose absence is no reason to stop working.
+pub fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Prints a line to standard error, under the same rule.
+pub fn note(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// `number` with a comma between groups of three digits.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_grouped_by_three() {
+        for (number, text) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (123_456, "123,456"), (1_000_000, "1,000,000")]
+        {
+            assert_eq!(grouped(number), text);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `moonflow plot`: the picture of a model: data, samples, density, latent and loss curves.
+
+use std::path::{Path, PathBuf};
+
+use moonflow::data::{ToyDensity, write_atomically};
+use moonflow::engine::{Engine, Sampling};
+use moonflow::model::Model;
+use moonflow::report::{DensityGrid, Figure, History as LossCurves, limits};
+use moonflow::train::History;
+use moonflow::{Error, Result};
+
+use super::device::DeviceArgs;
+use super::info::describe_held_out;
+use super::output::{note, say};
+use super::source::Source;
+
+/// Arguments of `moonflow plot`.
+#[derive(clap::Args)]
+pub struct PlotArgs {
+    /// Model file that `moonflow train` wrote
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Data to show beside the model: a toy density or a CSV file [default: the toy density it was trained on]
+    #[arg(long, value_name = "DATA")]
+    data: Option<String>,
+    /// Picture to write, .png or .svg [default: the data's name, .png, beside the model]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// Most rows of data, and most samples, in a picture.
+const ROWS: usize = 10_000;
+/// Width of a PNG in pixels.
+const WIDTH: u32 = 1600;
+/// Cells of the density grid along a side.
+const CELLS: usize = 320;
+
+/// Draws the model's picture.
+///
+/// # Errors
+/// When the model or data cannot be read or do not fit each other, and those of the engine and the output.
+pub async fn run(args: PlotArgs) -> Result<()> {
+    let model = Model::load(&args.model)?;
+    let record = &model.record;
+    let source = match &args.data {
+        Some(data) => Some(Source::parse(data)?),
+        None if record.data.toy => ToyDensity::parse(&record.data.name).map(Source::Toy),
+        None => None,
+    };
+    let source = match (source, record.data.noise) {
+        (Some(Source::Toy(toy)), Some(noise)) if toy.name() == record.data.name => {
+            Some(Source::Toy(toy.with_noise(noise)?))
+        }
+        (source, _) => source,
+    };
+    let out = args.out.clone().unwrap_or_else(|| {
+        let name = Path::new(&record.data.name).file_stem().unwrap_or_default();
+        args.model.with_file_name(name).with_extension("png")
+    });
+    image_format(&out)?;
+    let data = match &source {
+        Some(source) => {
+            let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed)?;
+            model.arrange(&table)?.into_owned()
+        }
+        None => {
+            note("the training data are not shown: they are in a file; name it with --data");
+            Vec::new()
+        }
+    };
+    let history = history_beside(&args.model, &model);
+    let mut engine = args.device.engine(model.flow.clone()).await?;
+    let floor = source.as_ref().and_then(Source::floor);
+    let picture = Picture { model: &model, data: &data, history: history.as_ref(), floor };
+    picture.write(&mut engine, &out).await?;
+    say(format_args!("wrote {}", out.display()));
+    Ok(())
+}
+
+/// The training's history, where `history.csv` still lies beside the model and belongs to it.
+fn history_beside(model_file: &Path, model: &Model) -> Option<History> {
+    let path = model_file.with_file_name("history.csv");
+    let text = std::fs::read_to_string(&path).ok()?;
+    match History::from_csv(&path.display().to_string(), &text) {
+        Ok(history) if history.epochs.len() == model.record.epochs as usize => Some(history),
+        Ok(_) => {
+            note(format_args!(
+                "warning: {} is of another training; no loss curves are drawn",
+                path.display()
+            ));
+            None
+        }
+        Err(error) => {
+            note(format_args!("warning: {error}; no loss curves are drawn"));
+            None
+        }
+    }
+}
+
+/// What a picture is made of.
+pub struct Picture<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Rows beside it, row-major [N, D], in the user's units and the model's order of columns; may be empty.
+    pub data: &'a [f64],
+    /// The training.
+    pub history: Option<&'a History>,
+    /// Entropy of the true density, in nats.
+    pub floor: Option<f64>,
+}
+
+impl Picture<'_> {
+    /// Computes what the picture shows and writes it to `path`, as SVG where its extension says so, else as PNG.
+    ///
+    /// # Errors
+    /// Those of the engine, the drawing and the file.
+    pub async fn write<E: Engine>(&self, engine: &mut E, path: &Path) -> Result<()> {
+        let Self { model, data, history, floor } = *self;
+        let features = model.flow.features;
+        let data = &data[..data.len().min(ROWS * features)];
+        let sampling = Sampling { rows: ROWS, first: 0, seed: model.record.recipe.seed, temperature: 1.0 };
+        let samples = model.sample(engine, sampling).await?;
+        let latent = model.latent(engine, data).await?;
+        let density = if features == 2 {
+            let [x, y] = limits(data, &samples);
+            let centres = DensityGrid::centres(x, y, CELLS, CELLS);
+            let log_density = model.log_prob(engine, &centres).await?;
+            Some(DensityGrid { x, y, columns: CELLS, rows: CELLS, log_density })
+        } else {
+            None
+        };
+        let curves = history.map(loss_curves);
+        let figure = Figure {
+            title: title(model),
+            subtitle: subtitle(model),
+            columns: &model.columns,
+            data,
+            samples: &samples,
+            latent: &latent,
+            density,
+            history: curves.as_ref(),
+            floor,
+        };
+        let bytes = match image_format(path)? {
+            Format::Png => figure.png(WIDTH)?,
+            Format::Svg => figure.svg()?.into_bytes(),
+        };
+        write_atomically(path, |writer| writer.write_all(&bytes))
+    }
+}
+
+enum Format {
+    Png,
+    Svg,
+}
+
+fn image_format(path: &Path) -> Result<Format> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    match extension.as_str() {
+        "png" => Ok(Format::Png),
+        "svg" => Ok(Format::Svg),
+        _ => Err(Error::Argument(format!("{}: a picture's name must end in .png or .svg", path.display()))),
+    }
+}
+
+fn loss_curves(history: &History) -> LossCurves {
+    let epochs = &history.epochs;
+    LossCurves {
+        epoch: epochs.iter().map(|epoch| epoch.epoch).collect(),
+        train_nll: epochs.iter().map(|epoch| epoch.train_nll).collect(),
+        validation_nll: epochs.iter().map(|epoch| epoch.validation_nll.unwrap_or(f64::NAN)).collect(),
+    }
+}
+
+fn title(model: &Model) -> String {
+    let hidden: Vec<String> = model.flow.hidden.iter().map(usize::to_string).collect();
+    format!(
+        "{}: RealNVP of {} coupling{}, {} networks",
+        model.record.data.name,
+        model.flow.layers(),
+        if model.flow.layers() == 1 { "" } else { "s" },
+        hidden.join("×")
+    )
+}
+
+fn subtitle(model: &Model) -> String {
+    let record = &model.record;
+    let loss = match (&record.held_out, record.validation_nll) {
+        (Some(held_out), _) => format!("{} · ", describe_held_out(held_out)),
+        (None, Some(nll)) => format!("validation NLL {nll:.4} nats · "),
+        (None, None) => String::new(),
+    };
+    let plural = if record.epochs == 1 { "" } else { "s" };
+    format!("{loss}{} epoch{plural} on {}", record.epochs, record.device)
+}

@@ -1,0 +1,100 @@
+//! Progress of a training: a bar on a terminal, a line every few seconds elsewhere.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use moonflow::train::{Epoch, Observer};
+
+use super::output::{grouped, note};
+
+/// Time between two plain lines.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// Watches a training for a person, and ends it when `stop` is set.
+pub struct Progress {
+    stop: Arc<AtomicBool>,
+    epochs: u32,
+    rows: usize,
+    floor: Option<f64>,
+    bar: Option<ProgressBar>,
+    last_line: Option<Instant>,
+}
+
+impl Progress {
+    /// Watches `epochs` epochs of `rows` training rows. `floor` is the entropy of the true density in nats.
+    pub fn new(epochs: u32, rows: usize, floor: Option<f64>, stop: Arc<AtomicBool>) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("epoch {pos}/{len} {bar:24} {msg}")
+                .expect("invariant: the template is valid")
+                .progress_chars("━╸─");
+            ProgressBar::new(u64::from(epochs)).with_style(style)
+        });
+        Self { stop, epochs, rows, floor, bar, last_line: None }
+    }
+
+    /// Ends the display.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish();
+        }
+    }
+
+    fn describe(&self, epoch: &Epoch) -> String {
+        let mut text = format!("train {:.4}", epoch.train_nll);
+        if let Some(nll) = epoch.validation_nll {
+            text += &format!("  validation {nll:.4} nats");
+        }
+        if let Some(floor) = self.floor {
+            text += &format!("  floor {:+.4}", epoch.nll() - floor);
+        }
+        let done = f64::from(epoch.epoch);
+        if epoch.seconds > 0.0 {
+            let rows_per_second = self.rows as f64 * done / epoch.seconds;
+            let left = epoch.seconds / done * f64::from(self.epochs - epoch.epoch);
+            text += &format!("  {} rows/s  {} left", grouped(rows_per_second as u64), duration(left));
+        }
+        text
+    }
+}
+
+impl Observer for Progress {
+    fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()> {
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::from(epoch.epoch));
+            bar.set_message(self.describe(epoch));
+        } else if epoch.epoch == self.epochs || self.last_line.is_none_or(|last| last.elapsed() >= QUIET) {
+            self.last_line = Some(Instant::now());
+            note(format_args!("epoch {}/{}  {}", epoch.epoch, self.epochs, self.describe(epoch)));
+        }
+        if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Seconds for a person: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        for (seconds, text) in
+            [(0.44, "0.4 s"), (9.4, "9.4 s"), (12.3, "12 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+    }
+}

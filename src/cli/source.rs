@@ -1,0 +1,163 @@
+//! The DATA argument: a toy density's name or a file.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use moonflow::data::{Table, ToyDensity};
+use moonflow::engine::Engine;
+use moonflow::model::{DataSource, HeldOut, Model};
+use moonflow::{Error, Result};
+
+/// Where rows come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A toy density.
+    Toy(ToyDensity),
+    /// A CSV file, or `-` for standard input.
+    File(PathBuf),
+}
+
+/// Rows that a toy density is held out on.
+const HELD_OUT_ROWS: usize = 20_000;
+
+impl Source {
+    /// What `text` names: a toy density first (`./moons` is a file), then a file.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when it is neither and does not look like a file's name: lists the toy densities.
+    pub fn parse(text: &str) -> Result<Self> {
+        if let Some(toy) = ToyDensity::parse(text) {
+            return Ok(Self::Toy(toy));
+        }
+        let path = Path::new(text);
+        let looks_like_a_file = path.extension().is_some() || path.components().count() > 1 || text == "-";
+        if looks_like_a_file || path.exists() {
+            return Ok(Self::File(path.to_owned()));
+        }
+        let near = nearest(text, &ToyDensity::NAMES)
+            .map(|name| format!(" Did you mean `{name}`?"))
+            .unwrap_or_default();
+        Err(Error::Argument(format!(
+            "there is no toy density and no file called `{text}`.{near} The toy densities are {}; anything else is \
+             the path of a CSV file",
+            ToyDensity::NAMES.join(", ")
+        )))
+    }
+
+    /// What pictures and the default folder are called: the density, or the file without folder and extension.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Toy(toy) => toy.name().to_owned(),
+            Self::File(path) if path.as_os_str() == "-" => "stdin".to_owned(),
+            Self::File(path) => path.file_stem().unwrap_or(OsStr::new("data")).to_string_lossy().into_owned(),
+        }
+    }
+
+    /// The rows; a toy density draws `rows` of them under `seed`.
+    ///
+    /// # Errors
+    /// Those of [`Table::read`].
+    pub fn table(&self, rows: usize, seed: u64) -> Result<Table> {
+        match self {
+            Self::Toy(toy) => Ok(toy.table(rows, seed)),
+            Self::File(path) => Table::read(path),
+        }
+    }
+
+    /// What the model file says of `table`.
+    pub fn record(&self, table: &Table) -> DataSource {
+        let (name, noise, toy) = match self {
+            Self::Toy(toy) => (toy.name().to_owned(), Some(toy.noise()), true),
+            Self::File(path) => {
+                (path.file_name().unwrap_or(OsStr::new("-")).to_string_lossy().into_owned(), None, false)
+            }
+        };
+        DataSource { name, noise, toy, rows: table.rows() }
+    }
+
+    /// Entropy of the true density in nats, where it is known.
+    pub fn floor(&self) -> Option<f64> {
+        match self {
+            Self::Toy(toy) => toy.entropy(),
+            Self::File(_) => None,
+        }
+    }
+
+    /// The model's loss on fresh rows of a toy density, drawn under a seed that no training with `seed` uses.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub async fn hold_out<E: Engine>(
+        &self,
+        model: &Model,
+        engine: &mut E,
+        seed: u64,
+    ) -> Result<Option<HeldOut>> {
+        let Self::Toy(toy) = self else { return Ok(None) };
+        let rows = toy.sample(HELD_OUT_ROWS, !seed);
+        let log_prob = model.log_prob(engine, &rows).await?;
+        let (mean, standard_error) = mean_and_error(&log_prob);
+        // Row by row, because the noise of the true density and that of the model's are nearly the same.
+        let above: Option<Vec<f64>> = std::iter::zip(rows.chunks_exact(2), &log_prob)
+            .map(|(row, log_prob)| toy.log_density([row[0], row[1]]).map(|truth| truth - log_prob))
+            .collect();
+        let above = above.as_deref().map(mean_and_error);
+        Ok(Some(HeldOut {
+            rows: HELD_OUT_ROWS,
+            nll: -mean,
+            standard_error,
+            above_floor: above.map(|(mean, _)| mean),
+            above_floor_error: above.map(|(_, error)| error),
+        }))
+    }
+}
+
+/// Mean of `values` and the standard error of that mean.
+fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    (mean, (variance / count).sqrt())
+}
+
+/// The name most like `text`, when one is like it at all.
+pub fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
+    const ALIKE: f64 = 0.8;
+    let text = text.to_lowercase();
+    names
+        .iter()
+        .map(|&name| (strsim::jaro_winkler(&text, name), name))
+        .filter(|(likeness, _)| *likeness >= ALIKE)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_toys_paths_are_files_and_typos_are_helped() {
+        assert!(matches!(Source::parse("moons"), Ok(Source::Toy(_))));
+        for path in ["./moons", "data.csv", "a/b", "-"] {
+            assert!(matches!(Source::parse(path), Ok(Source::File(_))), "{path}");
+        }
+        let message = Source::parse("moon").expect_err("a typo").to_string();
+        assert!(message.contains("Did you mean `moons`?") && message.contains("circles"), "{message}");
+        let message = Source::parse("zzz").expect_err("unlike any").to_string();
+        assert!(!message.contains("Did you mean") && message.contains("swiss-roll"), "{message}");
+    }
+
+    #[test]
+    fn names_drop_folder_and_extension() {
+        for (text, name) in [("moons", "moons"), ("a/b.c.csv", "b.c"), ("-", "stdin")] {
+            assert_eq!(Source::parse(text).expect("valid").name(), name);
+        }
+    }
+
+    #[test]
+    fn mean_and_error_are_the_textbooks() {
+        let (mean, error) = mean_and_error(&[1.0, 2.0, 3.0, 4.0]);
+        assert!((mean - 2.5).abs() < 1e-15 && (error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
+    }
+}

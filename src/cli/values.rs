@@ -1,0 +1,75 @@
+//! Argument values with rules of their own, parsed so that a refusal names the rule.
+
+use moonflow::flow::MAX_WIDTH;
+
+/// Hidden widths, as in `64,64`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Widths(pub Vec<usize>);
+
+/// Parses `64,64`.
+///
+/// # Errors
+/// The rule, when a part is not a whole number in range.
+pub fn widths(text: &str) -> Result<Widths, String> {
+    let width = |part: &str| part.trim().parse().ok().filter(|width| (1..=MAX_WIDTH).contains(width));
+    text.split(',').map(width).collect::<Option<Vec<usize>>>().map(Widths).ok_or_else(|| {
+        format!("expected whole numbers from 1 to {MAX_WIDTH} with commas between them, such as 64,64")
+    })
+}
+
+/// Parses a learning rate.
+///
+/// # Errors
+/// The rule, when it is not a number above 0 and at most 1.
+pub fn learning_rate(text: &str) -> Result<f32, String> {
+    number(text, "a number above 0 and at most 1", |value: &f32| *value > 0.0 && *value <= 1.0)
+}
+
+/// Parses a standard deviation of noise.
+///
+/// # Errors
+/// The rule, when it is negative or not finite.
+pub fn noise(text: &str) -> Result<f64, String> {
+    number(text, "a finite number of at least 0", |value: &f64| *value >= 0.0 && value.is_finite())
+}
+
+/// Parses a sampling temperature.
+///
+/// # Errors
+/// The rule, when it is negative or not finite.
+pub fn temperature(text: &str) -> Result<f32, String> {
+    number(text, "a finite number of at least 0", |value: &f32| *value >= 0.0 && value.is_finite())
+}
+
+fn number<T: std::str::FromStr>(text: &str, rule: &str, holds: impl Fn(&T) -> bool) -> Result<T, String> {
+    text.trim().parse().ok().filter(holds).ok_or_else(|| format!("expected {rule}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn widths_take_lists_and_refuse_gaps_words_zeros_and_giants() {
+        assert_eq!(widths("64"), Ok(Widths(vec![64])));
+        assert_eq!(widths("64, 32,8"), Ok(Widths(vec![64, 32, 8])));
+        for text in ["", "64,,8", "64,x", "0", "64,-1", "65537", "99999999999999999999", "64,"] {
+            assert!(widths(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_outside_of_their_rule_are_refused() {
+        assert_eq!(learning_rate("1e-3"), Ok(1e-3));
+        assert_eq!(temperature("0"), Ok(0.0));
+        for text in ["NaN", "-1", "inf", "x", "", "-0.001"] {
+            assert!(
+                learning_rate(text).is_err() && noise(text).is_err() && temperature(text).is_err(),
+                "{text}"
+            );
+        }
+        assert!(
+            learning_rate("0").is_err() && learning_rate("1.5").is_err() && learning_rate("1e-60").is_err()
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! A table split into training and validation rows, with the standardiser fitted to the former.
+//! It follows the table and feeds training.
+
+use crate::data::{Standardiser, Table};
+use crate::error::{Error, Result, expect_length};
+use crate::random::{self, Stream};
+
+/// The rows of one training, in the user's units.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Names of the features `[D]`.
+    pub columns: Vec<String>,
+    /// Mean and deviation of the training rows; validation rows have no part in it.
+    pub standardiser: Standardiser,
+    /// Training rows, row-major [N, D], in the table's order.
+    pub train: Vec<f64>,
+    /// Validation rows, row-major [V, D], in the table's order; may be empty.
+    pub validation: Vec<f64>,
+}
+
+impl Dataset {
+    /// Takes a random `validation_fraction` of the table's rows aside and fits the standardiser to the others.
+    ///
+    /// V = ⌊fraction · rows + ½⌋, at least 1 unless the fraction is 0. Row r is a validation row when the
+    /// permutation of [`Stream::Split`] under `seed` places it below V: the split depends on nothing but `seed`
+    /// and the number of rows.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the fraction is outside of [0, 1). [`Error::Data`] when fewer than 2 rows are
+    /// left to train on, when a value is not finite, or when [`Standardiser::fit`] refuses a column.
+    pub fn split(table: &Table, validation_fraction: f64, seed: u64) -> Result<Self> {
+        if !(0.0..1.0).contains(&validation_fraction) {
+            return Err(Error::Argument(format!(
+                "the validation fraction must be at least 0 and below 1, got {validation_fraction}"
+            )));
+        }
+        let (rows, features) = (table.rows(), table.features());
+        expect_length("values of the table", table.values.len(), rows * features)?;
+        let count = u32::try_from(rows).map_err(|_| {
+            Error::data(&table.name, format!("{rows} rows are too many; at most {}", u32::MAX))
+        })?;
+        let validation_rows = match (f64::from(count) * validation_fraction).round() as u32 {
+            0 if validation_fraction > 0.0 => 1,
+            wanted => wanted,
+        };
+        let train_rows = count.saturating_sub(validation_rows);
+        if train_rows < 2 {
+            return Err(Error::data(
+                &table.name,
+                format!(
+                    "expected at least 2 training rows, got {train_rows}: of {rows} rows, {} are for validation",
+                    validation_rows.min(count)
+                ),
+            ));
+        }
+        let mut train = Vec::with_capacity(train_rows as usize * features);
+        let mut validation = Vec::with_capacity(validation_rows as usize * features);
+        for (row, values) in (0..count).zip(table.values.chunks_exact(features)) {
+            if let Some(feature) = values.iter().position(|value| !value.is_finite()) {
+                return Err(Error::data(
+                    &table.name,
+                    format!(
+                        "row {}, column {} (`{}`) holds {}; expected finite numbers",
+                        row + 1,
+                        feature + 1,
+                        table.columns[feature],
+                        values[feature]
+                    ),
+                ));
+            }
+            let place = random::permute(row, count, seed, Stream::Split, 0);
+            if place < validation_rows { &mut validation } else { &mut train }.extend_from_slice(values);
+        }
+        let standardiser = Standardiser::fit_named(&table.name, &train, &table.columns)?;
+        Ok(Self { columns: table.columns.clone(), standardiser, train, validation })
+    }
+
+    /// Number of features D.
+    pub fn features(&self) -> usize {
+        self.columns.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rows: usize) -> Table {
+        Table {
+            name: "t".into(),
+            columns: vec!["a".into(), "b".into()],
+            values: (0..2 * rows).map(|i| (i * i % 97) as f64 + i as f64 / 1024.0).collect(),
+        }
+    }
+
+    fn sorted_rows(values: &[f64]) -> Vec<&[f64]> {
+        let mut rows: Vec<&[f64]> = values.chunks(2).collect();
+        rows.sort_by(|a, b| a[1].total_cmp(&b[1]));
+        rows
+    }
+
+    #[test]
+    fn every_row_lands_on_exactly_one_side() {
+        for rows in [4, 10, 257] {
+            let table = table(rows);
+            let dataset = Dataset::split(&table, 0.1, 3).expect("splits");
+            let both: Vec<f64> = dataset.train.iter().chain(&dataset.validation).copied().collect();
+            assert_eq!(sorted_rows(&both), sorted_rows(&table.values), "{rows} rows");
+            assert_eq!(dataset.validation.len() / 2, ((rows as f64 / 10.0).round() as usize).max(1));
+        }
+    }
+
+    #[test]
+    fn the_split_follows_the_seed_and_statistics_see_training_rows_only() {
+        let mut table = table(200);
+        let first = Dataset::split(&table, 0.25, 1).expect("splits");
+        assert_eq!(first, Dataset::split(&table, 0.25, 1).expect("splits"));
+        assert_ne!(first.validation, Dataset::split(&table, 0.25, 2).expect("splits").validation);
+        assert_eq!(
+            first.standardiser,
+            Standardiser::fit(&first.train, &table.columns).expect("fits"),
+            "fitted to the training rows"
+        );
+        // Moving a validation row must not move the statistics.
+        let moved = table.values.chunks(2).position(|row| row == &first.validation[..2]).expect("there");
+        table.values[2 * moved] += 1e6;
+        let second = Dataset::split(&table, 0.25, 1).expect("splits");
+        assert_eq!(second.standardiser, first.standardiser);
+        assert_ne!(second.validation, first.validation);
+    }
+
+    #[test]
+    fn a_zero_fraction_keeps_all_rows_and_impossible_splits_are_refused() {
+        assert!(Dataset::split(&table(5), 0.0, 1).expect("splits").validation.is_empty());
+        for (rows, fraction, want) in [
+            (5, 1.0, "below 1, got 1"),
+            (5, -0.1, "got -0.1"),
+            (5, f64::NAN, "got NaN"),
+            (0, 0.1, "at least 2 training rows, got 0"),
+            (2, 0.1, "at least 2 training rows, got 1"),
+            (5, 0.9, "got 0: of 5 rows, 5"),
+        ] {
+            let message = Dataset::split(&table(rows), fraction, 1).expect_err("must be refused").to_string();
+            assert!(message.contains(want), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused_on_either_side() {
+        for row in 0..10 {
+            let mut table = table(10);
+            table.values[2 * row + 1] = f64::NAN;
+            let message = Dataset::split(&table, 0.5, 1).expect_err("must be refused").to_string();
+            assert!(message.contains(&format!("row {}, column 2 (`b`)", row + 1)), "{message}");
+        }
+    }
+
+    #[test]
+    fn tables_without_columns_or_with_broken_rows_are_refused() {
+        let mut broken = table(5);
+        broken.values.pop();
+        assert!(matches!(Dataset::split(&broken, 0.1, 1), Err(Error::Length { .. })));
+        broken.columns.clear();
+        assert!(Dataset::split(&broken, 0.1, 1).is_err());
+        broken.values.clear();
+        assert!(Dataset::split(&broken, 0.1, 1).is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! The model file: safetensors with one JSON entry, `moonflow`, in its metadata.
+//!
+//! Weights, biases and masks are `F32`, the standardiser is `F64`; names and shapes are those of
+//! [`Layout`], plus `transforms.{i}.mask` [D] and `standardiser.mean`, `standardiser.std` [D]. The bytes depend on
+//! the model alone, so equal models are equal files.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::{Model, TrainingRecord};
+use crate::data::Standardiser;
+use crate::error::{Error, Result};
+use crate::flow::Flow;
+use crate::layout::Layout;
+
+/// Version of the file's format. It grows when an older reader would misread a file.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The metadata entry that holds the [`Header`].
+const ENTRY: &str = "moonflow";
+
+/// Bytes before the safetensors header: its length as a little-endian `u64`.
+const LENGTH_BYTES: usize = 8;
+
+/// The part of the header that every version has.
+#[derive(Serialize, Deserialize)]
+struct Version {
+    format_version: u32,
+}
+
+/// What the tensors do not say.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format_version: u32,
+    flow: Flow,
+    columns: Vec<String>,
+    training: TrainingRecord,
+}
+
+impl Model {
+    /// The model as the bytes of its file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let header = Header {
+            format_version: FORMAT_VERSION,
+            flow: self.flow.clone(),
+            columns: self.columns.clone(),
+            training: self.record.clone(),
+        };
+        let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
+
+        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        for tensor in Layout::new(&self.flow).tensors {
+            let bytes =
+                self.parameters[tensor.range()].iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensors.push((tensor.name, Dtype::F32, tensor.shape, bytes));
+        }
+        for (layer, mask) in self.flow.masks.iter().enumerate() {
+            let bytes = mask.iter().flat_map(|&kept| f32::from(u8::from(kept)).to_le_bytes()).collect();
+            tensors.push((mask_name(layer), Dtype::F32, vec![mask.len()], bytes));
+        }
+        for (name, values) in [("mean", &self.standardiser.mean), ("std", &self.standardiser.std)] {
+            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            tensors.push((format!("standardiser.{name}"), Dtype::F64, vec![values.len()], bytes));
+        }
+        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+            let view =
+                TensorView::new(*dtype, shape.clone(), bytes).expect("invariant: shapes match lengths");
+            (name.as_str(), view)
+        });
+        // A single entry, because a map of several would be written in an order that changes from run to run.
+        safetensors::serialize(views, Some(HashMap::from([(ENTRY.to_owned(), json)])))
+            .expect("invariant: a model's header fits a safetensors file")
+    }
+
+    /// The model in the bytes of a model file. `name` is used in messages.
+    ///
+    /// # Errors
+    /// [`Error::Model`] that says what is wrong: truncated, foreign, from a newer format, a tensor that is missing,
+    /// misshaped or not finite, a mask that is not 0 or 1, or parts that contradict each other.
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
+        parse(bytes).map_err(|message| Error::Model { path: name.as_ref().to_owned(), message })
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Model {
+    /// Writes the model file. Either the whole file is there afterwards or what was there before.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let bytes = self.to_bytes();
+        crate::data::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, and those of [`Model::from_bytes`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        Self::from_bytes(path, &bytes)
+    }
+}
+
+fn mask_name(layer: usize) -> String {
+    format!("transforms.{layer}.mask")
+}
+
+/// Result whose error says what is wrong with a file.
+type Parsed<T> = std::result::Result<T, String>;
+
+fn parse(bytes: &[u8]) -> Parsed<Model> {
+    let (metadata, data) = split(bytes)?;
+    let json = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY)).ok_or_else(|| {
+        format!("it is a safetensors file, but no moonflow model: its metadata has no entry `{ENTRY}`")
+    })?;
+    let version: Version = header_json(json)?;
+    if version.format_version > FORMAT_VERSION {
+        return Err(format!(
+            "it has format version {}, and this moonflow reads up to version {FORMAT_VERSION}; update moonflow",
+            version.format_version
+        ));
+    }
+    if version.format_version == 0 {
+        return Err("its format version is 0, which never existed".into());
+    }
+    let Header { flow, columns, training, .. } = header_json(json)?;
+    flow.validate().map_err(|error| error.to_string())?;
+    let tensors = Tensors { metadata: &metadata, data };
+    // The layout's size follows from a few numbers of the header: hold it against the file before it is made.
+    let layout = layout_within(&flow, data.len())?;
+
+    let features = flow.features;
+    let standardiser = Standardiser {
+        mean: tensors.f64("standardiser.mean", &[features])?,
+        std: tensors.f64("standardiser.std", &[features])?,
+    };
+    if let Some(feature) = standardiser.std.iter().position(|&std| std <= 0.0) {
+        return Err(format!(
+            "tensor `standardiser.std` must be positive, got {} at {feature}",
+            standardiser.std[feature]
+        ));
+    }
+    for (layer, mask) in flow.masks.iter().enumerate() {
+        let name = mask_name(layer);
+        let values = tensors.f32(&name, &[features])?;
+        if let Some(value) = values.iter().find(|&&value| value != 0.0 && value != 1.0) {
+            return Err(format!("tensor `{name}` must hold 0 and 1 only, got {value}"));
+        }
+        if values.iter().zip(mask).any(|(&value, &kept)| (value == 1.0) != kept) {
+            return Err(format!("tensor `{name}` contradicts the flow in the metadata"));
+        }
+    }
+    let mut parameters = vec![0.0; layout.total];
+    for tensor in &layout.tensors {
+        parameters[tensor.range()].copy_from_slice(&tensors.f32(&tensor.name, &tensor.shape)?);
+    }
+    let known = layout.tensors.len() + flow.layers() + 2;
+    if metadata.offset_keys().len() != known {
+        return Err(format!(
+            "it has {} tensors, but its flow has {known}; it may come from another program",
+            metadata.offset_keys().len()
+        ));
+    }
+    if columns.len() != features {
+        return Err(format!("it names {} columns, but its flow has {features} features", columns.len()));
+    }
+    Ok(Model { flow, parameters, standardiser, columns, record: training })
+}
+
+/// The safetensors header and the bytes behind it.
+///
+/// `SafeTensors::deserialize` adds lengths that a header may lie about without checking for overflow; this does not.
+fn split(bytes: &[u8]) -> Parsed<(Metadata, &[u8])> {
+    if bytes.is_empty() {
+        return Err("the file is empty".into());
+    }
+    let foreign = "it is not a safetensors file, or only the beginning of one";
+    let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>().ok_or_else(|| {
+        format!("{foreign}: {} bytes are fewer than the {LENGTH_BYTES} of a header length", bytes.len())
+    })?;
+    let length = u64::from_le_bytes(*length);
+    let Some((header, data)) = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
+    else {
+        return Err(format!("{foreign}: its header claims {length} bytes, {} are there", rest.len()));
+    };
+    let metadata: Metadata = serde_json::from_slice(header)
+        .map_err(|error| format!("{foreign}: its header is invalid: {error}"))?;
+    if metadata.data_len() != data.len() {
+        return Err(format!(
+            "it is truncated or damaged: its tensors claim {} bytes, {} are there",
+            metadata.data_len(),
+            data.len()
+        ));
+    }
+    Ok((metadata, data))
+}
+
+fn header_json<'a, T: Deserialize<'a>>(json: &'a str) -> Parsed<T> {
+    serde_json::from_str(json).map_err(|error| format!("its metadata entry `{ENTRY}` is invalid: {error}"))
+}
+
+/// Bytes of parameters up to which a layout is made without a look at the file's size. Below it, a tensor that is
+/// not there can be named.
+const SMALL: u128 = 1 << 20;
+
+/// The layout of `flow`, refused when its parameters need much more than `bytes` bytes.
+fn layout_within(flow: &Flow, bytes: usize) -> Parsed<Layout> {
+    let pairs = flow.widths();
+    let network: u128 = pairs.windows(2).map(|pair| (pair[0] as u128 + 1) * pair[1] as u128).sum();
+    let needed = 2 * 4 * network * flow.layers() as u128;
+    if needed > SMALL.max(bytes as u128) {
+        return Err(format!("its flow needs {needed} bytes of parameters, but its tensors have {bytes}"));
+    }
+    Ok(Layout::new(flow))
+}
+
+/// Access to tensors by name, checked for type, shape and finite values.
+struct Tensors<'a> {
+    metadata: &'a Metadata,
+    data: &'a [u8],
+}
+
+impl Tensors<'_> {
+    fn f32(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f32>> {
+        let bytes = self.bytes(name, Dtype::F32, shape)?;
+        let (words, _) = bytes.as_chunks::<4>();
+        let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(index) => Err(format!("tensor `{name}` is not finite: {} at {index}", values[index])),
+            None => Ok(values),
+        }
+    }
+
+    fn f64(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f64>> {
+        let bytes = self.bytes(name, Dtype::F64, shape)?;
+        let (words, _) = bytes.as_chunks::<8>();
+        let values: Vec<f64> = words.iter().map(|word| f64::from_le_bytes(*word)).collect();
+        match values.iter().position(|value| !value.is_finite()) {
+            Some(index) => Err(format!("tensor `{name}` is not finite: {} at {index}", values[index])),
+            None => Ok(values),
+        }
+    }
+
+    fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Parsed<&[u8]> {
+        let Some(TensorInfo { dtype: got_dtype, shape: got_shape, data_offsets: (start, end) }) =
+            self.metadata.info(name)
+        else {
+            return Err(format!("tensor `{name}` is missing"));
+        };
+        if *got_dtype != dtype {
+            return Err(format!("tensor `{name}` has type {got_dtype}, expected {dtype}"));
+        }
+        if got_shape != shape {
+            return Err(format!("tensor `{name}` has shape {got_shape:?}, expected {shape:?}"));
+        }
+        // `Metadata` has checked that offsets ascend to `data_len` and span the shape, and `split` that this is here.
+        self.data.get(*start..*end).ok_or_else(|| format!("tensor `{name}` lies outside of the file"))
+    }
+}

@@ -1,0 +1,258 @@
+//! A recipe: every number that decides a training, with the presets that the command line offers.
+//! It is made before the engine, because the flow is built from it, and is kept in the model file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::flow::{Activation, Flow, MAX_WIDTH, Masking};
+use crate::optimiser::{Adam, Decay, Schedule};
+
+/// Everything that decides a training besides its data and device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Name of the preset that it began as; see [`Recipe::PRESETS`].
+    pub preset: String,
+    /// Passes over the training rows.
+    pub epochs: u32,
+    /// Rows per step.
+    pub batch: u32,
+    /// Affine couplings.
+    pub layers: usize,
+    /// Hidden widths of each conditioner network.
+    pub hidden: Vec<usize>,
+    /// Nonlinearity after each hidden layer.
+    pub activation: Activation,
+    /// Which features each coupling keeps.
+    pub masking: Masking,
+    /// Bound c of the log-scale.
+    pub bound: f32,
+    /// Highest learning rate.
+    pub learning_rate: f32,
+    /// Shape of the learning rate after warm-up.
+    pub decay: Decay,
+    /// Epochs of linear warm-up.
+    pub warmup: u32,
+    /// Gradients are scaled down to this global norm; `None` leaves them as they are.
+    pub clip_norm: Option<f32>,
+    /// Decoupled weight decay.
+    pub weight_decay: f32,
+    /// Share of the rows that is kept for validation.
+    pub validation_fraction: f64,
+    /// Seed of the initial weights, the split, the row orders and toy data.
+    pub seed: u64,
+}
+
+impl Default for Recipe {
+    /// The `default` preset.
+    fn default() -> Self {
+        Self {
+            preset: "default".into(),
+            epochs: 60,
+            batch: 256,
+            layers: 8,
+            hidden: vec![64, 64],
+            activation: Activation::Relu,
+            masking: Masking::Alternating,
+            bound: 2.0,
+            learning_rate: 2e-3,
+            decay: Decay::Cosine,
+            warmup: 0,
+            clip_norm: Some(5.0),
+            weight_decay: 0.0,
+            validation_fraction: 0.1,
+            seed: 0,
+        }
+    }
+}
+
+impl Recipe {
+    /// Names that [`Recipe::preset`] knows.
+    pub const PRESETS: [&'static str; 2] = ["default", "seed"];
+
+    /// Most epochs of a training.
+    pub const MAX_EPOCHS: u32 = 1_000_000;
+    /// Most rows of a step.
+    pub const MAX_BATCH: u32 = 1 << 20;
+    /// Most couplings.
+    pub const MAX_LAYERS: usize = 1024;
+    /// Most hidden layers of a conditioner network.
+    pub const MAX_DEPTH: usize = 64;
+
+    /// The preset called `name`.
+    ///
+    /// `default` is the recommended recipe; `seed` is the lab exercise that the project comes from: four
+    /// couplings, 64×64 networks and Adam at a constant 1e-3 for 300 epochs.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for any other name.
+    pub fn preset(name: &str) -> Result<Self> {
+        match name {
+            "default" => Ok(Self::default()),
+            "seed" => Ok(Self {
+                preset: "seed".into(),
+                epochs: 300,
+                layers: 4,
+                learning_rate: 1e-3,
+                decay: Decay::Constant,
+                ..Self::default()
+            }),
+            _ => Err(Error::Argument(format!(
+                "there is no preset `{name}`; the presets are {}",
+                Self::PRESETS.join(", ")
+            ))),
+        }
+    }
+
+    /// Checks every number against its rule; shapes that depend on the data are checked by [`Recipe::flow`].
+    ///
+    /// # Errors
+    /// [`Error::Argument`] that names the rule and the value got.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::Argument(message));
+        if !(1..=Self::MAX_EPOCHS).contains(&self.epochs) {
+            return fail(format!("epochs must lie between 1 and {}, got {}", Self::MAX_EPOCHS, self.epochs));
+        }
+        if !(1..=Self::MAX_BATCH).contains(&self.batch) {
+            return fail(format!("the batch must lie between 1 and {}, got {}", Self::MAX_BATCH, self.batch));
+        }
+        if !(1..=Self::MAX_LAYERS).contains(&self.layers) {
+            return fail(format!("layers must lie between 1 and {}, got {}", Self::MAX_LAYERS, self.layers));
+        }
+        if !(1..=Self::MAX_DEPTH).contains(&self.hidden.len()) {
+            return fail(format!(
+                "a conditioner needs between 1 and {} hidden widths, such as 64,64; got {}",
+                Self::MAX_DEPTH,
+                self.hidden.len()
+            ));
+        }
+        if let Some(width) = self.hidden.iter().find(|width| !(1..=MAX_WIDTH).contains(*width)) {
+            return fail(format!("hidden widths must lie between 1 and {MAX_WIDTH}, got {width}"));
+        }
+        if !(self.bound.is_finite() && self.bound > 0.0) {
+            return fail(format!("the log-scale bound must be positive and finite, got {}", self.bound));
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
+            return fail(format!(
+                "the learning rate must be above 0 and at most 1, got {}",
+                self.learning_rate
+            ));
+        }
+        if self.warmup >= self.epochs && self.warmup > 0 {
+            return fail(format!(
+                "warm-up must be shorter than the training's {} epochs, got {}",
+                self.epochs, self.warmup
+            ));
+        }
+        if self.clip_norm.is_some_and(|norm| !(norm.is_finite() && norm > 0.0)) {
+            return fail(format!(
+                "the clipping norm must be positive and finite, got {}",
+                self.clip_norm.unwrap_or_default()
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.weight_decay) {
+            return fail(format!("weight decay must lie between 0 and 1, got {}", self.weight_decay));
+        }
+        if !(0.0..1.0).contains(&self.validation_fraction) {
+            return fail(format!(
+                "the validation share must be at least 0 and below 1, got {}",
+                self.validation_fraction
+            ));
+        }
+        Ok(())
+    }
+
+    /// The untrained flow of this recipe over `features` features.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] or [`Error::Flow`] when a rule is broken.
+    pub fn flow(&self, features: usize) -> Result<Flow> {
+        self.validate()?;
+        let mut flow = Flow::new(features, self.layers, &self.hidden)?
+            .with_masking(self.masking)
+            .with_activation(self.activation);
+        flow.bound = self.bound;
+        flow.validate()?;
+        Ok(flow)
+    }
+
+    /// The optimiser of this recipe.
+    pub fn adam(&self) -> Adam {
+        Adam {
+            weight_decay: self.weight_decay,
+            clip_norm: self.clip_norm.unwrap_or(f32::INFINITY),
+            ..Adam::default()
+        }
+    }
+
+    /// The learning-rate schedule when an epoch has `steps_per_epoch` steps.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the steps of the whole training do not fit 32 bits.
+    pub fn schedule(&self, steps_per_epoch: u32) -> Result<Schedule> {
+        let total_steps = self.epochs.checked_mul(steps_per_epoch).ok_or_else(|| {
+            Error::Argument(format!(
+                "{} epochs of {steps_per_epoch} steps are more than {} steps; use a larger batch or fewer epochs",
+                self.epochs,
+                u32::MAX
+            ))
+        })?;
+        Ok(Schedule {
+            decay: self.decay,
+            base: self.learning_rate,
+            warmup_steps: self.warmup.saturating_mul(steps_per_epoch),
+            total_steps,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_is_valid_and_unknown_names_list_them() {
+        for name in Recipe::PRESETS {
+            let recipe = Recipe::preset(name).expect("known");
+            recipe.validate().expect("valid");
+            assert_eq!(recipe.preset, name);
+            assert_eq!(recipe.flow(2).expect("valid").layers(), recipe.layers);
+        }
+        let message = Recipe::preset("fast").expect_err("unknown").to_string();
+        assert!(message.contains("`fast`") && message.contains("default, seed"), "{message}");
+    }
+
+    #[test]
+    fn every_broken_rule_is_named_with_the_value_got() {
+        let base = Recipe::default;
+        for (recipe, rule) in [
+            (Recipe { epochs: 0, ..base() }, "epochs must lie between 1 and 1000000, got 0"),
+            (Recipe { batch: 0, ..base() }, "batch must lie between 1 and 1048576, got 0"),
+            (Recipe { layers: 0, ..base() }, "layers must lie between 1 and 1024, got 0"),
+            (Recipe { hidden: vec![], ..base() }, "hidden widths, such as 64,64; got 0"),
+            (Recipe { hidden: vec![64, 0], ..base() }, "between 1 and 65536, got 0"),
+            (Recipe { bound: f32::NAN, ..base() }, "bound must be positive and finite, got NaN"),
+            (
+                Recipe { learning_rate: f32::NAN, ..base() },
+                "learning rate must be above 0 and at most 1, got NaN",
+            ),
+            (Recipe { learning_rate: -1e-3, ..base() }, "got -0.001"),
+            (Recipe { learning_rate: f32::INFINITY, ..base() }, "got inf"),
+            (Recipe { warmup: 60, ..base() }, "warm-up must be shorter"),
+            (Recipe { clip_norm: Some(0.0), ..base() }, "clipping norm must be positive"),
+            (Recipe { weight_decay: -0.1, ..base() }, "weight decay must lie between 0 and 1, got -0.1"),
+            (Recipe { validation_fraction: 1.0, ..base() }, "below 1, got 1"),
+        ] {
+            let message = recipe.validate().expect_err(rule).to_string();
+            assert!(message.contains(rule), "{message}");
+        }
+    }
+
+    #[test]
+    fn schedule_counts_steps_and_refuses_more_than_32_bits() {
+        let recipe = Recipe { epochs: 10, warmup: 2, ..Recipe::default() };
+        let schedule = recipe.schedule(7).expect("small");
+        assert_eq!((schedule.warmup_steps, schedule.total_steps), (14, 70));
+        let message = recipe.schedule(u32::MAX / 2).expect_err("too many").to_string();
+        assert!(message.contains("larger batch"), "{message}");
+    }
+}

@@ -1,0 +1,189 @@
+//! The panels of a flow with more than two features: pairs of features of data and samples, and the radius of the
+//! latent against that of a standard normal.
+
+use super::axes::{self, Frame, LABEL_SIZE, REMARK_SIZE, Ticks};
+use super::colour::{DATA, FRAME, INK, MODEL, TEXT};
+use super::svg::{self, Anchor, Area, Stroke, Svg, Text};
+use super::{CORNER, limits, panels};
+
+/// Between two cells.
+const GAP: f64 = 8.0;
+/// Rows that a cell draws at most.
+const DRAWN: usize = 900;
+
+/// The first [`CORNER`] features: histograms of both on the diagonal, the data below it, the samples above it, so that
+/// a good fit is a picture symmetric about the diagonal.
+pub(super) fn panel(
+    svg: &mut Svg,
+    area: Area,
+    letter: char,
+    columns: &[String],
+    data: &[f64],
+    samples: &[f64],
+) {
+    let features = columns.len();
+    let shown = features.min(CORNER);
+    let title = if shown < features {
+        format!("First {shown} of {features} features")
+    } else {
+        "Features".to_owned()
+    };
+    axes::title(svg, area, letter, &title, "");
+    key(svg, area);
+    let side = (area.width - GAP * (shown - 1) as f64) / shown as f64;
+    let ranges: Vec<_> = (0..shown)
+        .map(|feature| limits::pad(limits::range(data, samples, features, feature), 0.06))
+        .collect();
+    let ticks: Vec<_> = ranges.iter().map(|&range| Ticks::new(range, 3)).collect();
+    let widest = ticks.iter().map(Ticks::width).fold(0.0, f64::max);
+    for row in 0..shown {
+        for column in 0..shown {
+            let cell = Area {
+                left: area.left + column as f64 * (side + GAP),
+                top: area.top + row as f64 * (side + GAP),
+                width: side,
+                height: side,
+            };
+            let frame = Frame::new(cell, ranges[column], ranges[row]);
+            let (x_ticks, y_ticks) = (&ticks[column], &ticks[row]);
+            if row == column {
+                marginals(svg, cell, ranges[row], [data, samples].map(|rows| (rows, features, row)));
+            } else {
+                frame.grid(svg, x_ticks, y_ticks);
+                let (rows, colour) = if row > column { (data, DATA) } else { (samples, MODEL) };
+                let points = panels::chosen(rows, features, [column, row], DRAWN);
+                panels::dots(svg, &frame, &points, colour);
+            }
+            frame.border(svg);
+            let name = |feature: usize| svg::fit(&columns[feature], LABEL_SIZE, side);
+            if row + 1 == shown {
+                frame.label_x(svg, x_ticks, &name(column));
+            }
+            if column == 0 {
+                let (x, y) = (cell.left - 24.0 - widest, cell.top + 0.5 * side);
+                svg.text(x, y, &Text::new(&name(row), LABEL_SIZE, TEXT).anchor(Anchor::Middle).upright());
+                // The first row's y is a density here; its feature has its numbers below the column.
+                if row > 0 {
+                    frame.label_y(svg, y_ticks, "");
+                }
+            }
+        }
+    }
+}
+
+/// Which colour is which, at the right end of the title's line.
+fn key(svg: &mut Svg, area: Area) {
+    let y = area.top - 14.0;
+    let mut right = area.right();
+    for (name, colour) in [("samples, upper right", MODEL), ("data, lower left", DATA)] {
+        svg.text(right, y, &Text::new(name, REMARK_SIZE, TEXT).anchor(Anchor::End));
+        let x = right - super::font::width(name, REMARK_SIZE) - 14.0;
+        svg.circle((x, y - 5.5), 5.0, colour, Stroke::solid(colour, 1.0));
+        right = x - 30.0;
+    }
+}
+
+/// Histograms of one feature: the data filled, the samples as an outline.
+fn marginals(svg: &mut Svg, cell: Area, range: (f64, f64), [data, samples]: [(&[f64], usize, usize); 2]) {
+    let bins = ((cell.width / 6.0) as usize).max(1);
+    let [data, samples] = [data, samples].map(|(rows, features, feature)| {
+        histogram(rows.iter().skip(feature).step_by(features).copied(), range, bins)
+    });
+    let highest = data.iter().chain(&samples).copied().fold(f64::MIN_POSITIVE, f64::max);
+    let frame = Frame::new(cell, range, (0.0, 1.12 * highest));
+    svg.polygon(staircase(&frame, &data), DATA, 0.35);
+    svg.polyline(staircase(&frame, &samples), Stroke::solid(MODEL, 1.8));
+}
+
+/// The radius |z| of the latent as a histogram, with the χ density of `features` degrees of freedom that a standard
+/// normal has.
+pub(super) fn radius(svg: &mut Svg, area: Area, letter: char, latent: &[f64], features: usize) {
+    axes::title(svg, area, letter, "Latent radius of the data", "curve: standard normal");
+    let centre = (features as f64).sqrt();
+    let range = ((centre - 4.0).max(0.0), centre + 4.0);
+    let radii =
+        latent.chunks_exact(features).map(|z| z.iter().map(|value| value * value).sum::<f64>().sqrt());
+    let heights = histogram(radii, range, 48);
+    let chi: Vec<(f64, f64)> = (0..=200)
+        .map(|index| range.0 + (range.1 - range.0) * f64::from(index) / 200.0)
+        .map(|r| (r, chi_density(r, features)))
+        .collect();
+    let highest = heights.iter().copied().chain(chi.iter().map(|point| point.1)).fold(0.0, f64::max);
+    let frame = Frame::new(area, range, (0.0, 1.1 * highest));
+    let (x_ticks, y_ticks) = (Ticks::new(range, 8), Ticks::new((0.0, 1.1 * highest), 5));
+    frame.grid(svg, &x_ticks, &y_ticks);
+    svg.polygon(staircase(&frame, &heights), DATA, 0.35);
+    svg.polyline(chi.into_iter().map(|point| frame.at(point)), Stroke::solid(INK, 2.0));
+    svg.rectangle(area, "none", Some(Stroke::solid(FRAME, 1.2)));
+    frame.label_x(svg, &x_ticks, "|z|");
+    frame.label_y(svg, &y_ticks, "density");
+}
+
+/// Density of the radius of a standard normal point of `features` dimensions:
+/// r^(D−1) exp(−r²/2) / (2^(D/2−1) Γ(D/2)).
+fn chi_density(r: f64, features: usize) -> f64 {
+    if r == 0.0 {
+        return 0.0;
+    }
+    let d = features as f64;
+    // ln Γ(D/2) by Γ(x + 1) = x Γ(x), from Γ(1) = 1 or Γ(1/2) = √π.
+    let start = if features.is_multiple_of(2) { 1.0 } else { 0.5 };
+    let base = if features.is_multiple_of(2) { 0.0 } else { 0.5 * std::f64::consts::PI.ln() };
+    let steps = (0.5 * d - start) as usize;
+    let ln_gamma = base + (0..steps).map(|step| (start + step as f64).ln()).sum::<f64>();
+    ((d - 1.0) * r.ln() - 0.5 * r * r - (0.5 * d - 1.0) * std::f64::consts::LN_2 - ln_gamma).exp()
+}
+
+/// Densities of `values` in `bins` equal bins over `range`; what lies outside counts in the whole alone.
+fn histogram(values: impl Iterator<Item = f64>, range: (f64, f64), bins: usize) -> Vec<f64> {
+    let mut counts = vec![0u64; bins];
+    let mut all = 0u64;
+    for value in values.filter(|value| value.is_finite()) {
+        all += 1;
+        let place = (value - range.0) / (range.1 - range.0) * bins as f64;
+        if (0.0..bins as f64).contains(&place) {
+            counts[place as usize] += 1;
+        }
+    }
+    let width = (range.1 - range.0) / bins as f64;
+    counts.into_iter().map(|count| count as f64 / (all.max(1) as f64 * width)).collect()
+}
+
+/// The outline of a histogram over the whole width of `frame`, from its lower left to its lower right.
+fn staircase(frame: &Frame, heights: &[f64]) -> Vec<(f64, f64)> {
+    let edge = |index: usize| frame.area.left + frame.area.width * index as f64 / heights.len() as f64;
+    let bottom = frame.y.at(0.0);
+    let steps = heights.iter().enumerate().flat_map(|(index, &height)| {
+        let y = frame.y.at(height);
+        [(edge(index), y), (edge(index + 1), y)]
+    });
+    let ends = [(frame.area.left, bottom), (frame.area.right(), bottom)];
+    std::iter::once(ends[0]).chain(steps).chain(std::iter::once(ends[1])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_radius_of_a_normal_point_has_mass_one_and_second_moment_d() {
+        for features in [2, 3, 7, 40] {
+            let step = 1e-3;
+            let points = (1..20_000).map(|index| f64::from(index) * step);
+            let (mass, square) = points.fold((0.0, 0.0), |(mass, square), r| {
+                let weight = chi_density(r, features) * step;
+                (mass + weight, square + weight * r * r)
+            });
+            assert!((mass - 1.0).abs() < 1e-6, "D = {features}: mass {mass}");
+            assert!((square / features as f64 - 1.0).abs() < 1e-6, "D = {features}: E r² = {square}");
+        }
+    }
+
+    #[test]
+    fn a_histogram_integrates_to_the_share_within_its_range() {
+        let values = (0..1000).map(|index| f64::from(index) / 500.0).chain([f64::NAN, f64::INFINITY]);
+        let heights = histogram(values, (0.0, 1.0), 10);
+        let mass: f64 = heights.iter().sum::<f64>() * 0.1;
+        assert!((mass - 0.5).abs() < 1e-12, "{heights:?}");
+    }
+}

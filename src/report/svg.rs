@@ -1,0 +1,340 @@
+//! A drawing under construction: SVG elements appended to a string, in the order in which they are painted.
+//! Every panel writes here, and the finished text is both the SVG file and what the rasteriser reads.
+
+use std::fmt::Write;
+
+use super::font;
+
+/// Families tried in turn; the first is the embedded one, which a viewer of the SVG file may lack.
+const FAMILIES: &str = "Ubuntu, 'Ubuntu Light', 'Helvetica Neue', Arial, sans-serif";
+
+/// Which end of a text its position names.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// A line of text, ready to be placed.
+#[derive(Clone)]
+pub(super) struct Text<'a> {
+    content: &'a str,
+    size: f64,
+    colour: &'a str,
+    anchor: Anchor,
+    strong: bool,
+    upright: bool,
+    halo: bool,
+}
+
+impl<'a> Text<'a> {
+    pub fn new(content: &'a str, size: f64, colour: &'a str) -> Self {
+        Self { content, size, colour, anchor: Anchor::Start, strong: false, upright: false, halo: false }
+    }
+
+    pub fn anchor(self, anchor: Anchor) -> Self {
+        Self { anchor, ..self }
+    }
+
+    /// Bold, by an outline of the text's own colour: the embedded font has one weight.
+    pub fn strong(self) -> Self {
+        Self { strong: true, ..self }
+    }
+
+    /// Turned to read from bottom to top.
+    pub fn upright(self) -> Self {
+        Self { upright: true, ..self }
+    }
+}
+
+/// A line's look.
+#[derive(Clone, Copy)]
+pub(super) struct Stroke<'a> {
+    pub colour: &'a str,
+    pub width: f64,
+    /// Lengths of dash and gap.
+    pub dash: Option<(f64, f64)>,
+}
+
+impl<'a> Stroke<'a> {
+    pub fn solid(colour: &'a str, width: f64) -> Self {
+        Self { colour, width, dash: None }
+    }
+
+    pub fn dashed(colour: &'a str, width: f64) -> Self {
+        Self { colour, width, dash: Some((4.5 * width, 3.0 * width)) }
+    }
+
+    fn attributes(&self) -> String {
+        let mut out = format!(
+            r#"stroke="{}" stroke-width="{}" stroke-linejoin="round""#,
+            self.colour,
+            number(self.width)
+        );
+        if let Some((dash, gap)) = self.dash {
+            push(&mut out, format_args!(r#" stroke-dasharray="{} {}""#, number(dash), number(gap)));
+        }
+        out
+    }
+}
+
+/// A rectangle: left, top, width, height in pixels of the drawing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Area {
+    pub left: f64,
+    pub top: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+impl Area {
+    pub fn right(&self) -> f64 {
+        self.left + self.width
+    }
+
+    pub fn bottom(&self) -> f64 {
+        self.top + self.height
+    }
+}
+
+/// The drawing.
+#[derive(Default)]
+pub(super) struct Svg {
+    body: String,
+    clips: usize,
+}
+
+impl Svg {
+    /// Appends one element or tag.
+    fn element(&mut self, element: std::fmt::Arguments) {
+        push(&mut self.body, element);
+        self.body.push('\n');
+    }
+
+    pub fn text(&mut self, x: f64, y: f64, text: &Text) {
+        let Text { size, colour, .. } = *text;
+        let anchor = match text.anchor {
+            Anchor::Start => "start",
+            Anchor::Middle => "middle",
+            Anchor::End => "end",
+        };
+        // A hair of outline brings the light face to the weight of ordinary text.
+        let outline = match text {
+            Text { halo: true, .. } => 0.3 * size,
+            Text { strong: true, .. } => 0.045 * size,
+            _ => 0.014 * size,
+        };
+        let place = if text.upright {
+            format!(r#"transform="translate({} {}) rotate(-90)""#, number(x), number(y))
+        } else {
+            format!(r#"x="{}" y="{}""#, number(x), number(y))
+        };
+        self.element(format_args!(
+            r#"<text {place} font-size="{}" text-anchor="{anchor}" fill="{colour}" stroke="{colour}" stroke-width="{}">{}</text>"#,
+            number(size),
+            number(outline),
+            escape(text.content)
+        ));
+    }
+
+    /// Text on a busy ground: a halo of paper lies under it.
+    pub fn label(&mut self, x: f64, y: f64, text: &Text) {
+        self.element(format_args!(r#"<g opacity="0.85" stroke-linejoin="round">"#));
+        let halo = Text { colour: "#ffffff", halo: true, ..text.clone() };
+        self.text(x, y, &halo);
+        self.element(format_args!("</g>"));
+        self.text(x, y, text);
+    }
+
+    pub fn rectangle(&mut self, area: Area, fill: &str, stroke: Option<Stroke>) {
+        let stroke = stroke.map_or(String::new(), |stroke| stroke.attributes());
+        self.element(format_args!(
+            r#"<rect x="{}" y="{}" width="{}" height="{}" fill="{fill}" {stroke}/>"#,
+            number(area.left),
+            number(area.top),
+            number(area.width),
+            number(area.height)
+        ));
+    }
+
+    /// Straight lines between `points`; a point that is not finite ends one stretch and the next begins another.
+    pub fn polyline(&mut self, points: impl IntoIterator<Item = (f64, f64)>, stroke: Stroke) {
+        let data = path(points);
+        if !data.is_empty() {
+            self.element(format_args!(r#"<path d="{data}" fill="none" {}/>"#, stroke.attributes()));
+        }
+    }
+
+    /// The area under `points`, closed by the first and last.
+    pub fn polygon(&mut self, points: impl IntoIterator<Item = (f64, f64)>, fill: &str, opacity: f64) {
+        let data = path(points);
+        if !data.is_empty() {
+            self.element(format_args!(
+                r#"<path d="{data}z" fill="{fill}" fill-opacity="{}"/>"#,
+                number(opacity)
+            ));
+        }
+    }
+
+    /// Several stretches as one path, so that no seam shows where they touch.
+    pub fn polylines(&mut self, stretches: &[Vec<(f64, f64)>], stroke: Stroke) {
+        let gap = std::iter::once((f64::NAN, f64::NAN));
+        self.polyline(
+            stretches.iter().flat_map(|stretch| stretch.iter().copied().chain(gap.clone())),
+            stroke,
+        );
+    }
+
+    pub fn line(&mut self, from: (f64, f64), to: (f64, f64), stroke: Stroke) {
+        self.polyline([from, to], stroke);
+    }
+
+    pub fn circle(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, stroke: Stroke) {
+        let stroke = stroke.attributes();
+        self.element(format_args!(
+            r#"<circle cx="{}" cy="{}" r="{}" fill="{fill}" {stroke}/>"#,
+            number(x),
+            number(y),
+            number(radius)
+        ));
+    }
+
+    /// Translucent dots, whose overlaps grow darker.
+    pub fn dots(&mut self, points: &[(f64, f64)], radius: f64, colour: &str, opacity: f64) {
+        self.element(format_args!(r#"<g fill="{colour}" fill-opacity="{}">"#, number(opacity)));
+        for &(x, y) in points {
+            // One decimal moves a dot by less than its own antialiasing and halves the file.
+            self.element(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{}"/>"#, number(radius)));
+        }
+        self.element(format_args!("</g>"));
+    }
+
+    /// An image stretched over `area`; `href` is a data URI.
+    pub fn image(&mut self, area: Area, href: &str) {
+        self.element(format_args!(
+            r#"<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{href}"/>"#,
+            number(area.left),
+            number(area.top),
+            number(area.width),
+            number(area.height)
+        ));
+    }
+
+    /// What `paint` draws, cut off at the edges of `area`.
+    pub fn clipped(&mut self, area: Area, paint: impl FnOnce(&mut Self)) {
+        self.clips += 1;
+        let clip = self.clips;
+        self.element(format_args!(
+            r#"<clipPath id="clip{clip}"><rect x="{}" y="{}" width="{}" height="{}"/></clipPath>"#,
+            number(area.left),
+            number(area.top),
+            number(area.width),
+            number(area.height)
+        ));
+        self.element(format_args!(r##"<g clip-path="url(#clip{clip})">"##));
+        paint(self);
+        self.element(format_args!("</g>"));
+    }
+
+    /// The whole document on white paper.
+    pub fn finish(self, width: f64, height: f64, title: &str) -> String {
+        let (width, height) = (number(width), number(height));
+        format!(
+            r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-family="{FAMILIES}" font-weight="300">
+<title>{}</title>
+<rect width="{width}" height="{height}" fill="#ffffff"/>
+{}</svg>
+"##,
+            escape(title),
+            self.body
+        )
+    }
+}
+
+/// `content` cut to `width` pixels at font size `size`, with an ellipsis where something was cut.
+pub(super) fn fit(content: &str, size: f64, width: f64) -> String {
+    if font::width(content, size) <= width {
+        return content.to_owned();
+    }
+    let mut kept: Vec<char> = content.chars().collect();
+    while kept.pop().is_some() {
+        let shorter: String = kept.iter().collect::<String>().trim_end().to_owned() + "…";
+        if font::width(&shorter, size) <= width {
+            return shorter;
+        }
+    }
+    String::new()
+}
+
+/// A coordinate with at most two decimals.
+fn number(value: f64) -> String {
+    let text = format!("{value:.2}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+}
+
+/// Path data through `points`; see [`Svg::polyline`].
+fn path(points: impl IntoIterator<Item = (f64, f64)>) -> String {
+    let mut data = String::new();
+    let mut pen_down = false;
+    for (x, y) in points {
+        if x.is_finite() && y.is_finite() {
+            push(&mut data, format_args!("{}{} {}", if pen_down { 'L' } else { 'M' }, number(x), number(y)));
+            pen_down = true;
+        } else {
+            pen_down = false;
+        }
+    }
+    data
+}
+
+fn push(out: &mut String, text: std::fmt::Arguments) {
+    out.write_fmt(text).expect("invariant: a string accepts every write");
+}
+
+/// Text as XML content. Control characters, which XML cannot hold at all, become spaces.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            _ if character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}') => out.push(' '),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_zero_has_no_sign() {
+        assert_eq!(
+            [3.0, 2.50, -0.001, 1.0 / 3.0, 100.0].map(number),
+            ["3", "2.5", "0", "0.33", "100"].map(str::to_owned)
+        );
+    }
+
+    #[test]
+    fn a_gap_in_the_points_lifts_the_pen() {
+        assert_eq!(path([(0.0, 1.0), (2.0, 3.0), (f64::NAN, 0.0), (4.0, 5.0)]), "M0 1L2 3M4 5");
+    }
+
+    #[test]
+    fn text_that_xml_cannot_hold_is_made_harmless() {
+        assert_eq!(escape("a<b & c>\u{1}\u{ffff}d"), "a&lt;b &amp; c&gt;  d");
+    }
+
+    #[test]
+    fn long_text_is_cut_with_an_ellipsis() {
+        assert_eq!(fit("short", 20.0, 200.0), "short");
+        let cut = fit(&"long ".repeat(50), 20.0, 200.0);
+        assert!(cut.ends_with('…') && font::width(&cut, 20.0) <= 200.0, "{cut}");
+        assert_eq!(fit("anything", 20.0, 0.0), "");
+    }
+}
