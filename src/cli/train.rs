@@ -32,16 +32,16 @@ pub struct TrainArgs {
     #[arg(long, default_value = "default", value_parser = PossibleValuesParser::new(Recipe::PRESETS))]
     preset: String,
     /// Passes over the training rows
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(Recipe::MAX_EPOCHS)))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=i64::from(Recipe::MAX_EPOCHS)))]
     epochs: Option<u32>,
     /// Rows per step
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(Recipe::MAX_BATCH)))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=i64::from(Recipe::MAX_BATCH)))]
     batch: Option<u32>,
     /// Highest learning rate
-    #[arg(long, value_name = "F", value_parser = values::learning_rate, allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::learning_rate)]
     lr: Option<f32>,
     /// Affine couplings
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=Recipe::MAX_LAYERS as i64))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=Recipe::MAX_LAYERS as i64))]
     layers: Option<u32>,
     /// Hidden widths of each network
     #[arg(long, value_name = "64,64", value_parser = values::widths, allow_hyphen_values = true)]
@@ -53,13 +53,13 @@ pub struct TrainArgs {
     #[arg(long, value_parser = PossibleValuesParser::new(["alternating", "half-split", "random"]))]
     mask: Option<String>,
     /// Seed of the weights, the split, the row orders and toy data
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Rows to draw from a toy density [default: 10000]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(4..=10_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(4..=10_000_000))]
     rows: Option<u32>,
     /// Standard deviation of a toy density's noise [default: its own]
-    #[arg(long, value_name = "F", value_parser = values::noise, allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
@@ -121,6 +121,12 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let recipe = args.recipe()?;
     let source = args.source()?;
     let table = source.table(args.rows.unwrap_or(TOY_ROWS) as usize, recipe.seed)?;
+    if table.features() < 2 {
+        return Err(Error::data(
+            &table.name,
+            "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
+        ));
+    }
     let dataset = Dataset::split(&table, recipe.validation_fraction, recipe.seed)?;
     let flow = recipe.flow(dataset.features())?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(source.name()));
