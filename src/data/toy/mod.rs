@@ -197,7 +197,11 @@ impl ToyDensity {
     /// The relative error of the density is below 10⁻⁹. The first call prepares tables; later ones take about a
     /// microsecond at the default noise.
     pub fn log_density(&self, x: [f64; 2]) -> Option<f64> {
-        self.law().map(|law| if x[0].is_nan() || x[1].is_nan() { f64::NAN } else { law.log_density(x) })
+        self.law().map(|law| match x {
+            [a, b] if a.is_nan() || b.is_nan() => f64::NAN,
+            [a, b] if a.is_infinite() || b.is_infinite() => f64::NEG_INFINITY,
+            finite => law.log_density(finite),
+        })
     }
 
     /// The differential entropy −∫ p ln p in nats: no model's expected NLL on fresh rows is lower. Integrated over a

@@ -151,3 +151,74 @@ fn gauss_legendre(count: usize) -> Vec<(f64, f64)> {
     };
     (0..count).map(root).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::curve;
+    use super::*;
+
+    const SHAPES: [(&str, &[Curve], f64); 4] = [
+        ("moons", &curve::MOONS, 1.0),
+        ("circles", &curve::CIRCLES, 1.0),
+        ("spirals", &curve::SPIRALS, 3.0),
+        ("swiss-roll", &curve::SWISS_ROLL, 14.0),
+    ];
+
+    /// Points from on the curve to 10 noises away, beside it and beyond its ends.
+    fn probes(curves: &[Curve], noise: f64) -> Vec<[f64; 2]> {
+        let mut probes = Vec::new();
+        for curve in curves {
+            for step in 0..=7 {
+                let [x, y] = (curve.point)(f64::from(step) / 7.0);
+                for (index, distance) in [0.0, 0.7, 2.3, 5.0, 10.0].into_iter().enumerate() {
+                    let (sin, cos) = (f64::from(step) + 2.0 * index as f64).sin_cos();
+                    probes.push([x + distance * noise * cos, y + distance * noise * sin]);
+                }
+            }
+        }
+        probes
+    }
+
+    /// The largest difference of log-densities between two numbers of nodes.
+    fn largest_difference(curves: &[Curve], noise: f64, counts: [usize; 2]) -> f64 {
+        let [first, second] = counts.map(|count| Tube::with_nodes(curves, noise, count).expect("fits"));
+        let probes = probes(curves, noise);
+        let differences = probes.iter().map(|&x| (first.log_density(x) - second.log_density(x)).abs());
+        differences.fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn gauss_legendre_integrates_polynomials_exactly() {
+        for count in [1, 2, 5, NODES, 2 * NODES] {
+            let rule = gauss_legendre(count);
+            for degree in 0..2 * count as i32 {
+                let got: f64 = rule.iter().map(|(x, weight)| weight * x.powi(degree)).sum();
+                let want = if degree % 2 == 0 { 2.0 / f64::from(degree + 1) } else { 0.0 };
+                assert!((got - want).abs() < 1e-14, "{count} nodes, degree {degree}: {got}, want {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_along_the_curves_sum_to_one() {
+        for (name, curves, scale) in SHAPES {
+            for noise in [0.005, 0.05, 2.0] {
+                let tube = Tube::new(curves, noise * scale).expect("fits");
+                let sum: f64 = tube.nodes.iter().map(|node| node[2]).sum();
+                assert!((sum - 1.0).abs() < 1e-13, "{name} with noise {noise}: {sum}");
+            }
+        }
+    }
+
+    #[test]
+    fn twice_the_nodes_give_the_same_density() {
+        for (name, curves, scale) in SHAPES {
+            for noise in [0.01, 0.05, 0.2, 1.0] {
+                let difference = largest_difference(curves, noise * scale, [NODES, 2 * NODES]);
+                assert!(difference < 1e-10, "{name} with noise {noise}: {difference:e}");
+                let coarse = largest_difference(curves, noise * scale, [4, NODES]);
+                assert!(coarse > 1e-10, "{name} with noise {noise}: the check cannot fail");
+            }
+        }
+    }
+}
