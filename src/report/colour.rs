@@ -22,12 +22,12 @@ pub(super) const MODEL: &str = "#cf4f16";
 /// Control points of the density ramp in OKLCh: lightness, chroma, hue in degrees. Lightness rises by the same
 /// amount from each point to the next, which makes equal steps of log-density equal steps to the eye.
 const RAMP: [[f64; 3]; 6] = [
-    [0.150, 0.035, 285.0],
-    [0.312, 0.125, 300.0],
-    [0.474, 0.175, 345.0],
-    [0.636, 0.180, 30.0],
-    [0.798, 0.150, 68.0],
-    [0.960, 0.075, 105.0],
+    [1.000, 0.000, 95.0],
+    [0.850, 0.110, 75.0],
+    [0.700, 0.165, 45.0],
+    [0.550, 0.180, 15.0],
+    [0.400, 0.150, 340.0],
+    [0.250, 0.090, 310.0],
 ];
 
 /// The density ramp at `t` in [0, 1] (clamped): sRGB bytes, from near-black indigo over magenta to pale yellow.

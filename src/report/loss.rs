@@ -1,7 +1,7 @@
 //! The loss curves: mean negative log-likelihood of training and validation rows over the epochs, with the entropy
 //! floor, the best epoch, and a magnified view of the end, where all of them come together.
 
-use super::axes::{self, Frame, TICK_SIZE, Ticks, signed};
+use super::axes::{self, Frame, REMARK_SIZE, Ticks, signed};
 use super::colour::{DATA, DATA_LIGHT, INK, MUTED, TEXT};
 use super::svg::{Area, Stroke, Svg, Text};
 use super::{History, font, limits, panels};
@@ -28,10 +28,10 @@ pub(super) fn panel(svg: &mut Svg, area: Area, letter: char, history: Option<&Hi
     let (x_ticks, y_ticks) = (Ticks::whole((first, last), 8), Ticks::new((frame.y.low, frame.y.high), 6));
     frame.grid(svg, &x_ticks, &y_ticks);
     draw(svg, &frame, &curves, floor, best);
+    magnified(svg, &frame, &curves, floor, best);
     frame.border(svg);
     frame.label_x(svg, &x_ticks, "epoch");
     frame.label_y(svg, &y_ticks, "");
-    magnified(svg, &frame, &curves, floor, best);
 }
 
 /// A curve with its name, look and points (epoch, loss).
@@ -98,10 +98,12 @@ fn draw(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>, best
             let y = frame.y.at(floor);
             svg.line((frame.area.left, y), (frame.area.right(), y), Stroke::dashed(MUTED, 1.8));
         }
-        if let Some((epoch, nll)) = best.filter(|(_, nll)| limits::drawable(*nll)) {
-            svg.circle(frame.at((f64::from(epoch), nll)), 6.0, "#ffffff", Stroke::solid(INK, 2.0));
-        }
     });
+    // Not clipped: a best epoch at the very end is a whole ring all the same.
+    let best = best.map(|(epoch, nll)| (f64::from(epoch), nll)).filter(|&point| frame.contains(point));
+    if let Some(best) = best {
+        svg.circle(frame.at(best), 6.0, "#ffffff", Stroke::solid(INK, 2.0));
+    }
 }
 
 /// The second half of the epochs magnified, in the corner that falling curves leave empty.
@@ -121,12 +123,10 @@ fn magnified(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>,
         width: 0.53 * outer.width,
         height: 0.62 * outer.height - 60.0,
     };
-    let back = Area {
-        left: area.left - 70.0,
-        top: outer.top + 10.0,
-        width: area.width + 84.0,
-        height: area.height + 68.0,
-    };
+    // The whole corner is cleared: grid lines that end at a frame of their own read as part of it.
+    let left = area.left - 64.0;
+    let back =
+        Area { left, top: outer.top, width: outer.right() - left, height: area.bottom() + 36.0 - outer.top };
     svg.rectangle(back, "#ffffff", None);
     let inner = Frame::new(area, (from, last), limits::pad(range, 0.08));
     let (x_ticks, y_ticks) = (Ticks::whole((from, last), 5), Ticks::new((inner.y.low, inner.y.high), 4));
@@ -136,29 +136,29 @@ fn magnified(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>,
     inner.label_x(svg, &x_ticks, "");
     inner.label_y(svg, &y_ticks, "");
     let caption = "second half, magnified";
-    svg.text(area.left, area.top - 9.0, &Text::new(caption, TICK_SIZE, MUTED));
+    svg.text(area.left, area.top - 9.0, &Text::new(caption, REMARK_SIZE, MUTED));
 }
 
 /// Names of what is drawn, right-aligned on the title's line, or below it where they do not fit; returns what is
 /// left of `area`.
 fn legend(svg: &mut Svg, area: Area, curves: &[Curve], floor: Option<f64>, best: Option<(u32, f64)>) -> Area {
-    const SWATCH: f64 = 30.0;
-    const SPACE: f64 = 22.0;
+    const SWATCH: f64 = 24.0;
+    const SPACE: f64 = 18.0;
     const LINE: f64 = 27.0;
     let mut entries: Vec<(String, Option<Stroke>)> =
         curves.iter().map(|curve| (curve.name.to_owned(), Some(curve.stroke))).collect();
     if let Some(floor) = floor {
-        entries.push((format!("entropy floor {}", signed(floor, 4)), Some(Stroke::dashed(MUTED, 1.8))));
+        entries.push((format!("entropy floor {}", signed(floor, 3)), Some(Stroke::dashed(MUTED, 1.8))));
     }
     if let Some((epoch, nll)) = best {
-        entries.push((format!("best {} in epoch {epoch}", signed(nll, 4)), None));
+        entries.push((format!("best {} in epoch {epoch}", signed(nll, 3)), None));
     }
     let widths: Vec<f64> =
-        entries.iter().map(|(name, _)| SWATCH + 8.0 + font::width(name, TICK_SIZE)).collect();
+        entries.iter().map(|(name, _)| SWATCH + 8.0 + font::width(name, REMARK_SIZE)).collect();
     let whole = widths.iter().sum::<f64>() + SPACE * (widths.len() - 1) as f64;
     let beside = axes::title_end(area, TITLE) + SPACE + whole <= area.right();
     let (mut x, mut y) =
-        if beside { (area.right() - whole, area.top - 14.0) } else { (area.left, area.top + 10.0) };
+        if beside { (area.right() - whole, area.top - 14.0) } else { (area.left, area.top + 14.0) };
     for ((name, stroke), width) in entries.iter().zip(&widths) {
         if !beside && x > area.left && x + width > area.right() {
             (x, y) = (area.left, y + LINE);
@@ -168,7 +168,7 @@ fn legend(svg: &mut Svg, area: Area, curves: &[Curve], floor: Option<f64>, best:
             Some(stroke) => svg.line((x, middle), (x + SWATCH, middle), *stroke),
             None => svg.circle((x + 0.5 * SWATCH, middle), 6.0, "#ffffff", Stroke::solid(INK, 2.0)),
         }
-        svg.text(x + SWATCH + 8.0, y, &Text::new(name, TICK_SIZE, TEXT));
+        svg.text(x + SWATCH + 8.0, y, &Text::new(name, REMARK_SIZE, TEXT));
         x += width + SPACE;
     }
     if beside {
