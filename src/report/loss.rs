@@ -64,7 +64,8 @@ fn epochs(curves: &[Curve]) -> (f64, f64) {
     all.fold((f64::MAX, f64::MIN), |(low, high), epoch| (low.min(epoch), high.max(epoch)))
 }
 
-/// Lowest and highest loss from epoch `from` on, floor included; a burst at the very start may be cut off.
+/// Lowest and highest loss from epoch `from` on, floor included. The highest 2 % (at least 2) are cut off where they
+/// lie ten times as far above the lowest as the others: a first epoch or a burst would flatten all that follows.
 fn losses(curves: &[Curve], from: f64, floor: Option<f64>) -> Option<(f64, f64)> {
     let mut values: Vec<f64> = curves
         .iter()
@@ -74,17 +75,21 @@ fn losses(curves: &[Curve], from: f64, floor: Option<f64>) -> Option<(f64, f64)>
     values.sort_unstable_by(f64::total_cmp);
     let (&low, &high) = (values.first()?, values.last()?);
     let low = floor.map_or(low, |floor| low.min(floor));
-    let ordinary = values[values.len() * 9 / 10];
-    Some((low, high.min(low + 40.0 * (ordinary - low).max(0.05 * (high - low)))))
+    let ordinary = values[(values.len() - 1).saturating_sub((values.len() / 50).max(2))];
+    let cut = low + 10.0 * (ordinary - low);
+    Some((low, if ordinary > low { high.min(cut) } else { high }))
 }
 
 fn draw(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>, best: Option<(u32, f64)>) {
     svg.clipped(frame.area, |svg| {
         for curve in curves {
-            svg.polyline(curve.points.iter().map(|&point| frame.at(point)), curve.stroke);
+            // Far outside of the frame a point is as good as less far, and the rasteriser takes no huge numbers.
+            let span = 50.0 * (frame.y.high - frame.y.low);
+            let near = |(epoch, nll): (f64, f64)| (epoch, nll.clamp(frame.y.low - span, frame.y.high + span));
+            svg.polyline(curve.points.iter().map(|&point| frame.at(near(point))), curve.stroke);
             // A line needs two points: a short or broken history shows as dots.
             if curve.points.len() <= MAGNIFIED {
-                for &point in curve.points.iter().filter(|point| point.1.is_finite()) {
+                for &point in curve.points.iter().filter(|&&point| frame.contains(point)) {
                     svg.circle(
                         frame.at(point),
                         3.0,

@@ -51,11 +51,14 @@ pub(super) fn rows(
 ) {
     let points = chosen(rows, 2, [0, 1], DRAWN);
     let total = rows.len() / 2;
-    let remark = if points.len() < total {
-        format!("{} of {}", count(points.len()), count(total))
-    } else {
-        count(total)
-    };
+    let mut remark = format!("{} rows", count(total));
+    if points.len() < total {
+        remark = format!("{} of {remark}", count(points.len()));
+    }
+    let outside = points.iter().filter(|&&point| !frame.contains(point)).count();
+    if outside > 0 {
+        remark += &format!(", {} outside", count(outside));
+    }
     axes::title(svg, frame.area, letter, title, &remark);
     let (x, y) = plane_ticks(frame);
     frame.grid(svg, &x, &y);
@@ -182,7 +185,7 @@ pub(super) fn latent(svg: &mut Svg, area: Area, (letter, title): (char, &str), l
     let half = far.clamp(4.0, 8.0);
     let frame = Frame::new(area, (-half, half), (-half, half));
     let normal = WITHIN.map(|share| format!("{share:.1}")).join(", ");
-    axes::title(svg, area, letter, title, &format!("normal: {normal} %"));
+    axes::title(svg, area, letter, title, &format!("expected: {normal} %"));
     let ticks = Ticks::new((-half, half), 5);
     frame.grid(svg, &ticks, &ticks);
     dots(svg, &frame, &points, DATA);
@@ -227,4 +230,24 @@ pub(super) fn missing(svg: &mut Svg, area: Area, why: &str) {
     svg.rectangle(area, "none", Some(Stroke::solid(FRAME, 1.2)));
     let (x, y) = (area.left + 0.5 * area.width, area.top + 0.5 * area.height);
     svg.text(x, y, &Text::new(why, LABEL_SIZE, MUTED).anchor(Anchor::Middle));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_sorted_table_all_parts_are_drawn_and_no_row_twice() {
+        let rows: Vec<f64> = (0..3000).map(f64::from).collect();
+        let mut points = chosen(&rows, 3, [2, 0], 100);
+        assert_eq!(points.len(), 100);
+        assert!(points.iter().all(|&(x, y)| x == y + 2.0 && y % 3.0 == 0.0));
+        assert!(!points.is_sorted_by_key(|point| point.0));
+        let first_half = points.iter().filter(|point| point.0 < 1500.0).count();
+        assert!((30..70).contains(&first_half), "{first_half}");
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points.dedup();
+        assert_eq!(points.len(), 100);
+        assert_eq!(chosen(&rows, 3, [0, 1], 5000).len(), 1000);
+    }
 }
