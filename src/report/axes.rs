@@ -5,8 +5,10 @@ use super::font;
 use super::svg::{Anchor, Area, Stroke, Svg, Text};
 
 /// Font sizes in pixels of a drawing 1600 wide.
-pub(super) const TICK_SIZE: f64 = 17.0;
-pub(super) const LABEL_SIZE: f64 = 19.0;
+pub(super) const TICK_SIZE: f64 = 18.0;
+pub(super) const LABEL_SIZE: f64 = 20.0;
+/// Of what stands beside a title: counts, the key to colours and lines.
+pub(super) const REMARK_SIZE: f64 = 17.0;
 const TITLE_SIZE: f64 = 22.0;
 
 /// Values from `low` to `high`, laid from pixel `start` to pixel `end`.
@@ -109,12 +111,12 @@ pub(super) fn title(svg: &mut Svg, area: Area, letter: char, title: &str, remark
     let letter = letter.to_string();
     svg.text(area.left, y, &Text::new(&letter, TITLE_SIZE, MUTED).strong());
     svg.text(area.left + 24.0, y, &Text::new(title, TITLE_SIZE, INK).strong());
-    svg.text(area.right(), y, &Text::new(remark, TICK_SIZE, MUTED).anchor(Anchor::End));
+    svg.text(area.right(), y, &Text::new(remark, REMARK_SIZE, MUTED).anchor(Anchor::End));
 }
 
 /// Where the title that [`title`] writes ends.
 pub(super) fn title_end(area: Area, title: &str) -> f64 {
-    area.left + 24.0 + 1.03 * font::width(title, TITLE_SIZE)
+    area.left + 24.0 + font::width(title, TITLE_SIZE)
 }
 
 /// Round numbers along an axis.
@@ -157,7 +159,7 @@ impl Ticks {
     }
 
     /// Width of the widest label in pixels.
-    fn width(&self) -> f64 {
+    pub fn width(&self) -> f64 {
         self.values.iter().map(|&value| font::width(&self.label(value), TICK_SIZE)).fold(0.0, f64::max)
     }
 }
@@ -169,8 +171,11 @@ fn round_step(rough: f64) -> f64 {
     factor.unwrap_or(10.0) * power
 }
 
-/// A number with `decimals` decimals and a true minus sign; zero has none.
+/// A number with `decimals` decimals and a true minus sign, which zero has not; in powers of ten when it is huge.
 pub(super) fn signed(value: f64, decimals: usize) -> String {
+    if value.abs() >= 1e9 {
+        return format!("{value:.2e}").replace('-', "−");
+    }
     let text = format!("{:.decimals$}", value.abs());
     let zero = text.chars().all(|character| matches!(character, '0' | '.'));
     if value < 0.0 && !zero { format!("−{text}") } else { text }

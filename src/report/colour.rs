@@ -19,18 +19,19 @@ pub(super) const DATA_LIGHT: &str = "#86b7e2";
 /// Points and histograms of the model's samples.
 pub(super) const MODEL: &str = "#cf4f16";
 
-/// Control points of the density ramp in OKLCh: lightness, chroma, hue in degrees. Lightness rises by the same
-/// amount from each point to the next, which makes equal steps of log-density equal steps to the eye.
+/// Control points of the density ramp in OKLCh: lightness, chroma, hue in degrees. Lightness falls by the same
+/// amount from each point to the next, which makes equal steps of log-density equal steps to the eye. It begins with
+/// the white of the paper: where there is no density there is no ink.
 const RAMP: [[f64; 3]; 6] = [
-    [0.150, 0.035, 285.0],
-    [0.312, 0.125, 300.0],
-    [0.474, 0.175, 345.0],
-    [0.636, 0.180, 30.0],
-    [0.798, 0.150, 68.0],
-    [0.960, 0.075, 105.0],
+    [1.000, 0.000, 95.0],
+    [0.850, 0.110, 75.0],
+    [0.700, 0.165, 45.0],
+    [0.550, 0.180, 15.0],
+    [0.400, 0.150, 340.0],
+    [0.250, 0.090, 310.0],
 ];
 
-/// The density ramp at `t` in [0, 1] (clamped): sRGB bytes, from near-black indigo over magenta to pale yellow.
+/// The density ramp at `t` in [0, 1] (clamped): sRGB bytes, from white over orange and magenta to near-black violet.
 pub(super) fn ramp(t: f64) -> [u8; 3] {
     let place = t.clamp(0.0, 1.0) * (RAMP.len() - 1) as f64;
     let index = (place as usize).min(RAMP.len() - 2);
@@ -81,10 +82,10 @@ mod tests {
     }
 
     #[test]
-    fn ramp_grows_lighter_all_the_way_so_that_a_grey_print_keeps_its_order() {
-        let luminances: Vec<f64> = (0..=100).map(|i| luminance(ramp(f64::from(i) / 100.0))).collect();
+    fn ramp_grows_darker_all_the_way_so_that_a_grey_print_keeps_its_order() {
+        let luminances: Vec<f64> = (0..=100).map(|i| luminance(ramp(1.0 - f64::from(i) / 100.0))).collect();
         assert!(luminances.is_sorted(), "{luminances:?}");
-        assert!(luminances[0] < 0.01 && luminances[100] > 0.8, "{} {}", luminances[0], luminances[100]);
+        assert!(luminances[0] < 0.03 && luminances[100] > 0.99, "{} {}", luminances[0], luminances[100]);
     }
 
     #[test]

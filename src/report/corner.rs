@@ -1,7 +1,7 @@
 //! The panels of a flow with more than two features: pairs of features of data and samples, and the radius of the
 //! latent against that of a standard normal.
 
-use super::axes::{self, Frame, LABEL_SIZE, TICK_SIZE, Ticks};
+use super::axes::{self, Frame, LABEL_SIZE, REMARK_SIZE, Ticks};
 use super::colour::{DATA, FRAME, INK, MODEL, TEXT};
 use super::svg::{self, Anchor, Area, Stroke, Svg, Text};
 use super::{CORNER, limits, panels};
@@ -34,6 +34,8 @@ pub(super) fn panel(
     let ranges: Vec<_> = (0..shown)
         .map(|feature| limits::pad(limits::range(data, samples, features, feature), 0.06))
         .collect();
+    let ticks: Vec<_> = ranges.iter().map(|&range| Ticks::new(range, 3)).collect();
+    let widest = ticks.iter().map(Ticks::width).fold(0.0, f64::max);
     for row in 0..shown {
         for column in 0..shown {
             let cell = Area {
@@ -43,11 +45,11 @@ pub(super) fn panel(
                 height: side,
             };
             let frame = Frame::new(cell, ranges[column], ranges[row]);
-            let (x_ticks, y_ticks) = (Ticks::new(ranges[column], 3), Ticks::new(ranges[row], 3));
+            let (x_ticks, y_ticks) = (&ticks[column], &ticks[row]);
             if row == column {
                 marginals(svg, cell, ranges[row], [data, samples].map(|rows| (rows, features, row)));
             } else {
-                frame.grid(svg, &x_ticks, &y_ticks);
+                frame.grid(svg, x_ticks, y_ticks);
                 let (rows, colour) = if row > column { (data, DATA) } else { (samples, MODEL) };
                 let points = panels::chosen(rows, features, [column, row], DRAWN);
                 panels::dots(svg, &frame, &points, colour);
@@ -55,13 +57,15 @@ pub(super) fn panel(
             frame.border(svg);
             let name = |feature: usize| svg::fit(&columns[feature], LABEL_SIZE, side);
             if row + 1 == shown {
-                frame.label_x(svg, &x_ticks, &name(column));
+                frame.label_x(svg, x_ticks, &name(column));
             }
-            if column == 0 && row == 0 {
-                let (x, y) = (cell.left - 24.0, cell.top + 0.5 * side);
-                svg.text(x, y, &Text::new(&name(0), LABEL_SIZE, TEXT).anchor(Anchor::Middle).upright());
-            } else if column == 0 {
-                frame.label_y(svg, &y_ticks, &name(row));
+            if column == 0 {
+                let (x, y) = (cell.left - 24.0 - widest, cell.top + 0.5 * side);
+                svg.text(x, y, &Text::new(&name(row), LABEL_SIZE, TEXT).anchor(Anchor::Middle).upright());
+                // The first row's y is a density here; its feature has its numbers below the column.
+                if row > 0 {
+                    frame.label_y(svg, y_ticks, "");
+                }
             }
         }
     }
@@ -72,8 +76,8 @@ fn key(svg: &mut Svg, area: Area) {
     let y = area.top - 14.0;
     let mut right = area.right();
     for (name, colour) in [("samples, upper right", MODEL), ("data, lower left", DATA)] {
-        svg.text(right, y, &Text::new(name, TICK_SIZE, TEXT).anchor(Anchor::End));
-        let x = right - super::font::width(name, TICK_SIZE) - 14.0;
+        svg.text(right, y, &Text::new(name, REMARK_SIZE, TEXT).anchor(Anchor::End));
+        let x = right - super::font::width(name, REMARK_SIZE) - 14.0;
         svg.circle((x, y - 5.5), 5.0, colour, Stroke::solid(colour, 1.0));
         right = x - 30.0;
     }
@@ -99,7 +103,7 @@ pub(super) fn radius(svg: &mut Svg, area: Area, letter: char, latent: &[f64], fe
     let range = ((centre - 4.0).max(0.0), centre + 4.0);
     let radii =
         latent.chunks_exact(features).map(|z| z.iter().map(|value| value * value).sum::<f64>().sqrt());
-    let heights = histogram(radii, range, 64);
+    let heights = histogram(radii, range, 48);
     let chi: Vec<(f64, f64)> = (0..=200)
         .map(|index| range.0 + (range.1 - range.0) * f64::from(index) / 200.0)
         .map(|r| (r, chi_density(r, features)))

@@ -53,7 +53,7 @@ pub(super) fn range(data: &[f64], samples: &[f64], features: usize, feature: usi
 
 /// `range` with `margin` of its span added at either end; a range of no span becomes one around its value.
 pub(super) fn pad((low, high): (f64, f64), margin: f64) -> (f64, f64) {
-    let least = 1e-6 * low.abs().max(high.abs());
+    let least = (1e-9 * low.abs().max(high.abs())).max(1e-150);
     if high - low <= least {
         let half = (0.05 * low.abs()).max(0.5);
         return (low - half, high + half);

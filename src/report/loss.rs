@@ -1,7 +1,7 @@
 //! The loss curves: mean negative log-likelihood of training and validation rows over the epochs, with the entropy
 //! floor, the best epoch, and a magnified view of the end, where all of them come together.
 
-use super::axes::{self, Frame, TICK_SIZE, Ticks, signed};
+use super::axes::{self, Frame, REMARK_SIZE, Ticks, signed};
 use super::colour::{DATA, DATA_LIGHT, INK, MUTED, TEXT};
 use super::svg::{Area, Stroke, Svg, Text};
 use super::{History, font, limits, panels};
@@ -28,10 +28,10 @@ pub(super) fn panel(svg: &mut Svg, area: Area, letter: char, history: Option<&Hi
     let (x_ticks, y_ticks) = (Ticks::whole((first, last), 8), Ticks::new((frame.y.low, frame.y.high), 6));
     frame.grid(svg, &x_ticks, &y_ticks);
     draw(svg, &frame, &curves, floor, best);
+    magnified(svg, &frame, &curves, floor, best);
     frame.border(svg);
     frame.label_x(svg, &x_ticks, "epoch");
     frame.label_y(svg, &y_ticks, "");
-    magnified(svg, &frame, &curves, floor, best);
 }
 
 /// A curve with its name, look and points (epoch, loss).
@@ -64,7 +64,8 @@ fn epochs(curves: &[Curve]) -> (f64, f64) {
     all.fold((f64::MAX, f64::MIN), |(low, high), epoch| (low.min(epoch), high.max(epoch)))
 }
 
-/// Lowest and highest loss from epoch `from` on, floor included; a burst at the very start may be cut off.
+/// Lowest and highest loss from epoch `from` on, floor included. The highest 2 % (at least 2) are cut off where they
+/// lie ten times as far above the lowest as the others: a first epoch or a burst would flatten all that follows.
 fn losses(curves: &[Curve], from: f64, floor: Option<f64>) -> Option<(f64, f64)> {
     let mut values: Vec<f64> = curves
         .iter()
@@ -74,17 +75,21 @@ fn losses(curves: &[Curve], from: f64, floor: Option<f64>) -> Option<(f64, f64)>
     values.sort_unstable_by(f64::total_cmp);
     let (&low, &high) = (values.first()?, values.last()?);
     let low = floor.map_or(low, |floor| low.min(floor));
-    let ordinary = values[values.len() * 9 / 10];
-    Some((low, high.min(low + 40.0 * (ordinary - low).max(0.05 * (high - low)))))
+    let ordinary = values[(values.len() - 1).saturating_sub((values.len() / 50).max(2))];
+    let cut = low + 10.0 * (ordinary - low);
+    Some((low, if ordinary > low { high.min(cut) } else { high }))
 }
 
 fn draw(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>, best: Option<(u32, f64)>) {
     svg.clipped(frame.area, |svg| {
         for curve in curves {
-            svg.polyline(curve.points.iter().map(|&point| frame.at(point)), curve.stroke);
+            // Far outside of the frame a point is as good as less far, and the rasteriser takes no huge numbers.
+            let span = 50.0 * (frame.y.high - frame.y.low);
+            let near = |(epoch, nll): (f64, f64)| (epoch, nll.clamp(frame.y.low - span, frame.y.high + span));
+            svg.polyline(curve.points.iter().map(|&point| frame.at(near(point))), curve.stroke);
             // A line needs two points: a short or broken history shows as dots.
             if curve.points.len() <= MAGNIFIED {
-                for &point in curve.points.iter().filter(|point| point.1.is_finite()) {
+                for &point in curve.points.iter().filter(|&&point| frame.contains(point)) {
                     svg.circle(
                         frame.at(point),
                         3.0,
@@ -98,10 +103,12 @@ fn draw(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>, best
             let y = frame.y.at(floor);
             svg.line((frame.area.left, y), (frame.area.right(), y), Stroke::dashed(MUTED, 1.8));
         }
-        if let Some((epoch, nll)) = best.filter(|(_, nll)| limits::drawable(*nll)) {
-            svg.circle(frame.at((f64::from(epoch), nll)), 6.0, "#ffffff", Stroke::solid(INK, 2.0));
-        }
     });
+    // Not clipped: a best epoch at the very end is a whole ring all the same.
+    let best = best.map(|(epoch, nll)| (f64::from(epoch), nll)).filter(|&point| frame.contains(point));
+    if let Some(best) = best {
+        svg.circle(frame.at(best), 6.0, "#ffffff", Stroke::solid(INK, 2.0));
+    }
 }
 
 /// The second half of the epochs magnified, in the corner that falling curves leave empty.
@@ -121,12 +128,10 @@ fn magnified(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>,
         width: 0.53 * outer.width,
         height: 0.62 * outer.height - 60.0,
     };
-    let back = Area {
-        left: area.left - 70.0,
-        top: outer.top + 10.0,
-        width: area.width + 84.0,
-        height: area.height + 68.0,
-    };
+    // The whole corner is cleared: grid lines that end at a frame of their own read as part of it.
+    let left = area.left - 64.0;
+    let back =
+        Area { left, top: outer.top, width: outer.right() - left, height: area.bottom() + 36.0 - outer.top };
     svg.rectangle(back, "#ffffff", None);
     let inner = Frame::new(area, (from, last), limits::pad(range, 0.08));
     let (x_ticks, y_ticks) = (Ticks::whole((from, last), 5), Ticks::new((inner.y.low, inner.y.high), 4));
@@ -136,29 +141,29 @@ fn magnified(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>,
     inner.label_x(svg, &x_ticks, "");
     inner.label_y(svg, &y_ticks, "");
     let caption = "second half, magnified";
-    svg.text(area.left, area.top - 9.0, &Text::new(caption, TICK_SIZE, MUTED));
+    svg.text(area.left, area.top - 9.0, &Text::new(caption, REMARK_SIZE, MUTED));
 }
 
 /// Names of what is drawn, right-aligned on the title's line, or below it where they do not fit; returns what is
 /// left of `area`.
 fn legend(svg: &mut Svg, area: Area, curves: &[Curve], floor: Option<f64>, best: Option<(u32, f64)>) -> Area {
-    const SWATCH: f64 = 30.0;
-    const SPACE: f64 = 22.0;
+    const SWATCH: f64 = 24.0;
+    const SPACE: f64 = 18.0;
     const LINE: f64 = 27.0;
     let mut entries: Vec<(String, Option<Stroke>)> =
         curves.iter().map(|curve| (curve.name.to_owned(), Some(curve.stroke))).collect();
     if let Some(floor) = floor {
-        entries.push((format!("entropy floor {}", signed(floor, 4)), Some(Stroke::dashed(MUTED, 1.8))));
+        entries.push((format!("entropy floor {}", signed(floor, 3)), Some(Stroke::dashed(MUTED, 1.8))));
     }
     if let Some((epoch, nll)) = best {
-        entries.push((format!("best {} in epoch {epoch}", signed(nll, 4)), None));
+        entries.push((format!("best {} in epoch {epoch}", signed(nll, 3)), None));
     }
     let widths: Vec<f64> =
-        entries.iter().map(|(name, _)| SWATCH + 8.0 + font::width(name, TICK_SIZE)).collect();
+        entries.iter().map(|(name, _)| SWATCH + 8.0 + font::width(name, REMARK_SIZE)).collect();
     let whole = widths.iter().sum::<f64>() + SPACE * (widths.len() - 1) as f64;
     let beside = axes::title_end(area, TITLE) + SPACE + whole <= area.right();
     let (mut x, mut y) =
-        if beside { (area.right() - whole, area.top - 14.0) } else { (area.left, area.top + 10.0) };
+        if beside { (area.right() - whole, area.top - 14.0) } else { (area.left, area.top + 14.0) };
     for ((name, stroke), width) in entries.iter().zip(&widths) {
         if !beside && x > area.left && x + width > area.right() {
             (x, y) = (area.left, y + LINE);
@@ -168,7 +173,7 @@ fn legend(svg: &mut Svg, area: Area, curves: &[Curve], floor: Option<f64>, best:
             Some(stroke) => svg.line((x, middle), (x + SWATCH, middle), *stroke),
             None => svg.circle((x + 0.5 * SWATCH, middle), 6.0, "#ffffff", Stroke::solid(INK, 2.0)),
         }
-        svg.text(x + SWATCH + 8.0, y, &Text::new(name, TICK_SIZE, TEXT));
+        svg.text(x + SWATCH + 8.0, y, &Text::new(name, REMARK_SIZE, TEXT));
         x += width + SPACE;
     }
     if beside {

@@ -58,8 +58,12 @@ impl History {
     /// finite. `None` where no loss is finite.
     pub fn best(&self) -> Option<(u32, f64)> {
         let lowest = |losses: &[f64]| {
-            let finite =
-                self.epoch.iter().copied().zip(losses.iter().copied()).filter(|(_, nll)| nll.is_finite());
+            let finite = self
+                .epoch
+                .iter()
+                .copied()
+                .zip(losses.iter().copied())
+                .filter(|(_, nll)| limits::drawable(*nll));
             finite.min_by(|a, b| a.1.total_cmp(&b.1))
         };
         lowest(&self.validation_nll).or_else(|| lowest(&self.train_nll))
@@ -143,7 +147,7 @@ impl Figure<'_> {
             Some(grid) if limits::usable(grid.x) && limits::usable(grid.y) => {
                 limits::comparable([grid.x, grid.y])
             }
-            _ => limits::of_features(self.data, self.samples, self.columns.len()),
+            _ => limits::of_features(self.data, self.samples, self.columns.len().max(1)),
         }
     }
 
@@ -181,7 +185,7 @@ impl Figure<'_> {
             expect_length(what, rows.len(), rows.len().next_multiple_of(features))?;
         }
         if let Some(grid) = &self.density {
-            expect_length("density grid", grid.log_density.len(), grid.columns * grid.rows)?;
+            expect_length("density grid", grid.log_density.len(), grid.columns.saturating_mul(grid.rows))?;
         }
         if let Some(history) = self.history {
             expect_length("training losses", history.train_nll.len(), history.epoch.len())?;
@@ -216,7 +220,8 @@ impl Figure<'_> {
             [&self.columns[0], &self.columns[1]],
         );
         panels::rows(svg, &frame(1), ('b', "Samples"), self.samples, colour::MODEL, [&self.columns[0], ""]);
-        panels::density(svg, &frame(2), ('c', "Density"), self.density.as_ref(), &self.columns[0])?;
+        let grid = self.density.as_ref().filter(|grid| limits::usable(grid.x) && limits::usable(grid.y));
+        panels::density(svg, &frame(2), ('c', "Density"), grid, &self.columns[0])?;
 
         let top = upper(0).bottom() + ROW_GAP;
         let square = Area { left: LEFT, top, width: SIDE, height: SIDE };
@@ -224,7 +229,7 @@ impl Figure<'_> {
         let left = upper(1).left;
         let wide = Area { left, top, width: RIGHT - left, height: SIDE };
         loss::panel(svg, wide, 'e', self.history, self.floor);
-        Ok(square.bottom() + FOOT)
+        Ok((square.bottom() + FOOT).ceil())
     }
 
     /// The sheet of a flow with more features; returns its height.
@@ -236,6 +241,6 @@ impl Figure<'_> {
         corner::radius(svg, half, 'b', self.latent, self.columns.len());
         let lower = Area { top: half.bottom() + ROW_GAP, ..half };
         loss::panel(svg, lower, 'c', self.history, self.floor);
-        square.bottom() + FOOT
+        (square.bottom() + FOOT).ceil()
     }
 }

@@ -1,6 +1,6 @@
 //! The panels of a flow with two features: rows of a table, density, latent.
 
-use super::axes::{self, Frame, LABEL_SIZE, TICK_SIZE, Ticks, count};
+use super::axes::{self, Frame, LABEL_SIZE, REMARK_SIZE, TICK_SIZE, Ticks, count};
 use super::colour::{DATA, FRAME, INK, MUTED, TEXT, hex, ramp};
 use super::svg::{Anchor, Area, Stroke, Svg, Text};
 use super::{DensityGrid, contour, limits, raster};
@@ -33,8 +33,9 @@ pub(super) fn dots(svg: &mut Svg, frame: &Frame, points: &[(f64, f64)], colour: 
     let inside: Vec<_> =
         points.iter().filter(|&&point| frame.contains(point)).map(|&p| frame.at(p)).collect();
     let crowding = inside.len() as f64 / (frame.area.width * frame.area.height);
-    let radius = (0.09 / crowding.sqrt().max(1e-3)).clamp(1.15, 3.2) * 1.0;
-    let opacity = (0.055 / crowding.sqrt().max(1e-3)).clamp(0.3, 0.8);
+    let distance = crowding.max(1e-6).sqrt().recip();
+    let radius = (0.26 * distance).clamp(1.2, 3.2);
+    let opacity = (0.065 * distance).clamp(0.36, 0.8);
     svg.dots(&inside, radius, colour, opacity);
 }
 
@@ -50,11 +51,14 @@ pub(super) fn rows(
 ) {
     let points = chosen(rows, 2, [0, 1], DRAWN);
     let total = rows.len() / 2;
-    let remark = if points.len() < total {
-        format!("{} of {}", count(points.len()), count(total))
-    } else {
-        count(total)
-    };
+    let mut remark = format!("{} rows", count(total));
+    if points.len() < total {
+        remark = format!("{} of {remark}", count(points.len()));
+    }
+    let outside = points.iter().filter(|&&point| !frame.contains(point)).count();
+    if outside > 0 {
+        remark += &format!(", {} outside", count(outside));
+    }
     axes::title(svg, frame.area, letter, title, &remark);
     let (x, y) = plane_ticks(frame);
     frame.grid(svg, &x, &y);
@@ -74,8 +78,9 @@ pub(super) fn density(
     grid: Option<&DensityGrid>,
     name: &str,
 ) -> Result<()> {
-    let levels = grid.map_or(Vec::new(), |grid| contour::levels(&grid.log_density, &MASSES));
-    let (Some(grid), Some(&outermost)) = (grid, levels.last()) else {
+    let grid = grid.map(without_the_absurd);
+    let levels = grid.as_ref().map_or(Vec::new(), |grid| contour::levels(&grid.log_density, &MASSES));
+    let (Some(grid), Some(&outermost)) = (&grid, levels.last()) else {
         axes::title(svg, frame.area, letter, title, "");
         missing(svg, frame.area, "not computed");
         label_plane(svg, frame, [name, ""]);
@@ -85,7 +90,7 @@ pub(super) fn density(
     let highest = finite.fold(f64::MIN, f64::max);
     // All of one height: any span does.
     let lowest = (outermost - BELOW_CONTOURS).min(highest - 1.0);
-    axes::title(svg, frame.area, letter, title, &format!("mass in view {:.3}", grid.mass()));
+    axes::title(svg, frame.area, letter, title, "lines enclose 50, 80, 95 %");
     svg.rectangle(frame.area, &hex(ramp(0.0)), None);
 
     let shade = |value: f64| ramp((value - lowest) / (highest - lowest));
@@ -114,8 +119,23 @@ pub(super) fn density(
     });
     frame.border(svg);
     label_plane(svg, frame, [name, ""]);
+    let mass = grid.mass();
+    if mass < 10.0 {
+        let (x, y) = (frame.area.right(), frame.area.bottom() + 50.0);
+        svg.text(
+            x,
+            y,
+            &Text::new(&format!("mass in view {mass:.3}"), REMARK_SIZE, MUTED).anchor(Anchor::End),
+        );
+    }
     colour_bar(svg, frame.area, (lowest, highest), &levels);
     Ok(())
+}
+
+/// `grid` with NaN for what is no log-density: +∞ and numbers whose differences of one nat a float cannot tell.
+fn without_the_absurd(grid: &DensityGrid) -> DensityGrid {
+    let sane = |value: f64| if value == f64::NEG_INFINITY || value.abs() < 1e9 { value } else { f64::NAN };
+    DensityGrid { log_density: grid.log_density.iter().copied().map(sane).collect(), ..*grid }
 }
 
 /// Dark on a light ground and light on a dark one.
@@ -165,7 +185,7 @@ pub(super) fn latent(svg: &mut Svg, area: Area, (letter, title): (char, &str), l
     let half = far.clamp(4.0, 8.0);
     let frame = Frame::new(area, (-half, half), (-half, half));
     let normal = WITHIN.map(|share| format!("{share:.1}")).join(", ");
-    axes::title(svg, area, letter, title, &format!("normal: {normal} %"));
+    axes::title(svg, area, letter, title, &format!("expected: {normal} %"));
     let ticks = Ticks::new((-half, half), 5);
     frame.grid(svg, &ticks, &ticks);
     dots(svg, &frame, &points, DATA);
@@ -210,4 +230,24 @@ pub(super) fn missing(svg: &mut Svg, area: Area, why: &str) {
     svg.rectangle(area, "none", Some(Stroke::solid(FRAME, 1.2)));
     let (x, y) = (area.left + 0.5 * area.width, area.top + 0.5 * area.height);
     svg.text(x, y, &Text::new(why, LABEL_SIZE, MUTED).anchor(Anchor::Middle));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_sorted_table_all_parts_are_drawn_and_no_row_twice() {
+        let rows: Vec<f64> = (0..3000).map(f64::from).collect();
+        let mut points = chosen(&rows, 3, [2, 0], 100);
+        assert_eq!(points.len(), 100);
+        assert!(points.iter().all(|&(x, y)| x == y + 2.0 && y % 3.0 == 0.0));
+        assert!(!points.is_sorted_by_key(|point| point.0));
+        let first_half = points.iter().filter(|point| point.0 < 1500.0).count();
+        assert!((30..70).contains(&first_half), "{first_half}");
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        points.dedup();
+        assert_eq!(points.len(), 100);
+        assert_eq!(chosen(&rows, 3, [0, 1], 5000).len(), 1000);
+    }
 }

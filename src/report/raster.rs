@@ -33,6 +33,8 @@ pub(super) fn png(svg: &str, width: u32) -> Result<Vec<u8>> {
     let height = (tree.size().height() * scale).round() as u32;
     let mut pixels = tiny_skia::Pixmap::new(width, height)
         .ok_or_else(|| failed(format!("{width} × {height} pixels do not fit into memory")))?;
+    // The last row and column may be covered in part only, where the proportions give no whole height.
+    pixels.fill(tiny_skia::Color::WHITE);
     resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixels.as_mut());
     // The paper is opaque, so that premultiplied colour is plain colour and alpha can go.
     let rgb: Vec<u8> =
@@ -57,7 +59,7 @@ fn encode(
     colour: ExtendedColorType,
 ) -> std::result::Result<Vec<u8>, String> {
     let mut png = Cursor::new(Vec::new());
-    PngEncoder::new_with_quality(&mut png, CompressionType::Best, FilterType::Adaptive)
+    PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive)
         .write_image(bytes, width, height, colour)
         .map_err(|error| error.to_string())?;
     Ok(png.into_inner())

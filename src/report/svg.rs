@@ -68,7 +68,7 @@ impl<'a> Stroke<'a> {
 
     fn attributes(&self) -> String {
         let mut out = format!(
-            r#"fill="none" stroke="{}" stroke-width="{}" stroke-linejoin="round""#,
+            r#"stroke="{}" stroke-width="{}" stroke-linejoin="round""#,
             self.colour,
             number(self.width)
         );
@@ -148,7 +148,7 @@ impl Svg {
     }
 
     pub fn rectangle(&mut self, area: Area, fill: &str, stroke: Option<Stroke>) {
-        let stroke = stroke.map_or(String::new(), |stroke| stroke.attributes().replace(r#"fill="none""#, ""));
+        let stroke = stroke.map_or(String::new(), |stroke| stroke.attributes());
         self.element(format_args!(
             r#"<rect x="{}" y="{}" width="{}" height="{}" fill="{fill}" {stroke}/>"#,
             number(area.left),
@@ -162,7 +162,7 @@ impl Svg {
     pub fn polyline(&mut self, points: impl IntoIterator<Item = (f64, f64)>, stroke: Stroke) {
         let data = path(points);
         if !data.is_empty() {
-            self.element(format_args!(r#"<path d="{data}" {}/>"#, stroke.attributes()));
+            self.element(format_args!(r#"<path d="{data}" fill="none" {}/>"#, stroke.attributes()));
         }
     }
 
@@ -191,7 +191,7 @@ impl Svg {
     }
 
     pub fn circle(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, stroke: Stroke) {
-        let stroke = stroke.attributes().replace(r#"fill="none""#, "");
+        let stroke = stroke.attributes();
         self.element(format_args!(
             r#"<circle cx="{}" cy="{}" r="{}" fill="{fill}" {stroke}/>"#,
             number(x),
