@@ -24,9 +24,10 @@ pub struct Rule<R> {
 impl<R: Real> Rule<R> {
     /// The numbers of `adam`.
     pub fn new(adam: &Adam) -> Self {
+        let [gain1, gain2] = adam.rates().map(R::from_wide);
         Self {
-            gain1: R::from_wide(1.0 - decimal(adam.beta1)),
-            gain2: R::from_wide(1.0 - decimal(adam.beta2)),
+            gain1,
+            gain2,
             epsilon: R::from_decimal(adam.epsilon),
             weight_decay: R::from_decimal(adam.weight_decay),
             clip_norm: R::from_decimal(adam.clip_norm),
@@ -102,7 +103,7 @@ const NORM_BLOCK: usize = 1024;
 /// Running sums within a block, so that it vectorises.
 const LANES: usize = 16;
 
-/// The Euclidean norm of the whole gradient [P], summed in a fixed order: blocks, lanes within a block.
+/// The Euclidean norm of the whole gradient `[P]`, summed in a fixed order: blocks, lanes within a block.
 pub fn global_norm<R: Real>(gradient: &[R]) -> R {
     let mut total = R::zero();
     for block in gradient.chunks(NORM_BLOCK) {
@@ -214,6 +215,9 @@ mod tests {
             let mut progress = Progress::resume(&rule, 0);
             advance(&rule, &CONSTANT, 1.0, norm, &mut progress);
             assert_eq!(progress.clip, want, "norm {norm}");
+            let (mut parameters, mut m, mut v) = ([1.0], [0.0], [0.0]);
+            adam(&rule, &progress, &[8.0], &mut parameters, &mut m, &mut v);
+            assert!((m[0] - 0.8 * want).abs() < 1e-12, "norm {norm}: the moments see the clipped gradient");
         }
     }
 

@@ -1,11 +1,13 @@
 //! Affine couplings, elementwise: what the conditioner's numbers do to the transformed features.
-//! Twin of `shaders/coupling.wgsl`. Formulas: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017.
+//! Twin of `shaders/coupling.wgsl`. Formulas: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real
+//! NVP", 2017.
 //!
 //! All matrices are row-major [B, D], with D the length of `mask`, in which `true` marks a kept feature. The raw
 //! log-scale o and the shift t come in full width; at kept features they are not read. The log-scale is bounded
 //! softly, s = c · tanh(o / c).
 
 use super::Real;
+use super::linear::tanh_slope;
 
 /// The conditioner's input: x at kept features, 0 elsewhere.
 pub fn coupling_input<R: Real>(mask: &[bool], x: &[R], input: &mut [R]) {
@@ -32,7 +34,7 @@ pub fn coupling_input_backward<R: Real>(mask: &[bool], d_input: &[R], d_x: &mut 
 
 /// Data → latent: z = x at kept features, (x − t) · exp(−s) at the others; log_det −= Σ s.
 ///
-/// `log_det`: [B] in nats, carried through the couplings.
+/// `log_det`: `[B]` in nats, carried through the couplings.
 pub fn coupling_forward<R: Real>(
     bound: R,
     mask: &[bool],
@@ -59,7 +61,7 @@ pub fn coupling_forward<R: Real>(
 
 /// Latent → data: x = z at kept features, z · exp(s) + t at the others; log_det += Σ s.
 ///
-/// `log_det`: [B] in nats, carried through the couplings.
+/// `log_det`: `[B]` in nats, carried through the couplings.
 pub fn coupling_inverse<R: Real>(
     bound: R,
     mask: &[bool],
@@ -89,7 +91,7 @@ pub fn coupling_inverse<R: Real>(
 /// `rows` counts the whole batch, of which the slices may be a part. From `d_z`, the gradient at the coupling's
 /// output `z`, come the gradients at the raw log-scale, the shift and, by the direct way, the coupling's input:
 ///
-/// at transformed features, d_x = d_z · exp(−s), d_t = −d_x, d_s = 1 / rows − d_z · z, d_o = d_s · (1 − (s / c)²);
+/// at transformed features, d_x = d_z · exp(−s), d_t = −d_x, d_s = 1 / rows − d_z · z, d_o = d_s · (1 − tanh²(o / c));
 /// at kept features, d_x = d_z, d_t = d_o = 0.
 #[expect(clippy::too_many_arguments, reason = "one argument per binding of the shader")]
 pub fn coupling_backward<R: Real>(
@@ -113,10 +115,9 @@ pub fn coupling_backward<R: Real>(
                 d_shift[at] = R::zero();
                 d_log_scale[at] = R::zero();
             } else {
-                let ratio = (log_scale[at] / bound).tanh();
-                d_x[at] = d_z[at] * (-bound * ratio).exp();
+                d_x[at] = d_z[at] * (-bounded(bound, log_scale[at])).exp();
                 d_shift[at] = -d_x[at];
-                d_log_scale[at] = (weight - d_z[at] * z[at]) * (R::one() - ratio * ratio);
+                d_log_scale[at] = (weight - d_z[at] * z[at]) * tanh_slope(log_scale[at] / bound);
             }
         }
     }

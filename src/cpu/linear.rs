@@ -31,16 +31,20 @@ pub fn activate_backward<R: Real>(activation: Activation, pre: &[R], d_h: &[R], 
     let (zero, one) = (R::zero(), R::one());
     match activation {
         Activation::Relu => map_backward(pre, d_h, d_pre, |x, d| if x > zero { d } else { zero }),
-        Activation::Tanh => map_backward(pre, d_h, d_pre, |x, d| {
-            let h = x.tanh();
-            d * (one - h * h)
-        }),
+        Activation::Tanh => map_backward(pre, d_h, d_pre, |x, d| d * tanh_slope(x)),
         Activation::LeakyRelu => map_backward(pre, d_h, d_pre, |x, d| if x > zero { d } else { slope * d }),
         Activation::Silu => map_backward(pre, d_h, d_pre, |x, d| {
             let sigmoid = one / (one + (-x).exp());
             d * sigmoid * (one + x * (one - sigmoid))
         }),
     }
+}
+
+/// 1 − tanh² x = 4e / (1 + e)² with e = exp(−2|x|): without the cancellation that saturation brings.
+pub fn tanh_slope<R: Real>(x: R) -> R {
+    let (one, two) = (R::one(), R::one() + R::one());
+    let e = (-two * x.abs()).exp();
+    two * two * e / ((one + e) * (one + e))
 }
 
 fn map_backward<R: Real>(pre: &[R], d_h: &[R], d_pre: &mut [R], f: impl Fn(R, R) -> R) {
@@ -51,7 +55,7 @@ fn map_backward<R: Real>(pre: &[R], d_h: &[R], d_pre: &mut [R], f: impl Fn(R, R)
 
 /// y = x · Wᵀ + b.
 ///
-/// `x`: [rows, inputs]; `weight`: [outputs, inputs]; `bias`: [outputs]; `y`: [rows, outputs].
+/// `x`: [rows, inputs]; `weight`: [outputs, inputs]; `bias`: `[outputs]`; `y`: [rows, outputs].
 pub fn linear_forward<R: Real>(
     rows: usize,
     inputs: usize,
@@ -95,7 +99,7 @@ pub fn linear_backward_input<R: Real>(
 
 /// d_W = d_yᵀ · x and d_b = Σ over rows of d_y, in the order of the rows.
 ///
-/// `x`: [rows, inputs]; `d_y`: [rows, outputs]; `d_weight`: [outputs, inputs] and `d_bias`: [outputs], both
+/// `x`: [rows, inputs]; `d_y`: [rows, outputs]; `d_weight`: [outputs, inputs] and `d_bias`: `[outputs]`, both
 /// overwritten.
 pub fn linear_backward_weight<R: Real>(
     rows: usize,

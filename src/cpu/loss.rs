@@ -5,7 +5,7 @@ use super::Real;
 
 /// −log p per row: ½ Σ z² + ½ D ln 2π − log_det.
 ///
-/// `z`: row-major [B, D]; `log_det` and `nll`: [B], nats.
+/// `z`: row-major [B, D]; `log_det` and `nll`: `[B]`, nats.
 pub fn negative_log_likelihood<R: Real>(z: &[R], log_det: &[R], nll: &mut [R]) {
     if nll.is_empty() {
         return;

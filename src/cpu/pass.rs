@@ -18,7 +18,7 @@ use super::{Real, resize};
 pub(super) struct Weights<'a, R> {
     pub flow: &'a Flow,
     pub layout: &'a Layout,
-    /// Flat, [P].
+    /// Flat, `[P]`.
     pub values: &'a [R],
 }
 
@@ -106,7 +106,7 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// Data → latent, in place. `values`: [T, D], x then z; `log_det`: [T], overwritten.
+    /// Data → latent, in place. `values`: [T, D], x then z; `log_det`: `[T]`, overwritten.
     pub fn forward(&mut self, weights: Weights<R>, values: &mut [R], log_det: &mut [R]) {
         self.prepare(weights.flow, log_det.len(), 1);
         let trace = &mut self.couplings[0];
@@ -117,7 +117,7 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// Latent → data, in place. `values`: [T, D], z then x; `log_det`: [T], overwritten.
+    /// Latent → data, in place. `values`: [T, D], z then x; `log_det`: `[T]`, overwritten.
     pub fn inverse(&mut self, weights: Weights<R>, values: &mut [R], log_det: &mut [R]) {
         self.prepare(weights.flow, log_det.len(), 1);
         let trace = &mut self.couplings[0];
@@ -130,7 +130,7 @@ impl<R: Real> Workspace<R> {
 
     /// The tile's part in the loss of a batch of `batch` rows and in its gradient.
     ///
-    /// `x`: [T, D]; `nll`: −log p per row [T], and `gradient`: [P], both overwritten. The gradient is that of
+    /// `x`: [T, D]; `nll`: −log p per row `[T]`, and `gradient`: `[P]`, both overwritten. The gradient is that of
     /// (1 / `batch`) Σ −log p over the tile's rows, so that the tiles of a batch add up to the mean's.
     pub fn loss_and_gradient(
         &mut self,

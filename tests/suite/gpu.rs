@@ -2,7 +2,6 @@
 
 use std::sync::OnceLock;
 
-use moonflow::engine::Engine;
 use moonflow::flow::Flow;
 use moonflow::gpu::{Context, GpuEngine, adapters};
 
