@@ -216,7 +216,7 @@ fn total_mass_is_one_and_samples_fall_where_the_density_says() {
             counts[i * SIDE + j] += 1.0;
         }
         // Cells with fewer than 5 rows expected count as one.
-        let (mut chi2, mut freedom, mut rest) = (0.0, 0.0, [0.0; 2]);
+        let (mut chi2, mut freedom, mut rest) = (0.0, 0.0f64, [0.0; 2]);
         for (count, probability) in counts.iter().zip(&cells) {
             let expected = probability * ROWS as f64;
             if expected >= 5.0 {
