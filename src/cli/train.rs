@@ -129,9 +129,9 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     }
     let dataset = Dataset::split(&table, recipe.validation_fraction, recipe.seed)?;
     let flow = recipe.flow(dataset.features())?;
+    let mut engine = args.device.engine(flow).await?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(source.name()));
     let files = Files::in_folder(out, &source.name())?;
-    let mut engine = args.device.engine(flow).await?;
 
     let (train_rows, validation_rows) =
         (dataset.train.len() / dataset.features(), dataset.validation.len() / dataset.features());
