@@ -208,10 +208,23 @@ fn devices_lists_the_cpu_and_marks_the_default() {
 }
 
 #[test]
+fn plan_is_made_without_a_gpu() {
+    let said = succeed(folder().path(), &["plan", "--features", "5", "--layers", "3", "--hidden", "16"]);
+    for part in [
+        "5 features: 3 couplings, 16 relu networks",
+        "training on 9,000 rows",
+        "dispatches",
+        "coupling_forward",
+    ] {
+        assert!(said.contains(part), "`{part}` is not in: {said}");
+    }
+}
+
+#[test]
 fn help_names_every_command_and_version_its_number() {
     let folder = folder();
     let help = succeed(folder.path(), &["--help"]);
-    for command in ["train", "score", "sample", "plot", "info", "devices"] {
+    for command in ["train", "score", "sample", "plot", "info", "devices", "plan"] {
         assert!(help.contains(command), "{help}");
         succeed(folder.path(), &[command, "--help"]);
     }
@@ -261,7 +274,7 @@ fn wrong_command_lines_name_the_rule_and_end_with_status_2() {
 #[test]
 fn networks_that_are_too_large_are_refused() {
     let folder = folder();
-    fail(folder.path(), &["train", "--hidden", "60000,60000", "--device", "cpu"], 1, &["too many"]);
+    fail(folder.path(), &["train", "--hidden", "60000,60000", "--device", "cpu"], 2, &["too many"]);
 }
 
 #[test]
