@@ -6,6 +6,7 @@ mod data;
 mod gpu;
 mod gradients;
 mod laws;
+mod model;
 mod oracle;
 mod parity;
 mod report;
