@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub struct Table {
     /// What error messages call it: a file or a toy density.
     pub name: String,
-    /// Names of the columns [D].
+    /// Names of the columns `[D]`.
     pub columns: Vec<String>,
     /// The numbers, row-major [N, D].
     pub values: Vec<f64>,

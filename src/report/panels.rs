@@ -196,7 +196,7 @@ pub(super) fn latent(svg: &mut Svg, area: Area, (letter, title): (char, &str), l
         svg.circle(frame.at((0.0, 0.0)), pixels, "none", Stroke::dashed(INK, 1.3));
         let within = latent.chunks_exact(2).filter(|z| z[0].hypot(z[1]) <= radius).count() as f64;
         let label = if rows > 0.0 {
-            format!("{sigma}σ  {:.1} %", 100.0 * within / rows)
+            format!("{sigma}σ {:.1} %", 100.0 * within / rows)
         } else {
             format!("{sigma}σ")
         };

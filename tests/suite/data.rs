@@ -1,5 +1,7 @@
 //! Tables through CSV and back, and the toy densities against their own samples.
 
+use std::f64::consts::{PI, TAU};
+
 use moonflow::Error;
 use moonflow::data::{Dataset, Table, Toy, ToyDensity};
 use proptest::prelude::*;
@@ -216,7 +218,7 @@ fn total_mass_is_one_and_samples_fall_where_the_density_says() {
             counts[i * SIDE + j] += 1.0;
         }
         // Cells with fewer than 5 rows expected count as one.
-        let (mut chi2, mut freedom, mut rest) = (0.0, 0.0f64, [0.0; 2]);
+        let (mut chi2, mut freedom, mut rest) = (0f64, 0f64, [0f64; 2]);
         for (count, probability) in counts.iter().zip(&cells) {
             let expected = probability * ROWS as f64;
             if expected >= 5.0 {
@@ -270,10 +272,11 @@ fn the_moons_have_their_known_entropies() {
     }
 }
 
-/// Simpson's rule on the definition, with so many nodes that its own error is below 10⁻¹⁰.
+/// Simpson's rule on the definition, with so many nodes that its own relative error is below 10⁻¹⁰:
+/// (step · 1400)⁴ / 180 where the integrand falls fastest, at (−1.1, −0.1) with noise 0.01.
 fn moons_by_simpson(x: [f64; 2], noise: f64) -> f64 {
-    const INTERVALS: usize = 40_000;
-    let step = std::f64::consts::PI / INTERVALS as f64;
+    const INTERVALS: usize = 400_000;
+    let step = PI / INTERVALS as f64;
     let exponent =
         |centre: [f64; 2]| -((x[0] - centre[0]).powi(2) + (x[1] - centre[1]).powi(2)) / (2.0 * noise * noise);
     let terms: Vec<(f64, f64)> = (0..=INTERVALS)
@@ -290,8 +293,7 @@ fn moons_by_simpson(x: [f64; 2], noise: f64) -> f64 {
     let largest = terms.iter().map(|term| term.1).fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = terms.iter().map(|(weight, exponent)| weight * (exponent - largest).exp()).sum();
     // Step / 3 of Simpson, 1 / π of the uniform angle, ½ of each moon.
-    largest + (sum * step / 3.0 / std::f64::consts::PI / 2.0).ln()
-        - (std::f64::consts::TAU * noise * noise).ln()
+    largest + (sum * step / 3.0 / PI / 2.0).ln() - (TAU * noise * noise).ln()
 }
 
 #[test]
@@ -317,19 +319,20 @@ fn the_circles_density_is_its_closed_form() {
         let circles = ToyDensity::new(Toy::Circles).with_noise(noise).expect("valid");
         for radius in [0.0, 0.3, 0.8, 0.9, 1.0, 1.2] {
             let variance = noise * noise;
-            let ring = |centre: f64| {
-                let mean = (0..ANGLES)
-                    .map(|index| (std::f64::consts::TAU * index as f64 / ANGLES as f64).cos())
+            let log_ring = |centre: f64| {
+                let sum: f64 = (0..ANGLES)
+                    .map(|index| (TAU * index as f64 / ANGLES as f64).cos())
                     .map(|cos| (-radius * centre * (1.0 - cos) / variance).exp())
-                    .sum::<f64>()
-                    / ANGLES as f64;
-                (-(radius - centre).powi(2) / (2.0 * variance)).exp() * mean
-                    / (std::f64::consts::TAU * variance)
+                    .sum();
+                (sum / ANGLES as f64).ln()
+                    - (radius - centre).powi(2) / (2.0 * variance)
+                    - (TAU * variance).ln()
             };
-            let want = (0.5 * (ring(1.0) + ring(0.8))).ln();
+            let (outer, inner) = (log_ring(1.0), log_ring(0.8));
+            let want = outer.max(inner) + (0.5 * (1.0 + (-(outer - inner).abs()).exp())).ln();
             let got = circles.log_density([radius * 0.6, -radius * 0.8]).expect("known");
             assert!(
-                (got - want).abs() < 1e-9 * want.abs().max(1.0) || want == f64::NEG_INFINITY,
+                (got - want).abs() < 1e-9 * want.abs().max(1.0),
                 "noise {noise} at radius {radius}: {got}, want {want}"
             );
         }

@@ -9,7 +9,6 @@ mod laws;
 mod model;
 mod oracle;
 mod parity;
-mod parity_random;
 mod report;
 mod shaders;
 mod training;
