@@ -201,10 +201,6 @@ fn picture_has_the_asked_width_and_ink_in_every_panel() {
         let share = inked(&picture, rectangle, 190.0);
         assert!((least..most).contains(&share), "{panel}: {share:.4} of its pixels are dark");
     }
-<<<<<<< HEAD
-=======
-    assert_eq!(decode(&fit.full_figure().png(333).unwrap()).width(), 333);
->>>>>>> model
 }
 
 /// The headline is set in the embedded font: letters that it has not leave no ink, and neither does a font that is
@@ -212,17 +208,10 @@ fn picture_has_the_asked_width_and_ink_in_every_panel() {
 #[test]
 fn headline_is_drawn_without_any_system_font() {
     let fit = Fit::moons(50);
-<<<<<<< HEAD
     let headline = [50, 15, 450, 55];
     let with = decode(&fit.figure().png(800).unwrap());
     let blank = Figure { title: String::new(), subtitle: String::new(), ..fit.figure() };
     let without = decode(&blank.png(800).unwrap());
-=======
-    let headline = [100, 30, 900, 110];
-    let with = decode(&fit.figure().png(1600).unwrap());
-    let blank = Figure { title: String::new(), subtitle: String::new(), ..fit.figure() };
-    let without = decode(&blank.png(1600).unwrap());
->>>>>>> model
     assert!(inked(&with, headline, 128.0) > 0.03);
     assert_eq!(inked(&without, headline, 128.0), 0.0);
 }
@@ -231,13 +220,9 @@ fn headline_is_drawn_without_any_system_font() {
 fn same_input_gives_the_same_bytes() {
     let fit = Fit::moons(700);
     assert_eq!(fit.full_figure().svg().unwrap(), fit.full_figure().svg().unwrap());
-<<<<<<< HEAD
     let png = fit.full_figure().png(333).unwrap();
     assert_eq!(decode(&png).width(), 333);
     assert_eq!(png, fit.full_figure().png(333).unwrap());
-=======
-    assert_eq!(fit.full_figure().png(640).unwrap(), fit.full_figure().png(640).unwrap());
->>>>>>> model
 }
 
 /// Points and densities in the upper right of their plane are in the upper right of their panels.
