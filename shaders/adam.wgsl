@@ -26,10 +26,10 @@ fn learning_rate(step: u32) -> f32 {
     if rules.decay == 0u {
         return rules.base_rate;
     }
-    let span = f32(max(rules.total_steps, rules.warmup_steps + 1u) - rules.warmup_steps);
-    let t = min(f32(step - rules.warmup_steps) / span, 1.0);
-    // sin(π/2 · (1 − t)) = cos(π/2 · t), and exactly zero at t = 1.
-    let y = 1.5707963267948966 * (1.0 - t);
+    let span = max(rules.total_steps, rules.warmup_steps + 1u) - rules.warmup_steps;
+    let left = span - min(step - rules.warmup_steps, span);
+    // sin(π/2 · left / span) = cos(π/2 · (1 − left / span)): without cancellation near the end, and zero there.
+    let y = 1.5707963267948966 * (f32(left) / f32(span));
     let q = y * y;
     let sine = y * (1.0 + q * (-1.0 / 6.0 + q * (1.0 / 120.0 + q * (-1.0 / 5040.0
         + q * (1.0 / 362880.0 - q * (1.0 / 39916800.0))))));
@@ -54,17 +54,19 @@ fn advance(@builtin(local_invocation_index) local: u32) {
     if !is_finite(squared_norm) || !is_finite(nll) {
         state.halted = 1u;
     }
-    if state.halted == 0u {
-        let norm = sqrt(squared_norm);
-        state.learning_rate = learning_rate(state.step);
-        state.clip = select(1.0, rules.clip_norm / norm, norm > rules.clip_norm);
-        state.bias_correction1 += rules.rate1 * (1.0 - state.bias_correction1);
-        state.bias_correction2 += rules.rate2 * (1.0 - state.bias_correction2);
-        state.nll_sum += nll;
-        state.norm_sum += norm;
-        state.norm_steps += 1u;
-        state.step += 1u;
+    // A halted training stands still: step, epoch and place in the epoch stay those of the step it met.
+    if state.halted == 1u {
+        return;
     }
+    let norm = sqrt(squared_norm);
+    state.learning_rate = learning_rate(state.step);
+    state.clip = select(1.0, rules.clip_norm / norm, norm > rules.clip_norm);
+    state.bias_correction1 += rules.rate1 * (1.0 - state.bias_correction1);
+    state.bias_correction2 += rules.rate2 * (1.0 - state.bias_correction2);
+    state.nll_sum += nll;
+    state.norm_sum += norm;
+    state.norm_steps += 1u;
+    state.step += 1u;
     // The next batch: what is left of the epoch, or the first of the next one.
     let next = state.first + state.rows;
     if next < rules.train_rows {

@@ -4,7 +4,7 @@
 // Threads:   accumulate: one workgroup of 256. close_epoch: one thread. keep_best: one thread for a parameter.
 // Data:      log_prob [capacity]; history: one Record an epoch; parameters, best [P].
 // Order:     log p thread by thread with stride 256, then by a fixed tree; tiles in increasing order of rows.
-// Twin:      src/cpu/batch.rs
+// Twin:      src/cpu/training.rs
 
 struct Validation {
     // Where Extent has them: rows of the tile at hand, and its first row.
@@ -55,7 +55,8 @@ fn close_epoch() {
     record.learning_rate = state.learning_rate;
     record.grad_norm = state.norm_sum / f32(max(state.norm_steps, 1u));
     record.halted = state.halted;
-    record.epoch = state.epoch;
+    // The epoch in which training halted does not count as completed.
+    record.epoch = state.epoch + state.halted;
     state.improved = 0u;
     if rules.validation_rows > 0u {
         record.validation_nll = -validation.log_prob_sum / f32(rules.validation_rows);

@@ -5,6 +5,7 @@ use crate::optimiser::{Adam, Decay, Schedule};
 
 use super::Real;
 use super::real::decimal;
+use super::simd::{LANES, vectorised};
 
 /// [`Adam`]'s numbers in the precision computed with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,9 +90,10 @@ pub fn learning_rate<R: Real>(schedule: &Schedule, step: u32) -> R {
         match schedule.decay {
             Decay::Constant => base,
             Decay::Cosine => {
-                let length = schedule.total_steps.saturating_sub(warmup).max(1);
-                let fraction = (f64::from(step - warmup) / f64::from(length)).min(1.0);
-                base * (std::f64::consts::FRAC_PI_2 * fraction).cos().powi(2)
+                let span = schedule.total_steps.saturating_sub(warmup).max(1);
+                let left = span.saturating_sub(step - warmup);
+                // cos(π/2 · (1 − x)) = sin(π/2 · x), which is exactly zero at the end.
+                base * (std::f64::consts::FRAC_PI_2 * f64::from(left) / f64::from(span)).sin().powi(2)
             }
         }
     };
@@ -100,22 +102,29 @@ pub fn learning_rate<R: Real>(schedule: &Schedule, step: u32) -> R {
 
 /// Values whose squares [`global_norm`] sums at a time: long enough to be fast, short enough to be accurate.
 const NORM_BLOCK: usize = 1024;
-/// Running sums within a block, so that it vectorises.
-const LANES: usize = 16;
 
 /// The Euclidean norm of the whole gradient `[P]`, summed in a fixed order: blocks, lanes within a block.
 pub fn global_norm<R: Real>(gradient: &[R]) -> R {
-    let mut total = R::zero();
-    for block in gradient.chunks(NORM_BLOCK) {
-        let mut lanes = [R::zero(); LANES];
-        for values in block.chunks(LANES) {
-            for (lane, &value) in lanes.iter_mut().zip(values) {
-                *lane += value * value;
+    vectorised(
+        #[inline(always)]
+        || {
+            let mut total = R::zero();
+            for block in gradient.chunks(NORM_BLOCK) {
+                let mut lanes = [R::zero(); LANES];
+                let (groups, rest) = block.as_chunks::<LANES>();
+                for values in groups {
+                    for (lane, &value) in lanes.iter_mut().zip(values) {
+                        *lane += value * value;
+                    }
+                }
+                for (lane, &value) in lanes.iter_mut().zip(rest) {
+                    *lane += value * value;
+                }
+                total += lanes.into_iter().fold(R::zero(), |sum, lane| sum + lane);
             }
-        }
-        total += lanes.into_iter().fold(R::zero(), |sum, lane| sum + lane);
-    }
-    total.sqrt()
+            total.sqrt()
+        },
+    )
 }
 
 /// Takes the step's loss and gradient norm and decides its learning rate, bias corrections and clip factor,
@@ -148,14 +157,20 @@ pub fn adam<R: Real>(
     }
     let shrink = progress.learning_rate * rule.weight_decay;
     let moments = moment1.iter_mut().zip(moment2);
-    for ((parameter, (m, v)), &gradient) in parameters.iter_mut().zip(moments).zip(gradient) {
-        let g = progress.clip * gradient;
-        *m += rule.gain1 * (g - *m);
-        *v += rule.gain2 * (g * g - *v);
-        *parameter -= shrink * *parameter;
-        let root = (*v / progress.correction2).sqrt();
-        *parameter -= progress.learning_rate * (*m / progress.correction1) / (root + rule.epsilon);
-    }
+    let values = parameters.iter_mut().zip(moments).zip(gradient);
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((parameter, (m, v)), &gradient) in values {
+                let g = progress.clip * gradient;
+                *m += rule.gain1 * (g - *m);
+                *v += rule.gain2 * (g * g - *v);
+                *parameter -= shrink * *parameter;
+                let root = (*v / progress.correction2).sqrt();
+                *parameter -= progress.learning_rate * (*m / progress.correction1) / (root + rule.epsilon);
+            }
+        },
+    );
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use gemm::Parallelism;
 use crate::flow::{Activation, LEAKY_SLOPE};
 
 use super::Real;
+use super::simd::vectorised;
+use super::thin::{self, THIN};
 
 /// h = a(pre), elementwise. A NaN stays a NaN.
 pub fn activate<R: Real>(activation: Activation, pre: &[R], h: &mut [R]) {
@@ -20,9 +22,14 @@ pub fn activate<R: Real>(activation: Activation, pre: &[R], h: &mut [R]) {
 }
 
 fn map<R: Real>(from: &[R], to: &mut [R], f: impl Fn(R) -> R) {
-    for (to, &from) in to.iter_mut().zip(from) {
-        *to = f(from);
-    }
+    vectorised(
+        #[inline(always)]
+        || {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = f(from);
+            }
+        },
+    );
 }
 
 /// d_pre = d_h · a′(pre), elementwise. The derivatives of ReLU and leaky ReLU at 0 are those of the left side.
@@ -48,9 +55,14 @@ pub fn tanh_slope<R: Real>(x: R) -> R {
 }
 
 fn map_backward<R: Real>(pre: &[R], d_h: &[R], d_pre: &mut [R], f: impl Fn(R, R) -> R) {
-    for ((d_pre, &pre), &d_h) in d_pre.iter_mut().zip(pre).zip(d_h) {
-        *d_pre = f(pre, d_h);
-    }
+    vectorised(
+        #[inline(always)]
+        || {
+            for ((d_pre, &pre), &d_h) in d_pre.iter_mut().zip(pre).zip(d_h) {
+                *d_pre = f(pre, d_h);
+            }
+        },
+    );
 }
 
 /// y = x · Wᵀ + b.
@@ -65,7 +77,14 @@ pub fn linear_forward<R: Real>(
     bias: &[R],
     y: &mut [R],
 ) {
-    for y in y[..rows * outputs].chunks_exact_mut(outputs) {
+    let (x, y) = (&x[..rows * inputs], &mut y[..rows * outputs]);
+    if inputs <= THIN {
+        return thin::forward_thin_inputs(inputs, x, weight, bias, y);
+    }
+    if outputs <= THIN {
+        return thin::forward_thin_outputs(inputs, x, weight, bias, y);
+    }
+    for y in y.chunks_exact_mut(outputs) {
         y.copy_from_slice(bias);
     }
     multiply(
@@ -88,6 +107,10 @@ pub fn linear_backward_input<R: Real>(
     weight: &[R],
     d_x: &mut [R],
 ) {
+    if outputs <= THIN {
+        let (d_y, d_x) = (&d_y[..rows * outputs], &mut d_x[..rows * inputs]);
+        return thin::backward_input_thin_outputs(outputs, inputs, d_y, weight, d_x);
+    }
     multiply(
         [rows, inputs, outputs],
         Matrix::rows(d_y, outputs),
@@ -110,19 +133,31 @@ pub fn linear_backward_weight<R: Real>(
     d_weight: &mut [R],
     d_bias: &mut [R],
 ) {
-    multiply(
-        [outputs, inputs, rows],
-        Matrix::transposed(d_y, outputs),
-        Matrix::rows(x, inputs),
-        Store::Set,
-        d_weight,
-    );
-    d_bias.fill(R::zero());
-    for d_y in d_y[..rows * outputs].chunks_exact(outputs) {
-        for (sum, &d) in d_bias.iter_mut().zip(d_y) {
-            *sum += d;
-        }
+    let (x, d_y) = (&x[..rows * inputs], &d_y[..rows * outputs]);
+    if outputs <= THIN {
+        thin::backward_weight_thin_outputs(outputs, inputs, x, d_y, d_weight);
+    } else if inputs <= THIN {
+        thin::backward_weight_thin_inputs(outputs, inputs, x, d_y, d_weight);
+    } else {
+        multiply(
+            [outputs, inputs, rows],
+            Matrix::transposed(d_y, outputs),
+            Matrix::rows(x, inputs),
+            Store::Set,
+            d_weight,
+        );
     }
+    vectorised(
+        #[inline(always)]
+        || {
+            d_bias.fill(R::zero());
+            for d_y in d_y.chunks_exact(outputs) {
+                for (sum, &d) in d_bias.iter_mut().zip(d_y) {
+                    *sum += d;
+                }
+            }
+        },
+    );
 }
 
 /// A matrix that lies in `values`, with its distances between rows and between columns.

@@ -16,6 +16,8 @@ pub mod loss;
 mod pass;
 mod real;
 pub mod sampling;
+mod simd;
+mod thin;
 mod training;
 #[cfg(test)]
 mod training_tests;
@@ -243,9 +245,14 @@ fn sum_slots<R: Real>(slots: &[Vec<R>], gradient: &mut [R]) {
         let range = from..from + gradient.len();
         gradient.copy_from_slice(&slots[0][range.clone()]);
         for slot in &slots[1..] {
-            for (sum, &value) in gradient.iter_mut().zip(&slot[range.clone()]) {
-                *sum += value;
-            }
+            simd::vectorised(
+                #[inline(always)]
+                || {
+                    for (sum, &value) in gradient.iter_mut().zip(&slot[range.clone()]) {
+                        *sum += value;
+                    }
+                },
+            );
         }
     });
 }

@@ -8,7 +8,7 @@ use crate::random::{self, Stream};
 /// The rows of one training, in the user's units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// Names of the features [D].
+    /// Names of the features `[D]`.
     pub columns: Vec<String>,
     /// Mean and deviation of the training rows; validation rows have no part in it.
     pub standardiser: Standardiser,

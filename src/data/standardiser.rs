@@ -8,9 +8,9 @@ use crate::error::{Error, Result, expect_length};
 /// z = (x − mean) / std for each feature, with the statistics of the training rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standardiser {
-    /// Mean of each feature [D], in the user's units.
+    /// Mean of each feature `[D]`, in the user's units.
     pub mean: Vec<f64>,
-    /// Standard deviation of each feature [D] (divided by N, not N − 1), in the user's units; positive.
+    /// Standard deviation of each feature `[D]` (divided by N, not N − 1), in the user's units; positive.
     pub std: Vec<f64>,
 }
 

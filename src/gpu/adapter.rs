@@ -100,7 +100,8 @@ pub struct Context {
     pub(super) queue: wgpu::Queue,
     info: DeviceInfo,
     failure: Failure,
-    pipelines: Arc<Mutex<HashMap<&'static str, Pipeline>>>,
+    /// By the kernel's address: two kernels may share a name, when one is a changed copy of the other.
+    pipelines: Arc<Mutex<HashMap<usize, Pipeline>>>,
 }
 
 /// A compiled kernel and the layout of its bindings.
@@ -137,7 +138,8 @@ impl Context {
     /// The compiled `kernel`, compiled on first use.
     pub(super) fn pipeline(&self, kernel: &'static Kernel) -> Pipeline {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        pipelines.entry(kernel.name).or_insert_with(|| self.compile(kernel)).clone()
+        let address = std::ptr::from_ref(kernel).addr();
+        pipelines.entry(address).or_insert_with(|| self.compile(kernel)).clone()
     }
 
     fn compile(&self, kernel: &Kernel) -> Pipeline {

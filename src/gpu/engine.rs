@@ -87,7 +87,7 @@ impl GpuEngine {
     }
 
     fn rows(&self, what: &'static str, values: &[f32]) -> Result<usize> {
-        let rows = values.len() / self.flow.features;
+        let rows = values.len().div_ceil(self.flow.features);
         expect_length(what, values.len(), rows * self.flow.features)?;
         Ok(rows)
     }
@@ -225,13 +225,21 @@ impl Engine for GpuEngine {
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         let rows = self.rows("training rows", &training.train)?;
         self.rows("validation rows", &training.validation)?;
-        for moments in [&state.parameters, &state.moment1, &state.moment2] {
-            expect_length("training state", moments.len(), self.layout.total)?;
+        if rows == 0 || u32::try_from(rows).is_err() {
+            return Err(Error::Argument(format!(
+                "training needs between 1 and {} rows, got {rows}",
+                u32::MAX
+            )));
         }
-        if rows == 0 || training.batch == 0 {
-            return Err(Error::Argument(
-                "training needs at least one row and a batch of at least one".into(),
-            ));
+        if training.batch == 0 {
+            return Err(Error::Argument("the batch must hold at least 1 row, got 0".into()));
+        }
+        for (what, values) in [
+            ("parameters of the state", &state.parameters),
+            ("first moment of the state", &state.moment1),
+            ("second moment of the state", &state.moment2),
+        ] {
+            expect_length(what, values.len(), self.layout.total)?;
         }
         let shape = TrainingShape::new(&training, self.flow.features);
         let plan = TrainingPlan::new(&self.flow, &self.layout, &shape);
@@ -275,15 +283,23 @@ impl Engine for GpuEngine {
             let stretch = left.min(HISTORY as u32);
             run_epochs(executor, plan, stretch).await?;
             let [history] = executor.read::<uniforms::Record, 1>([(plan.history, stretch as usize)]).await?;
-            records.extend(history.iter().map(|record| EpochRecord {
-                epoch: record.epoch,
-                train_nll: f64::from(record.train_nll),
-                validation_nll: (plan.validation_tiles > 0).then_some(f64::from(record.validation_nll)),
-                learning_rate: f64::from(record.learning_rate),
-                grad_norm: f64::from(record.grad_norm),
-                improved: record.improved == 1,
-                halted: record.halted == 1,
-            }));
+            for record in &history {
+                let halted = record.halted == 1;
+                // A mean over an epoch that was not completed would mislead.
+                let mean = |value: f32| if halted { f64::NAN } else { f64::from(value) };
+                records.push(EpochRecord {
+                    epoch: record.epoch,
+                    train_nll: mean(record.train_nll),
+                    validation_nll: (plan.validation_tiles > 0).then_some(f64::from(record.validation_nll)),
+                    learning_rate: f64::from(record.learning_rate),
+                    grad_norm: mean(record.grad_norm),
+                    improved: record.improved == 1,
+                    halted,
+                });
+                if halted {
+                    return Ok(records);
+                }
+            }
             left -= stretch;
         }
         Ok(records)

@@ -176,12 +176,21 @@ impl Executor {
     /// # Errors
     /// [`Error::Device`] when the device is lost or anything submitted was rejected.
     pub async fn read<T: Pod, const N: usize>(&self, wanted: [(BufferId, usize); N]) -> Result<[Vec<T>; N]> {
-        let sizes = wanted.map(|(_, count)| (count * size_of::<T>()) as u64);
+        let mut read = self.read_each(&wanted).await?.into_iter();
+        Ok(wanted.map(|_| read.next().expect("invariant: as many results as buffers")))
+    }
+
+    /// [`Executor::read`] of any number of buffers, with one wait for all of them.
+    ///
+    /// # Errors
+    /// As [`Executor::read`].
+    pub async fn read_each<T: Pod>(&self, wanted: &[(BufferId, usize)]) -> Result<Vec<Vec<T>>> {
         // Mapped ranges begin at multiples of 8 and copies have sizes that are multiples of 4.
-        let mut starts = [0; N];
+        let mut spans = Vec::with_capacity(wanted.len());
         let mut total = 0;
-        for (start, size) in starts.iter_mut().zip(sizes) {
-            *start = total;
+        for &(_, count) in wanted {
+            let size = (count * size_of::<T>()) as u64;
+            spans.push((total, size));
             total += size.next_multiple_of(16);
         }
         let staging = self.context.device.create_buffer(&wgpu::BufferDescriptor {
@@ -192,7 +201,7 @@ impl Executor {
         });
         let mut encoder =
             self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for ((&(BufferId(index), _), start), size) in wanted.iter().zip(starts).zip(sizes) {
+        for (&(BufferId(index), _), &(start, size)) in wanted.iter().zip(&spans) {
             encoder.copy_buffer_to_buffer(&self.buffers[index], 0, &staging, start, size);
         }
         self.context.queue.submit([encoder.finish()]);
@@ -209,11 +218,10 @@ impl Executor {
         let view = staging.get_mapped_range(..).map_err(|error| {
             Error::Device(format!("{}: reading back failed: {error}", self.context.info()))
         })?;
-        let mut places = starts.iter().zip(sizes);
-        Ok(wanted.map(|_| {
-            let (&start, size) = places.next().expect("invariant: as many places as buffers");
+        let values = |&(start, size): &(u64, u64)| {
             bytemuck::pod_collect_to_vec(&view[start as usize..(start + size) as usize])
-        }))
+        };
+        Ok(spans.iter().map(values).collect())
     }
 
     /// Lets native backends make progress; browsers do so by themselves.

@@ -101,14 +101,17 @@ impl Plan {
     /// # Errors
     /// [`Error::Device`] names the limit, what is needed and what there is.
     pub fn check(&self, limits: &wgpu::Limits) -> Result<()> {
-        let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        if let Some(buffer) = self.buffers.iter().find(|buffer| buffer.bytes > binding) {
-            return Err(Error::Device(format!(
-                "buffer '{}' needs {} bytes, but the adapter binds at most {binding} \
-                 (max_storage_buffer_binding_size); take a smaller --batch or model, or --device cpu, which has \
-                 no such limit",
-                buffer.label, buffer.bytes
-            )));
+        for (name, most) in [
+            ("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size),
+            ("max_buffer_size", limits.max_buffer_size),
+        ] {
+            if let Some(buffer) = self.buffers.iter().find(|buffer| buffer.bytes > most) {
+                return Err(Error::Device(format!(
+                    "buffer '{}' needs {} bytes, but the adapter allows at most {most} ({name}); take a smaller \
+                     --batch or model, or --device cpu, which has no such limit",
+                    buffer.label, buffer.bytes
+                )));
+            }
         }
         let most = limits.max_compute_workgroups_per_dimension;
         for dispatch in self.programs.iter().flat_map(|program| &program.dispatches) {

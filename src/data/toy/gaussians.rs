@@ -1,7 +1,7 @@
 //! Mixtures of Gaussians with equal shares, and the area-preserving twist that makes a pinwheel of one.
 //! Both have their densities in closed form.
 
-use std::f64::consts::{PI, SQRT_2, TAU};
+use std::f64::consts::{SQRT_2, TAU};
 
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
@@ -64,7 +64,7 @@ impl Density for [Gaussian] {
         let term = |gaussian: &Gaussian| {
             let [u, v] = gaussian.local(x);
             let [a, b] = gaussian.std;
-            -0.5 * ((u / a).powi(2) + (v / b).powi(2)) - (2.0 * PI * a * b).ln()
+            -0.5 * ((u / a).powi(2) + (v / b).powi(2)) - TAU.ln() - a.ln() - b.ln()
         };
         let largest = self.iter().map(term).fold(f64::NEG_INFINITY, f64::max);
         if largest == f64::NEG_INFINITY {
@@ -90,5 +90,39 @@ impl Density for [Gaussian] {
 
     fn finest(&self) -> f64 {
         self.iter().flat_map(|gaussian| gaussian.std).fold(f64::INFINITY, f64::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twist_turns_back_and_keeps_areas() {
+        for x in [[0.3, -0.2], [2.0, 0.5], [-3.0, 2.5], [0.01, 0.0], [-20.0, 70.0]] {
+            let back = twist(twist(x, 1.0), -1.0);
+            assert!((back[0] - x[0]).hypot(back[1] - x[1]) < 1e-6, "{x:?} came back as {back:?}");
+        }
+        let step = 1e-5;
+        for x in [[0.3, -0.2], [2.0, 0.5], [-3.0, 2.5]] {
+            let slope = |dx: f64, dy: f64| {
+                let [ahead, behind] =
+                    [1.0, -1.0].map(|sign| twist([x[0] + sign * dx, x[1] + sign * dy], 1.0));
+                [0, 1].map(|axis| (ahead[axis] - behind[axis]) / (2.0 * step))
+            };
+            let (along_x, along_y) = (slope(step, 0.0), slope(0.0, step));
+            let determinant = along_x[0] * along_y[1] - along_x[1] * along_y[0];
+            assert!((determinant - 1.0).abs() < 1e-8, "at {x:?}: {determinant}");
+        }
+    }
+
+    #[test]
+    fn density_of_one_slanted_gaussian_is_the_textbook_one() {
+        let gaussian = [Gaussian::spoke(0.5, 2.0, 0.6, 0.2)];
+        let (s, c) = 0.5f64.sin_cos();
+        // One deviation along the axis and two across.
+        let x = [2.0 * c + 0.6 * c - 0.4 * s, 2.0 * s + 0.6 * s + 0.4 * c];
+        let want = -0.5 * (1.0 + 4.0) - (TAU * 0.6 * 0.2).ln();
+        approx::assert_relative_eq!(gaussian.log_density(x), want, max_relative = 1e-14);
     }
 }

@@ -21,12 +21,12 @@ pub(super) trait Density {
 
 /// Standard deviations at which a Gaussian's tail is cut. In the plane e⁻³² = 10⁻¹⁴ of the mass lies beyond.
 pub(super) const TAIL: f64 = 8.0;
-/// Grid points per finest standard deviation: halving the spacing moves no entropy by 10⁻⁷.
-const POINTS_PER_STD: f64 = 3.0;
+/// Grid points per finest standard deviation: more of them move the moons' entropy by less than 10⁻⁶.
+const POINTS_PER_STD: f64 = 2.0;
 /// Points along the side of a leaf of the quadtree.
 const LEAF: u32 = 8;
-/// Halvings of the square: the grid has at most LEAF · 2¹¹ = 16,384 points a side.
-const MAX_DEPTH: u32 = 11;
+/// Halvings of the square: the grid has at most LEAF · 2¹⁰ = 8192 points a side.
+const MAX_DEPTH: u32 = 10;
 
 /// −∫ p ln p in nats; `None` when the density is too fine for the largest grid.
 ///
@@ -82,4 +82,50 @@ pub(super) fn square_around(points: impl Iterator<Item = [f64; 2]>, margin: f64)
     }
     let centre = [0.5 * (low[0] + high[0]), 0.5 * (low[1] + high[1])];
     (centre, 0.5 * (high[0] - low[0]).max(high[1] - low[1]) + margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::PI;
+
+    use super::super::{curve, gaussians, tube::Tube};
+    use super::*;
+
+    #[test]
+    fn separate_gaussians_have_their_closed_form_entropy() {
+        let round = |noise: f64| 1.0 + (2.0 * PI * noise * noise).ln();
+        let blobs = entropy(&gaussians::blobs(0.1)[..]).expect("known");
+        assert!((blobs - 8f64.ln() - round(0.1)).abs() < 1e-9, "{blobs}");
+        let one = entropy(&gaussians::blobs(2.0)[..1]).expect("known");
+        assert!((one - round(2.0)).abs() < 1e-9, "{one}");
+        let slanted = entropy(&gaussians::pinwheel(0.02)[1..2]).expect("known");
+        assert!((slanted - 1.0 - (2.0 * PI * 0.6 * 0.02).ln()).abs() < 1e-9, "{slanted}");
+    }
+
+    #[test]
+    fn a_finer_grid_gives_the_same_entropy() {
+        let same = |name: &str, coarse: Option<f64>, fine: Option<f64>| {
+            let difference = (coarse.expect("known") - fine.expect("known")).abs();
+            assert!(difference < 1e-6, "{name}: {difference:e}");
+        };
+        for (name, curves, noise) in [
+            ("moons", &curve::MOONS[..], 0.05),
+            ("moons", &curve::MOONS, 0.2),
+            ("circles", &curve::CIRCLES, 0.05),
+            ("spirals", &curve::SPIRALS, 0.1),
+            ("swiss-roll", &curve::SWISS_ROLL, 1.0),
+        ] {
+            let tube = Tube::new(curves, noise).expect("fits");
+            same(name, entropy(&tube), entropy_with(&tube, 1.7 * POINTS_PER_STD));
+        }
+        for gaussians in [gaussians::blobs(0.5), gaussians::pinwheel(0.2)] {
+            same("gaussians", entropy(&gaussians[..]), entropy_with(&gaussians[..], 1.7 * POINTS_PER_STD));
+        }
+    }
+
+    #[test]
+    fn densities_too_fine_for_the_grid_have_no_entropy() {
+        assert!(entropy(&gaussians::blobs(1e-5)[..]).is_none());
+        assert!(entropy(&gaussians::blobs(f64::MIN_POSITIVE)[..]).is_none());
+    }
 }

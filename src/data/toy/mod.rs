@@ -115,6 +115,9 @@ impl ToyDensity {
         names
     };
 
+    /// The largest noise σ: every shape is long lost in it.
+    pub const MAX_NOISE: f64 = 1e6;
+
     /// `kind` with its default noise.
     pub fn new(kind: Toy) -> Self {
         Self { kind, noise: kind.default_noise(), density: OnceLock::new() }
@@ -128,12 +131,17 @@ impl ToyDensity {
     /// The same shape with noise σ = `noise`.
     ///
     /// # Errors
-    /// [`Error::Argument`] when it is negative or not finite.
+    /// [`Error::Argument`] when it is negative, NaN or above [`ToyDensity::MAX_NOISE`].
     pub fn with_noise(self, noise: f64) -> Result<Self> {
-        if noise.is_finite() && noise >= 0.0 {
+        if (0.0..=Self::MAX_NOISE).contains(&noise) {
             Ok(Self { kind: self.kind, noise, density: OnceLock::new() })
         } else {
-            Err(Error::Argument(format!("the noise must be finite and not negative, got {noise}")))
+            Err(Error::Argument(format!(
+                "the noise must lie between 0 and {}, got {noise}; try {} for {}",
+                Self::MAX_NOISE,
+                self.kind.default_noise(),
+                self.name()
+            )))
         }
     }
 
@@ -191,17 +199,21 @@ impl ToyDensity {
     }
 
     /// The true log-density at `x` in nats, or `None` where it is not known: a noise of zero leaves moons, circles,
-    /// spirals, roll, blobs and pinwheel without one, a noise below about 10⁻⁴ of the curves' length is too narrow
+    /// spirals, roll, blobs and pinwheel without one, a noise below about 10⁻⁵ of the curves' length is too narrow
     /// to integrate, and a blurred checkerboard is not implemented. Whether it is known does not depend on `x`.
     ///
-    /// The relative error of the density is below 10⁻⁹. The first call prepares tables; later ones take about a
-    /// microsecond at the default noise.
+    /// Its error is below 10⁻⁹, absolute or relative to the logarithm, for `x` within a few times the shape's size.
+    /// The first call prepares tables; later ones take some microseconds.
     pub fn log_density(&self, x: [f64; 2]) -> Option<f64> {
-        self.law().map(|law| if x[0].is_nan() || x[1].is_nan() { f64::NAN } else { law.log_density(x) })
+        self.law().map(|law| match x {
+            [a, b] if a.is_nan() || b.is_nan() => f64::NAN,
+            [a, b] if a.is_infinite() || b.is_infinite() => f64::NEG_INFINITY,
+            finite => law.log_density(finite),
+        })
     }
 
     /// The differential entropy −∫ p ln p in nats: no model's expected NLL on fresh rows is lower. Integrated over a
-    /// grid to 10⁻⁶ within about 0.1 s at the default noise. `None` where the density is not known, or is
+    /// grid to 10⁻⁶, in less than 0.1 s at the default noise. `None` where the density is not known, or is
     /// so narrow that a grid cannot resolve it.
     pub fn entropy(&self) -> Option<f64> {
         match self.law()? {
@@ -259,12 +271,21 @@ mod tests {
     }
 
     #[test]
-    fn noise_must_be_finite_and_not_negative() {
-        for noise in [-0.1, f64::NAN, f64::INFINITY] {
+    fn noise_must_lie_in_its_range() {
+        for noise in [-0.1, f64::NAN, f64::INFINITY, 1.1e6] {
             let error = ToyDensity::new(Toy::Moons).with_noise(noise).expect_err("must be refused");
-            assert!(error.to_string().contains("not negative, got"), "{error}");
+            assert!(error.to_string().contains(&format!("between 0 and 1000000, got {noise}")), "{error}");
         }
         assert_eq!(ToyDensity::new(Toy::Moons).with_noise(0.2).expect("valid").noise(), 0.2);
+        for (name, kind) in Toy::ALL {
+            let blurred = ToyDensity::new(kind).with_noise(ToyDensity::MAX_NOISE).expect("valid");
+            let round = 1.0 + (std::f64::consts::TAU * blurred.noise().powi(2)).ln();
+            match kind {
+                // One of its deviations does not follow the noise.
+                Toy::Pinwheel | Toy::Checkerboard => {}
+                _ => assert!((blurred.entropy().expect("known") - round).abs() < 1e-6, "{name}"),
+            }
+        }
     }
 
     #[test]
@@ -279,7 +300,8 @@ mod tests {
 
     #[test]
     fn without_noise_moons_circles_and_roll_lie_on_their_curves() {
-        let on_curve: [(Toy, fn([f64; 2]) -> bool); 3] = [
+        type OnCurve = fn([f64; 2]) -> bool;
+        let on_curve: [(Toy, OnCurve); 3] = [
             (Toy::Moons, |[x, y]| {
                 let outer = (x.hypot(y) - 1.0).abs() < 1e-12 && y >= 0.0;
                 let inner = ((1.0 - x).hypot(0.5 - y) - 1.0).abs() < 1e-12 && y <= 0.5;
@@ -298,6 +320,42 @@ mod tests {
             assert_eq!(density.log_density([0.0, 1.0]), None, "a curve has no density");
             assert_eq!(density.entropy(), None);
         }
+    }
+
+    #[test]
+    fn without_noise_spirals_and_squares_follow_their_definitions() {
+        let rows = ToyDensity::new(Toy::Spirals).with_noise(0.0).expect("valid").sample(1000, 1);
+        let mut squares = 0.0;
+        for row in rows.chunks(2) {
+            let t = 3.0 * row[0].hypot(row[1]);
+            let arm = [-t.cos() * t / 3.0, t.sin() * t / 3.0];
+            let apart =
+                (arm[0] - row[0]).hypot(arm[1] - row[1]).min((arm[0] + row[0]).hypot(arm[1] + row[1]));
+            assert!(apart < 1e-12, "{row:?}");
+            squares += (t / (3.0 * std::f64::consts::PI)).powi(2) / 1000.0;
+        }
+        // t² / (3π)² is uniform: its mean has a deviation of 0.009.
+        assert!((squares - 0.5).abs() < 0.04, "{squares}");
+
+        let rows = ToyDensity::new(Toy::Checkerboard).sample(1000, 1);
+        for row in rows.chunks(2) {
+            let [column, square] = [row[0], row[1]].map(|value| (value / 2.0).floor() as i32);
+            assert!((column + square) % 2 == 0 && row.iter().all(|value| value.abs() <= 4.0), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn blobs_and_pinwheel_peak_where_their_definitions_say() {
+        let peak = |kind, [x, y]: [f64; 2], count: f64, area: f64| {
+            let got = ToyDensity::new(kind).log_density([x, y]).expect("known");
+            let want = -(count * std::f64::consts::TAU * area).ln();
+            assert!((got - want).abs() < 1e-6, "{kind:?}: {got}, want {want}");
+        };
+        peak(Toy::Blobs, [0.0, 4.0], 8.0, 0.5 * 0.5);
+        peak(Toy::Blobs, [-8f64.sqrt(), 8f64.sqrt()], 8.0, 0.5 * 0.5);
+        // The arm that starts along x is wound clockwise by e¹ / 4 at r = 2.
+        let (sin, cos) = (0.25 * std::f64::consts::E).sin_cos();
+        peak(Toy::Pinwheel, [2.0 * cos, -2.0 * sin], 5.0, 0.6 * 0.2);
     }
 
     #[test]

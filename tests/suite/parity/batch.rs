@@ -1,0 +1,95 @@
+//! `shaders/batch.wgsl` against `src/cpu/batch.rs`: rows are copied, so their bits are the same.
+
+use moonflow::cpu::batch::gather as cpu_gather;
+use moonflow::gpu::kernel::{GATHER, TAKE};
+use moonflow::gpu::uniforms::{Extent, Rules, TrainState};
+use moonflow::random;
+
+use super::harness::{Call, Case, POISON, bits, random as values};
+
+/// (features, rows in the table, first row of the batch, rows of the batch, capacity).
+const SIZES: [(usize, usize, usize, usize, usize); 7] = [
+    (2, 7, 2, 3, 4),
+    (3, 1, 0, 1, 1),
+    (5, 130, 64, 63, 64),
+    (3, 129, 64, 65, 65),
+    // More rows than a workgroup takes; the second one is not full.
+    (12, 1000, 300, 300, 310),
+    (33, 600, 513, 87, 512),
+    (2, 257, 0, 257, 257),
+];
+
+pub fn gather() -> Case {
+    let call = |(features, table, first, rows, capacity): (usize, usize, usize, usize, usize)| {
+        let (seed, epoch) = (0x0123_4567_89AB_CDEF ^ table as u64, first as u32 + 3);
+        let data = values(table * features, 9.0, 1);
+        let mut batch = vec![f32::NAN; rows * features];
+        cpu_gather(features, first, seed, epoch, &data, &mut batch);
+        let [key_low, key_high] = random::key(seed);
+        let rules = Rules {
+            train_rows: table as u32,
+            batch: capacity as u32,
+            features: features as u32,
+            key_low,
+            key_high,
+            ..Default::default()
+        };
+        let state =
+            TrainState { rows: rows as u32, first: first as u32, epoch, step: 77, ..Default::default() };
+        Call::new(
+            format!("rows {first} + {rows} of {table} × {features}:"),
+            &rules,
+            [capacity.div_ceil(256) as u32, 1, 1],
+        )
+        .record("state", &state)
+        .values("data", &data, data.len())
+        .bind("batch", vec![POISON; capacity * features])
+        .expect_bits("", 0..rows * features, bits(&batch))
+    };
+    Case {
+        kernel: &GATHER,
+        factor: 0.0,
+        calls: SIZES.map(call).into(),
+        changes: &[
+            ("const EPOCH_STREAM: u32 = 1u;", "const EPOCH_STREAM: u32 = 2u;"),
+            ("key, EPOCH_STREAM, state.epoch)", "key, EPOCH_STREAM, state.step)"),
+            ("vec2<u32>(rules.key_low, rules.key_high)", "vec2<u32>(rules.key_high, rules.key_low)"),
+            ("permute(state.first + row,", "permute(row,"),
+            ("copy_rows(group.x, local, state.rows);", "copy_rows(group.x, local, state.rows - 1u);"),
+            ("copy_rows(group.x, local, state.rows);", "copy_rows(group.x, local, rules.batch);"),
+            ("i % rules.features;", "(i + 1u) % rules.features;"),
+            ("batch[begin * rules.features + i]", "batch[i]"),
+            ("min(256u, rows - min(rows, begin))", "min(256u, rows)"),
+        ],
+    }
+}
+
+pub fn take() -> Case {
+    let call = |(features, table, first, rows, capacity): (usize, usize, usize, usize, usize)| {
+        let data = values(table * features, 9.0, 2);
+        let rules = Rules { train_rows: 5, features: features as u32, ..Default::default() };
+        Call::new(
+            format!("rows {first} + {rows} of {table} × {features}:"),
+            &rules,
+            [capacity.div_ceil(256) as u32, 1, 1],
+        )
+        .record("extent", &Extent { rows: rows as u32, first: first as u32 })
+        .values("data", &data, data.len())
+        .bind("batch", vec![POISON; capacity * features])
+        .expect_bits(
+            "",
+            0..rows * features,
+            bits(&data[first * features..(first + rows) * features]),
+        )
+    };
+    Case {
+        kernel: &TAKE,
+        factor: 0.0,
+        calls: SIZES.map(call).into(),
+        changes: &[
+            ("extent.first + group.x * 256u + local;", "group.x * 256u + local;"),
+            ("extent.first + group.x * 256u + local;", "extent.first + local;"),
+            ("copy_rows(group.x, local, extent.rows);", "copy_rows(group.x, local, extent.rows + 1u);"),
+        ],
+    }
+}

@@ -1,0 +1,213 @@
+//! Scoring, inversion and sampling on the GPU, tile by tile, against the CPU engine.
+
+use moonflow::cpu::CpuEngine;
+use moonflow::engine::{Engine, Sampling, Transformed};
+use moonflow::flow::{Activation, Flow, Masking};
+use moonflow::gpu::GpuEngine;
+use moonflow::random;
+
+use crate::common::{Comparison, from_wide, random_parameters, relative_error, uniform, wide};
+use crate::gpu::engine;
+
+const FEATURES: usize = 5;
+const SEED: u64 = 11;
+
+fn flow() -> Flow {
+    let flow = Flow::new(FEATURES, 3, &[19, 7]).expect("valid");
+    flow.with_activation(Activation::Silu).with_masking(Masking::HalfSplit)
+}
+
+fn parameters() -> Vec<f32> {
+    from_wide(&random_parameters(&flow(), SEED))
+}
+
+/// The GPU engine with parameters of which no layer is zero.
+fn trained() -> Option<GpuEngine> {
+    let mut engine = engine(&flow())?;
+    engine.set_parameters(&parameters()).expect("fits");
+    Some(engine)
+}
+
+fn rows(count: usize) -> Vec<f32> {
+    from_wide(&uniform(count * FEATURES, 2.0, 3))
+}
+
+fn forward(engine: &mut GpuEngine, x: &[f32]) -> Transformed {
+    pollster::block_on(engine.forward(x)).expect("whole rows")
+}
+
+fn inverse(engine: &mut GpuEngine, z: &[f32]) -> Transformed {
+    pollster::block_on(engine.inverse(z)).expect("whole rows")
+}
+
+fn log_prob(engine: &mut GpuEngine, x: &[f32]) -> Vec<f32> {
+    pollster::block_on(engine.log_prob(x)).expect("whole rows")
+}
+
+fn sample(engine: &mut GpuEngine, rows: usize, first: u32, temperature: f32) -> Vec<f32> {
+    let sampling = Sampling { rows, first, seed: SEED, temperature };
+    pollster::block_on(engine.sample(sampling)).expect("samples")
+}
+
+#[test]
+fn a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it() {
+    let Some(mut whole) = trained() else { return };
+    const MOST: usize = 200;
+    let x = rows(MOST);
+    let forward_whole = forward(&mut whole, &x);
+    let inverse_whole = inverse(&mut whole, &x);
+    let log_prob_whole = log_prob(&mut whole, &x);
+    let sample_whole = sample(&mut whole, MOST, 7, 0.9);
+    for count in [1, 63, 64, 65, MOST] {
+        // An engine of its own has the smallest tile that holds these rows; the other one keeps its tile.
+        let mut fresh = trained().expect("as before");
+        for engine in [&mut fresh, &mut whole] {
+            let values = count * FEATURES;
+            let got = forward(engine, &x[..values]);
+            assert_eq!(got.values, forward_whole.values[..values], "{count} rows");
+            assert_eq!(got.log_det, forward_whole.log_det[..count], "{count} rows");
+            let got = inverse(engine, &x[..values]);
+            assert_eq!(got.values, inverse_whole.values[..values], "{count} rows");
+            assert_eq!(got.log_det, inverse_whole.log_det[..count], "{count} rows");
+            assert_eq!(log_prob(engine, &x[..values]), log_prob_whole[..count], "{count} rows");
+            assert_eq!(sample(engine, count, 7, 0.9), sample_whole[..values], "{count} rows");
+        }
+    }
+}
+
+#[test]
+fn more_rows_than_a_tile_holds_are_cut_and_put_together_again() {
+    const TILE: usize = 16_384;
+    let flow = Flow::new(2, 1, &[1]).expect("valid");
+    let Some(mut engine) = engine(&flow) else { return };
+    engine.set_parameters(&from_wide(&random_parameters(&flow, SEED))).expect("fits");
+    let x: Vec<f32> = from_wide(&uniform(2 * (TILE + 65), 2.0, 3));
+    let tail = 2 * (TILE - 1);
+    let whole = forward(&mut engine, &x);
+    let part = forward(&mut engine, &x[tail..]);
+    assert_eq!(whole.values[tail..], part.values);
+    assert_eq!(whole.log_det[TILE - 1..], part.log_det);
+    assert_eq!(log_prob(&mut engine, &x)[TILE - 1..], log_prob(&mut engine, &x[tail..]));
+    assert_eq!(sample(&mut engine, TILE + 65, 0, 1.0)[tail..], sample(&mut engine, 66, TILE as u32 - 1, 1.0));
+}
+
+#[test]
+fn samples_are_the_same_however_they_are_cut() {
+    let Some(mut engine) = trained() else { return };
+    let whole = sample(&mut engine, 150, 20, 0.8);
+    for (from, count) in [(0, 1), (5, 64), (63, 66), (149, 1)] {
+        let part = sample(&mut engine, count, 20 + from as u32, 0.8);
+        assert_eq!(part, whole[from * FEATURES..(from + count) * FEATURES], "rows {from} + {count}");
+    }
+    // Row numbers wrap around.
+    let around = sample(&mut engine, 3, u32::MAX - 1, 1.0);
+    assert_eq!(around[2 * FEATURES..], sample(&mut engine, 1, 0, 1.0));
+}
+
+#[test]
+fn samples_are_the_inverse_of_the_noise_that_the_cpu_draws() {
+    let Some(mut engine) = trained() else { return };
+    for temperature in [0.0, 1.0] {
+        let mut noise = vec![0.0; 70 * FEATURES];
+        for (row, noise) in noise.chunks_mut(FEATURES).enumerate() {
+            random::normals(4 + row as u32, SEED, noise);
+        }
+        noise.iter_mut().for_each(|noise| *noise *= temperature);
+        let samples = sample(&mut engine, 70, 4, temperature);
+        assert_eq!(samples, inverse(&mut engine, &noise).values, "temperature {temperature}");
+    }
+}
+
+/// What the GPU gives for some rows: each against double precision, off by at most 4 times as much as the CPU is in
+/// single precision, or 4 epsilons, relative to the largest value.
+fn against_the_cpu(engine: &mut GpuEngine, count: usize) -> Comparison {
+    let mut exact = CpuEngine::<f64>::new(flow()).expect("valid");
+    let mut single = CpuEngine::<f32>::new(flow()).expect("valid");
+    exact.set_parameters(&wide(&parameters())).expect("fits");
+    single.set_parameters(&parameters()).expect("fits");
+    let x = rows(count);
+    let mut comparison = Comparison::new(format!("{count} rows"));
+    let mut check = |name: &str, got: &[f32], want: &[f64], single: &[f32]| {
+        let own = relative_error(&wide(single), want);
+        comparison.check(
+            &format!("{name} (cpu {own:.1e})"),
+            &wide(got),
+            want,
+            4.0 * own.max(f64::from(f32::EPSILON)),
+        );
+    };
+    let got = forward(engine, &x);
+    let (want, single_values) = (exact.forward(&wide(&x)).expect("rows"), single.forward(&x).expect("rows"));
+    check("z", &got.values, &want.0, &single_values.0);
+    check("forward log_det", &got.log_det, &want.1, &single_values.1);
+    let got = inverse(engine, &x);
+    let (want, single_values) = (exact.inverse(&wide(&x)).expect("rows"), single.inverse(&x).expect("rows"));
+    check("x", &got.values, &want.0, &single_values.0);
+    check("inverse log_det", &got.log_det, &want.1, &single_values.1);
+    let (want, single_values) =
+        (exact.log_prob(&wide(&x)).expect("rows"), single.log_prob(&x).expect("rows"));
+    check("log_prob", &log_prob(engine, &x), &want, &single_values);
+    let sampling = Sampling { rows: count, first: 9, seed: SEED, temperature: 0.75 };
+    let (want, single_values) =
+        (exact.sample(sampling).expect("rows"), single.sample(sampling).expect("rows"));
+    check("samples", &sample(engine, count, 9, 0.75), &want, &single_values);
+    comparison
+}
+
+#[test]
+fn every_answer_is_that_of_the_cpu() {
+    let Some(mut engine) = trained() else { return };
+    for count in [1, 65, 200] {
+        against_the_cpu(&mut engine, count).finish();
+    }
+}
+
+#[test]
+fn one_changed_parameter_changes_every_answer() {
+    let Some(mut engine) = trained() else { return };
+    // The evaluation plan exists already when the parameters are replaced.
+    against_the_cpu(&mut engine, 65).finish();
+    let mut changed = parameters();
+    let last = changed.len() - 5;
+    for index in [0, last] {
+        changed[index] += 1e-3;
+    }
+    engine.set_parameters(&changed).expect("fits");
+    assert_eq!(against_the_cpu(&mut engine, 65).failures().len(), 6);
+}
+
+#[test]
+fn no_rows_give_empty_answers() {
+    let Some(mut engine) = trained() else { return };
+    let empty = Transformed { values: vec![], log_det: vec![] };
+    assert_eq!(forward(&mut engine, &[]), empty);
+    assert_eq!(inverse(&mut engine, &[]), empty);
+    assert_eq!(log_prob(&mut engine, &[]), [0.0; 0]);
+    assert_eq!(sample(&mut engine, 0, 3, 1.0), [0.0; 0]);
+}
+
+#[test]
+fn wrong_lengths_are_refused_with_both_numbers() {
+    let Some(mut engine) = trained() else { return };
+    let total = parameters().len();
+    for (message, want) in [
+        (
+            pollster::block_on(engine.forward(&[0.0; 6])).expect_err("6").to_string(),
+            "x: got 6 values, expected 10".into(),
+        ),
+        (
+            pollster::block_on(engine.inverse(&[0.0; 4])).expect_err("4").to_string(),
+            "z: got 4 values, expected 5".into(),
+        ),
+        (
+            pollster::block_on(engine.log_prob(&[0.0; 1])).expect_err("1").to_string(),
+            "x: got 1 values, expected 5".into(),
+        ),
+        (
+            engine.set_parameters(&[0.0; 5]).expect_err("5").to_string(),
+            format!("parameters: got 5 values, expected {total}"),
+        ),
+    ] {
+        assert_eq!(message, want);
+    }
+}

@@ -1,0 +1,68 @@
+//! Every WGSL entry point against its CPU twin, and the whole GPU engine against the CPU engine.
+//!
+//! `cargo test --test suite parity -- --nocapture` prints the error of each output beside its tolerance.
+
+mod adam;
+mod batch;
+mod coupling;
+mod density;
+mod epoch;
+mod evaluation;
+mod harness;
+mod latent;
+mod linear;
+mod permutation;
+mod plan;
+mod reduce;
+mod training;
+
+use std::collections::BTreeSet;
+
+use harness::Case;
+use moonflow::gpu::kernel::KERNELS;
+
+/// One module of tests per entry point, and the list of them all.
+macro_rules! cases {
+    ($($file:ident: $($name:ident)*;)*) => {
+        mod kernels {
+            $($(mod $name {
+                use crate::parity::$file::$name as case;
+
+                #[test]
+                fn equals_its_cpu_twin() {
+                    case().finish();
+                }
+
+                #[test]
+                fn every_change_of_the_shader_is_found() {
+                    case().every_change_is_found();
+                }
+            })*)*
+        }
+
+        /// Name of the case, and the case.
+        const CASES: &[(&str, fn() -> Case)] = &[$($((stringify!($name), $file::$name),)*)*];
+    };
+}
+
+cases! {
+    linear: linear_forward linear_backward_input linear_backward_weight;
+    coupling: coupling_forward coupling_inverse coupling_backward;
+    density: log_density;
+    batch: gather take;
+    reduce: sum_partials;
+    adam: advance adam;
+    epoch: accumulate close_epoch keep_best;
+    latent: latent_noise;
+    permutation: permutation;
+}
+
+#[test]
+fn every_entry_point_has_a_case_of_its_name() {
+    let cases: BTreeSet<&str> = CASES.iter().map(|(name, _)| *name).collect();
+    let kernels: BTreeSet<&str> = KERNELS.iter().map(|kernel| kernel.name).collect();
+    assert_eq!(cases, kernels);
+    for (name, case) in CASES {
+        assert_eq!(*name, case().kernel.name);
+    }
+}
