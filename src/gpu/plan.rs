@@ -255,6 +255,8 @@ impl Recorder<'_> {
             let (flops, bytes) = self.linear_cost(&uniform);
             let layer_source = if layer == 0 { source } else { pre[layer - 1] };
             let (inputs, outputs) = (uniform.inputs as usize, uniform.outputs as usize);
+            // Two planes of d_source go out; two of source come in for its slope, or none where it is masked.
+            let source_bytes = if layer == 0 { 4 } else { 8 } * (shared.capacity * inputs) as u64;
             let label = format!("transforms.{transform} layer {layer}");
             let uniform = bytemuck::bytes_of(&uniform).to_vec();
             program.dispatches.push(Dispatch {
@@ -282,7 +284,7 @@ impl Recorder<'_> {
                     ],
                     workgroups: [inputs.div_ceil(TILE) as u32, shared.capacity.div_ceil(TILE) as u32, 2],
                     flops,
-                    bytes,
+                    bytes: bytes + source_bytes,
                 });
             }
         }
