@@ -56,8 +56,11 @@ impl RecipeArgs {
             "random" => Masking::Random { seed },
             _ => Masking::Alternating,
         });
+        let epochs = self.epochs.unwrap_or(base.epochs);
         let recipe = Recipe {
-            epochs: self.epochs.unwrap_or(base.epochs),
+            epochs,
+            // The preset's warm-up must not forbid a short training.
+            warmup: base.warmup.min(epochs.saturating_sub(1)),
             batch: self.batch.unwrap_or(base.batch),
             layers: self.layers.map_or(base.layers, |layers| layers as usize),
             hidden: self.hidden.as_ref().map_or(base.hidden, |Widths(widths)| widths.clone()),

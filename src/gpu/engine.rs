@@ -55,7 +55,7 @@ impl GpuEngine {
         Ok(Self { context, flow, layout, parameters, evaluation: None, training: None })
     }
 
-    /// Mean −log p over the first batch of rows in `training` order and its gradient [P], without an update of the
+    /// Mean −log p over the first batch of rows in `training` order and its gradient `[P]`, without an update of the
     /// parameters that matters: the state is thrown away. For tests and self-checks.
     ///
     /// # Errors

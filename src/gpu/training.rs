@@ -78,19 +78,19 @@ pub struct TrainingPlan {
     pub validation_rows: BufferId,
     /// Masks [L, D].
     pub masks: BufferId,
-    /// Parameters [P].
+    /// Parameters `[P]`.
     pub parameters: BufferId,
-    /// Gradient of the last step before clipping [P].
+    /// Gradient of the last step before clipping `[P]`.
     pub gradient: BufferId,
-    /// First moment [P].
+    /// First moment `[P]`.
     pub moment1: BufferId,
-    /// Second moment [P].
+    /// Second moment `[P]`.
     pub moment2: BufferId,
-    /// Best parameters [P].
+    /// Best parameters `[P]`.
     pub best: BufferId,
     /// [`HISTORY`] records: [`uniforms::Record`].
     pub history: BufferId,
-    /// log p of the step's rows [batch].
+    /// log p of the step's rows `[batch]`.
     pub log_prob: BufferId,
     /// One step: gather, forward, density, backward, update.
     pub step: ProgramId,

@@ -228,7 +228,7 @@ pub fn subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
         Box::new(Cpu::<f32>::new("cpu f32", flow, parameters)),
         Box::new(Single::new("cpu engine", CpuEngine::new(flow.clone()).expect("valid flow"), parameters)),
     ];
-    subjects.extend(Gpu::new(flow, parameters));
+    subjects.extend(Gpu::subject(flow, parameters));
     subjects
 }
 

@@ -35,7 +35,7 @@ pub fn engine(flow: &Flow) -> Option<GpuEngine> {
 pub struct Gpu(Single<GpuEngine>);
 
 impl Gpu {
-    pub fn new(flow: &Flow, parameters: &[f64]) -> Option<Box<dyn Subject>> {
+    pub fn subject(flow: &Flow, parameters: &[f64]) -> Option<Box<dyn Subject>> {
         let engine = engine(flow)?;
         Some(Box::new(Self(Single::new("gpu", engine, parameters))))
     }

@@ -93,7 +93,8 @@ fn every_kernel_stays_within_the_portable_limits() {
 
 #[test]
 fn structs_have_the_same_fields_at_the_same_offsets_on_both_sides() {
-    let host: BTreeMap<&str, (&[(&str, usize)], usize)> = BTreeMap::from([
+    type Fields = &'static [(&'static str, usize)];
+    let host: BTreeMap<&str, (Fields, usize)> = BTreeMap::from([
         ("Extent", (uniforms::Extent::FIELDS, size_of::<uniforms::Extent>())),
         ("Linear", (uniforms::Linear::FIELDS, size_of::<uniforms::Linear>())),
         ("Coupling", (uniforms::Coupling::FIELDS, size_of::<uniforms::Coupling>())),
