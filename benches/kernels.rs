@@ -112,12 +112,12 @@ impl Plans {
         let isolated = KERNELS
             .iter()
             .map(|&kernel| {
-                let (in_training, plan) = match largest(training.plan, kernel) {
+                let (in_training, plan) = match largest(&training.plan, kernel) {
                     Some(_) => (true, &mut training.plan),
                     None => (false, &mut evaluation.plan),
                 };
                 let dispatch = largest(plan, kernel).expect("every kernel has its place in a plan").clone();
-                let cost = Cost::of_dispatch(shape.batch, &dispatch);
+                let cost = Cost { rows: shape.batch, flops: dispatch.flops, bytes: dispatch.bytes };
                 let program = plan.program(Program { name: kernel.name, dispatches: vec![dispatch] });
                 Isolated { kernel, in_training, program, cost }
             })

@@ -10,6 +10,7 @@ use std::time::Duration;
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{Engine, Sampling, Training};
 use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::plan::{Plan, ProgramId};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::gpu::{Context, GpuEngine};
 use moonflow::layout::Layout;
@@ -50,10 +51,10 @@ fn measure(bench: &mut Bench, name: &str, shape: &Shape, mut engine: impl Engine
 
     let sizes = TrainingShape::new(&training(shape, 1), shape.features);
     let plan = TrainingPlan::new(&flow, &layout, &sizes);
-    let step = Cost::of_program(shape.batch, &plan.plan.programs[plan.step.0]);
+    let step = cost(shape, &plan.plan, plan.step);
     let evaluation = EvaluationPlan::new(&flow, &layout, shape.batch);
-    let [log_prob, sample] = [evaluation.forward, evaluation.sample]
-        .map(|program| Cost::of_program(shape.batch, &evaluation.plan.programs[program.0]));
+    let [log_prob, sample] =
+        [evaluation.forward, evaluation.sample].map(|program| cost(shape, &evaluation.plan, program));
 
     let state = State::from_parameters(parameters);
     bench.measure("train_step", name, shape, step, || {
@@ -68,6 +69,11 @@ fn measure(bench: &mut Bench, name: &str, shape: &Shape, mut engine: impl Engine
     bench.measure("sample", name, shape, sample, || {
         |times| timed(times, || block_on(engine.sample(sampling)).expect("samples"))
     });
+}
+
+fn cost(shape: &Shape, plan: &Plan, ProgramId(index): ProgramId) -> Cost {
+    let program = &plan.programs[index];
+    Cost { rows: shape.batch, flops: program.flops(), bytes: program.bytes() }
 }
 
 /// A training on `steps` batches, at a rate that leaves random parameters where they are.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use moonflow::flow::Flow;
 use moonflow::gpu::cost::si;
-use moonflow::gpu::plan::{Dispatch, Program};
 use moonflow::gpu::{Context, adapters};
 use moonflow::layout::Layout;
 use moonflow::random::{self, Stream};
@@ -86,16 +85,6 @@ pub struct Cost {
     pub rows: usize,
     pub flops: u64,
     pub bytes: u64,
-}
-
-impl Cost {
-    pub fn of_dispatch(rows: usize, dispatch: &Dispatch) -> Self {
-        Self { rows, flops: dispatch.flops, bytes: dispatch.bytes }
-    }
-
-    pub fn of_program(rows: usize, program: &Program) -> Self {
-        Self { rows, flops: program.flops(), bytes: program.bytes() }
-    }
 }
 
 /// Measures benches by criterion and keeps their times for the table.
