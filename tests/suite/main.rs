@@ -9,6 +9,7 @@ mod laws;
 mod model;
 mod oracle;
 mod parity;
+mod plan;
 mod report;
 mod shaders;
 mod training;
