@@ -31,7 +31,7 @@ impl fmt::Display for DeviceInfo {
 pub struct Transformed {
     /// z of a forward pass, x of an inverse pass; row-major [B, D].
     pub values: Vec<f32>,
-    /// log |det| of the Jacobian of the direction taken, per row [B], in nats.
+    /// log |det| of the Jacobian of the direction taken, per row `[B]`, in nats.
     pub log_det: Vec<f32>,
 }
 
@@ -101,7 +101,7 @@ pub trait Engine {
     /// The flow executed.
     fn flow(&self) -> &Flow;
 
-    /// Replaces the parameters [P], in the order of [`crate::layout::Layout`].
+    /// Replaces the parameters `[P]`, in the order of [`crate::layout::Layout`].
     ///
     /// # Errors
     /// When the length differs from the flow's or the device is lost.
@@ -113,7 +113,7 @@ pub trait Engine {
     /// Latent z → data x with log |det ∂x/∂z|.
     fn inverse(&mut self, z: &[f32]) -> impl Future<Output = Result<Transformed>>;
 
-    /// log p(x) per row [B] in nats: base density of z plus the forward log-determinant.
+    /// log p(x) per row `[B]` in nats: base density of z plus the forward log-determinant.
     fn log_prob(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>>;
 
     /// Draws latent noise on the device and carries it through the inverse pass: x, row-major [rows, D].
@@ -128,6 +128,6 @@ pub trait Engine {
     /// The state after the last completed step.
     fn training_state(&mut self) -> impl Future<Output = Result<State>>;
 
-    /// The parameters [P] after the epoch with the lowest validation loss; the current ones where there is none.
+    /// The parameters `[P]` after the epoch with the lowest validation loss; the current ones where there is none.
     fn best_parameters(&mut self) -> impl Future<Output = Result<Vec<f32>>>;
 }

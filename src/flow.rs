@@ -87,7 +87,7 @@ impl Network {
 pub struct Flow {
     /// Number of features D.
     pub features: usize,
-    /// One mask [D] per coupling; `true` marks a kept feature.
+    /// One mask `[D]` per coupling; `true` marks a kept feature.
     pub masks: Vec<Vec<bool>>,
     /// Hidden widths of each conditioner network.
     pub hidden: Vec<usize>,

@@ -8,7 +8,7 @@ use crate::flow::{Flow, Network};
 pub struct Tensor {
     /// Name in the model file, such as `transforms.0.scale.1.weight`.
     pub name: String,
-    /// Row-major shape: [out, in] for a weight, [out] for a bias.
+    /// Row-major shape: [out, in] for a weight, `[out]` for a bias.
     pub shape: Vec<usize>,
     /// Index of its first value.
     pub offset: usize,
@@ -40,7 +40,7 @@ pub struct LinearSpan {
     pub outputs: usize,
     /// Offset of the weight, row-major [outputs, inputs].
     pub weight: usize,
-    /// Offset of the bias, [outputs].
+    /// Offset of the bias, `[outputs]`.
     pub bias: usize,
 }
 

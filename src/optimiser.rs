@@ -77,11 +77,11 @@ pub struct Schedule {
 /// Parameters and optimiser state: all that a training step changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Flat parameters [P], in the order of [`Layout`].
+    /// Flat parameters `[P]`, in the order of [`Layout`].
     pub parameters: Vec<f32>,
-    /// First Adam moment [P].
+    /// First Adam moment `[P]`.
     pub moment1: Vec<f32>,
-    /// Second Adam moment [P].
+    /// Second Adam moment `[P]`.
     pub moment2: Vec<f32>,
     /// Completed steps.
     pub step: u32,
@@ -90,7 +90,7 @@ pub struct State {
 }
 
 impl State {
-    /// A state at step 0 with given parameters [P] and zero moments.
+    /// A state at step 0 with given parameters `[P]` and zero moments.
     pub fn from_parameters(parameters: Vec<f32>) -> Self {
         let zeros = vec![0.0; parameters.len()];
         Self { moment1: zeros.clone(), moment2: zeros, parameters, step: 0, epoch: 0 }

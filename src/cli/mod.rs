@@ -6,8 +6,10 @@ mod device;
 mod devices;
 mod info;
 mod output;
+mod plan;
 mod plot;
 mod progress;
+mod recipe;
 mod sample;
 mod score;
 mod source;
@@ -41,6 +43,8 @@ enum Command {
     Info(info::InfoArgs),
     /// List the devices that can compute
     Devices,
+    /// Show what a GPU would be told to do: buffers, dispatches, FLOPs and bytes
+    Plan(plan::PlanArgs),
 }
 
 /// Runs the program on its process's arguments.
@@ -49,8 +53,9 @@ pub fn main() -> ExitCode {
     match pollster::block_on(cli.command.run()) {
         Err(error) if !output::is_closed_pipe(&error) => {
             output::note(format_args!("error: {error}"));
-            // What the arguments alone make impossible is a wrong command line; all else is work that failed.
-            ExitCode::from(if matches!(error, Error::Argument(_)) { 2 } else { 1 })
+            // What the arguments alone make impossible is a wrong command line; all else is work that failed. A
+            // flow that breaks a rule comes from flags: one in a file is an `Error::Model`.
+            ExitCode::from(if matches!(error, Error::Argument(_) | Error::Flow(_)) { 2 } else { 1 })
         }
         _ => ExitCode::SUCCESS,
     }
@@ -65,6 +70,7 @@ impl Command {
             Self::Plot(args) => plot::run(args).await,
             Self::Info(args) => info::run(&args),
             Self::Devices => devices::run().await,
+            Self::Plan(args) => plan::run(&args).await,
         }
     }
 }

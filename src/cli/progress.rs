@@ -49,7 +49,7 @@ impl Progress {
             text += &format!("  validation {nll:.4} nats");
         }
         if let Some(floor) = self.floor {
-            text += &format!("  floor {:+.4}", epoch.nll() - floor);
+            text += &format!(", {:.4} above the floor", epoch.nll() - floor);
         }
         let done = f64::from(epoch.epoch);
         if epoch.seconds > 0.0 {

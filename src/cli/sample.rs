@@ -17,13 +17,13 @@ pub struct SampleArgs {
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
     /// Number of rows
-    #[arg(short = 'n', long = "rows", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
+    #[arg(short = 'n', value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     rows: u32,
     /// Seed of the latent noise: the same seed, model and device give the same rows
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
     seed: u64,
     /// Factor on the latent noise: 1 samples the model, less stays nearer to its modes
-    #[arg(long, value_name = "F", default_value = "1", value_parser = values::temperature, allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, default_value = "1", value_parser = values::temperature)]
     temperature: f32,
     /// Write here instead of standard output
     #[arg(long, value_name = "FILE")]

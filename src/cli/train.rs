@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::builder::PossibleValuesParser;
 use clap::value_parser;
 use moonflow::data::{Dataset, write_atomically};
 use moonflow::engine::Engine;
-use moonflow::flow::{Activation, Masking};
-use moonflow::model::{Outcome, Recipe};
+use moonflow::model::Outcome;
 use moonflow::train::{Fitted, fit};
 use moonflow::{Error, Result};
 
@@ -18,8 +16,9 @@ use super::info::{describe_flow, describe_held_out, describe_recipe};
 use super::output::{grouped, note, say};
 use super::plot::Picture;
 use super::progress::{Progress, duration};
+use super::recipe::RecipeArgs;
 use super::source::Source;
-use super::values::{self, Widths};
+use super::values;
 
 /// Arguments of `moonflow train`.
 #[derive(clap::Args)]
@@ -28,38 +27,13 @@ pub struct TrainArgs {
     /// standard input
     #[arg(default_value = "moons")]
     data: String,
-    /// Recipe to begin from; the flags below change it
-    #[arg(long, default_value = "default", value_parser = PossibleValuesParser::new(Recipe::PRESETS))]
-    preset: String,
-    /// Passes over the training rows
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(Recipe::MAX_EPOCHS)))]
-    epochs: Option<u32>,
-    /// Rows per step
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(Recipe::MAX_BATCH)))]
-    batch: Option<u32>,
-    /// Highest learning rate
-    #[arg(long, value_name = "F", value_parser = values::learning_rate, allow_negative_numbers = true)]
-    lr: Option<f32>,
-    /// Affine couplings
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=Recipe::MAX_LAYERS as i64))]
-    layers: Option<u32>,
-    /// Hidden widths of each network
-    #[arg(long, value_name = "64,64", value_parser = values::widths, allow_hyphen_values = true)]
-    hidden: Option<Widths>,
-    /// Nonlinearity between the layers of a network
-    #[arg(long, value_parser = PossibleValuesParser::new(Activation::ALL.map(|(name, _)| name)))]
-    activation: Option<String>,
-    /// Which columns each coupling keeps; random draws them by the seed
-    #[arg(long, value_parser = PossibleValuesParser::new(["alternating", "half-split", "random"]))]
-    mask: Option<String>,
-    /// Seed of the weights, the split, the row orders and toy data
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
     /// Rows to draw from a toy density [default: 10000]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(4..=10_000_000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(4..=10_000_000))]
     rows: Option<u32>,
     /// Standard deviation of a toy density's noise [default: its own]
-    #[arg(long, value_name = "F", value_parser = values::noise, allow_negative_numbers = true)]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
@@ -69,32 +43,6 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    fn recipe(&self) -> Result<Recipe> {
-        let base = Recipe::preset(&self.preset)?;
-        let seed = self.seed.unwrap_or(base.seed);
-        let activation = self.activation.as_deref().and_then(|wanted| {
-            Activation::ALL.iter().find(|(name, _)| *name == wanted).map(|(_, activation)| *activation)
-        });
-        let masking = self.mask.as_deref().map(|mask| match mask {
-            "half-split" => Masking::HalfSplit,
-            "random" => Masking::Random { seed },
-            _ => Masking::Alternating,
-        });
-        let recipe = Recipe {
-            epochs: self.epochs.unwrap_or(base.epochs),
-            batch: self.batch.unwrap_or(base.batch),
-            layers: self.layers.map_or(base.layers, |layers| layers as usize),
-            hidden: self.hidden.as_ref().map_or(base.hidden, |Widths(widths)| widths.clone()),
-            activation: activation.unwrap_or(base.activation),
-            masking: masking.unwrap_or(base.masking),
-            learning_rate: self.lr.unwrap_or(base.learning_rate),
-            seed,
-            ..base
-        };
-        recipe.validate()?;
-        Ok(recipe)
-    }
-
     fn source(&self) -> Result<Source> {
         match Source::parse(&self.data)? {
             Source::Toy(toy) => Ok(Source::Toy(match self.noise {
@@ -118,14 +66,20 @@ impl TrainArgs {
 pub async fn run(args: TrainArgs) -> Result<()> {
     const TOY_ROWS: u32 = 10_000;
 
-    let recipe = args.recipe()?;
+    let recipe = args.recipe.resolve()?;
     let source = args.source()?;
     let table = source.table(args.rows.unwrap_or(TOY_ROWS) as usize, recipe.seed)?;
+    if table.features() < 2 {
+        return Err(Error::data(
+            &table.name,
+            "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
+        ));
+    }
     let dataset = Dataset::split(&table, recipe.validation_fraction, recipe.seed)?;
     let flow = recipe.flow(dataset.features())?;
+    let mut engine = args.device.engine(flow).await?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(source.name()));
     let files = Files::in_folder(out, &source.name())?;
-    let mut engine = args.device.engine(flow).await?;
 
     let (train_rows, validation_rows) =
         (dataset.train.len() / dataset.features(), dataset.validation.len() / dataset.features());
@@ -147,8 +101,15 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let Fitted { mut model, history, outcome } = fitted?;
 
     model.record.held_out = source.hold_out(&model, &mut engine, recipe.seed).await?;
-    let seconds = history.epochs.last().map_or(0.0, |epoch| epoch.seconds);
-    say(format_args!("trained  {} epochs in {}", history.epochs.len(), duration(seconds)));
+    if let Some(last) = history.epochs.last() {
+        let rows_per_second = train_rows as f64 * f64::from(last.epoch) / last.seconds.max(f64::EPSILON);
+        say(format_args!(
+            "trained  {} epochs in {}, {} rows/s",
+            last.epoch,
+            duration(last.seconds),
+            grouped(rows_per_second as u64)
+        ));
+    }
     if let (Some(epoch), Some(nll)) = (model.record.best_epoch, model.record.validation_nll) {
         say(format_args!("best     epoch {epoch}, validation NLL {nll:.4} nats"));
     }

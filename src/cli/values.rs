@@ -41,6 +41,22 @@ pub fn temperature(text: &str) -> Result<f32, String> {
     number(text, "a finite number of at least 0", |value: &f32| *value >= 0.0 && value.is_finite())
 }
 
+/// Parses a rate, such as operations or bytes a second.
+///
+/// # Errors
+/// The rule, when it is not a finite number above 0.
+pub fn rate(text: &str) -> Result<f64, String> {
+    number(text, "a finite number above 0, such as 1e12", |value: &f64| *value > 0.0 && value.is_finite())
+}
+
+/// Parses a cost in microseconds.
+///
+/// # Errors
+/// The rule, when it is negative or not finite.
+pub fn microseconds(text: &str) -> Result<f64, String> {
+    number(text, "a finite number of at least 0", |value: &f64| *value >= 0.0 && value.is_finite())
+}
+
 fn number<T: std::str::FromStr>(text: &str, rule: &str, holds: impl Fn(&T) -> bool) -> Result<T, String> {
     text.trim().parse().ok().filter(holds).ok_or_else(|| format!("expected {rule}"))
 }
@@ -62,11 +78,14 @@ mod tests {
     fn numbers_outside_of_their_rule_are_refused() {
         assert_eq!(learning_rate("1e-3"), Ok(1e-3));
         assert_eq!(temperature("0"), Ok(0.0));
+        assert_eq!((rate("1e12"), microseconds("0")), (Ok(1e12), Ok(0.0)));
+        assert!(rate("0").is_err());
         for text in ["NaN", "-1", "inf", "x", "", "-0.001"] {
             assert!(
                 learning_rate(text).is_err() && noise(text).is_err() && temperature(text).is_err(),
                 "{text}"
             );
+            assert!(rate(text).is_err() && microseconds(text).is_err(), "{text}");
         }
         assert!(
             learning_rate("0").is_err() && learning_rate("1.5").is_err() && learning_rate("1e-60").is_err()

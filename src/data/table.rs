@@ -121,18 +121,26 @@ impl Table {
             ));
         }
         let mut out = csv::Writer::from_writer(writer);
-        out.write_record(columns)?;
+        out.write_record(columns).map_err(io_error)?;
         let mut digits = Vec::new();
         for row in values.chunks_exact(columns.len()) {
             for value in row {
                 digits.clear();
                 // `Debug` is the shortest form that round-trips, with an exponent where `Display` has 300 zeros.
                 write!(digits, "{value:?}")?;
-                out.write_field(&digits)?;
+                out.write_field(&digits).map_err(io_error)?;
             }
-            out.write_record(None::<&[u8]>)?;
+            out.write_record(None::<&[u8]>).map_err(io_error)?;
         }
         out.flush()
+    }
+}
+
+/// The error of the writer below; csv's own conversion hides its kind, by which a closed pipe is told apart.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

@@ -20,7 +20,7 @@ pub struct EvaluationPlan {
     pub capacity_limited: bool,
     /// Rows at hand: [`uniforms::Extent`].
     pub extent: BufferId,
-    /// Flat parameters [P].
+    /// Flat parameters `[P]`.
     pub parameters: BufferId,
     /// Masks [L, D].
     pub masks: BufferId,
@@ -30,9 +30,9 @@ pub struct EvaluationPlan {
     pub input: BufferId,
     /// Rows that come out of either direction [capacity, D].
     pub output: BufferId,
-    /// log |det| of the last direction taken [capacity].
+    /// log |det| of the last direction taken `[capacity]`.
     pub log_det: BufferId,
-    /// log p of the last forward pass [capacity].
+    /// log p of the last forward pass `[capacity]`.
     pub log_prob: BufferId,
     /// x → z, log_det, log_prob.
     pub forward: ProgramId,

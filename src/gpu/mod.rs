@@ -1,10 +1,11 @@
 //! The GPU engine: the flow's computations as WGSL compute shaders, executed through wgpu.
 //!
 //! [`kernel`] is the table of entry points, [`plan`] turns a flow and its sizes into buffers and dispatches without
-//! touching a device, [`executor`] records and replays them, and [`GpuEngine`] is the
+//! touching a device, [`cost`] says what they cost, [`executor`] records and replays them, and [`GpuEngine`] is the
 //! [`Engine`](crate::engine::Engine) on top.
 
 mod adapter;
+pub mod cost;
 mod engine;
 pub mod evaluation;
 pub mod executor;

@@ -1,8 +1,6 @@
 //! A plan: the buffers and dispatches of a computation as plain data, made without a device.
 //! The executor replays it and adds nothing, so what a plan prints is what the GPU does.
 
-use std::fmt;
-
 use super::kernel::Kernel;
 use super::uniforms;
 use crate::error::{Error, Result};
@@ -68,32 +66,6 @@ impl Program {
     /// Bytes moved by all dispatches.
     pub fn bytes(&self) -> u64 {
         self.dispatches.iter().map(|dispatch| dispatch.bytes).sum()
-    }
-}
-
-impl fmt::Display for Program {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "{}: {} dispatches, {:.3} MFLOP, {:.3} MB",
-            self.name,
-            self.dispatches.len(),
-            self.flops() as f64 / 1e6,
-            self.bytes() as f64 / 1e6
-        )?;
-        for dispatch in &self.dispatches {
-            let [x, y, z] = dispatch.workgroups;
-            writeln!(
-                f,
-                "  {:<24} {:<28} {:>16} groups {:>14} FLOP {:>12} B",
-                dispatch.kernel.name,
-                dispatch.label,
-                format!("{x}×{y}×{z}"),
-                dispatch.flops,
-                dispatch.bytes
-            )?;
-        }
-        Ok(())
     }
 }
 
@@ -283,6 +255,8 @@ impl Recorder<'_> {
             let (flops, bytes) = self.linear_cost(&uniform);
             let layer_source = if layer == 0 { source } else { pre[layer - 1] };
             let (inputs, outputs) = (uniform.inputs as usize, uniform.outputs as usize);
+            // Two planes of d_source go out; two of source come in for its slope, or none where it is masked.
+            let source_bytes = if layer == 0 { 4 } else { 8 } * (shared.capacity * inputs) as u64;
             let label = format!("transforms.{transform} layer {layer}");
             let uniform = bytemuck::bytes_of(&uniform).to_vec();
             program.dispatches.push(Dispatch {
@@ -310,7 +284,7 @@ impl Recorder<'_> {
                     ],
                     workgroups: [inputs.div_ceil(TILE) as u32, shared.capacity.div_ceil(TILE) as u32, 2],
                     flops,
-                    bytes,
+                    bytes: bytes + source_bytes,
                 });
             }
         }

@@ -78,19 +78,19 @@ pub struct TrainingPlan {
     pub validation_rows: BufferId,
     /// Masks [L, D].
     pub masks: BufferId,
-    /// Parameters [P].
+    /// Parameters `[P]`.
     pub parameters: BufferId,
-    /// Gradient of the last step before clipping [P].
+    /// Gradient of the last step before clipping `[P]`.
     pub gradient: BufferId,
-    /// First moment [P].
+    /// First moment `[P]`.
     pub moment1: BufferId,
-    /// Second moment [P].
+    /// Second moment `[P]`.
     pub moment2: BufferId,
-    /// Best parameters [P].
+    /// Best parameters `[P]`.
     pub best: BufferId,
     /// [`HISTORY`] records: [`uniforms::Record`].
     pub history: BufferId,
-    /// log p of the step's rows [batch].
+    /// log p of the step's rows `[batch]`.
     pub log_prob: BufferId,
     /// One step: gather, forward, density, backward, update.
     pub step: ProgramId,
@@ -139,22 +139,28 @@ impl TrainingPlan {
         let d_network = plan.buffer("d_network", 2 * batch * features);
 
         let rules = rules(features, total, shape, splits, norm_groups, validation_capacity);
-        let record =
-            |program: &mut Program, kernel: &'static Kernel, buffers: &[BufferId], workgroups, words| {
-                program.dispatches.push(Dispatch {
-                    kernel,
-                    label: String::new(),
-                    uniform: bytemuck::bytes_of(&rules).to_vec(),
-                    buffers: buffers.to_vec(),
-                    workgroups,
-                    flops: words as u64,
-                    bytes: 4 * words as u64,
-                });
-            };
+        // Cost: floating-point operations, and 32-bit words moved.
+        let record = |program: &mut Program,
+                      kernel: &'static Kernel,
+                      label: &str,
+                      buffers: &[BufferId],
+                      workgroups: [u32; 3],
+                      [flops, words]: [usize; 2]| {
+            program.dispatches.push(Dispatch {
+                kernel,
+                label: label.into(),
+                uniform: bytemuck::bytes_of(&rules).to_vec(),
+                buffers: buffers.to_vec(),
+                workgroups,
+                flops: flops as u64,
+                bytes: 4 * words as u64,
+            });
+        };
 
         let mut step = Program::new("training step");
         let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
-        record(&mut step, &GATHER, &[state, train, rows[0]], batch_groups, 2 * batch * features);
+        let gathered = [0, 2 * batch * features];
+        record(&mut step, &GATHER, "rows of the batch", &[state, train, rows[0]], batch_groups, gathered);
         for transform in 0..flow.layers() {
             let (source, raw) = (rows[transform], pre[transform][layout.depth() - 1]);
             recorder.conditioner_forward(&mut step, transform, source, &pre[transform]);
@@ -181,9 +187,15 @@ impl TrainingPlan {
         }
         let each = groups_of_256(total);
         let sums = [norm_groups as u32, 1, 1];
-        record(&mut step, &SUM_PARTIALS, &[partials, gradient, norms], sums, (splits + 1) * total);
-        record(&mut step, &ADVANCE, &[state, norms, log_prob], [1; 3], norm_groups + batch);
-        record(&mut step, &ADAM_UPDATE, &[state, gradient, parameters, moment1, moment2], each, 7 * total);
+        // A parameter takes splits − 1 sums and a square to be summed; then clip, two moments, their corrections and
+        // the decayed update.
+        let summed = [(splits + 1) * total, (splits + 1) * total];
+        record(&mut step, &SUM_PARTIALS, "gradient", &[partials, gradient, norms], sums, summed);
+        let advanced = [norm_groups + batch; 2];
+        record(&mut step, &ADVANCE, "training state", &[state, norms, log_prob], [1; 3], advanced);
+        let updated = [18 * total, 7 * total];
+        let moments = [state, gradient, parameters, moment1, moment2];
+        record(&mut step, &ADAM_UPDATE, "parameters", &moments, each, updated);
 
         let mut validate = Program::new("validation tile");
         let tile = FlowBuffers {
@@ -199,15 +211,24 @@ impl TrainingPlan {
         let tile_pre = recorder.pre_activations(&mut plan, "validation pre_activations");
         let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
         let tile_groups = [validation_capacity.div_ceil(256) as u32, 1, 1];
-        let moved = 2 * validation_capacity * features;
-        record(&mut validate, &TAKE, &[validation, validation_rows, ends[0]], tile_groups, moved);
+        let taken = [0, 2 * validation_capacity * features];
+        record(
+            &mut validate,
+            &TAKE,
+            "validation rows",
+            &[validation, validation_rows, ends[0]],
+            tile_groups,
+            taken,
+        );
         let latent = recorder.forward(&mut validate, ends, &tile_pre, Direction::Forward);
         recorder.log_density(&mut validate, latent, tile_log_prob);
-        record(&mut validate, &ACCUMULATE, &[tile_log_prob, validation], [1; 3], validation_capacity);
+        let accumulated = [validation_capacity; 2];
+        let sum = [tile_log_prob, validation];
+        record(&mut validate, &ACCUMULATE, "validation loss", &sum, [1; 3], accumulated);
 
         let mut close = Program::new("end of epoch");
-        record(&mut close, &CLOSE_EPOCH, &[state, validation, history], [1; 3], 8);
-        record(&mut close, &KEEP_BEST, &[state, parameters, best], each, 2 * total);
+        record(&mut close, &CLOSE_EPOCH, "epoch's record", &[state, validation, history], [1; 3], [3, 8]);
+        record(&mut close, &KEEP_BEST, "best parameters", &[state, parameters, best], each, [0, 2 * total]);
 
         let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
         Self {

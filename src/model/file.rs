@@ -1,7 +1,7 @@
 //! The model file: safetensors with one JSON entry, `moonflow`, in its metadata.
 //!
 //! Weights, biases and masks are `F32`, the standardiser is `F64`; names and shapes are those of
-//! [`Layout`], plus `transforms.{i}.mask` [D] and `standardiser.mean`, `standardiser.std` [D]. The bytes depend on
+//! [`Layout`], plus `transforms.{i}.mask` `[D]` and `standardiser.mean`, `standardiser.std` `[D]`. The bytes depend on
 //! the model alone, so equal models are equal files.
 
 use std::collections::HashMap;

@@ -21,11 +21,11 @@ use crate::flow::Flow;
 pub struct Model {
     /// The flow.
     pub flow: Flow,
-    /// Flat parameters [P], in the order of [`crate::layout::Layout`].
+    /// Flat parameters `[P]`, in the order of [`crate::layout::Layout`].
     pub parameters: Vec<f32>,
     /// Between the user's units and the engine's.
     pub standardiser: Standardiser,
-    /// Column names [D].
+    /// Column names `[D]`.
     pub columns: Vec<String>,
     /// The training that it came from.
     pub record: TrainingRecord,
@@ -35,7 +35,7 @@ pub struct Model {
 const PIECE: usize = 1 << 22;
 
 impl Model {
-    /// log p(x) of each row [B], in nats per user's unit: the engine's, plus the standardiser's log-determinant.
+    /// log p(x) of each row `[B]`, in nats per user's unit: the engine's, plus the standardiser's log-determinant.
     ///
     /// `rows`: row-major [B, D], in the user's units.
     ///

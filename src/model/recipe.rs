@@ -47,14 +47,14 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             preset: "default".into(),
-            epochs: 60,
+            epochs: 100,
             batch: 256,
-            layers: 8,
-            hidden: vec![64, 64],
+            layers: 10,
+            hidden: vec![48, 48],
             activation: Activation::Relu,
             masking: Masking::Alternating,
             bound: 2.0,
-            learning_rate: 2e-3,
+            learning_rate: 5e-3,
             decay: Decay::Cosine,
             warmup: 0,
             clip_norm: Some(5.0),
@@ -92,8 +92,10 @@ impl Recipe {
                 preset: "seed".into(),
                 epochs: 300,
                 layers: 4,
+                hidden: vec![64, 64],
                 learning_rate: 1e-3,
                 decay: Decay::Constant,
+                warmup: 0,
                 ..Self::default()
             }),
             _ => Err(Error::Argument(format!(
@@ -237,7 +239,7 @@ mod tests {
             ),
             (Recipe { learning_rate: -1e-3, ..base() }, "got -0.001"),
             (Recipe { learning_rate: f32::INFINITY, ..base() }, "got inf"),
-            (Recipe { warmup: 60, ..base() }, "warm-up must be shorter"),
+            (Recipe { warmup: 100, ..base() }, "warm-up must be shorter"),
             (Recipe { clip_norm: Some(0.0), ..base() }, "clipping norm must be positive"),
             (Recipe { weight_decay: -0.1, ..base() }, "weight decay must lie between 0 and 1, got -0.1"),
             (Recipe { validation_fraction: 1.0, ..base() }, "below 1, got 1"),

@@ -141,7 +141,7 @@ pub struct Figure<'a> {
 
 impl Figure<'_> {
     /// What the panels of data, samples and density show of each of the first two features, in the user's units:
-    /// the extent of the density grid where there is one, else [`limits`] of data and samples.
+    /// the extent of the density grid where there is one, else [`limits()`] of data and samples.
     pub fn limits(&self) -> [(f64, f64); 2] {
         match &self.density {
             Some(grid) if limits::usable(grid.x) && limits::usable(grid.y) => {

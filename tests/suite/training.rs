@@ -2,11 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use moonflow::data::{Dataset, Standardiser, Table};
+use moonflow::data::{Dataset, Table};
 use moonflow::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed};
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
-use moonflow::model::{DataSource, HeldOut, Model, Outcome, Recipe, TrainingRecord};
+use moonflow::model::{DataSource, Model, Outcome, Recipe};
 use moonflow::optimiser::State;
 use moonflow::train::{Epoch, Observer, fit};
 use moonflow::{Error, Result};
@@ -15,7 +15,7 @@ use moonflow::{Error, Result};
 ///
 /// Its parameters after epoch e are all e, so that a test sees which epoch was kept. As a density it is the
 /// identity, so that a test sees what the model adds.
-struct Scripted {
+pub struct Scripted {
     device: DeviceInfo,
     flow: Flow,
     losses: Vec<Option<f64>>,
@@ -26,7 +26,7 @@ struct Scripted {
 }
 
 impl Scripted {
-    fn new(flow: Flow, losses: &[Option<f64>]) -> Self {
+    pub fn new(flow: Flow, losses: &[Option<f64>]) -> Self {
         let device = DeviceInfo { name: "script".into(), backend: "cpu".into(), software: false };
         Self {
             device,
@@ -139,11 +139,11 @@ fn table() -> Table {
     Table { name: "numbers".into(), columns: vec!["a".into(), "b".into()], values }
 }
 
-fn source() -> DataSource {
+pub fn source() -> DataSource {
     DataSource { name: "numbers.csv".into(), noise: None, toy: false, rows: 30 }
 }
 
-fn small(epochs: u32) -> Recipe {
+pub fn small(epochs: u32) -> Recipe {
     Recipe { epochs, layers: 2, hidden: vec![3], ..Recipe::default() }
 }
 
@@ -218,108 +218,4 @@ fn engine_of_another_flow_is_refused() {
     let error =
         pollster::block_on(fit(&mut engine, &dataset, &small(1), source(), &mut ())).expect_err("other flow");
     assert!(matches!(error, Error::Argument(_)), "{error}");
-}
-
-/// A model whose numbers are all different, so that a misplaced one shows.
-fn model() -> Model {
-    let recipe = small(3);
-    let flow = recipe.flow(2).expect("valid");
-    let total = Layout::new(&flow).total;
-    Model {
-        parameters: (0..total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
-        standardiser: Standardiser { mean: vec![1.5, -300.25], std: vec![0.1, 40.0] },
-        columns: vec!["width, mm".into(), "höhe".into()],
-        record: TrainingRecord {
-            moonflow: "0.1.0".into(),
-            data: source(),
-            recipe,
-            device: "script (cpu)".into(),
-            outcome: Outcome::Finished,
-            epochs: 3,
-            best_epoch: Some(2),
-            train_nll: Some(1.0 / 3.0),
-            validation_nll: Some(0.1),
-            held_out: Some(HeldOut {
-                rows: 10,
-                nll: 0.7,
-                standard_error: 0.01,
-                above_floor: None,
-                above_floor_error: None,
-            }),
-        },
-        flow,
-    }
-}
-
-fn scripted(model: &Model) -> Scripted {
-    Scripted::new(model.flow.clone(), &[])
-}
-
-#[test]
-fn log_prob_adds_the_standardisers_log_det_to_standardised_rows() {
-    let model = model();
-    let rows = [1.6, -300.25, 1.5, -260.25];
-    let got = pollster::block_on(model.log_prob(&mut scripted(&model), &rows)).expect("scores");
-    // Standardised rows are (1, 0) and (0, 1); log_det = −ln 0.1 − ln 40.
-    let want = 1.0 - 4f64.ln();
-    assert!(got.len() == 2 && got.iter().all(|value| (value - want).abs() < 1e-6), "{got:?} {want}");
-}
-
-#[test]
-fn long_batches_are_cut_without_a_seam() {
-    let model = model();
-    let sampling = Sampling { rows: 2_000_000, first: 5, seed: 0, temperature: 1.0 };
-    let samples = pollster::block_on(model.sample(&mut scripted(&model), sampling)).expect("samples");
-    assert_eq!(samples.len(), 4_000_000);
-    for row in [0, 1, 1_398_100, 1_398_101, 1_398_102, 1_999_999] {
-        let want = (row + 5) as f64 * 0.1 + 1.5;
-        assert!((samples[2 * row] - want).abs() < 1e-9 * want, "row {row}: {} {want}", samples[2 * row]);
-    }
-    let log_prob = pollster::block_on(model.log_prob(&mut scripted(&model), &samples)).expect("scores");
-    assert_eq!(log_prob.len(), 2_000_000);
-}
-
-#[test]
-fn impossible_samplings_and_broken_rows_are_refused() {
-    let model = model();
-    let good = Sampling { rows: 1, first: 0, seed: 0, temperature: 1.0 };
-    for (sampling, want) in [
-        (Sampling { temperature: -0.5, ..good }, "got -0.5"),
-        (Sampling { temperature: f32::NAN, ..good }, "got NaN"),
-        (Sampling { temperature: f32::INFINITY, ..good }, "got inf"),
-        (Sampling { first: u32::MAX, ..good }, "at most 0 rows"),
-    ] {
-        let message =
-            pollster::block_on(model.sample(&mut scripted(&model), sampling)).expect_err(want).to_string();
-        assert!(message.contains(want), "{message}");
-    }
-    let error = pollster::block_on(model.log_prob(&mut scripted(&model), &[1.0; 3])).expect_err("half a row");
-    assert!(matches!(error, Error::Length { got: 3, expected: 4, .. }), "{error}");
-    let mut other = Scripted::new(Flow::new(2, 1, &[3]).expect("valid"), &[]);
-    pollster::block_on(model.latent(&mut other, &[1.0, 2.0])).expect_err("other flow");
-}
-
-#[test]
-fn columns_are_found_by_name_and_wrong_ones_are_named() {
-    let model = model();
-    let table = |columns: &[&str], values: &[f64]| Table {
-        name: "t.csv".into(),
-        columns: columns.iter().map(|&name| name.into()).collect(),
-        values: values.to_vec(),
-    };
-    for (columns, want) in [
-        (["width, mm", "höhe"], [1.0, 2.0, 3.0, 4.0]),
-        (["höhe", "width, mm"], [2.0, 1.0, 4.0, 3.0]),
-        (["x0", "x1"], [1.0, 2.0, 3.0, 4.0]),
-    ] {
-        let table = table(&columns, &[1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(model.arrange(&table).expect("fits").as_ref(), want);
-    }
-    for (columns, want) in [
-        (&["a", "b", "c"][..], "has 3 columns (a, b, c), but the model was trained on 2 (width, mm, höhe)"),
-        (&["höhe", "b"], "has the columns höhe, b, but the model was trained on width, mm, höhe"),
-    ] {
-        let message = model.arrange(&table(columns, &[])).expect_err(want).to_string();
-        assert!(message.starts_with("t.csv: ") && message.contains(want), "{message}");
-    }
 }

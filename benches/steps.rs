@@ -1,0 +1,113 @@
+//! A whole training step, the log-density and sampling of one batch, on the CPU engine and on the first GPU adapter.
+//!
+//! `cargo bench --bench steps`, with a filter such as `train_step/cpu` where wanted. A training step is measured as
+//! the host sees it: an epoch of 8 steps from the call to the records read back, divided by 8.
+
+mod support;
+
+use std::time::Duration;
+
+use moonflow::cpu::CpuEngine;
+use moonflow::engine::{Engine, Sampling, Training};
+use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::plan::{Plan, ProgramId};
+use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::gpu::{Context, GpuEngine};
+use moonflow::layout::Layout;
+use moonflow::optimiser::{Adam, Decay, Schedule, State};
+use pollster::block_on;
+use support::{Bench, Cost, SHAPES, Shape, context, normal_rows, random_parameters, timed};
+
+fn main() {
+    let mut bench = Bench::new("One batch at a time, whole; a train_step includes the update.", "steps/s");
+    let context = context();
+    for (index, shape) in SHAPES.iter().enumerate() {
+        let cpu = CpuEngine::<f32>::new(shape.flow()).expect("a valid shape");
+        if index == 0 {
+            bench.device("cpu", Engine::device(&cpu));
+            if let Some(context) = &context {
+                bench.device("gpu", context.info());
+            }
+        }
+        measure(&mut bench, "cpu", shape, cpu);
+        if let Some(context) = &context {
+            measure(&mut bench, "gpu", shape, gpu(shape, context));
+        }
+    }
+    bench.finish();
+}
+
+fn gpu(shape: &Shape, context: &Context) -> GpuEngine {
+    GpuEngine::on(shape.flow(), context.clone()).expect("a valid shape")
+}
+
+/// The three ways to use `engine`, each on one batch of `shape`.
+fn measure(bench: &mut Bench, name: &str, shape: &Shape, mut engine: impl Engine) {
+    let flow = shape.flow();
+    let layout = Layout::new(&flow);
+    let parameters = random_parameters(&flow);
+    let x = shape.rows();
+    engine.set_parameters(&parameters).expect("as many parameters as the flow has");
+
+    let sizes = TrainingShape::new(&training(shape, 1), shape.features);
+    let plan = TrainingPlan::new(&flow, &layout, &sizes);
+    let step = cost(shape, &plan.plan, plan.step);
+    let evaluation = EvaluationPlan::new(&flow, &layout, shape.batch);
+    let [log_prob, sample] =
+        [evaluation.forward, evaluation.sample].map(|program| cost(shape, &evaluation.plan, program));
+
+    let state = State::from_parameters(parameters);
+    bench.measure("train_step", name, shape, step, || {
+        let steps = begin(&mut engine, shape, &state);
+        let engine = &mut engine;
+        move |times| train(engine, times).div_f64(f64::from(steps))
+    });
+    bench.measure("log_prob", name, shape, log_prob, || {
+        |times| timed(times, || block_on(engine.log_prob(&x)).expect("whole rows"))
+    });
+    let sampling = Sampling { rows: shape.batch, first: 0, seed: 1, temperature: 1.0 };
+    bench.measure("sample", name, shape, sample, || {
+        |times| timed(times, || block_on(engine.sample(sampling)).expect("samples"))
+    });
+}
+
+fn cost(shape: &Shape, plan: &Plan, ProgramId(index): ProgramId) -> Cost {
+    let program = &plan.programs[index];
+    Cost { rows: shape.batch, flops: program.flops(), bytes: program.bytes() }
+}
+
+/// A training on `steps` batches, at a rate that leaves random parameters where they are.
+fn training(shape: &Shape, steps: usize) -> Training {
+    Training {
+        train: normal_rows(steps * shape.batch, shape.features),
+        validation: Vec::new(),
+        batch: shape.batch as u32,
+        adam: Adam { clip_norm: 5.0, ..Adam::default() },
+        schedule: Schedule { decay: Decay::Constant, base: 1e-6, warmup_steps: 0, total_steps: u32::MAX },
+        seed: 1,
+    }
+}
+
+/// Begins a training whose epochs have 8 steps, or 1 where a step takes so long that eight would make the bench run
+/// for minutes and reading the records back weighs nothing. Returns the number of steps.
+fn begin(engine: &mut impl Engine, shape: &Shape, state: &State) -> u32 {
+    const LONG: Duration = Duration::from_millis(100);
+
+    engine.begin_training(training(shape, 1), state.clone()).expect("a fitting state");
+    // The first step compiles and allocates.
+    train(engine, 1);
+    if train(engine, 1) > LONG {
+        return 1;
+    }
+    engine.begin_training(training(shape, 8), state.clone()).expect("a fitting state");
+    train(engine, 1);
+    8
+}
+
+/// Time of `epochs` epochs, one call each.
+fn train(engine: &mut impl Engine, epochs: u64) -> Duration {
+    timed(epochs, || {
+        let records = block_on(engine.train(1)).expect("training");
+        assert!(!records[0].halted, "a halted step does nothing that could be measured");
+    })
+}

@@ -1,0 +1,351 @@
+//! The model: units, batches and columns on its way in and out, and the file that keeps it.
+
+use moonflow::Error;
+use moonflow::data::{Standardiser, Table};
+use moonflow::engine::Sampling;
+use moonflow::flow::Flow;
+use moonflow::layout::Layout;
+use moonflow::model::{FORMAT_VERSION, HeldOut, Model, Outcome, TrainingRecord};
+use proptest::prelude::*;
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::training::{Scripted, small, source};
+
+/// A model whose numbers are all different, so that a misplaced one shows.
+fn model() -> Model {
+    let recipe = small(3);
+    let flow = recipe.flow(2).expect("valid");
+    let total = Layout::new(&flow).total;
+    Model {
+        parameters: (0..total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
+        standardiser: Standardiser { mean: vec![1.5, -300.25], std: vec![0.1, 40.0] },
+        columns: vec!["width, mm".into(), "höhe".into()],
+        record: TrainingRecord {
+            moonflow: "0.1.0".into(),
+            data: source(),
+            recipe,
+            device: "script (cpu)".into(),
+            outcome: Outcome::Finished,
+            epochs: 3,
+            best_epoch: Some(2),
+            train_nll: Some(1.0 / 3.0),
+            validation_nll: Some(0.1),
+            held_out: Some(HeldOut {
+                rows: 10,
+                nll: 0.7,
+                standard_error: 0.01,
+                above_floor: None,
+                above_floor_error: None,
+            }),
+        },
+        flow,
+    }
+}
+
+fn scripted(model: &Model) -> Scripted {
+    Scripted::new(model.flow.clone(), &[])
+}
+
+#[test]
+fn log_prob_adds_the_standardisers_log_det_to_standardised_rows() {
+    let model = model();
+    let rows = [1.6, -300.25, 1.5, -260.25];
+    let got = pollster::block_on(model.log_prob(&mut scripted(&model), &rows)).expect("scores");
+    // Standardised rows are (1, 0) and (0, 1); log_det = −ln 0.1 − ln 40.
+    let want = 1.0 - 4f64.ln();
+    assert!(got.len() == 2 && got.iter().all(|value| (value - want).abs() < 1e-6), "{got:?} {want}");
+}
+
+#[test]
+fn long_batches_are_cut_without_a_seam() {
+    let model = model();
+    let sampling = Sampling { rows: 2_000_000, first: 5, seed: 0, temperature: 1.0 };
+    let samples = pollster::block_on(model.sample(&mut scripted(&model), sampling)).expect("samples");
+    assert_eq!(samples.len(), 4_000_000);
+    for row in [0, 1, 1_398_100, 1_398_101, 1_398_102, 1_999_999] {
+        let want = (row + 5) as f64 * 0.1 + 1.5;
+        assert!((samples[2 * row] - want).abs() < 1e-9 * want, "row {row}: {} {want}", samples[2 * row]);
+    }
+    let log_prob = pollster::block_on(model.log_prob(&mut scripted(&model), &samples)).expect("scores");
+    assert_eq!(log_prob.len(), 2_000_000);
+}
+
+#[test]
+fn impossible_samplings_and_broken_rows_are_refused() {
+    let model = model();
+    let good = Sampling { rows: 1, first: 0, seed: 0, temperature: 1.0 };
+    for (sampling, want) in [
+        (Sampling { temperature: -0.5, ..good }, "got -0.5"),
+        (Sampling { temperature: f32::NAN, ..good }, "got NaN"),
+        (Sampling { temperature: f32::INFINITY, ..good }, "got inf"),
+        (Sampling { first: u32::MAX, ..good }, "at most 0 rows"),
+    ] {
+        let message =
+            pollster::block_on(model.sample(&mut scripted(&model), sampling)).expect_err(want).to_string();
+        assert!(message.contains(want), "{message}");
+    }
+    let error = pollster::block_on(model.log_prob(&mut scripted(&model), &[1.0; 3])).expect_err("half a row");
+    assert!(matches!(error, Error::Length { got: 3, expected: 4, .. }), "{error}");
+    let mut other = Scripted::new(Flow::new(2, 1, &[3]).expect("valid"), &[]);
+    pollster::block_on(model.latent(&mut other, &[1.0, 2.0])).expect_err("other flow");
+}
+
+#[test]
+fn columns_are_found_by_name_and_wrong_ones_are_named() {
+    let model = model();
+    let table = |columns: &[&str], values: &[f64]| Table {
+        name: "t.csv".into(),
+        columns: columns.iter().map(|&name| name.into()).collect(),
+        values: values.to_vec(),
+    };
+    for (columns, want) in [
+        (["width, mm", "höhe"], [1.0, 2.0, 3.0, 4.0]),
+        (["höhe", "width, mm"], [2.0, 1.0, 4.0, 3.0]),
+        (["x0", "x1"], [1.0, 2.0, 3.0, 4.0]),
+    ] {
+        let table = table(&columns, &[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(model.arrange(&table).expect("fits").as_ref(), want);
+    }
+    for (columns, want) in [
+        (&["a", "b", "c"][..], "has 3 columns (a, b, c), but the model was trained on 2 (width, mm, höhe)"),
+        (&["höhe", "b"], "has the columns höhe, b, but the model was trained on width, mm, höhe"),
+    ] {
+        let message = model.arrange(&table(columns, &[])).expect_err(want).to_string();
+        assert!(message.starts_with("t.csv: ") && message.contains(want), "{message}");
+    }
+}
+
+#[test]
+fn file_round_trip_is_exact_and_equal_models_are_equal_files() {
+    let model = model();
+    let bytes = model.to_bytes();
+    assert_eq!(Model::from_bytes("m", &bytes).expect("own file"), model);
+    for _ in 0..10 {
+        assert!(model.clone().to_bytes() == bytes, "the bytes depend on more than the model");
+    }
+}
+
+#[test]
+fn save_and_load_go_through_the_file_system() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("m.safetensors");
+    model().save(&path).expect("written");
+    assert_eq!(Model::load(&path).expect("read"), model());
+    assert!(matches!(Model::load(folder.path().join("absent")), Err(Error::Io { .. })));
+    assert!(matches!(model().save(folder.path().join("absent/m")), Err(Error::Io { .. })));
+}
+
+#[test]
+fn other_programs_find_every_tensor_by_name_type_and_shape() {
+    let bytes = model().to_bytes();
+    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let mut want = vec![
+        ("standardiser.mean".to_owned(), Dtype::F64, vec![2]),
+        ("standardiser.std".to_owned(), Dtype::F64, vec![2]),
+    ];
+    for i in 0..2 {
+        want.push((format!("transforms.{i}.mask"), Dtype::F32, vec![2]));
+        for network in ["scale", "translate"] {
+            for (layer, (outputs, inputs)) in [(3, 2), (2, 3)].into_iter().enumerate() {
+                let name = format!("transforms.{i}.{network}.{layer}");
+                want.push((format!("{name}.weight"), Dtype::F32, vec![outputs, inputs]));
+                want.push((format!("{name}.bias"), Dtype::F32, vec![outputs]));
+            }
+        }
+    }
+    let mut got: Vec<_> =
+        file.iter().map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec())).collect();
+    want.sort_by(|a, b| a.0.cmp(&b.0));
+    got.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(got, want);
+    let mask = file.tensor("transforms.1.mask").expect("there").data().to_vec();
+    assert_eq!(mask, [0f32, 1.0].map(f32::to_le_bytes).concat());
+}
+
+#[test]
+fn losses_that_are_not_finite_survive_as_nan_and_do_not_spoil_the_file() {
+    let mut model = model();
+    let held_out = model.record.held_out.as_mut().expect("set");
+    (held_out.nll, held_out.standard_error) = (f64::INFINITY, f64::NAN);
+    let read = Model::from_bytes("m", &model.to_bytes()).expect("own file").record.held_out.expect("set");
+    assert!(read.nll.is_nan() && read.standard_error.is_nan());
+}
+
+/// A model file taken apart.
+struct Parts {
+    json: String,
+    tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)>,
+}
+
+impl Parts {
+    fn new() -> Self {
+        let bytes = model().to_bytes();
+        let file = SafeTensors::deserialize(&bytes).expect("own file");
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("own file");
+        let json = metadata.metadata().as_ref().expect("there")["moonflow"].clone();
+        let tensors = file
+            .iter()
+            .map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec(), view.data().to_vec()))
+            .collect();
+        Self { json, tensors }
+    }
+
+    fn replace(&mut self, from: &str, to: &str) {
+        assert!(self.json.contains(from), "{from} is not in {}", self.json);
+        self.json = self.json.replacen(from, to, 1);
+    }
+
+    fn tensor(&mut self, name: &str) -> &mut (String, Dtype, Vec<usize>, Vec<u8>) {
+        self.tensors.iter_mut().find(|tensor| tensor.0 == name).expect("there")
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let views = self.tensors.iter().map(|(name, dtype, shape, bytes)| {
+            (name.clone(), TensorView::new(*dtype, shape.clone(), bytes).expect("consistent"))
+        });
+        safetensors::serialize(views, Some([("moonflow".to_owned(), self.json.clone())].into()))
+            .expect("serialises")
+    }
+}
+
+type Damage = fn(&mut Parts);
+
+#[test]
+fn inconsistent_files_are_refused_with_what_is_wrong() {
+    assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
+    let cases: &[(Damage, &str)] = &[
+        (
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":2"),
+            "format version 2, and this moonflow reads up to version 1",
+        ),
+        (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
+        (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
+        (|parts| parts.json.clear(), "metadata entry `moonflow` is invalid"),
+        (|parts| parts.replace("\"features\":2", "\"features\":1"), "at least 2 features"),
+        (|parts| parts.replace("\"features\":2", "\"features\":3"), "mask 0 has 2 entries"),
+        (
+            |parts| parts.replace("\"hidden\":[3]", "\"hidden\":[4]"),
+            "`transforms.0.scale.0.weight` has shape [3, 2], expected [4, 2]",
+        ),
+        (
+            |parts| parts.replace("\"hidden\":[3]", "\"hidden\":[65536,4000]"),
+            "bytes of parameters, but its tensors have",
+        ),
+        (|parts| parts.replace("\"hidden\":[3]", "\"hidden\":[]"), "at least one hidden width"),
+        (|parts| parts.replace("[true,false]", "[false,true]"), "`transforms.0.mask` contradicts the flow"),
+        (|parts| parts.replace("\"höhe\"", "\"höhe\",\"x\""), "names 3 columns, but its flow has 2 features"),
+        (
+            |parts| parts.tensors.retain(|tensor| tensor.0 != "transforms.1.translate.1.bias"),
+            "`transforms.1.translate.1.bias` is missing",
+        ),
+        (
+            |parts| parts.tensors.retain(|tensor| tensor.0 != "standardiser.std"),
+            "`standardiser.std` is missing",
+        ),
+        (
+            |parts| parts.tensor("transforms.0.scale.0.weight").2 = vec![2, 3],
+            "has shape [2, 3], expected [3, 2]",
+        ),
+        (|parts| parts.tensor("transforms.0.scale.0.weight").1 = Dtype::I32, "has type I32, expected F32"),
+        (
+            |parts| {
+                parts.tensor("transforms.0.scale.0.bias").3[4..8].copy_from_slice(&f32::NAN.to_le_bytes())
+            },
+            "`transforms.0.scale.0.bias` is not finite: NaN at 1",
+        ),
+        (
+            |parts| parts.tensor("standardiser.mean").3[..8].copy_from_slice(&f64::INFINITY.to_le_bytes()),
+            "`standardiser.mean` is not finite: inf at 0",
+        ),
+        (
+            |parts| parts.tensor("standardiser.std").3[8..].copy_from_slice(&0f64.to_le_bytes()),
+            "`standardiser.std` must be positive, got 0 at 1",
+        ),
+        (
+            |parts| parts.tensor("transforms.1.mask").3[..4].copy_from_slice(&0.5f32.to_le_bytes()),
+            "`transforms.1.mask` must hold 0 and 1 only, got 0.5",
+        ),
+        (
+            |parts| parts.tensors.push(("extra".into(), Dtype::F32, vec![1], vec![0; 4])),
+            "has 21 tensors, but its flow has 20",
+        ),
+    ];
+    for (damage, want) in cases {
+        let mut parts = Parts::new();
+        damage(&mut parts);
+        let error = Model::from_bytes("m.safetensors", &parts.bytes()).expect_err(want);
+        assert!(matches!(error, Error::Model { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.starts_with("m.safetensors: not a usable moonflow model: "), "{message}");
+        assert!(message.contains(want), "`{want}` is not in: {message}");
+    }
+    assert_eq!(FORMAT_VERSION, 1, "a new version needs its cases here");
+}
+
+#[test]
+fn files_of_other_kinds_and_lying_headers_are_refused() {
+    let file = |header: &str, data: &[u8]| {
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    };
+    // Eight tensors of 2^61 bytes each: their end does not fit 64 bits together with the header's length.
+    let giants: Vec<String> = (0..8u64)
+        .map(|i| {
+            let size = (1u64 << 61) - 1;
+            format!(
+                "\"t{i}\":{{\"dtype\":\"U8\",\"shape\":[{size}],\"data_offsets\":[{},{}]}}",
+                i * size,
+                (i + 1) * size
+            )
+        })
+        .collect();
+    let foreign = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+    for (bytes, want) in [
+        (Vec::new(), "the file is empty"),
+        (b"1234567".to_vec(), "7 bytes are fewer than the 8"),
+        (vec![0xff; 100], "its header claims 18446744073709551615 bytes, 92 are there"),
+        (file("not json", b""), "its header is invalid"),
+        (file(foreign, b"1234"), "it is a safetensors file, but no moonflow model"),
+        (file(foreign, b"12"), "truncated or damaged: its tensors claim 4 bytes, 2 are there"),
+        (file(&format!("{{{}}}", giants.join(",")), b""), "truncated or damaged"),
+        (b"\x89PNG\r\n\x1a\n and so on".to_vec(), "not a safetensors file"),
+    ] {
+        let message = Model::from_bytes("m", &bytes).expect_err(want).to_string();
+        assert!(message.contains(want), "`{want}` is not in: {message}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_bytes_never_panic(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
+        in_header in any::<bool>(),
+    ) {
+        let mut bytes = model().to_bytes();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+        for (place, byte) in flips {
+            // Flips among the weights alone would hardly ever break a file.
+            let place = place.index(if in_header { header } else { bytes.len() });
+            bytes[place] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        if let Ok(model) = Model::from_bytes("m", &bytes) {
+            // What is accepted must be usable.
+            prop_assert!(model.flow.validate().is_ok());
+            prop_assert_eq!(model.parameters.len(), Layout::new(&model.flow).total);
+            prop_assert!(model.parameters.iter().all(|value| value.is_finite()));
+            prop_assert!(model.standardiser.std.iter().all(|&std| std > 0.0 && std.is_finite()));
+            prop_assert_eq!(model.columns.len(), model.flow.features);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(Model::from_bytes("m", &bytes).is_err());
+    }
+}

@@ -1,0 +1,178 @@
+//! `moonflow plan` from outside, and the costs that it shows.
+
+use std::collections::HashMap;
+use std::process::{Command, Stdio};
+
+use assert_cmd::cargo::cargo_bin;
+use moonflow::flow::Flow;
+use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::plan::{Dispatch, Plan, Program};
+use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::layout::Layout;
+use moonflow::optimiser::{Adam, Decay, Schedule};
+
+/// Runs `moonflow plan` where no Vulkan driver can be found: exit status, standard output, standard error.
+fn plan(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(cargo_bin("moonflow"))
+        .arg("plan")
+        .args(arguments)
+        .env("VK_DRIVER_FILES", "/nonexistent")
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let (status, said, message) = plan(arguments);
+    assert_eq!(status, Some(0), "{arguments:?}: {message}");
+    said
+}
+
+#[test]
+fn plan_shows_every_program_with_aligned_dispatches_and_totals() {
+    let said = succeed(&["--features", "5", "--layers", "3", "--hidden", "16,8", "--rows", "1000"]);
+    for program in ["training step", "validation tile", "end of epoch", "log_prob", "inverse", "sample"] {
+        let start = format!("\n{program}: ");
+        let at = said.find(&start).unwrap_or_else(|| panic!("no {program} in {said}"));
+        let table: Vec<&str> = said[at + 1..].lines().take_while(|line| !line.is_empty()).collect();
+        let widths: Vec<usize> = table[1..].iter().map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|&width| width == widths[0]), "{table:#?}");
+        assert!(table[1].contains("kernel") && table[1].contains("FLOP/B"), "{}", table[1]);
+        assert!(table.last().is_some_and(|line| line.trim_start().starts_with("total")), "{table:#?}");
+        assert!(table[0].contains(&format!("{} dispatch", table.len() - 3)), "{}", table[0]);
+        assert!(!said.contains("at least"), "no roofline was asked for");
+    }
+    assert!(said.contains("buffers, ") && said.contains("the largest is"), "{said}");
+    assert!(said.contains("\nepoch: 4 × training step, 1 × validation tile, 1 × end of epoch: "), "{said}");
+}
+
+#[test]
+fn plan_takes_the_flags_of_a_recipe() {
+    let said = succeed(&["--preset", "seed", "--activation", "silu", "--batch", "100", "--rows", "250"]);
+    for part in ["4 couplings, 64×64 silu networks", "batch 100", "training on 250 rows", "3 × training step"]
+    {
+        assert!(said.contains(part), "`{part}` is not in {said}");
+    }
+}
+
+#[test]
+fn a_roofline_adds_times_that_grow_with_the_dispatch_cost() {
+    let device = ["--flops", "1e12", "--bandwidth", "1e11"];
+    let said = succeed(&device);
+    let costly = succeed(&[&device[..], &["--dispatch-cost", "1000"]].concat());
+    let headline = |said: &str| {
+        let line = said.lines().find(|line| line.starts_with("training step: ")).expect("a step").to_owned();
+        let (head, time) = line.split_once(", at least ").expect("a time");
+        let count: f64 = head.split_whitespace().nth(2).expect("count").parse().expect("a number");
+        let (number, unit) = time.split_once(' ').expect("a unit");
+        let unit = HashMap::from([("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)])[unit];
+        (count, number.parse::<f64>().expect("a number") * unit)
+    };
+    let ((count, free), (_, paid)) = (headline(&said), headline(&costly));
+    assert!(free > 0.0 && (paid - free - count * 1e-3).abs() < 1e-2 * paid, "{count}: {free} s, {paid} s");
+}
+
+#[test]
+fn wrong_plans_name_the_rule_and_end_with_status_2() {
+    for (arguments, wanted) in [
+        (&["--features", "1"][..], &["--features", "2..=65536"][..]),
+        (&["--rows", "0"], &["--rows", "2..=100000000"]),
+        (&["--layers", "0"], &["--layers", "1..=1024"]),
+        (&["--batch", "-1"], &["--batch", "1..=1048576"]),
+        (&["--hidden", "64,x"], &["--hidden", "whole numbers from 1 to 65536"]),
+        (&["--activation", "gelu"], &["gelu", "relu", "silu"]),
+        (&["--flops", "0", "--bandwidth", "1"], &["--flops", "finite number above 0"]),
+        (&["--flops", "1e12", "--bandwidth", "inf"], &["--bandwidth", "finite number above 0"]),
+        (&["--flops", "1e12"], &["--bandwidth"]),
+        (&["--bandwidth", "1e12"], &["--flops"]),
+        (&["--dispatch-cost", "3"], &["--flops"]),
+        (&["--flops", "1", "--bandwidth", "1", "--dispatch-cost", "-1"], &["--dispatch-cost", "at least 0"]),
+    ] {
+        let (status, said, message) = plan(arguments);
+        assert_eq!((status, said.as_str()), (Some(2), ""), "{arguments:?}: {message}");
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        for part in wanted {
+            assert!(message.contains(part), "{arguments:?}: `{part}` is not in {message}");
+        }
+    }
+}
+
+const BATCH: usize = 96;
+
+fn flow() -> Flow {
+    Flow::new(3, 2, &[16, 8]).expect("valid")
+}
+
+fn training() -> TrainingPlan {
+    let shape = TrainingShape {
+        train_rows: 200,
+        validation_rows: 50,
+        batch: BATCH,
+        adam: Adam::default(),
+        schedule: Schedule { decay: Decay::Constant, base: 1e-3, warmup_steps: 0, total_steps: 10 },
+        seed: 0,
+    };
+    TrainingPlan::new(&flow(), &Layout::new(&flow()), &shape)
+}
+
+fn dispatches<'a>(program: &'a Program, kernel: &'a str) -> impl Iterator<Item = &'a Dispatch> {
+    program.dispatches.iter().filter(move |dispatch| dispatch.kernel.name == kernel)
+}
+
+fn program<'a>(plan: &'a Plan, name: &str) -> &'a Program {
+    plan.programs.iter().find(|program| program.name == name).expect("a program of this name")
+}
+
+#[test]
+fn matrix_products_cost_two_operations_for_each_weight_and_row() {
+    let weights = 2 * flow().layers() * (3 * 16 + 16 * 8 + 8 * 3);
+    let training = training().plan;
+    let step = program(&training, "training step");
+    let flops = |kernel| dispatches(step, kernel).map(|dispatch| dispatch.flops).sum::<u64>();
+    let want = (2 * BATCH * weights) as u64;
+    assert_eq!(flops("linear_forward"), want);
+    assert_eq!(flops("linear_backward_weight"), want);
+    // Nothing below the first coupling asks for the gradient at its input.
+    assert_eq!(flops("linear_backward_input"), want - (2 * BATCH * 2 * 3 * 16) as u64);
+
+    let evaluation = EvaluationPlan::new(&flow(), &Layout::new(&flow()), 64).plan;
+    for name in ["log_prob", "inverse", "sample"] {
+        let products = dispatches(program(&evaluation, name), "linear_forward").map(|d| d.flops).sum::<u64>();
+        assert_eq!(products, (2 * 64 * weights) as u64, "{name}");
+    }
+}
+
+#[test]
+fn copies_cost_bytes_and_no_operations() {
+    let training = training().plan;
+    for (name, kernel, words) in [
+        ("training step", "gather", 2 * BATCH * 3),
+        ("validation tile", "take", 2 * 50 * 3),
+        ("end of epoch", "keep_best", 2 * Layout::new(&flow()).total),
+    ] {
+        let dispatch = dispatches(program(&training, name), kernel).next().expect("a dispatch");
+        assert_eq!((dispatch.flops, dispatch.bytes), (0, 4 * words as u64), "{kernel}");
+    }
+}
+
+#[test]
+fn every_dispatch_says_what_it_is_for_and_fits_its_buffers() {
+    let training = training().plan;
+    let evaluation = EvaluationPlan::new(&flow(), &Layout::new(&flow()), 64).plan;
+    for plan in [&training, &evaluation] {
+        for dispatch in plan.programs.iter().flat_map(|program| &program.dispatches) {
+            assert!(!dispatch.label.is_empty(), "{}", dispatch.kernel.name);
+            // Each buffer is at most read once and written once.
+            let bound: u64 = dispatch.buffers.iter().map(|buffer| plan.buffers[buffer.0].bytes).sum();
+            assert!(
+                dispatch.bytes > 0 && dispatch.bytes <= 2 * bound,
+                "{} ({}): {} of {bound} bytes",
+                dispatch.kernel.name,
+                dispatch.label,
+                dispatch.bytes
+            );
+        }
+    }
+}
