@@ -26,6 +26,9 @@ const DISPATCHES_PER_SUBMISSION: usize = 2048;
 /// Submissions on their way before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
 
+/// A buffer that an evaluation leaves its results in, and how many values it holds for each row.
+type Output = (fn(&EvaluationPlan) -> BufferId, usize);
+
 /// A flow on a GPU.
 pub struct GpuEngine {
     context: Context,
@@ -124,7 +127,7 @@ impl GpuEngine {
         count: usize,
         program: fn(&EvaluationPlan) -> ProgramId,
         feed: impl Fn(&Executor, &EvaluationPlan, Range<usize>),
-        outputs: [(fn(&EvaluationPlan) -> BufferId, usize); N],
+        outputs: [Output; N],
     ) -> Result<[Vec<f32>; N]> {
         let mut results = outputs.map(|(_, per_row)| Vec::with_capacity(count * per_row));
         if count == 0 {
@@ -153,8 +156,7 @@ impl GpuEngine {
         program: fn(&EvaluationPlan) -> ProgramId,
     ) -> Result<Transformed> {
         let (count, features) = (self.rows(what, rows)?, self.flow.features);
-        let outputs: [(fn(&EvaluationPlan) -> BufferId, usize); 2] =
-            [(|plan| plan.output, features), (|plan| plan.log_det, 1)];
+        let outputs: [Output; 2] = [(|plan| plan.output, features), (|plan| plan.log_det, 1)];
         let [values, log_det] = self.evaluate(count, program, feed(rows, features), outputs).await?;
         Ok(Transformed { values, log_det })
     }
@@ -197,7 +199,7 @@ impl Engine for GpuEngine {
 
     async fn log_prob(&mut self, x: &[f32]) -> Result<Vec<f32>> {
         let (count, features) = (self.rows("x", x)?, self.flow.features);
-        let outputs: [(fn(&EvaluationPlan) -> BufferId, usize); 1] = [(|plan| plan.log_prob, 1)];
+        let outputs: [Output; 1] = [(|plan| plan.log_prob, 1)];
         let [log_prob] = self.evaluate(count, |plan| plan.forward, feed(x, features), outputs).await?;
         Ok(log_prob)
     }
@@ -217,7 +219,7 @@ impl Engine for GpuEngine {
             };
             executor.write_uniform(plan.sample, 0, &request);
         };
-        let outputs: [(fn(&EvaluationPlan) -> BufferId, usize); 1] = [(|plan| plan.output, features)];
+        let outputs: [Output; 1] = [(|plan| plan.output, features)];
         let [samples] = self.evaluate(sampling.rows, |plan| plan.sample, request, outputs).await?;
         Ok(samples)
     }
