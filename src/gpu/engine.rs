@@ -26,6 +26,9 @@ const DISPATCHES_PER_SUBMISSION: usize = 2048;
 /// Submissions on their way before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
 
+/// A buffer that an evaluation leaves its results in, and how many values it holds for each row.
+type Output = (fn(&EvaluationPlan) -> BufferId, usize);
+
 /// A flow on a GPU.
 pub struct GpuEngine {
     context: Context,
