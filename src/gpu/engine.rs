@@ -161,9 +161,6 @@ impl GpuEngine {
     }
 }
 
-/// A buffer of the evaluation that is read back, and its values per row.
-type Output = (fn(&EvaluationPlan) -> BufferId, usize);
-
 /// Puts a tile of `rows` into the evaluation's input.
 fn feed(rows: &[f32], features: usize) -> impl Fn(&Executor, &EvaluationPlan, Range<usize>) {
     move |executor, plan, tile| executor.write(plan.input, &rows[tile.start * features..tile.end * features])
