@@ -1,9 +1,9 @@
 //! Each WGSL kernel on the first GPU adapter, and its CPU twin on one thread, at the sizes of a training step.
 //!
 //! `cargo bench --bench kernels`, with a filter such as `linear_forward` where wanted. Of the dispatches that a plan
-//! has of a kernel, the one with the most work is measured, over buffers that hold a real step's numbers. It is
-//! repeated within a submission until submitting and waiting weigh little; what remains includes the cost of
-//! recording and launching a dispatch, which for the small shape is most of it.
+//! has of a kernel, the one with the most work is measured. It is repeated within a submission until submitting and
+//! waiting weigh little; what remains includes recording and launching a dispatch, which for the small shape is most
+//! of it.
 
 mod support;
 
@@ -24,7 +24,7 @@ use moonflow::gpu::Context;
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::executor::Executor;
 use moonflow::gpu::kernel::{ACCUMULATE, KERNELS, Kernel, LATENT_NOISE, PERMUTE};
-use moonflow::gpu::plan::{Dispatch, Plan, Program, ProgramId, groups_of_256};
+use moonflow::gpu::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::gpu::uniforms;
 use moonflow::layout::Layout;
@@ -200,41 +200,49 @@ struct Device {
 
 impl Device {
     fn new(shape: &Shape, plans: &Plans, context: &Context) -> Self {
-        let Plans { flow, training: plan, evaluation: plan_of_evaluation, .. } = plans;
+        let Plans { flow, training: plan, evaluation, .. } = plans;
         let masks: Vec<f32> = flow.masks.iter().flatten().map(|&kept| f32::from(u8::from(kept))).collect();
         let training = Executor::new(context, &plan.plan).expect("the adapter holds the plan");
+        fill(&training, &plan.plan, &[plan.state, plan.validation, plan.history]);
         training.write(plan.masks, &masks);
-        training.write(plan.train, &normal_rows(BATCHES * shape.batch, shape.features));
-        training.write(plan.validation_rows, &shape.rows());
 
-        let plan = plan_of_evaluation;
+        let plan = evaluation;
         let evaluation = Executor::new(context, &plan.plan).expect("the adapter holds the plan");
+        fill(&evaluation, &plan.plan, &[plan.extent]);
         evaluation.write(plan.masks, &masks);
         evaluation.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         evaluation.write(plan.extent, &[uniforms::Extent { rows: shape.batch as u32, first: 0 }]);
-        evaluation.write(plan.parameters, &plans.parameters);
         Self { training, evaluation }
     }
 
-    /// Fills all buffers with the numbers of a training step and a sampling, so that no kernel computes with zeros or
-    /// with what another bench left.
+    /// Sets back what kernels advance, to the end of an epoch that improved: `adam` updates and `keep_best` copies.
     fn refresh(&self, shape: &Shape, plans: &Plans) {
         let plan = &plans.training;
-        self.training.write(plan.parameters, &plans.parameters);
-        // The verdict of an epoch that improved: keep_best copies.
-        self.training.write(
-            plan.state,
-            &[uniforms::TrainState {
-                rows: shape.batch as u32,
-                improved: 1,
-                best_nll: f32::MAX,
-                ..Default::default()
-            }],
-        );
+        let state = uniforms::TrainState {
+            rows: shape.batch as u32,
+            improved: 1,
+            bias_correction1: 0.1,
+            bias_correction2: 0.001,
+            learning_rate: SCHEDULE.base,
+            clip: 1.0,
+            best_nll: f32::MAX,
+            ..Default::default()
+        };
         let rows = plan.validation_capacity as u32;
+        self.training.write(plan.state, &[state]);
         self.training.write(plan.validation, &[uniforms::Validation { rows, ..Default::default() }]);
-        self.training.submit([plan.step]);
-        self.evaluation.submit([plans.evaluation.sample]);
+    }
+}
+
+/// Fills all buffers of a plan with numbers in (0, 1], except those that hold structs. Zeros would be multiplied
+/// faster by some hardware, and a norm or a second moment must not be negative.
+fn fill(executor: &Executor, plan: &Plan, structs: &[BufferId]) {
+    let numbers: Vec<f32> = (1..=1021).map(|place| place as f32 / 1021.0).collect();
+    for (index, buffer) in plan.buffers.iter().enumerate() {
+        if !structs.contains(&BufferId(index)) {
+            let values: Vec<f32> = numbers.iter().copied().cycle().take(buffer.bytes as usize / 4).collect();
+            executor.write(BufferId(index), &values);
+        }
     }
 }
 

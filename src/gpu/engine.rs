@@ -117,14 +117,13 @@ impl GpuEngine {
         Ok(())
     }
 
-    /// Runs a program over `count` rows tile by tile. `feed` puts a tile's rows on the device; each output is a
-    /// buffer and its values per row.
+    /// Runs a program over `count` rows tile by tile. `feed` puts a tile's rows on the device.
     async fn evaluate<const N: usize>(
         &mut self,
         count: usize,
         program: fn(&EvaluationPlan) -> ProgramId,
         feed: impl Fn(&Executor, &EvaluationPlan, Range<usize>),
-        outputs: [(fn(&EvaluationPlan) -> BufferId, usize); N],
+        outputs: [Output; N],
     ) -> Result<[Vec<f32>; N]> {
         let mut results = outputs.map(|(_, per_row)| Vec::with_capacity(count * per_row));
         if count == 0 {
@@ -153,12 +152,14 @@ impl GpuEngine {
         program: fn(&EvaluationPlan) -> ProgramId,
     ) -> Result<Transformed> {
         let (count, features) = (self.rows(what, rows)?, self.flow.features);
-        let outputs: [(fn(&EvaluationPlan) -> BufferId, usize); 2] =
-            [(|plan| plan.output, features), (|plan| plan.log_det, 1)];
+        let outputs: [Output; 2] = [(|plan| plan.output, features), (|plan| plan.log_det, 1)];
         let [values, log_det] = self.evaluate(count, program, feed(rows, features), outputs).await?;
         Ok(Transformed { values, log_det })
     }
 }
+
+/// A buffer of the evaluation that is read back, and its values per row.
+type Output = (fn(&EvaluationPlan) -> BufferId, usize);
 
 /// Puts a tile of `rows` into the evaluation's input.
 fn feed(rows: &[f32], features: usize) -> impl Fn(&Executor, &EvaluationPlan, Range<usize>) {
@@ -197,7 +198,7 @@ impl Engine for GpuEngine {
 
     async fn log_prob(&mut self, x: &[f32]) -> Result<Vec<f32>> {
         let (count, features) = (self.rows("x", x)?, self.flow.features);
-        let outputs: [(fn(&EvaluationPlan) -> BufferId, usize); 1] = [(|plan| plan.log_prob, 1)];
+        let outputs: [Output; 1] = [(|plan| plan.log_prob, 1)];
         let [log_prob] = self.evaluate(count, |plan| plan.forward, feed(x, features), outputs).await?;
         Ok(log_prob)
     }
@@ -217,7 +218,7 @@ impl Engine for GpuEngine {
             };
             executor.write_uniform(plan.sample, 0, &request);
         };
-        let outputs: [(fn(&EvaluationPlan) -> BufferId, usize); 1] = [(|plan| plan.output, features)];
+        let outputs: [Output; 1] = [(|plan| plan.output, features)];
         let [samples] = self.evaluate(sampling.rows, |plan| plan.sample, request, outputs).await?;
         Ok(samples)
     }
