@@ -28,7 +28,7 @@ impl Progress {
     /// Watches `epochs` epochs of `rows` training rows. `floor` is the entropy of the true density in nats.
     pub fn new(epochs: u32, rows: usize, floor: Option<f64>, stop: Arc<AtomicBool>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("epoch {pos}/{len} {bar:24} {msg}")
+            let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")
                 .expect("invariant: the template is valid")
                 .progress_chars("━╸─");
             ProgressBar::new(u64::from(epochs)).with_style(style)
@@ -40,24 +40,43 @@ impl Progress {
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish();
+            // The bar fills its line without ending it.
+            note("");
         }
     }
 
-    fn describe(&self, epoch: &Epoch) -> String {
-        let mut text = format!("train {:.4}", epoch.train_nll);
+    /// For a line of its own.
+    fn line(&self, epoch: &Epoch) -> String {
+        let mut text = format!("epoch {}/{}  train {:.4}", epoch.epoch, self.epochs, epoch.train_nll);
         if let Some(nll) = epoch.validation_nll {
             text += &format!("  validation {nll:.4} nats");
         }
         if let Some(floor) = self.floor {
             text += &format!(", {:.4} above the floor", epoch.nll() - floor);
         }
-        let done = f64::from(epoch.epoch);
-        if epoch.seconds > 0.0 {
-            let rows_per_second = self.rows as f64 * done / epoch.seconds;
-            let left = epoch.seconds / done * f64::from(self.epochs - epoch.epoch);
-            text += &format!("  {} rows/s  {} left", grouped(rows_per_second as u64), duration(left));
+        text + &self.pace(epoch)
+    }
+
+    /// For the space beside a bar, in 80 columns.
+    fn message(&self, epoch: &Epoch) -> String {
+        let mut text = format!("train {:.3}", epoch.train_nll);
+        if let Some(nll) = epoch.validation_nll {
+            text += &format!("  val {nll:.3}");
         }
-        text
+        if let Some(floor) = self.floor {
+            text += &format!("  floor {:+.3}", epoch.nll() - floor);
+        }
+        text + &self.pace(epoch)
+    }
+
+    fn pace(&self, epoch: &Epoch) -> String {
+        if epoch.seconds <= 0.0 {
+            return String::new();
+        }
+        let done = f64::from(epoch.epoch);
+        let rows_per_second = self.rows as f64 * done / epoch.seconds;
+        let left = epoch.seconds / done * f64::from(self.epochs - epoch.epoch);
+        format!("  {} rows/s  {} left", grouped(rows_per_second as u64), duration(left))
     }
 }
 
@@ -65,10 +84,10 @@ impl Observer for Progress {
     fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()> {
         if let Some(bar) = &self.bar {
             bar.set_position(u64::from(epoch.epoch));
-            bar.set_message(self.describe(epoch));
+            bar.set_message(self.message(epoch));
         } else if epoch.epoch == self.epochs || self.last_line.is_none_or(|last| last.elapsed() >= QUIET) {
             self.last_line = Some(Instant::now());
-            note(format_args!("epoch {}/{}  {}", epoch.epoch, self.epochs, self.describe(epoch)));
+            note(self.line(epoch));
         }
         if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
