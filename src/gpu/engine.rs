@@ -1,11 +1,12 @@
 //! The GPU as an [`Engine`]: uploads, replays plans and reads back; all computing is in the kernels.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::adapter::{Adapter, Context};
 use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
-use super::plan::{ProgramId, Recorder};
+use super::plan::{BufferId, ProgramId, Recorder};
 use super::training::{HISTORY, TrainingPlan, TrainingShape};
 use super::uniforms;
 use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed};
@@ -55,8 +56,8 @@ impl GpuEngine {
         Ok(Self { context, flow, layout, parameters, evaluation: None, training: None })
     }
 
-    /// Mean −log p over the first batch of rows in `training` order and its gradient `[P]`, without an update of the
-    /// parameters that matters: the state is thrown away. For tests and self-checks.
+    /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`. Ends a
+    /// training that was begun. For tests and self-checks.
     ///
     /// # Errors
     /// As [`Engine::begin_training`].
@@ -116,29 +117,53 @@ impl GpuEngine {
         Ok(())
     }
 
-    /// Runs `program` over `rows` tile by tile and hands each tile's number of rows to `collect`.
-    async fn transform(&mut self, what: &'static str, rows: &[f32], forward: bool) -> Result<Transformed> {
-        let count = self.rows(what, rows)?;
-        let mut result = Transformed { values: Vec::new(), log_det: Vec::new() };
+    /// Runs a program over `count` rows tile by tile. `feed` puts a tile's rows on the device.
+    async fn evaluate<const N: usize>(
+        &mut self,
+        count: usize,
+        program: fn(&EvaluationPlan) -> ProgramId,
+        feed: impl Fn(&Executor, &EvaluationPlan, Range<usize>),
+        outputs: [Output; N],
+    ) -> Result<[Vec<f32>; N]> {
+        let mut results = outputs.map(|(_, per_row)| Vec::with_capacity(count * per_row));
         if count == 0 {
-            return Ok(result);
+            return Ok(results);
         }
         self.prepare(count)?;
-        let features = self.flow.features;
         let (executor, plan) = self.evaluation.as_ref().expect("invariant: prepare made a plan");
-        let program = if forward { plan.forward } else { plan.inverse };
-        for tile in rows.chunks(plan.capacity * features) {
-            let tile_rows = tile.len() / features;
-            executor.write(plan.extent, &[uniforms::Extent { rows: tile_rows as u32, first: 0 }]);
-            executor.write(plan.input, tile);
-            executor.submit([program]);
-            let [values, log_det] =
-                executor.read([(plan.output, tile.len()), (plan.log_det, tile_rows)]).await?;
-            result.values.extend::<Vec<f32>>(values);
-            result.log_det.extend::<Vec<f32>>(log_det);
+        for first in (0..count).step_by(plan.capacity) {
+            let tile = first..count.min(first + plan.capacity);
+            executor.write(plan.extent, &[uniforms::Extent { rows: tile.len() as u32, first: 0 }]);
+            feed(executor, plan, tile.clone());
+            executor.submit([program(plan)]);
+            let read = executor.read(outputs.map(|(buffer, per_row)| (buffer(plan), tile.len() * per_row)));
+            for (result, values) in results.iter_mut().zip(read.await?) {
+                result.extend::<Vec<f32>>(values);
+            }
         }
-        Ok(result)
+        Ok(results)
     }
+
+    /// Either direction, with its log-determinant.
+    async fn transform(
+        &mut self,
+        what: &'static str,
+        rows: &[f32],
+        program: fn(&EvaluationPlan) -> ProgramId,
+    ) -> Result<Transformed> {
+        let (count, features) = (self.rows(what, rows)?, self.flow.features);
+        let outputs: [Output; 2] = [(|plan| plan.output, features), (|plan| plan.log_det, 1)];
+        let [values, log_det] = self.evaluate(count, program, feed(rows, features), outputs).await?;
+        Ok(Transformed { values, log_det })
+    }
+}
+
+/// A buffer of the evaluation that is read back, and its values per row.
+type Output = (fn(&EvaluationPlan) -> BufferId, usize);
+
+/// Puts a tile of `rows` into the evaluation's input.
+fn feed(rows: &[f32], features: usize) -> impl Fn(&Executor, &EvaluationPlan, Range<usize>) {
+    move |executor, plan, tile| executor.write(plan.input, &rows[tile.start * features..tile.end * features])
 }
 
 fn not_training() -> Error {
@@ -164,62 +189,38 @@ impl Engine for GpuEngine {
     }
 
     async fn forward(&mut self, x: &[f32]) -> Result<Transformed> {
-        self.transform("x", x, true).await
+        self.transform("x", x, |plan| plan.forward).await
     }
 
     async fn inverse(&mut self, z: &[f32]) -> Result<Transformed> {
-        self.transform("z", z, false).await
+        self.transform("z", z, |plan| plan.inverse).await
     }
 
     async fn log_prob(&mut self, x: &[f32]) -> Result<Vec<f32>> {
-        let count = self.rows("x", x)?;
-        if count == 0 {
-            return Ok(Vec::new());
-        }
-        self.prepare(count)?;
-        let features = self.flow.features;
-        let (executor, plan) = self.evaluation.as_ref().expect("invariant: prepare made a plan");
-        let mut result = Vec::with_capacity(count);
-        for tile in x.chunks(plan.capacity * features) {
-            let tile_rows = tile.len() / features;
-            executor.write(plan.extent, &[uniforms::Extent { rows: tile_rows as u32, first: 0 }]);
-            executor.write(plan.input, tile);
-            executor.submit([plan.forward]);
-            let [log_prob] = executor.read::<f32, 1>([(plan.log_prob, tile_rows)]).await?;
-            result.extend(log_prob);
-        }
-        Ok(result)
+        let (count, features) = (self.rows("x", x)?, self.flow.features);
+        let outputs: [Output; 1] = [(|plan| plan.log_prob, 1)];
+        let [log_prob] = self.evaluate(count, |plan| plan.forward, feed(x, features), outputs).await?;
+        Ok(log_prob)
     }
 
     async fn sample(&mut self, sampling: Sampling) -> Result<Vec<f32>> {
-        if sampling.rows == 0 {
-            return Ok(Vec::new());
-        }
-        self.prepare(sampling.rows)?;
         let features = self.flow.features;
-        let (executor, plan) = self.evaluation.as_ref().expect("invariant: prepare made a plan");
         let [key_low, key_high] = random::key(sampling.seed);
-        let mut result = Vec::with_capacity(sampling.rows * features);
-        let mut done = 0;
-        while done < sampling.rows {
-            let tile_rows = plan.capacity.min(sampling.rows - done);
+        let request = |executor: &Executor, plan: &EvaluationPlan, tile: Range<usize>| {
             let request = uniforms::Latent {
-                rows: tile_rows as u32,
+                rows: tile.len() as u32,
                 features: features as u32,
-                first_row: sampling.first.wrapping_add(done as u32),
+                first_row: sampling.first.wrapping_add(tile.start as u32),
                 key_low,
                 key_high,
                 temperature: sampling.temperature,
                 ..Default::default()
             };
-            executor.write(plan.extent, &[uniforms::Extent { rows: tile_rows as u32, first: 0 }]);
             executor.write_uniform(plan.sample, 0, &request);
-            executor.submit([plan.sample]);
-            let [values] = executor.read::<f32, 1>([(plan.output, tile_rows * features)]).await?;
-            result.extend(values);
-            done += tile_rows;
-        }
-        Ok(result)
+        };
+        let outputs: [Output; 1] = [(|plan| plan.output, features)];
+        let [samples] = self.evaluate(sampling.rows, |plan| plan.sample, request, outputs).await?;
+        Ok(samples)
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {

@@ -79,16 +79,20 @@ fn a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it() {
 fn more_rows_than_a_tile_holds_are_cut_and_put_together_again() {
     const TILE: usize = 16_384;
     let flow = Flow::new(2, 1, &[1]).expect("valid");
-    let Some(mut engine) = engine(&flow) else { return };
-    engine.set_parameters(&from_wide(&random_parameters(&flow, SEED))).expect("fits");
-    let x: Vec<f32> = from_wide(&uniform(2 * (TILE + 65), 2.0, 3));
-    let tail = 2 * (TILE - 1);
-    let whole = forward(&mut engine, &x);
-    let part = forward(&mut engine, &x[tail..]);
-    assert_eq!(whole.values[tail..], part.values);
-    assert_eq!(whole.log_det[TILE - 1..], part.log_det);
-    assert_eq!(log_prob(&mut engine, &x)[TILE - 1..], log_prob(&mut engine, &x[tail..]));
-    assert_eq!(sample(&mut engine, TILE + 65, 0, 1.0)[tail..], sample(&mut engine, 66, TILE as u32 - 1, 1.0));
+    let fresh = || {
+        let mut engine = engine(&flow)?;
+        engine.set_parameters(&from_wide(&random_parameters(&flow, SEED))).expect("fits");
+        Some(engine)
+    };
+    let (Some(mut large), Some(mut small)) = (fresh(), fresh()) else { return };
+    let x: Vec<f32> = from_wide(&uniform(2 * (TILE + 3), 2.0, 3));
+    // The last row of the first tile and all of the second.
+    let (tail, rows) = (TILE - 1, 4);
+    let (whole, part) = (forward(&mut large, &x), forward(&mut small, &x[2 * tail..]));
+    assert_eq!(whole.values[2 * tail..], part.values);
+    assert_eq!(whole.log_det[tail..], part.log_det);
+    assert_eq!(log_prob(&mut large, &x)[tail..], log_prob(&mut small, &x[2 * tail..]));
+    assert_eq!(sample(&mut large, TILE + 3, 0, 1.0)[2 * tail..], sample(&mut small, rows, tail as u32, 1.0));
 }
 
 #[test]
