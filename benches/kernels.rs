@@ -117,7 +117,9 @@ impl Plans {
                     None => (false, &mut evaluation.plan),
                 };
                 let dispatch = largest(plan, kernel).expect("every kernel has its place in a plan").clone();
-                let cost = Cost { rows: shape.batch, flops: dispatch.flops, bytes: dispatch.bytes };
+                // The permutation is the epoch's; all others serve a batch.
+                let batches = if kernel == &PERMUTE { BATCHES } else { 1 };
+                let cost = Cost { rows: batches * shape.batch, flops: dispatch.flops, bytes: dispatch.bytes };
                 let program = plan.program(Program { name: kernel.name, dispatches: vec![dispatch] });
                 Isolated { kernel, in_training, program, cost }
             })

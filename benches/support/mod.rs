@@ -158,19 +158,17 @@ impl Bench {
         });
         group.finish();
         if let Some(seconds) = median(&mut times) {
-            let per_second = |amount: f64, unit: &str| match amount {
-                0.0 => "–".to_owned(),
-                amount => si(amount / seconds, unit),
-            };
+            let giga =
+                |amount: u64| if amount == 0 { "–".into() } else { rate(amount as f64 / 1e9 / seconds) };
             self.lines.push([
                 name.to_owned(),
                 engine.to_owned(),
                 shape.to_string(),
                 si(seconds, "s"),
-                per_second(1.0, ""),
-                per_second(cost.rows as f64, ""),
-                per_second(cost.flops as f64 / 1e9, "").trim_end().to_owned(),
-                per_second(cost.bytes as f64 / 1e9, "").trim_end().to_owned(),
+                rate(1.0 / seconds),
+                rate(cost.rows as f64 / seconds),
+                giga(cost.flops),
+                giga(cost.bytes),
                 times.iter().map(|(_, runs)| runs).sum::<u64>().to_string(),
             ]);
         }
@@ -192,6 +190,15 @@ pub fn timed<T>(times: u64, mut work: impl FnMut() -> T) -> Duration {
         black_box(work());
     }
     start.elapsed()
+}
+
+/// Three digits, with k, M or G where they help.
+fn rate(value: f64) -> String {
+    match value {
+        1.0.. => si(value, "").trim_end().to_owned(),
+        0.001.. => format!("{value:.3}"),
+        _ => format!("{value:.1e}"),
+    }
 }
 
 /// Median over iterations, which gives warm-up's short calls little weight.
