@@ -103,7 +103,9 @@ fn linear_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
             weight(network, out + 3u, k),
         );
         workgroupBarrier();
-        block = multiply_tiles(block, depth, quad);
+        if first_out + 4u * depth < linear.outputs {
+            block = multiply_tiles(block, depth, quad, min(DEPTH, linear.inputs - start));
+        }
         workgroupBarrier();
     }
     for (var i = 0u; i < 4u; i++) {
@@ -145,7 +147,9 @@ fn linear_backward_input(@builtin(workgroup_id) group: vec3<u32>, @builtin(local
             weight(network, out, column + 3u),
         );
         workgroupBarrier();
-        block = multiply_tiles(block, tx, ty);
+        if first_column + 4u * tx < linear.inputs {
+            block = multiply_tiles(block, tx, ty, min(DEPTH, linear.outputs - start));
+        }
         workgroupBarrier();
     }
     for (var i = 0u; i < 4u; i++) {
@@ -197,7 +201,9 @@ fn linear_backward_weight(@builtin(workgroup_id) group: vec3<u32>, @builtin(loca
             input(network, row, column + 3u),
         );
         workgroupBarrier();
-        block = multiply_tiles(block, tx, ty);
+        if first_column + 4u * tx < linear.inputs && first_out + 4u * ty < linear.outputs {
+            block = multiply_tiles(block, tx, ty, DEPTH);
+        }
         if group.x == 0u && tx == 0u {
             for (var k = 0u; k < DEPTH; k++) {
                 bias += tile_a[k * LINE + ty];

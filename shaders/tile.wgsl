@@ -16,10 +16,11 @@ struct Block {
     row3: vec4<f32>,
 }
 
-// Adds the outer products of the two operand tiles, in order of depth, to the block at (column quad tx, row quad ty).
-fn multiply_tiles(block: Block, tx: u32, ty: u32) -> Block {
+// Adds the first `depth` outer products of the two operand tiles, in order of depth, to the block at (column quad tx,
+// row quad ty). Thin layers fill only a part of a tile's depth.
+fn multiply_tiles(block: Block, tx: u32, ty: u32, depth: u32) -> Block {
     var sum = block;
-    for (var k = 0u; k < DEPTH; k++) {
+    for (var k = 0u; k < depth; k++) {
         let a = tile_a[k * LINE + ty];
         let b = tile_b[k * LINE + tx];
         sum.row0 += a.x * b;
