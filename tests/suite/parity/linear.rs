@@ -255,7 +255,11 @@ pub fn linear_forward() -> Case {
             ("return activate(linear.activation, value);", "return value;"),
             ("row < extent.rows && out < linear.outputs", "row < linear.capacity && out < linear.outputs"),
             ("row < extent.rows && out < linear.outputs", "row + 1u < extent.rows && out < linear.outputs"),
-            ("if out >= linear.outputs || column >= linear.inputs {", "if out >= linear.outputs {"),
+            ("min(DEPTH, linear.inputs - start)", "min(DEPTH, linear.inputs - start) - 1u"),
+            (
+                "if first_out + 4u * depth < linear.outputs {",
+                "if first_out + 4u * depth + 4u < linear.outputs {",
+            ),
             ("start < linear.inputs; start += DEPTH", "start + DEPTH < linear.inputs; start += DEPTH"),
             ("let row = first_row + 4u * quad + i;", "let row = first_row + 4u * quad + 3u - i;"),
         ],
@@ -283,7 +287,7 @@ pub fn linear_backward_input() -> Case {
         changes: &[
             ("values[j] * slope;", "values[j];"),
             ("slope = masks[linear.mask + column];", "slope = 1.0 - masks[linear.mask + column];"),
-            ("row >= end || column >= linear.outputs", "row >= end"),
+            ("min(DEPTH, linear.outputs - start)", "min(DEPTH, linear.outputs - start) - 1u"),
             ("return linear.weight + network * linear.network_stride +", "return linear.weight +"),
             ("out * linear.inputs + column;", "column * linear.outputs + out;"),
             (
