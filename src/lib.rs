@@ -21,3 +21,8 @@ pub mod report;
 pub mod train;
 
 pub use error::{Error, Result};
+
+/// The README's example is compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
