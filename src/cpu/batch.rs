@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::random::{self, Stream};
+use crate::random::{Permutation, Stream};
 
 use super::Real;
 
@@ -13,8 +13,9 @@ use super::Real;
 /// permute(`first` + r). `train`: row-major [N, D]; `x`: row-major [B, D], overwritten.
 pub fn gather<R: Real>(features: usize, first: usize, seed: u64, epoch: u32, train: &[R], x: &mut [R]) {
     let rows = (train.len() / features) as u32;
+    let order = Permutation::new(rows, seed, Stream::Epoch, epoch);
     for (row, x) in x.chunks_exact_mut(features).enumerate() {
-        let from = random::permute((first + row) as u32, rows, seed, Stream::Epoch, epoch) as usize;
+        let from = order.place((first + row) as u32) as usize;
         x.copy_from_slice(&train[from * features..(from + 1) * features]);
     }
 }

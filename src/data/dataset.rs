@@ -3,7 +3,7 @@
 
 use crate::data::{Standardiser, Table};
 use crate::error::{Error, Result, expect_length};
-use crate::random::{self, Stream};
+use crate::random::{Permutation, Stream};
 
 /// The rows of one training, in the user's units.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +55,7 @@ impl Dataset {
         }
         let mut train = Vec::with_capacity(train_rows as usize * features);
         let mut validation = Vec::with_capacity(validation_rows as usize * features);
+        let order = Permutation::new(count, seed, Stream::Split, 0);
         for (row, values) in (0..count).zip(table.values.chunks_exact(features)) {
             if let Some(feature) = values.iter().position(|value| !value.is_finite()) {
                 return Err(Error::data(
@@ -68,7 +69,7 @@ impl Dataset {
                     ),
                 ));
             }
-            let place = random::permute(row, count, seed, Stream::Split, 0);
+            let place = order.place(row);
             if place < validation_rows { &mut validation } else { &mut train }.extend_from_slice(values);
         }
         let standardiser = Standardiser::fit_named(&table.name, &train, &table.columns)?;

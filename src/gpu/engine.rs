@@ -20,9 +20,11 @@ use crate::random::{self, NORMAL_TABLE};
 const TILE_ROWS: (usize, usize) = (64, 16_384);
 /// Bytes that an evaluation's buffers may take together before its tile is made smaller.
 const TILE_BYTES: u64 = 256 << 20;
-/// Dispatches in one submission: a few milliseconds on a GPU, a tenth of a second on a software adapter, so that
-/// no watchdog fires.
+/// Most dispatches in one submission: some milliseconds of launches on a GPU.
 const DISPATCHES_PER_SUBMISSION: usize = 2048;
+/// Floating-point operations after which a submission ends: a tenth of a second on a GPU that reaches 200 GFLOP/s,
+/// so that no watchdog fires. A single step may take more.
+const FLOPS_PER_SUBMISSION: u64 = 20_000_000_000;
 /// Submissions on their way before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
 
@@ -324,8 +326,8 @@ impl Engine for GpuEngine {
     }
 }
 
-/// Submits `epochs` epochs in stretches of at most [`DISPATCHES_PER_SUBMISSION`], never waiting for more than the
-/// oldest of [`IN_FLIGHT`] submissions.
+/// Submits `epochs` epochs in stretches bounded by [`DISPATCHES_PER_SUBMISSION`] and [`FLOPS_PER_SUBMISSION`], never
+/// waiting for more than the oldest of [`IN_FLIGHT`] submissions.
 async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32) -> Result<()> {
     // Records are counted from zero again; the field's place is the only thing the host writes in between.
     executor.write_at(plan.state, std::mem::offset_of!(uniforms::TrainState, records), &[0u32]);
@@ -335,13 +337,14 @@ async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32) -> Re
         .collect();
     let mut on_their_way: VecDeque<Submission> = VecDeque::new();
     let mut chunk = Vec::new();
-    let mut dispatches = 0;
+    let (mut dispatches, mut flops) = (0, 0);
     for program in (0..epochs).flat_map(|_| epoch.iter().copied()) {
         chunk.push(program);
         dispatches += executor.dispatches(program);
-        if dispatches >= DISPATCHES_PER_SUBMISSION {
+        flops += plan.plan.programs[program.0].flops();
+        if dispatches >= DISPATCHES_PER_SUBMISSION || flops >= FLOPS_PER_SUBMISSION {
             on_their_way.push_back(executor.submit(chunk.drain(..)));
-            dispatches = 0;
+            (dispatches, flops) = (0, 0);
             if on_their_way.len() >= IN_FLIGHT
                 && let Some(oldest) = on_their_way.pop_front()
             {

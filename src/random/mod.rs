@@ -61,28 +61,50 @@ const ROUNDS: usize = 8;
 
 /// Place `index` of a pseudorandom permutation of 0..`n`, chosen by (`seed`, `stream`, `step`).
 ///
-/// A balanced Feistel network over the smallest even number of bits that holds `n`, walked along its cycle until
-/// it lands below `n` (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): fewer than 4 steps on
-/// average, no table. Requires `index < n`.
+/// One place of a [`Permutation`]; make that once where many places are wanted. Requires `index < n`.
 pub fn permute(index: u32, n: u32, seed: u64, stream: Stream, step: u32) -> u32 {
-    debug_assert!(index < n, "index {index} outside of the permutation's domain {n}");
-    if n < 2 {
-        return 0;
+    Permutation::new(n, seed, stream, step).place(index)
+}
+
+/// A pseudorandom permutation of 0..n.
+///
+/// A balanced Feistel network over the smallest even number of bits that holds n, walked along its cycle until it
+/// lands below n (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): fewer than 4 steps on average,
+/// no table.
+#[derive(Clone, Copy, Debug)]
+pub struct Permutation {
+    n: u32,
+    /// Bits of either half.
+    half: u32,
+    round_keys: [u32; ROUNDS],
+}
+
+impl Permutation {
+    /// The permutation of 0..`n` that (`seed`, `stream`, `step`) choose.
+    pub fn new(n: u32, seed: u64, stream: Stream, step: u32) -> Self {
+        let [a, b, c, d] = philox([0, 0, step, stream as u32], key(seed));
+        let [e, f, g, h] = philox([1, 0, step, stream as u32], key(seed));
+        let half = (32 - n.saturating_sub(1).leading_zeros()).div_ceil(2);
+        Self { n, half, round_keys: [a, b, c, d, e, f, g, h] }
     }
-    let half = (32 - (n - 1).leading_zeros()).div_ceil(2);
-    let mask = (1u32 << half) - 1;
-    let low = philox([0, 0, step, stream as u32], key(seed));
-    let high = philox([1, 0, step, stream as u32], key(seed));
-    let mut value = index;
-    loop {
-        let (mut left, mut right) = (value >> half, value & mask);
-        for round in 0..ROUNDS {
-            let round_key = if round < 4 { low[round] } else { high[round - 4] };
-            (left, right) = (right, left ^ (mix(right ^ round_key) & mask));
+
+    /// Where the permutation takes `index`, which must be below n.
+    pub fn place(&self, index: u32) -> u32 {
+        debug_assert!(index < self.n, "index {index} outside of the permutation's domain {}", self.n);
+        if self.n < 2 {
+            return 0;
         }
-        value = (left << half) | right;
-        if value < n {
-            return value;
+        let mask = (1u32 << self.half) - 1;
+        let mut value = index;
+        loop {
+            let (mut left, mut right) = (value >> self.half, value & mask);
+            for round_key in self.round_keys {
+                (left, right) = (right, left ^ (mix(right ^ round_key) & mask));
+            }
+            value = (left << self.half) | right;
+            if value < self.n {
+                return value;
+            }
         }
     }
 }
