@@ -4,7 +4,7 @@
 use std::fmt;
 use std::future::Future;
 
-use crate::error::Result;
+use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
 use crate::optimiser::{Adam, Schedule, State};
 
@@ -65,7 +65,43 @@ pub struct Training {
     pub seed: u64,
 }
 
+/// Number of rows of `features` in `values`, which must be whole.
+///
+/// # Errors
+/// [`Error::Length`] with the next whole number of rows as what is expected.
+pub fn whole_rows(what: &'static str, values: &[f32], features: usize) -> Result<usize> {
+    let rows = values.len().div_ceil(features);
+    expect_length(what, values.len(), rows * features)?;
+    Ok(rows)
+}
+
 impl Training {
+    /// Checks that rows of `features` are whole and countable, and that `state` holds `parameters` parameters.
+    ///
+    /// # Errors
+    /// [`Error::Length`] or [`Error::Argument`] that names the rule and the value got.
+    pub fn validate(&self, state: &State, features: usize, parameters: usize) -> Result<()> {
+        let rows = whole_rows("training rows", &self.train, features)?;
+        whole_rows("validation rows", &self.validation, features)?;
+        if rows == 0 || u32::try_from(rows).is_err() {
+            return Err(Error::Argument(format!(
+                "training needs between 1 and {} rows, got {rows}",
+                u32::MAX
+            )));
+        }
+        if self.batch == 0 {
+            return Err(Error::Argument("the batch must hold at least 1 row, got 0".into()));
+        }
+        for (what, values) in [
+            ("parameters of the state", &state.parameters),
+            ("first moment of the state", &state.moment1),
+            ("second moment of the state", &state.moment2),
+        ] {
+            expect_length(what, values.len(), parameters)?;
+        }
+        Ok(())
+    }
+
     /// Steps in one epoch over `rows` training rows.
     pub fn steps_per_epoch(rows: usize, batch: u32) -> u32 {
         rows.div_ceil(batch as usize) as u32

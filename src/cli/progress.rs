@@ -39,7 +39,8 @@ impl Progress {
     /// Ends the display.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish();
+            // Not `finish`, which fills the bar even when training ended early.
+            bar.abandon();
             // The bar fills its line without ending it.
             note("");
         }

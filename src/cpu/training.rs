@@ -106,28 +106,11 @@ impl<R: Real> CpuEngine<R> {
     /// [`Error::Length`] when rows are not whole or the state is another flow's, [`Error::Argument`] when there
     /// are no training rows, more than `u32` counts, or the batch is 0.
     pub fn begin_training(&mut self, training: &Training, state: &State) -> Result<()> {
+        training.validate(state, self.flow.features, self.layout.total)?;
         let convert =
             |values: &[f32]| -> Vec<R> { values.iter().map(|&value| R::from_wide(value.into())).collect() };
         let train = convert(&training.train);
         let validation = convert(&training.validation);
-        let rows = self.rows("training rows", &train)?;
-        self.rows("validation rows", &validation)?;
-        if rows == 0 || u32::try_from(rows).is_err() {
-            return Err(Error::Argument(format!(
-                "training needs between 1 and {} rows, got {rows}",
-                u32::MAX
-            )));
-        }
-        if training.batch == 0 {
-            return Err(Error::Argument("the batch must hold at least 1 row, got 0".into()));
-        }
-        for (what, values) in [
-            ("parameters of the state", &state.parameters),
-            ("first moment of the state", &state.moment1),
-            ("second moment of the state", &state.moment2),
-        ] {
-            expect_length(what, values.len(), self.layout.total)?;
-        }
         self.parameters = convert(&state.parameters);
         self.run = Some(Run {
             train,

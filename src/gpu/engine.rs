@@ -9,7 +9,7 @@ use super::executor::{Executor, Submission};
 use super::plan::{BufferId, ProgramId, Recorder};
 use super::training::{HISTORY, TrainingPlan, TrainingShape};
 use super::uniforms;
-use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed};
+use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed, whole_rows};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -67,7 +67,7 @@ impl GpuEngine {
     /// # Errors
     /// As [`Engine::begin_training`].
     pub async fn loss_and_gradient(&mut self, x: &[f32]) -> Result<(f64, Vec<f32>)> {
-        let rows = self.rows("x", x)?;
+        let rows = whole_rows("x", x, self.flow.features)?;
         let training = Training {
             train: x.to_vec(),
             validation: Vec::new(),
@@ -90,12 +90,6 @@ impl GpuEngine {
         self.training = None;
         let loss = -log_prob.iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
         Ok((loss, gradient))
-    }
-
-    fn rows(&self, what: &'static str, values: &[f32]) -> Result<usize> {
-        let rows = values.len().div_ceil(self.flow.features);
-        expect_length(what, values.len(), rows * self.flow.features)?;
-        Ok(rows)
     }
 
     /// The evaluation plan, made or made larger so that `rows` take few tiles.
@@ -156,7 +150,7 @@ impl GpuEngine {
         rows: &[f32],
         program: fn(&EvaluationPlan) -> ProgramId,
     ) -> Result<Transformed> {
-        let (count, features) = (self.rows(what, rows)?, self.flow.features);
+        let (count, features) = (whole_rows(what, rows, self.flow.features)?, self.flow.features);
         let outputs: [Output; 2] = [(|plan| plan.output, features), (|plan| plan.log_det, 1)];
         let [values, log_det] = self.evaluate(count, program, feed(rows, features), outputs).await?;
         Ok(Transformed { values, log_det })
@@ -199,7 +193,7 @@ impl Engine for GpuEngine {
     }
 
     async fn log_prob(&mut self, x: &[f32]) -> Result<Vec<f32>> {
-        let (count, features) = (self.rows("x", x)?, self.flow.features);
+        let (count, features) = (whole_rows("x", x, self.flow.features)?, self.flow.features);
         let outputs: [Output; 1] = [(|plan| plan.log_prob, 1)];
         let [log_prob] = self.evaluate(count, |plan| plan.forward, feed(x, features), outputs).await?;
         Ok(log_prob)
@@ -226,24 +220,7 @@ impl Engine for GpuEngine {
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
-        let rows = self.rows("training rows", &training.train)?;
-        self.rows("validation rows", &training.validation)?;
-        if rows == 0 || u32::try_from(rows).is_err() {
-            return Err(Error::Argument(format!(
-                "training needs between 1 and {} rows, got {rows}",
-                u32::MAX
-            )));
-        }
-        if training.batch == 0 {
-            return Err(Error::Argument("the batch must hold at least 1 row, got 0".into()));
-        }
-        for (what, values) in [
-            ("parameters of the state", &state.parameters),
-            ("first moment of the state", &state.moment1),
-            ("second moment of the state", &state.moment2),
-        ] {
-            expect_length(what, values.len(), self.layout.total)?;
-        }
+        training.validate(&state, self.flow.features, self.layout.total)?;
         let shape = TrainingShape::new(&training, self.flow.features);
         let plan = TrainingPlan::new(&self.flow, &self.layout, &shape);
         let executor = Executor::new(&self.context, &plan.plan)?;
