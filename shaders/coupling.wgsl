@@ -33,21 +33,6 @@ struct Coupling {
 @group(0) @binding(7) var<storage, read> d_network: array<f32>;
 @group(0) @binding(8) var<storage, read_write> d_raw: array<f32>;
 
-var<workgroup> lane_sum: array<f32, 256>;
-
-// Sums over the row's lanes; the result stands at the row's first lane.
-fn sum_lanes(local: u32, value: f32) -> f32 {
-    lane_sum[local] = value;
-    workgroupBarrier();
-    for (var stride = coupling.lanes / 2u; stride > 0u; stride /= 2u) {
-        if local % coupling.lanes < stride {
-            lane_sum[local] += lane_sum[local + stride];
-        }
-        workgroupBarrier();
-    }
-    return lane_sum[local];
-}
-
 fn transform_row(group: u32, local: u32, inverse: bool) {
     let row = group * (256u / coupling.lanes) + local / coupling.lanes;
     let lane = local % coupling.lanes;
@@ -71,7 +56,7 @@ fn transform_row(group: u32, local: u32, inverse: bool) {
             }
         }
     }
-    let total = sum_lanes(local, share);
+    let total = sum_lanes(local, coupling.lanes, share);
     if lane == 0u && row < extent.rows {
         if coupling.first == 1u {
             log_det[row] = total;

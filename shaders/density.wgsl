@@ -21,8 +21,6 @@ struct Density {
 @group(0) @binding(3) var<storage, read> log_det: array<f32>;
 @group(0) @binding(4) var<storage, read_write> log_prob: array<f32>;
 
-var<workgroup> lane_sum: array<f32, 256>;
-
 @compute @workgroup_size(256)
 fn log_density(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = group.x * (256u / density.lanes) + local / density.lanes;
@@ -34,15 +32,8 @@ fn log_density(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
             share += z * z;
         }
     }
-    lane_sum[local] = share;
-    workgroupBarrier();
-    for (var stride = density.lanes / 2u; stride > 0u; stride /= 2u) {
-        if lane < stride {
-            lane_sum[local] += lane_sum[local + stride];
-        }
-        workgroupBarrier();
-    }
+    let squares = sum_lanes(local, density.lanes, share);
     if lane == 0u && row < extent.rows {
-        log_prob[row] = log_det[row] - 0.5 * lane_sum[local] - f32(density.features) * HALF_LN_TAU;
+        log_prob[row] = log_det[row] - 0.5 * squares - f32(density.features) * HALF_LN_TAU;
     }
 }

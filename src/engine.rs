@@ -69,7 +69,7 @@ pub struct Training {
 ///
 /// # Errors
 /// [`Error::Length`] with the next whole number of rows as what is expected.
-pub fn whole_rows(what: &'static str, values: &[f32], features: usize) -> Result<usize> {
+pub fn whole_rows<T>(what: &'static str, values: &[T], features: usize) -> Result<usize> {
     let rows = values.len().div_ceil(features);
     expect_length(what, values.len(), rows * features)?;
     Ok(rows)

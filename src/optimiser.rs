@@ -25,10 +25,7 @@ impl Adam {
     /// 1 − β1 and 1 − β2, from the decimal that was written rather than the `f32` nearest to it: 0.001 and not
     /// 0.00099999 for β2 = 0.999, which would change the first steps' bias correction in its fifth digit.
     pub fn rates(&self) -> [f64; 2] {
-        [self.beta1, self.beta2].map(|beta| {
-            let decimal: f64 = beta.to_string().parse().unwrap_or(f64::from(beta));
-            1.0 - decimal
-        })
+        [self.beta1, self.beta2].map(|beta| 1.0 - decimal(beta))
     }
 
     /// 1 − β1^step and 1 − β2^step by the recurrence c ← c + (1 − β)(1 − c) that both engines advance in `f32`, so
@@ -39,6 +36,11 @@ impl Adam {
             (0..step).fold(0.0, |correction, _| correction + rate * (1.0 - correction))
         })
     }
+}
+
+/// The shortest decimal that names `value`, in double precision.
+pub(crate) fn decimal(value: f32) -> f64 {
+    value.to_string().parse().expect("invariant: a printed f32 reads as a number")
 }
 
 impl Default for Adam {

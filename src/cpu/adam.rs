@@ -1,10 +1,9 @@
 //! The optimiser: learning rate, gradient norm, clipping and Adam's update, after each backward pass.
 //! Twin of `shaders/adam.wgsl`. Kingma and Ba 2015; decoupled weight decay of Loshchilov and Hutter 2019.
 
-use crate::optimiser::{Adam, Decay, Schedule};
+use crate::optimiser::{Adam, Decay, Schedule, decimal};
 
 use super::Real;
-use super::real::decimal;
 use super::simd::{LANES, vectorised};
 
 /// [`Adam`]'s numbers in the precision computed with.

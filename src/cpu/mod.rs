@@ -26,7 +26,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
-use crate::engine::{DeviceInfo, Sampling};
+use crate::engine::{DeviceInfo, Sampling, whole_rows};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -215,9 +215,7 @@ impl<R: Real> CpuEngine<R> {
 
     /// Number of rows in `values`, which must be whole.
     fn rows(&self, what: &'static str, values: &[R]) -> Result<usize> {
-        let rows = values.len().div_ceil(self.flow.features);
-        expect_length(what, values.len(), rows * self.flow.features)?;
-        Ok(rows)
+        whole_rows(what, values, self.flow.features)
     }
 }
 

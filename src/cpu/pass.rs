@@ -112,7 +112,7 @@ impl<R: Real> Workspace<R> {
         let trace = &mut self.couplings[0];
         log_det.fill(R::zero());
         for coupling in 0..weights.flow.layers() {
-            trace.forward(weights, coupling, values, log_det);
+            trace.apply(weights, coupling, coupling_forward, values, log_det);
             values.copy_from_slice(&trace.result);
         }
     }
@@ -123,7 +123,7 @@ impl<R: Real> Workspace<R> {
         let trace = &mut self.couplings[0];
         log_det.fill(R::zero());
         for coupling in (0..weights.flow.layers()).rev() {
-            trace.inverse(weights, coupling, values, log_det);
+            trace.apply(weights, coupling, coupling_inverse, values, log_det);
             values.copy_from_slice(&trace.result);
         }
     }
@@ -147,7 +147,7 @@ impl<R: Real> Workspace<R> {
         for coupling in 0..flow.layers() {
             let (before, rest) = self.couplings.split_at_mut(coupling);
             let input = before.last().map_or(x, |trace| &trace.result);
-            rest[0].forward(weights, coupling, input, &mut self.log_det);
+            rest[0].apply(weights, coupling, coupling_forward, input, &mut self.log_det);
         }
 
         let z = &self.couplings[flow.layers() - 1].result;
@@ -181,7 +181,10 @@ impl<R: Real> Workspace<R> {
                     [&mut self.d_h, &mut self.d_pre],
                     gradient,
                 );
-                coupling_input_backward(mask, &self.d_h[..x.len()], &mut self.d_x);
+                // Nothing comes before the first coupling that would want the gradient at the data.
+                if coupling > 0 {
+                    coupling_input_backward(mask, &self.d_h[..x.len()], &mut self.d_x);
+                }
             }
             std::mem::swap(&mut self.d_z, &mut self.d_x);
         }
@@ -197,36 +200,24 @@ impl<R: Real> CouplingTrace<R> {
         }
     }
 
-    fn forward(&mut self, weights: Weights<R>, coupling: usize, x: &[R], log_det: &mut [R]) {
-        self.condition(weights, coupling, x);
+    /// Carries `values` through the coupling by `bijector`, in its direction.
+    fn apply(
+        &mut self,
+        weights: Weights<R>,
+        coupling: usize,
+        bijector: Bijector<R>,
+        values: &[R],
+        log_det: &mut [R],
+    ) {
+        self.condition(weights, coupling, values);
         let [scale, translate] = &self.networks;
         let mask = &weights.flow.masks[coupling];
-        coupling_forward(
-            weights.bound(),
-            mask,
-            x,
-            &scale.output,
-            &translate.output,
-            &mut self.result,
-            log_det,
-        );
-    }
-
-    fn inverse(&mut self, weights: Weights<R>, coupling: usize, z: &[R], log_det: &mut [R]) {
-        self.condition(weights, coupling, z);
-        let [scale, translate] = &self.networks;
-        let mask = &weights.flow.masks[coupling];
-        coupling_inverse(
-            weights.bound(),
-            mask,
-            z,
-            &scale.output,
-            &translate.output,
-            &mut self.result,
-            log_det,
-        );
+        bijector(weights.bound(), mask, values, &scale.output, &translate.output, &mut self.result, log_det);
     }
 }
+
+/// [`coupling_forward`] or [`coupling_inverse`].
+type Bijector<R> = fn(R, &[bool], &[R], &[R], &[R], &mut [R], &mut [R]);
 
 impl<R: Real> NetworkTrace<R> {
     fn forward(&mut self, weights: Weights<R>, (coupling, network): (usize, Network), input: &[R]) {
@@ -245,7 +236,7 @@ impl<R: Real> NetworkTrace<R> {
     }
 
     /// Backward through the network. `d_pre` comes with the gradient at the network's output, `d_h` leaves with
-    /// that at its input, both in the first values; this network's stretch of `gradient` is overwritten.
+    /// that at its input (except in the first coupling, where nobody wants it), both in the first values; this network's stretch of `gradient` is overwritten.
     fn backward(
         &self,
         weights: Weights<R>,
@@ -262,7 +253,9 @@ impl<R: Real> NetworkTrace<R> {
             let (d_weight, d_bias) =
                 gradient[span.weight..span.bias + outputs].split_at_mut(inputs * outputs);
             linear_backward_weight(rows, inputs, outputs, below, d_pre, d_weight, d_bias);
-            linear_backward_input(rows, inputs, outputs, d_pre, weights.weight(span), d_h);
+            if layer > 0 || coupling > 0 {
+                linear_backward_input(rows, inputs, outputs, d_pre, weights.weight(span), d_h);
+            }
             if layer > 0 {
                 activate_backward(weights.flow.activation, &self.pre[layer - 1], d_h, d_pre);
             }

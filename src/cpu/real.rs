@@ -4,6 +4,8 @@ use std::fmt::Debug;
 
 use num_traits::{Float, NumAssign};
 
+use crate::optimiser::decimal;
+
 /// A floating-point number that the CPU engine computes with: `f32` or `f64`.
 pub trait Real: Float + NumAssign + Debug + Default + Send + Sync + 'static {
     /// The number nearest to `value`.
@@ -45,11 +47,6 @@ impl Real for f64 {
     fn from_decimal(value: f32) -> Self {
         decimal(value)
     }
-}
-
-/// The shortest decimal that names `value`, in double precision.
-pub(super) fn decimal(value: f32) -> f64 {
-    value.to_string().parse().expect("invariant: a printed f32 reads as a number")
 }
 
 #[cfg(test)]

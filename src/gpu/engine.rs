@@ -308,17 +308,22 @@ impl Engine for GpuEngine {
 async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32) -> Result<()> {
     // Records are counted from zero again; the field's place is the only thing the host writes in between.
     executor.write_at(plan.state, std::mem::offset_of!(uniforms::TrainState, records), &[0u32]);
-    let epoch: Vec<ProgramId> = std::iter::repeat_n(plan.step, plan.steps_per_epoch as usize)
-        .chain(std::iter::repeat_n(plan.validate, plan.validation_tiles as usize))
-        .chain([plan.close])
-        .collect();
+    // (program, dispatches, FLOPs, runs) in the order of an epoch.
+    let parts = [(plan.step, plan.steps_per_epoch), (plan.validate, plan.validation_tiles), (plan.close, 1)]
+        .map(|(id, runs)| {
+            let program = &plan.plan.programs[id.0];
+            (id, program.dispatches.len(), program.flops(), runs)
+        });
     let mut on_their_way: VecDeque<Submission> = VecDeque::new();
     let mut chunk = Vec::new();
     let (mut dispatches, mut flops) = (0, 0);
-    for program in (0..epochs).flat_map(|_| epoch.iter().copied()) {
+    let runs = (0..epochs).flat_map(|_| parts).flat_map(|(id, dispatches, flops, runs)| {
+        std::iter::repeat_n((id, dispatches, flops), runs as usize)
+    });
+    for (program, its_dispatches, its_flops) in runs {
         chunk.push(program);
-        dispatches += executor.dispatches(program);
-        flops += plan.plan.programs[program.0].flops();
+        dispatches += its_dispatches;
+        flops += its_flops;
         if dispatches >= DISPATCHES_PER_SUBMISSION || flops >= FLOPS_PER_SUBMISSION {
             on_their_way.push_back(executor.submit(chunk.drain(..)));
             (dispatches, flops) = (0, 0);

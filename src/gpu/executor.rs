@@ -132,11 +132,6 @@ impl Executor {
         self.context.queue.write_buffer(&self.uniforms, offset, bytemuck::bytes_of(uniform));
     }
 
-    /// Number of dispatches in a program.
-    pub fn dispatches(&self, ProgramId(program): ProgramId) -> usize {
-        self.programs[program].len()
-    }
-
     /// Submits `programs` in order, as one compute pass.
     pub fn submit(&self, programs: impl IntoIterator<Item = ProgramId>) -> Submission {
         let mut encoder =

@@ -45,9 +45,9 @@ macro_rules! texts {
 }
 
 const LINEAR: &[&str] = texts!("prelude", "activation", "tile", "linear");
-const COUPLING: &[&str] = texts!("prelude", "bijector/affine", "coupling");
+const COUPLING: &[&str] = texts!("prelude", "bijector/affine", "lanes", "coupling");
 const BATCH: &[&str] = texts!("prelude", "random", "optimiser_state", "batch");
-const DENSITY: &[&str] = texts!("prelude", "density");
+const DENSITY: &[&str] = texts!("prelude", "lanes", "density");
 const REDUCE: &[&str] = texts!("optimiser_state", "sum", "reduce");
 const ADAM: &[&str] = texts!("prelude", "optimiser_state", "sum", "adam");
 const EPOCH: &[&str] = texts!("prelude", "optimiser_state", "sum", "epoch");

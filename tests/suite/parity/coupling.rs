@@ -175,7 +175,7 @@ pub fn coupling_forward() -> Case {
             ("if row < extent.rows {", "if row < coupling.capacity {"),
             ("lane == 0u && row < extent.rows", "lane == 0u && row < coupling.capacity"),
             ("group * (256u / coupling.lanes)", "group * (128u / coupling.lanes)"),
-            ("var stride = coupling.lanes / 2u", "var stride = coupling.lanes / 4u"),
+            ("var stride = lanes / 2u", "var stride = lanes / 4u"),
             ("j < coupling.features; j += coupling.lanes", "j < coupling.lanes; j += coupling.lanes"),
             (
                 "let plane = coupling.capacity * coupling.features;\n    var",

@@ -38,11 +38,11 @@ pub fn log_density() -> Case {
         calls: sizes.map(call).collect(),
         changes: &[
             ("0.9189385332046727", "0.91893"),
-            ("- 0.5 * lane_sum[local]", "- lane_sum[local]"),
+            ("- 0.5 * squares", "- squares"),
             ("log_det[row] - 0.5", "-log_det[row] - 0.5"),
             ("share += z * z;", "share += abs(z);"),
             ("j < density.features; j += density.lanes", "j < density.lanes; j += density.lanes"),
-            ("var stride = density.lanes / 2u", "var stride = density.lanes / 4u"),
+            ("var stride = lanes / 2u", "var stride = lanes / 4u"),
             ("lane == 0u && row < extent.rows", "lane == 0u && row < extent.rows + 1u"),
             ("- f32(density.features) * HALF_LN_TAU", "- HALF_LN_TAU"),
         ],
