@@ -58,7 +58,8 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
     let mut text =
         format!("{}: {} epochs, batch {}, Adam {rate}", recipe.preset, recipe.epochs, recipe.batch);
     if recipe.warmup > 0 {
-        text += &format!(" after {} epochs of warm-up", recipe.warmup);
+        let plural = if recipe.warmup == 1 { "" } else { "s" };
+        text += &format!(" after {} epoch{plural} of warm-up", recipe.warmup);
     }
     if let Some(norm) = recipe.clip_norm {
         text += &format!(", gradients clipped to {norm}");

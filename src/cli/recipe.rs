@@ -5,6 +5,7 @@ use clap::value_parser;
 use moonflow::Result;
 use moonflow::flow::{Activation, Masking};
 use moonflow::model::Recipe;
+use moonflow::optimiser::Decay;
 
 use super::values::{self, Widths};
 
@@ -23,6 +24,12 @@ pub struct RecipeArgs {
     /// Highest learning rate
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::learning_rate)]
     lr: Option<f32>,
+    /// Shape of the rate after warm-up: constant, or half a cosine to zero
+    #[arg(long, value_parser = PossibleValuesParser::new(["constant", "cosine"]))]
+    decay: Option<String>,
+    /// Epochs of linear warm-up before it, fewer than --epochs
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    warmup: Option<u32>,
     /// Affine couplings
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=Recipe::MAX_LAYERS as i64))]
     layers: Option<u32>,
@@ -56,11 +63,16 @@ impl RecipeArgs {
             "random" => Masking::Random { seed },
             _ => Masking::Alternating,
         });
+        let decay = self.decay.as_deref().map(|decay| match decay {
+            "constant" => Decay::Constant,
+            _ => Decay::Cosine,
+        });
         let epochs = self.epochs.unwrap_or(base.epochs);
         let recipe = Recipe {
             epochs,
             // The preset's warm-up must not forbid a short training.
-            warmup: base.warmup.min(epochs.saturating_sub(1)),
+            warmup: self.warmup.unwrap_or(base.warmup.min(epochs.saturating_sub(1))),
+            decay: decay.unwrap_or(base.decay),
             batch: self.batch.unwrap_or(base.batch),
             layers: self.layers.map_or(base.layers, |layers| layers as usize),
             hidden: self.hidden.as_ref().map_or(base.hidden, |Widths(widths)| widths.clone()),

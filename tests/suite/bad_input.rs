@@ -38,6 +38,8 @@ fn wrong_command_lines_name_the_rule_and_end_with_status_2() {
         (&["train", "--layers", "0"], &["--layers", "1..=1024"]),
         (&["train", "--layers", "4000000000"], &["--layers", "1..=1024"]),
         (&["train", "--rows", "0"], &["--rows", "4..=10000000"]),
+        (&["train", "--epochs", "5", "--warmup", "5"], &["warm-up must be shorter"]),
+        (&["train", "--decay", "linear"], &["--decay", "constant, cosine"]),
         (&["train", "--lr", "NaN"], &["--lr", "above 0 and at most 1"]),
         (&["train", "--lr", "-0.1"], &["--lr", "above 0 and at most 1"]),
         (&["train", "--lr", "1e9"], &["--lr", "above 0 and at most 1"]),
