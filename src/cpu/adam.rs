@@ -99,11 +99,16 @@ pub fn learning_rate<R: Real>(schedule: &Schedule, step: u32) -> R {
     R::from_wide(rate)
 }
 
-/// Values whose squares [`global_norm`] sums at a time: long enough to be fast, short enough to be accurate.
+/// Values whose squares [`squared_norm`] sums at a time: long enough to be fast, short enough to be accurate.
 const NORM_BLOCK: usize = 1024;
 
-/// The Euclidean norm of the whole gradient `[P]`, summed in a fixed order: blocks, lanes within a block.
+/// The Euclidean norm of the whole gradient `[P]`; see [`squared_norm`].
 pub fn global_norm<R: Real>(gradient: &[R]) -> R {
+    squared_norm(gradient).sqrt()
+}
+
+/// Σ g², summed in a fixed order: blocks, lanes within a block.
+pub(super) fn squared_norm<R: Real>(gradient: &[R]) -> R {
     vectorised(
         #[inline(always)]
         || {
@@ -121,7 +126,7 @@ pub fn global_norm<R: Real>(gradient: &[R]) -> R {
                 }
                 total += lanes.into_iter().fold(R::zero(), |sum, lane| sum + lane);
             }
-            total.sqrt()
+            total
         },
     )
 }
