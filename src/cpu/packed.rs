@@ -189,7 +189,7 @@ impl Packing {
                 to[layer.bias..layer.bias + outputs].copy_from_slice(bias);
             }
             Place::Middle => {
-                pack_panels(inputs, outputs, |i, o| weight[o * inputs + i], &mut to[layer.forward..]);
+                pack_transposed(inputs, weight, &mut to[layer.forward..]);
                 pack_panels(outputs, inputs, |o, i| weight[o * inputs + i], &mut to[layer.backward..]);
                 to[layer.bias..layer.bias + outputs].copy_from_slice(bias);
             }
@@ -283,6 +283,22 @@ fn pack_panels<R: Real>(depth: usize, columns: usize, at: impl Fn(usize, usize) 
                 for (j, to) in to.iter_mut().enumerate() {
                     *to = if j < count { at(k, first + j) } else { R::zero() };
                 }
+            }
+        }
+    }
+}
+
+/// `[rows / panel][width][panel]` of the transpose of `matrix` [rows, width], filled up with zeros.
+#[inline(always)]
+fn pack_transposed<R: Real>(width: usize, matrix: &[R], to: &mut [R]) {
+    let panel = panel::<R>();
+    for (rows, to) in matrix.chunks(panel * width).zip(to.chunks_exact_mut(width * panel)) {
+        if rows.len() < panel * width {
+            to.fill(R::zero());
+        }
+        for (place, row) in rows.chunks_exact(width).enumerate().take(panel) {
+            for (to, &value) in to.chunks_exact_mut(panel).zip(row) {
+                to[place] = value;
             }
         }
     }

@@ -154,50 +154,68 @@ impl<R: Real> WithSimd for PanelProduct<'_, '_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        // Rows × registers: twelve sums hide the latency of multiply-add and leave registers for the operands.
+        // Rows × registers of a panel: twelve sums hide the latency of multiply-add and leave registers for the
+        // operands. Where there are few rows, four registers of several panels instead.
         match panel::<R>() / R::lanes::<S>() {
-            1 => self.all::<S, 12, 1>(simd),
-            2 => self.all::<S, 6, 2>(simd),
-            4 => self.all::<S, 3, 4>(simd),
-            8 => self.all::<S, 1, 8>(simd),
-            _ => self.all::<S, 1, 16>(simd),
+            1 => self.all::<S, 12, 1, 4>(simd),
+            2 => self.all::<S, 6, 2, 4>(simd),
+            4 => self.all::<S, 3, 4, 4>(simd),
+            8 => self.all::<S, 1, 8, 8>(simd),
+            _ => self.all::<S, 1, 16, 16>(simd),
         }
     }
 }
 
 impl<R: Real> PanelProduct<'_, '_, R> {
-    /// Panel by panel, which stays in the first cache while the rows pass, in blocks of `M` rows.
+    /// Panel by panel, which stays in the first cache while the rows pass, in blocks of `M` rows and the `V` registers of
+    /// a panel.
     #[inline(always)]
-    fn all<S: Simd, const M: usize, const V: usize>(&mut self, simd: S) {
-        for panel in 0..self.n / panel::<R>() {
+    fn all<S: Simd, const M: usize, const V: usize, const W: usize>(&mut self, simd: S) {
+        let panels = self.n / panel::<R>();
+        let mut panel = 0;
+        while W > V && self.m <= 3 && panel + W / V <= panels {
+            match self.m {
+                1 => self.block::<S, 1, W, V>(simd, 0, panel),
+                2 => self.block::<S, 2, W, V>(simd, 0, panel),
+                _ => self.block::<S, 3, W, V>(simd, 0, panel),
+            }
+            panel += W / V;
+        }
+        while panel < panels {
             let mut row = 0;
             while row + M <= self.m {
-                self.block::<S, M, V>(simd, row, panel);
+                self.block::<S, M, V, V>(simd, row, panel);
                 row += M;
             }
             macro_rules! rest {
                 ($($count:literal)*) => {
                     match self.m - row {
-                        $($count if $count < M => self.block::<S, $count, V>(simd, row, panel),)*
+                        $($count if $count < M => self.block::<S, $count, V, V>(simd, row, panel),)*
                         _ => {}
                     }
                 };
             }
             rest!(1 2 3 4 5 6 7 8 9 10 11);
+            panel += 1;
         }
     }
 
-    /// Rows `row..row + M` of a panel's columns.
+    /// Rows `row..row + M` of `W` registers from a panel's first on, where a panel is `V` registers.
     #[inline(always)]
-    fn block<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, row: usize, panel: usize) {
+    fn block<S: Simd, const M: usize, const W: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        panel: usize,
+    ) {
         let lanes = R::lanes::<S>();
         let column = panel * self::panel::<R>();
         // SAFETY: `panels` has checked that every operand reaches as far as [m, n] and depth demand, and row + M ≤ m,
-        // column + panel ≤ n hold by the loops of `all`; V registers are a panel.
+        // column + W · lanes ≤ n hold by the loops of `all`.
         unsafe {
             let to = self.to.as_mut_ptr().add(row * self.stride + column);
             let mut sums = match self.start {
-                Start::Zero => [[R::splat(simd, R::zero()); V]; M],
+                Start::Zero => [[R::splat(simd, R::zero()); W]; M],
                 Start::Bias(bias) => {
                     [std::array::from_fn(|v| R::load::<S>(bias.as_ptr().add(column + v * lanes))); M]
                 }
@@ -208,7 +226,9 @@ impl<R: Real> PanelProduct<'_, '_, R> {
             let mut left = self.left.values.as_ptr().add(row * self.left.row);
             let mut right = self.right.values.as_ptr().add(panel * self.right.panel);
             for _ in 0..self.depth {
-                let factors: [R::Vector<S>; V] = std::array::from_fn(|v| R::load::<S>(right.add(v * lanes)));
+                let factors: [R::Vector<S>; W] = std::array::from_fn(|v| {
+                    R::load::<S>(right.add(v / V * self.right.panel + v % V * lanes))
+                });
                 for (m, sums) in sums.iter_mut().enumerate() {
                     let factor = R::splat(simd, *left.add(m * self.left.row));
                     for (sum, &other) in sums.iter_mut().zip(&factors) {
@@ -356,7 +376,7 @@ mod tests {
 
     #[test]
     fn panel_products_equal_their_sums_for_every_block_start_and_finish() {
-        let (n, depth) = (2 * panel::<f64>(), 7);
+        let (n, depth) = (3 * panel::<f64>(), 7);
         for m in 1..=13 {
             let stride = n + 3;
             let (left, right) = (values(m * depth, 1), values(depth * n, 2));
