@@ -55,7 +55,7 @@ impl Real for f32 {
     fn exp_lane(self) -> Self {
         /// 1.5 · 2²³: adding it rounds to a whole number, which then stands in the low bits.
         const SHIFT: f32 = 12_582_912.0;
-        const LN2_HIGH: f32 = 0.693_359_375;
+        const LN2_HIGH: f32 = 0.693_359_4;
         const LN2_LOW: f32 = -2.121_944_4e-4;
         let x = self.clamp(-104.0, 89.0);
         let shifted = x * std::f32::consts::LOG2_E + SHIFT;
