@@ -155,6 +155,11 @@ pub trait Engine {
     /// Draws latent noise on the device and carries it through the inverse pass: x, row-major [rows, D].
     fn sample(&mut self, sampling: Sampling) -> impl Future<Output = Result<Vec<f32>>>;
 
+    /// As [`Engine::sample`] for a conditional flow: row r follows the context `context`\[r\], row-major
+    /// [rows, C] and standardised; the result's rows hold the features and then that context, [rows, D].
+    fn sample_given(&mut self, sampling: Sampling, context: &[f32])
+    -> impl Future<Output = Result<Vec<f32>>>;
+
     /// Takes the data to the device and starts training from `state`; the best validation loss starts at +∞.
     fn begin_training(&mut self, training: Training, state: State) -> Result<()>;
 

@@ -125,6 +125,10 @@ impl Engine for AnyEngine {
         inside!(self, engine => Engine::sample(engine, sampling).await)
     }
 
+    async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
+        inside!(self, engine => Engine::sample_given(engine, sampling, context).await)
+    }
+
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         inside!(self, engine => Engine::begin_training(engine, training, state))
     }

@@ -172,17 +172,26 @@ impl<R: Real> CpuEngine<R> {
         log_prob
     }
 
-    /// Samples: latent noise carried through the inverse pass, x [rows, D].
+    /// Samples: latent noise carried through the inverse pass, x [rows, D]. Row r of a conditional flow follows row r
+    /// of `context` [rows, C], which stands at its end.
     ///
     /// # Errors
-    /// Never so far; a GPU has reasons to fail.
-    pub fn sample(&self, sampling: Sampling) -> Result<Vec<R>> {
+    /// [`Error::Length`] when `context` is not as many rows of what the flow is conditioned on.
+    pub fn sample(&self, sampling: Sampling, context: &[R]) -> Result<Vec<R>> {
         let Sampling { rows, first, seed, temperature } = sampling;
-        let features = self.flow.features;
+        let (features, given) = (self.flow.features, self.flow.context);
+        expect_length("context", context.len(), rows * given)?;
         let mut values = vec![R::zero(); rows * features];
         let draw = |tile: usize, z: &mut [R]| {
-            let first = first.wrapping_add((tile * SCORING_TILE) as u32);
-            sampling::latent(features, first, seed, temperature, z);
+            let row = tile * SCORING_TILE;
+            sampling::latent(features, given, first.wrapping_add(row as u32), seed, temperature, z);
+            if given > 0 {
+                for (z, context) in
+                    z.chunks_exact_mut(features).zip(context[row * given..].chunks_exact(given))
+                {
+                    z[features - given..].copy_from_slice(context);
+                }
+            }
         };
         Team::gather(|team| {
             self.transform(team, &mut values, &mut vec![R::zero(); rows], draw, Workspace::inverse)
@@ -338,7 +347,7 @@ mod tests {
         assert_eq!(engine.inverse(&[]).expect("no rows"), (vec![], vec![]));
         assert_eq!(engine.log_prob(&[]).expect("no rows"), [0.0f32; 0]);
         let none = Sampling { rows: 0, first: 0, seed: 1, temperature: 1.0 };
-        assert_eq!(engine.sample(none).expect("no rows"), [0.0f32; 0]);
+        assert_eq!(engine.sample(none, &[]).expect("no rows"), [0.0f32; 0]);
         assert!(engine.loss_and_gradient(&[]).is_err(), "a mean over nothing");
     }
 
@@ -376,11 +385,11 @@ mod tests {
     fn a_row_has_the_same_bits_whatever_rows_are_beside_it() {
         let engine = engine();
         let sampling = Sampling { rows: 300, first: 20, seed: 6, temperature: 0.8 };
-        let whole = engine.sample(sampling).expect("samples");
+        let whole = engine.sample(sampling, &[]).expect("samples");
         let scores = engine.log_prob(&whole).expect("whole rows");
         for (from, rows) in [(0, 1), (1, 2), (5, 128), (130, 170), (299, 1)] {
             let cut = Sampling { rows, first: 20 + from as u32, ..sampling };
-            let part = engine.sample(cut).expect("samples");
+            let part = engine.sample(cut, &[]).expect("samples");
             assert_eq!(part, whole[3 * from..3 * (from + rows)], "{cut:?}");
             assert_eq!(engine.log_prob(&part).expect("whole rows"), scores[from..from + rows], "{cut:?}");
         }

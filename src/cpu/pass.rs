@@ -92,7 +92,7 @@ impl<R: Real> Workspace<R> {
         values.extend_from_slice(x);
         log_det.resize(log_prob.len(), R::zero());
         self.forward(weights, &mut values, &mut log_det);
-        negative_log_likelihood(&values, &log_det, log_prob);
+        negative_log_likelihood(weights.flow.context, &values, &log_det, log_prob);
         for value in log_prob {
             *value = -*value;
         }
@@ -133,7 +133,7 @@ impl<R: Real> Workspace<R> {
             trace.forward(weights, coupling, carried, &mut self.log_det, &mut self.log_scale);
         }
 
-        negative_log_likelihood(carried, &self.log_det, nll);
+        negative_log_likelihood(flow.context, carried, &self.log_det, nll);
         self.d_carried.resize(carried.len(), R::zero());
         negative_log_likelihood_backward(batch, carried, &mut self.d_carried);
 

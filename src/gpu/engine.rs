@@ -56,6 +56,11 @@ impl GpuEngine {
     /// [`Error::Flow`] for an invalid flow.
     pub fn on(flow: Flow, context: Context) -> Result<Self> {
         flow.validate()?;
+        if flow.context > 0 {
+            return Err(Error::Device(
+                "conditional flows run on the CPU engine only so far; take --device cpu".into(),
+            ));
+        }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
         Ok(Self { context, flow, layout, parameters, evaluation: None, training: None })
@@ -217,6 +222,11 @@ impl Engine for GpuEngine {
         let outputs: [Output; 1] = [(|plan| plan.output, features)];
         let [samples] = self.evaluate(sampling.rows, |plan| plan.sample, request, outputs).await?;
         Ok(samples)
+    }
+
+    async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
+        expect_length("context", context.len(), sampling.rows * self.flow.context)?;
+        self.sample(sampling).await
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {

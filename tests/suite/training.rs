@@ -73,6 +73,10 @@ impl Engine for Scripted {
         Ok(rows.flat_map(|row| vec![value(row); self.flow.features]).collect())
     }
 
+    async fn sample_given(&mut self, sampling: Sampling, _: &[f32]) -> Result<Vec<f32>> {
+        self.sample(sampling).await
+    }
+
     fn begin_training(&mut self, _: Training, _: State) -> Result<()> {
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::harness::{Call, Case, POISON, random, real};
 
 fn log_prob<R: Real>(z: &[f32], log_det: &[f32]) -> Vec<R> {
     let mut nll = vec![R::nan(); log_det.len()];
-    negative_log_likelihood(&real::<R>(z), &real::<R>(log_det), &mut nll);
+    negative_log_likelihood(0, &real::<R>(z), &real::<R>(log_det), &mut nll);
     nll.iter().map(|&nll| -nll).collect()
 }
 
