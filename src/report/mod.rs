@@ -5,6 +5,7 @@
 //! more it shows a corner plot of the first [`CORNER`] features. Either has the latent's quantiles and the loss curves. The same input gives the same bytes on every
 //! machine: the font is embedded, and nothing is drawn at random.
 
+mod animation;
 mod axes;
 mod colour;
 mod contour;
@@ -17,6 +18,7 @@ mod quantiles;
 mod raster;
 mod svg;
 
+pub use animation::{Animation, Still};
 pub use limits::limits;
 
 use crate::error::{Error, Result, expect_length};
