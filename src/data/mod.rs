@@ -6,6 +6,7 @@ mod dataset;
 mod standardiser;
 mod table;
 mod toy;
+mod whitening;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
@@ -13,5 +14,6 @@ pub use dataset::Dataset;
 pub use standardiser::Standardiser;
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};
+pub use whitening::Whitening;
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::write_atomically;
