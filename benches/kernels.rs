@@ -164,6 +164,7 @@ fn add_permutation(plan: &mut Plan, rows: usize) {
         name: "permutation",
         dispatches: vec![Dispatch {
             kernel: &PERMUTE,
+            constants: Vec::new(),
             label: "order of an epoch".into(),
             uniform: bytemuck::bytes_of(&uniform).to_vec(),
             buffers: vec![places],

@@ -67,6 +67,7 @@ impl EvaluationPlan {
         let mut sample = Program::new("sample");
         sample.dispatches.push(Dispatch {
             kernel: &LATENT_NOISE,
+            constants: Vec::new(),
             label: "latent noise".into(),
             uniform: bytemuck::bytes_of(&uniforms::Latent::default()).to_vec(),
             buffers: vec![normal_table, input],

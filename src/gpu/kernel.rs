@@ -22,6 +22,9 @@ pub struct Binding {
     pub access: Access,
 }
 
+/// A constant that a kernel's text leaves to the plan: its name and its value.
+pub type Constant = (&'static str, u32);
+
 /// An entry point.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kernel {
@@ -31,12 +34,39 @@ pub struct Kernel {
     pub texts: &'static [&'static str],
     /// Its bindings, by number; the first is the uniform.
     pub bindings: &'static [Binding],
+    /// The constants that its text expects, with the values that they have where a dispatch says nothing.
+    pub constants: &'static [Constant],
 }
 
 impl Kernel {
-    /// The module's whole text.
+    /// The module's whole text, with every constant at its default.
     pub fn source(&self) -> String {
-        self.texts.join("\n")
+        self.specialised(&[])
+    }
+
+    /// The module's whole text for these values of its constants; those left out have their defaults.
+    pub fn specialised(&self, constants: &[Constant]) -> String {
+        let mut text: String = self
+            .constants
+            .iter()
+            .zip(self.values(constants))
+            .map(|((name, _), value)| format!("const {name}: u32 = {value}u;\n"))
+            .collect();
+        text.push_str(&self.texts.join("\n"));
+        text
+    }
+
+    /// The values of its constants in the order of the table, by which a compiled kernel is known.
+    pub fn values(&self, constants: &[Constant]) -> Vec<u32> {
+        debug_assert!(
+            constants.iter().all(|(name, _)| self.constants.iter().any(|(known, _)| known == name)),
+            "invariant: {} has each of {constants:?}",
+            self.name
+        );
+        let value = |&(name, default)| {
+            constants.iter().find(|(given, _)| *given == name).map_or(default, |given| given.1)
+        };
+        self.constants.iter().map(value).collect()
     }
 }
 
@@ -55,13 +85,15 @@ const LATENT: &[&str] = texts!("random", "latent");
 const PERMUTATION: &[&str] = texts!("random", "permutation");
 
 macro_rules! kernels {
-    ($($constant:ident = $name:literal, $texts:expr, [$($number:literal $access:ident $binding:literal),* $(,)?];)*) => {
+    ($($constant:ident = $name:literal, $texts:expr, [$($number:literal $access:ident $binding:literal),* $(,)?]
+        $(, {$($name_of:literal = $default:expr),* $(,)?})?;)*) => {
         $(
             #[doc = concat!("Entry point `", $name, "`.")]
             pub static $constant: Kernel = Kernel {
                 name: $name,
                 texts: $texts,
                 bindings: &[$(Binding { number: $number, name: $binding, access: Access::$access }),*],
+                constants: &[$($(($name_of, $default)),*)?],
             };
         )*
         /// Every entry point.
@@ -128,4 +160,25 @@ kernels! {
     PERMUTE = "permutation", PERMUTATION, [
         0 Uniform "permutation_args", 1 ReadWrite "places",
     ];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_stand_before_the_text_at_their_defaults_or_as_given() {
+        static KERNEL: Kernel = Kernel {
+            name: "example",
+            texts: &["first", "second"],
+            bindings: &[],
+            constants: &[("ROWS", 16), ("WIDTH", 64)],
+        };
+        assert_eq!(KERNEL.source(), "const ROWS: u32 = 16u;\nconst WIDTH: u32 = 64u;\nfirst\nsecond");
+        assert_eq!(
+            KERNEL.specialised(&[("WIDTH", 7)]),
+            "const ROWS: u32 = 16u;\nconst WIDTH: u32 = 7u;\nfirst\nsecond"
+        );
+        assert_eq!(KERNEL.values(&[("WIDTH", 7)]), [16, 7]);
+    }
 }

@@ -1,7 +1,7 @@
 //! A plan: the buffers and dispatches of a computation as plain data, made without a device.
 //! The executor replays it and adds nothing, so what a plan prints is what the GPU does.
 
-use super::kernel::Kernel;
+use super::kernel::{Constant, Kernel};
 use super::uniforms;
 use crate::error::{Error, Result};
 use crate::flow::{Flow, Network};
@@ -25,6 +25,8 @@ pub struct BufferSpec {
 pub struct Dispatch {
     /// The entry point.
     pub kernel: &'static Kernel,
+    /// Values of the kernel's constants; those left out have their defaults.
+    pub constants: Vec<Constant>,
     /// Which coupling and layer it serves.
     pub label: String,
     /// Bytes of its uniform struct.
@@ -219,6 +221,7 @@ impl Recorder<'_> {
             let shared = &self.shared;
             program.dispatches.push(Dispatch {
                 kernel: &super::kernel::LINEAR_FORWARD,
+                constants: Vec::new(),
                 label: format!("transforms.{transform} layer {layer}"),
                 uniform: bytemuck::bytes_of(&uniform).to_vec(),
                 buffers: vec![shared.extent, shared.parameters, source, shared.masks, destination],
@@ -261,6 +264,7 @@ impl Recorder<'_> {
             let uniform = bytemuck::bytes_of(&uniform).to_vec();
             program.dispatches.push(Dispatch {
                 kernel: &super::kernel::LINEAR_BACKWARD_WEIGHT,
+                constants: Vec::new(),
                 label: label.clone(),
                 uniform: uniform.clone(),
                 buffers: vec![shared.extent, layer_source, shared.masks, d_pre[layer], partials],
@@ -272,6 +276,7 @@ impl Recorder<'_> {
             if let Some(destination) = destination {
                 program.dispatches.push(Dispatch {
                     kernel: &super::kernel::LINEAR_BACKWARD_INPUT,
+                    constants: Vec::new(),
                     label,
                     uniform,
                     buffers: vec![
@@ -322,6 +327,7 @@ impl Recorder<'_> {
         let shared = &self.shared;
         program.dispatches.push(Dispatch {
             kernel,
+            constants: Vec::new(),
             label: format!("transforms.{transform}"),
             uniform: bytemuck::bytes_of(&self.coupling(transform, first)).to_vec(),
             buffers: vec![shared.extent, shared.masks, raw, source, destination, shared.log_det],
@@ -345,6 +351,7 @@ impl Recorder<'_> {
         let shared = &self.shared;
         program.dispatches.push(Dispatch {
             kernel: &super::kernel::COUPLING_BACKWARD,
+            constants: Vec::new(),
             label: format!("transforms.{transform}"),
             uniform: bytemuck::bytes_of(&self.coupling(transform, false)).to_vec(),
             buffers: vec![shared.extent, shared.masks, raw, output, carried, d_network, d_raw],
@@ -362,6 +369,7 @@ impl Recorder<'_> {
         let shared = &self.shared;
         program.dispatches.push(Dispatch {
             kernel: &super::kernel::LOG_DENSITY,
+            constants: Vec::new(),
             label: "base density".into(),
             uniform: bytemuck::bytes_of(&uniform).to_vec(),
             buffers: vec![shared.extent, latent, shared.log_det, log_prob],

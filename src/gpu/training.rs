@@ -148,6 +148,7 @@ impl TrainingPlan {
                       [flops, words]: [usize; 2]| {
             program.dispatches.push(Dispatch {
                 kernel,
+                constants: Vec::new(),
                 label: label.into(),
                 uniform: bytemuck::bytes_of(&rules).to_vec(),
                 buffers: buffers.to_vec(),
