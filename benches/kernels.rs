@@ -204,15 +204,24 @@ struct Device {
 impl Device {
     fn new(shape: &Shape, plans: &Plans, context: &Context) -> Self {
         let Plans { flow, training: plan, evaluation, .. } = plans;
-        let masks: Vec<f32> = flow.masks.iter().flatten().map(|&kept| f32::from(u8::from(kept))).collect();
+        // The features of each coupling, kept ones first, then which they are.
+        let order: Vec<u32> = flow
+            .masks
+            .iter()
+            .flat_map(|mask| {
+                let of = move |wanted: bool| (0..).zip(mask).filter(move |(_, kept)| **kept == wanted);
+                let features = of(true).chain(of(false)).map(|(feature, _)| feature);
+                features.chain(mask.iter().map(|&kept| u32::from(kept)))
+            })
+            .collect();
         let training = Executor::new(context, &plan.plan).expect("the adapter holds the plan");
         fill(&training, &plan.plan, &[plan.state, plan.validation, plan.history]);
-        training.write(plan.masks, &masks);
+        training.write(plan.order, &order);
 
         let plan = evaluation;
         let evaluation = Executor::new(context, &plan.plan).expect("the adapter holds the plan");
         fill(&evaluation, &plan.plan, &[plan.extent]);
-        evaluation.write(plan.masks, &masks);
+        evaluation.write(plan.order, &order);
         evaluation.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         evaluation.write(plan.extent, &[uniforms::Extent { rows: shape.batch as u32, first: 0 }]);
         Self { training, evaluation }
@@ -318,14 +327,17 @@ fn twins(bench: &mut Bench, shape: &Shape, plans: &Plans) {
             linear_forward(rows, inputs, outputs, wide, weight, bias, y);
         }
     });
-    twin!("linear_backward_input", cost("linear_backward_input"), [d_x = 2 * rows * inputs], {
+    // On the GPU both gradients are one kernel's.
+    let product =
+        Cost { rows, flops: cost("linear_backward").flops / 2, bytes: cost("linear_forward").bytes };
+    twin!("linear_backward_input", product, [d_x = 2 * rows * inputs], {
         for d_x in d_x.chunks_exact_mut(rows * inputs) {
             linear_backward_input(rows, inputs, outputs, wide, weight, d_x);
         }
     });
     twin!(
         "linear_backward_weight",
-        cost("linear_backward_weight"),
+        product,
         [d_weight = 2 * inputs * outputs, d_bias = outputs],
         for d_weight in d_weight.chunks_exact_mut(inputs * outputs) {
             linear_backward_weight(rows, inputs, outputs, wide, wide, d_weight, &mut d_bias);
@@ -342,21 +354,22 @@ fn twins(bench: &mut Bench, shape: &Shape, plans: &Plans) {
             activate_backward(flow.activation, wide, wide, d_pre);
         }
     });
+    // On the GPU a linear layer comes with them.
     twin!(
         "coupling_forward",
-        cost("coupling_forward"),
+        elementwise(15 * size as u64, 4 * size + 2 * rows),
         [z = size, log_det = rows],
         coupling_forward(flow.bound, mask, x, raw, shift, &mut z, &mut log_det)
     );
     twin!(
         "coupling_inverse",
-        cost("coupling_inverse"),
+        elementwise(15 * size as u64, 4 * size + 2 * rows),
         [z = size, log_det = rows],
         coupling_inverse(flow.bound, mask, x, raw, shift, &mut z, &mut log_det)
     );
     twin!(
         "coupling_backward",
-        cost("coupling_backward"),
+        elementwise(20 * size as u64, 8 * size),
         [d_raw = size, d_shift = size, d_x = size],
         coupling_backward(flow.bound, rows, mask, x, x, raw, &mut d_raw, &mut d_shift, &mut d_x)
     );
