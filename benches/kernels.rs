@@ -161,6 +161,7 @@ fn add_permutation(plan: &mut Plan, rows: usize) {
         name: "permutation",
         dispatches: vec![Dispatch {
             kernel: &PERMUTE,
+            constants: Vec::new(),
             label: "order of an epoch".into(),
             uniform: bytemuck::bytes_of(&uniform).to_vec(),
             buffers: vec![places],
@@ -200,15 +201,24 @@ struct Device {
 impl Device {
     fn new(shape: &Shape, plans: &Plans, context: &Context) -> Self {
         let Plans { flow, training: plan, evaluation, .. } = plans;
-        let masks: Vec<f32> = flow.masks.iter().flatten().map(|&kept| f32::from(u8::from(kept))).collect();
+        // The features of each coupling, kept ones first, then which they are.
+        let order: Vec<u32> = flow
+            .masks
+            .iter()
+            .flat_map(|mask| {
+                let of = move |wanted: bool| (0..).zip(mask).filter(move |(_, kept)| **kept == wanted);
+                let features = of(true).chain(of(false)).map(|(feature, _)| feature);
+                features.chain(mask.iter().map(|&kept| u32::from(kept)))
+            })
+            .collect();
         let training = Executor::new(context, &plan.plan).expect("the adapter holds the plan");
         fill(&training, &plan.plan, &[plan.state, plan.validation, plan.history]);
-        training.write(plan.masks, &masks);
+        training.write(plan.order, &order);
 
         let plan = evaluation;
         let evaluation = Executor::new(context, &plan.plan).expect("the adapter holds the plan");
         fill(&evaluation, &plan.plan, &[plan.extent]);
-        evaluation.write(plan.masks, &masks);
+        evaluation.write(plan.order, &order);
         evaluation.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         evaluation.write(plan.extent, &[uniforms::Extent { rows: shape.batch as u32, first: 0 }]);
         Self { training, evaluation }

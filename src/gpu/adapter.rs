@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::kernel::{Access, Kernel};
+use super::kernel::{Access, Constant, Kernel};
 use crate::engine::DeviceInfo;
 use crate::error::{Error, Result};
 
@@ -100,9 +100,12 @@ pub struct Context {
     pub(super) queue: wgpu::Queue,
     info: DeviceInfo,
     failure: Failure,
-    /// By the kernel's address: two kernels may share a name, when one is a changed copy of the other.
-    pipelines: Arc<Mutex<HashMap<usize, Pipeline>>>,
+    pipelines: Arc<Mutex<HashMap<Specialised, Pipeline>>>,
 }
+
+/// A kernel's address and the values of its constants: two kernels may share a name, when one is a changed copy of
+/// the other.
+type Specialised = (usize, Vec<u32>);
 
 /// A compiled kernel and the layout of its bindings.
 #[derive(Clone, Debug)]
@@ -135,17 +138,17 @@ impl Context {
         }
     }
 
-    /// The compiled `kernel`, compiled on first use.
-    pub(super) fn pipeline(&self, kernel: &'static Kernel) -> Pipeline {
+    /// `kernel` with these constants, compiled on first use.
+    pub(super) fn pipeline(&self, kernel: &'static Kernel, constants: &[Constant]) -> Pipeline {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        let address = std::ptr::from_ref(kernel).addr();
-        pipelines.entry(address).or_insert_with(|| self.compile(kernel)).clone()
+        let key = (std::ptr::from_ref(kernel).addr(), kernel.values(constants));
+        pipelines.entry(key).or_insert_with(|| self.compile(kernel, constants)).clone()
     }
 
-    fn compile(&self, kernel: &Kernel) -> Pipeline {
+    fn compile(&self, kernel: &Kernel, constants: &[Constant]) -> Pipeline {
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+            source: wgpu::ShaderSource::Wgsl(kernel.specialised(constants).into()),
         });
         let entries: Vec<_> = kernel
             .bindings

@@ -173,6 +173,7 @@ mod tests {
     fn dispatch(flops: u64, bytes: u64) -> Dispatch {
         Dispatch {
             kernel: &GATHER,
+            constants: Vec::new(),
             label: "rows".into(),
             uniform: Vec::new(),
             buffers: Vec::new(),

@@ -6,7 +6,8 @@ use std::ops::Range;
 use super::adapter::{Adapter, Context};
 use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
-use super::plan::{BufferId, ProgramId, Recorder};
+use super::layered::Recorder;
+use super::plan::{BufferId, ProgramId};
 use super::training::{HISTORY, TrainingPlan, TrainingShape};
 use super::uniforms;
 use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed, whole_rows};
@@ -114,7 +115,7 @@ impl GpuEngine {
             plan.capacity_limited = true;
         }
         let executor = Executor::new(&self.context, &plan.plan)?;
-        executor.write(plan.masks, &Recorder::masks(&self.flow));
+        executor.write(plan.order, &Recorder::order(&self.flow));
         executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         executor.write(plan.parameters, &self.parameters);
         self.evaluation = Some((executor, plan));
@@ -236,7 +237,7 @@ impl Engine for GpuEngine {
         let executor = Executor::new(&self.context, &plan.plan)?;
         executor.write(plan.train, &training.train);
         executor.write(plan.validation_rows, &training.validation);
-        executor.write(plan.masks, &Recorder::masks(&self.flow));
+        executor.write(plan.order, &Recorder::order(&self.flow));
         executor.write(plan.parameters, &state.parameters);
         executor.write(plan.best, &state.parameters);
         executor.write(plan.moment1, &state.moment1);

@@ -68,7 +68,7 @@ impl Executor {
         for program in &plan.programs {
             let mut recorded = Vec::new();
             for dispatch in &program.dispatches {
-                let pipeline = context.pipeline(dispatch.kernel);
+                let pipeline = context.pipeline(dispatch.kernel, &dispatch.constants);
                 let uniform_offset = offsets.next().expect("invariant: one offset for each dispatch");
                 let mut bound = dispatch.buffers.iter();
                 let entries: Vec<_> = dispatch

@@ -10,7 +10,9 @@ mod engine;
 pub mod evaluation;
 pub mod executor;
 pub mod kernel;
+mod layered;
 pub mod plan;
+pub mod tile;
 pub mod training;
 pub mod uniforms;
 

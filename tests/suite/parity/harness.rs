@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use moonflow::cpu::Real;
 use moonflow::gpu::Context;
 use moonflow::gpu::executor::Executor;
-use moonflow::gpu::kernel::{Access, Binding, Kernel};
+use moonflow::gpu::kernel::{Access, Binding, Constant, Kernel};
 use moonflow::gpu::plan::{BufferId, Dispatch, Plan, Program};
 
 use crate::common::{Comparison, relative_error, uniform, wide};
@@ -50,6 +50,7 @@ pub struct Call {
     label: String,
     uniform: Vec<u8>,
     workgroups: [u32; 3],
+    constants: Vec<Constant>,
     buffers: Vec<Buffer>,
 }
 
@@ -57,11 +58,18 @@ impl Call {
     /// A dispatch without buffers yet; `label` names its sizes in messages.
     pub fn new(label: impl Into<String>, uniform: &impl Pod, workgroups: [u32; 3]) -> Self {
         let uniform = bytemuck::bytes_of(uniform).to_vec();
-        Self { label: label.into(), uniform, workgroups, buffers: Vec::new() }
+        Self { label: label.into(), uniform, workgroups, constants: Vec::new(), buffers: Vec::new() }
     }
 
-    /// Binds a buffer with these words.
+    /// Gives the kernel's constants these values.
+    pub fn constants(mut self, constants: &[Constant]) -> Self {
+        self.constants = constants.into();
+        self
+    }
+
+    /// Binds a buffer with these words, in the place of one that was bound before.
     pub fn bind(mut self, binding: &'static str, words: Vec<u32>) -> Self {
+        self.buffers.retain(|buffer| buffer.binding != binding);
         self.buffers.push(Buffer { binding, words, regions: Vec::new() });
         self
     }
@@ -189,7 +197,11 @@ impl Case {
             .iter()
             .filter(|(from, to)| {
                 let kernel = changed(self.kernel, from, to);
-                self.calls.chunks(12).all(|calls| self.compare(context, kernel, calls).failures().is_empty())
+                // Calls of one pipeline at a time: to compile it takes longer than to run it.
+                let groups = self.calls.chunk_by(|one, other| one.constants == other.constants);
+                groups
+                    .flat_map(|group| group.chunks(12))
+                    .all(|calls| self.compare(context, kernel, calls).failures().is_empty())
             })
             .collect();
         assert!(unseen.is_empty(), "{}: no call notices {unseen:#?}", self.kernel.name);
@@ -231,6 +243,7 @@ pub fn run(context: &Context, kernel: &'static Kernel, calls: &[Call]) -> Vec<Ve
         }
         program.dispatches.push(Dispatch {
             kernel,
+            constants: call.constants.clone(),
             label: call.label.clone(),
             uniform: call.uniform.clone(),
             buffers: (first..plan.buffers.len()).map(BufferId).collect(),
@@ -250,7 +263,7 @@ pub fn run(context: &Context, kernel: &'static Kernel, calls: &[Call]) -> Vec<Ve
 
 /// A copy of `kernel` in whose text `to` stands for the only `from`.
 fn changed(kernel: &Kernel, from: &str, to: &str) -> &'static Kernel {
-    let source = kernel.source();
+    let source = kernel.texts.join("\n");
     assert_eq!(source.matches(from).count(), 1, "{}: '{from}' must occur once", kernel.name);
     with_texts(kernel, vec![source.replace(from, to)])
 }
@@ -258,7 +271,8 @@ fn changed(kernel: &Kernel, from: &str, to: &str) -> &'static Kernel {
 /// A copy of `kernel` made of other texts. It lives as long as the tests.
 pub fn with_texts(kernel: &Kernel, texts: Vec<String>) -> &'static Kernel {
     let texts = texts.into_iter().map(|text| &*text.leak()).collect::<Vec<&'static str>>();
-    Box::leak(Box::new(Kernel { name: kernel.name, texts: texts.leak(), bindings: kernel.bindings }))
+    let Kernel { name, bindings, constants, .. } = *kernel;
+    Box::leak(Box::new(Kernel { name, texts: texts.leak(), bindings, constants }))
 }
 
 /// The words of a struct.

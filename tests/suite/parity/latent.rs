@@ -95,6 +95,7 @@ fn mismatches(table: &[[u32; 4]], words: &[[u32; 2]]) -> Option<Vec<usize>> {
             Binding { number: 2, name: "latent", access: Access::ReadWrite },
             Binding { number: 3, name: "words", access: Access::Read },
         ],
+        constants: &[],
     }));
     let call = Call::new("normals of words", &[0u32; 0], [words.len().div_ceil(256) as u32, 1, 1])
         .bind("normal_table", table.as_flattened().to_vec())

@@ -10,6 +10,8 @@ mod epoch;
 mod evaluation;
 mod harness;
 mod latent;
+mod layer;
+mod layered;
 mod linear;
 mod permutation;
 mod plan;
@@ -46,9 +48,9 @@ macro_rules! cases {
 }
 
 cases! {
-    linear: linear_forward linear_backward_input linear_backward_weight;
+    linear: linear_forward linear_backward;
     coupling: coupling_forward coupling_inverse coupling_backward;
-    density: log_density;
+    density: log_density log_determinant log_density_backward;
     batch: gather take;
     reduce: sum_partials;
     adam: advance adam;

@@ -3,10 +3,14 @@
 use moonflow::engine::Training;
 use moonflow::flow::Flow;
 use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::kernel::{Access, Binding, Kernel};
 use moonflow::gpu::plan::Plan;
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule};
+
+use super::harness::{Call, run};
+use crate::gpu::context;
 
 fn flow() -> Flow {
     Flow::new(5, 3, &[70, 33]).expect("valid")
@@ -109,4 +113,21 @@ fn a_plan_beyond_a_limit_is_refused_with_its_name_the_need_and_the_size() {
         ..enough
     })
     .expect("limits that are just met");
+}
+
+#[test]
+fn a_dispatch_decides_the_constants_of_its_kernel() {
+    static KERNEL: Kernel = Kernel {
+        name: "constants",
+        texts: &["@group(0) @binding(1) var<storage, read_write> numbers: array<u32>;
+            @compute @workgroup_size(1) fn constants() { numbers[0] = FIRST; numbers[1] = SECOND; }"],
+        bindings: &[Binding { number: 1, name: "numbers", access: Access::ReadWrite }],
+        constants: &[("FIRST", 3), ("SECOND", 4)],
+    };
+    let Some(context) = context() else { return };
+    let call = |constants: &[_]| {
+        Call::new("constants", &[0u32; 0], [1; 3]).constants(constants).bind("numbers", vec![0; 4])
+    };
+    let got = run(context, &KERNEL, &[call(&[]), call(&[("SECOND", 5)]), call(&[])]);
+    assert_eq!(got, [[3, 4, 0, 0], [3, 5, 0, 0], [3, 4, 0, 0]]);
 }
