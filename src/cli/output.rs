@@ -22,6 +22,14 @@ pub fn write(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Resu
     }
 }
 
+/// Writes a command's result to standard output as JSON.
+///
+/// # Errors
+/// Those of [`write`].
+pub fn write_json(value: &serde_json::Value) -> Result<()> {
+    write(None, |out| writeln!(out, "{value:#}"))
+}
+
 /// Whether the error only says that nobody reads our output any more.
 pub fn is_closed_pipe(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
