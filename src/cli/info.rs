@@ -51,11 +51,11 @@ fn as_json(model: &Model) -> serde_json::Value {
         std::iter::zip(&model.columns, std::iter::zip(&model.standardiser.mean, &model.standardiser.std));
     json!({
         "format_version": FORMAT_VERSION,
-        "flow": model.flow,
+        "flow": output::as_json(&model.flow),
         "parameters": model.parameters.len(),
         "columns": columns.map(|(name, (mean, std))| json!({ "name": name, "mean": mean, "std": std }))
             .collect::<Vec<_>>(),
-        "training": model.record,
+        "training": output::as_json(&model.record),
     })
 }
 
@@ -132,7 +132,8 @@ pub fn describe_check(check: &SelfCheck) -> Vec<String> {
     if let (Some(gap), Some(error)) = (check.gap, check.gap_error) {
         text += &format!(", validation {gap:+.4} ± {error:.4} nats from training");
     }
-    let distance = check.latent.iter().map(|feature| feature.distance).fold(0.0, f64::max);
+    let distances = check.latent.iter().map(|feature| feature.distance);
+    let distance = distances.fold(0.0, |most: f64, next| if next.is_nan() { next } else { most.max(next) });
     text += &format!(", latent variable within {distance:.3} of normal");
     if check.suspicious.is_empty() {
         return vec![text + "; nothing is suspicious"];

@@ -83,8 +83,8 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
     let roofline = args.roofline.roofline();
     if args.json {
         return output::write_json(&json!({
-            "flow": flow,
-            "recipe": recipe,
+            "flow": output::as_json(&flow),
+            "recipe": output::as_json(&recipe),
             "steps_per_epoch": training.steps_per_epoch,
             "validation_tiles": training.validation_tiles,
             "training": as_json(&training.plan, roofline),

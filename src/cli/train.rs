@@ -232,7 +232,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     }
     if !text {
         output::say(json!({
-            "event": "end", "record": model.record, "model": files.model, "history": files.history,
+            "event": "end", "record": output::as_json(&model.record), "model": files.model, "history": files.history,
             "config": files.config, "picture": files.picture,
         }));
     }

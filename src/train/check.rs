@@ -71,10 +71,19 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
     Ok(check)
 }
 
-/// Sentences on what is suspicious in `check`. A number that is not finite always is.
+/// Sentences on what is suspicious in `check`. Numbers that are not finite leave nothing else to say.
 fn suspicions(check: &SelfCheck, columns: &[String]) -> Vec<String> {
     let mut sentences = Vec::new();
-    let exceeds = |value: f64, limit: f64| value.is_nan() || value.abs() > limit;
+    let latent = check.latent.iter().flat_map(|feature| [feature.mean, feature.std, feature.distance]);
+    let others = [Some(check.round_trip), check.log_det, check.gap, check.gap_error].into_iter().flatten();
+    if latent.chain(others).any(|number| !number.is_finite()) {
+        return vec![
+            "scores, samples or latent values of some rows are not finite: the model cannot be used. Train with a \
+             smaller rate, or look for extreme values in the data"
+                .into(),
+        ];
+    }
+    let exceeds = |value: f64, limit: f64| value.abs() > limit;
     if exceeds(check.round_trip, ROUND_TRIP_LIMIT) {
         sentences.push(format!(
             "a pass to the latent variable and back is off by {:.1e}: the flow stretches more than single precision \
@@ -86,11 +95,11 @@ fn suspicions(check: &SelfCheck, columns: &[String]) -> Vec<String> {
         sentences.push(format!(
             "the log-determinant differs from finite differences by {:.1e} nats: densities are wrong or the flow is \
              very steep",
-            check.log_det.unwrap_or(f64::NAN)
+            check.log_det.unwrap_or_default()
         ));
     }
     if let (Some(gap), Some(error)) = (check.gap, check.gap_error)
-        && (exceeds(gap, f64::MAX) || gap > GAP_LIMIT.max(ERRORS * error))
+        && gap > GAP_LIMIT.max(ERRORS * error)
     {
         sentences.push(format!(
             "validation rows lose {gap:.3} ± {error:.3} nats against training rows: the flow has learnt rows by heart. \
@@ -272,9 +281,12 @@ mod tests {
             suspicions(&check, &["width".into()])
         };
         assert_eq!(check(&sample), [""; 0]);
-        for bad in [|x: f64| x + 0.3, |x: f64| 1.4 * x, |x: f64| x.round(), |_: f64| f64::NAN] {
-            let sentences = check(&sample.iter().copied().map(bad).collect::<Vec<_>>());
+        let broken = |bad: fn(f64) -> f64| check(&sample.iter().copied().map(bad).collect::<Vec<_>>());
+        for bad in [|x: f64| x + 0.3, |x: f64| 1.4 * x, |x: f64| x.round()] {
+            let sentences = broken(bad);
             assert!(sentences.len() == 1 && sentences[0].contains("not normal in width"), "{sentences:?}");
         }
+        let sentences = broken(|_| f64::NAN);
+        assert!(sentences.len() == 1 && sentences[0].contains("not finite"), "{sentences:?}");
     }
 }

@@ -306,9 +306,10 @@ fn from_numbers(numbers: &[f64; EPOCH_NUMBERS]) -> Epoch {
 
 /// `name: value in the checkpoint, value now` for every setting but the number of epochs that differs.
 fn differences(kept: &Recipe, now: &Recipe) -> Vec<String> {
-    let fields = |recipe: &Recipe| match serde_json::to_value(recipe) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => unreachable!("invariant: a recipe is an object"),
+    // Through text, where a number of single precision has the digits that it was given.
+    let fields = |recipe: &Recipe| -> serde_json::Map<String, serde_json::Value> {
+        let text = serde_json::to_string(recipe).expect("invariant: a recipe is plain data");
+        serde_json::from_str(&text).expect("invariant: a recipe is an object")
     };
     let now = fields(now);
     fields(kept)

@@ -129,8 +129,8 @@ pub async fn fit<E: Engine>(
 /// Trains `engine`'s flow on `dataset` from the initial weights of the recipe's seed, or from a checkpoint.
 ///
 /// The parameters kept are those after the epoch with the lowest validation loss; without validation rows, the
-/// last ones. A step whose loss or gradient is not finite is skipped; ten in a row end the training as
-/// [`Outcome::NonFinite`], with the best parameters from before them. `source` goes into the model's record, together
+/// last ones. A step whose loss or gradient is not finite is skipped; ten in a row, or as many as an epoch has, end
+/// the training as [`Outcome::NonFinite`], with the best parameters from before them. `source` goes into the model's record, together
 /// with a [`self_check`] of the model.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use crate::optimiser::State;
 const CHUNK_SECONDS: f64 = 0.05;
 /// Most epochs between two looks at the observer.
 const MAX_CHUNK: f64 = 10.0;
-/// Steps that are skipped one after the other before training ends.
+/// Steps that are skipped one after the other before training ends: this many, or a whole epoch of them.
 const MOST_SKIPPED_IN_A_ROW: u32 = 10;
 /// Times that training goes back to an earlier state; what comes after that is taken as it is.
 const MOST_ROLLBACKS: u32 = 8;
@@ -199,7 +199,8 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         progress.skipped_in_a_row = if follows { progress.skipped_in_a_row + 1 } else { 1 };
         progress.last_skipped = state.step;
         part.skipped += 1;
-        if progress.skipped_in_a_row < MOST_SKIPPED_IN_A_ROW {
+        let steps_per_epoch = rows.div_ceil(self.training.batch);
+        if progress.skipped_in_a_row < MOST_SKIPPED_IN_A_ROW.min(steps_per_epoch) {
             state.row = state.row.saturating_add(self.training.batch).min(rows);
             self.begin(state.clone())?;
             self.observer.event(Event::Skipped { epoch: record.epoch });
