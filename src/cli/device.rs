@@ -18,6 +18,11 @@ pub struct DeviceArgs {
 }
 
 impl DeviceArgs {
+    /// What was asked for.
+    pub fn name(&self) -> &str {
+        &self.device
+    }
+
     /// An engine for `flow` on the device asked for.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::plan::{Plan, ProgramId};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::layout::Layout;
+use serde_json::{Value, json};
 
 use super::info::{describe_flow, describe_recipe};
 use super::output::{self, grouped};
@@ -26,6 +27,9 @@ pub struct PlanArgs {
     /// Training rows
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 9000, value_parser = value_parser!(u32).range(2..=100_000_000))]
     rows: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
@@ -77,6 +81,16 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
     let training = TrainingPlan::new(&flow, &layout, &shape);
     let evaluation = EvaluationPlan::new(&flow, &layout, EVALUATED_ROWS).plan;
     let roofline = args.roofline.roofline();
+    if args.json {
+        return output::write_json(&json!({
+            "flow": output::as_json(&flow),
+            "recipe": output::as_json(&recipe),
+            "steps_per_epoch": training.steps_per_epoch,
+            "validation_tiles": training.validation_tiles,
+            "training": as_json(&training.plan, roofline),
+            "evaluation": as_json(&evaluation, roofline),
+        }));
+    }
 
     let mut text = format!("flow    {}\nrecipe  {}\n", describe_flow(&flow), describe_recipe(&recipe));
     text += &describe(&format!("training on {} rows", grouped(train_rows as u64)), &training.plan, roofline);
@@ -91,6 +105,22 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
         let _ = writeln!(text, "\n{}: {verdict}", adapter.info());
     }
     output::write(None, |out| out.write_all(text.as_bytes()))
+}
+
+/// A plan's buffers and programs.
+fn as_json(plan: &Plan, roofline: Option<Roofline>) -> Value {
+    let buffers = plan.buffers.iter().map(|buffer| json!({ "label": buffer.label, "bytes": buffer.bytes }));
+    let programs = plan.programs.iter().map(|program| {
+        let dispatches = program.dispatches.iter().map(|dispatch| {
+            json!({
+                "kernel": dispatch.kernel.name, "label": dispatch.label, "workgroups": dispatch.workgroups,
+                "flops": dispatch.flops, "bytes": dispatch.bytes,
+                "least_seconds": roofline.map(|roofline| roofline.dispatch(dispatch)),
+            })
+        });
+        json!({ "name": program.name, "dispatches": dispatches.collect::<Vec<_>>() })
+    });
+    json!({ "buffers": buffers.collect::<Vec<_>>(), "programs": programs.collect::<Vec<_>>() })
 }
 
 /// A plan's memory, and its programs as tables.

@@ -53,19 +53,15 @@ pub struct Progress<R> {
 }
 
 impl<R: Real> Progress<R> {
-    /// The progress of a training that has completed `step` steps.
-    ///
-    /// The corrections are brought up by the recurrence that training itself uses, so that a training resumed
-    /// and one never interrupted agree in every bit.
+    /// The progress of a training that has completed `step` steps, with the bias corrections that it had then.
+    pub fn new(step: u32, [correction1, correction2]: [R; 2]) -> Self {
+        let (learning_rate, clip) = (R::zero(), R::one());
+        Self { step, correction1, correction2, learning_rate, clip, halted: false }
+    }
+
+    /// The progress after `step` steps, its corrections computed by the recurrence that training itself uses.
     pub fn resume(rule: &Rule<R>, step: u32) -> Self {
-        let mut progress = Self {
-            step,
-            correction1: R::zero(),
-            correction2: R::zero(),
-            learning_rate: R::zero(),
-            clip: R::one(),
-            halted: false,
-        };
+        let mut progress = Self::new(step, [R::zero(); 2]);
         for _ in 0..step {
             progress.correct(rule);
         }

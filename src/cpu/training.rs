@@ -2,7 +2,7 @@
 
 use crate::engine::{EpochRecord, Training};
 use crate::error::{Error, Result, expect_length};
-use crate::optimiser::{Adam, Schedule, State};
+use crate::optimiser::{Adam, Best, Schedule, State};
 
 use super::adam::{Progress, Rule, adam, advance};
 use super::batch::{batches, gather};
@@ -37,18 +37,23 @@ impl<R: Real> Optimiser<R> {
     pub fn new(adam: &Adam, schedule: Schedule, parameters: usize) -> Self {
         let rule = Rule::new(adam);
         let zeros = vec![R::zero(); parameters];
-        Self { rule, schedule, moment1: zeros.clone(), moment2: zeros, progress: Progress::resume(&rule, 0) }
+        Self {
+            rule,
+            schedule,
+            moment1: zeros.clone(),
+            moment2: zeros,
+            progress: Progress::new(0, [R::zero(); 2]),
+        }
     }
 
     /// The optimiser as `state` left it; agrees in every bit with one that was never interrupted.
     fn resume(adam: &Adam, schedule: Schedule, state: &State) -> Self {
-        let rule = Rule::new(adam);
         Self {
-            rule,
+            rule: Rule::new(adam),
             schedule,
-            moment1: state.moment1.iter().map(|&value| R::from_wide(value.into())).collect(),
-            moment2: state.moment2.iter().map(|&value| R::from_wide(value.into())).collect(),
-            progress: Progress::resume(&rule, state.step),
+            moment1: widen(&state.moment1),
+            moment2: widen(&state.moment2),
+            progress: Progress::new(state.step, state.corrections.map(R::from_wide)),
         }
     }
 }
@@ -63,6 +68,8 @@ pub(super) struct Run<R> {
     optimiser: Optimiser<R>,
     /// Completed epochs.
     epoch: u32,
+    /// Rows of the epoch under way that steps have been taken on.
+    row: usize,
     /// Lowest validation loss, and the parameters that had it.
     best: Option<(f64, Vec<R>)>,
 }
@@ -116,20 +123,17 @@ impl<R: Real> CpuEngine<R> {
     /// are no training rows, more than `u32` counts, or the batch is 0.
     pub fn begin_training(&mut self, training: &Training, state: &State) -> Result<()> {
         training.validate(state, self.flow.features, self.layout.total)?;
-        let convert =
-            |values: &[f32]| -> Vec<R> { values.iter().map(|&value| R::from_wide(value.into())).collect() };
-        let train = convert(&training.train);
-        let validation = convert(&training.validation);
-        self.parameters = convert(&state.parameters);
+        self.parameters = widen(&state.parameters);
         self.pack();
         self.run = Some(Run {
-            train,
-            validation,
+            train: widen(&training.train),
+            validation: widen(&training.validation),
             batch: training.batch as usize,
             seed: training.seed,
             optimiser: Optimiser::resume(&training.adam, training.schedule, state),
             epoch: state.epoch,
-            best: None,
+            row: state.row as usize,
+            best: state.best.as_ref().map(|best| (best.nll, widen(&best.parameters))),
         });
         Ok(())
     }
@@ -162,20 +166,21 @@ impl<R: Real> CpuEngine<R> {
         let (mut nll_sum, mut norm_sum, mut rows, mut steps) = (0.0, 0.0, 0.0, 0.0);
         let mut learning_rate = 0.0;
         let mut halted = false;
-        for batch in batches(run.train.len() / features, run.batch) {
+        for batch in batches(run.row..run.train.len() / features, run.batch) {
             let (seed, epoch, train) = (run.seed, run.epoch, &run.train);
             let fill =
                 |first: usize, to: &mut [R]| gather(features, batch.start + first, seed, epoch, train, to);
             let step = self.step(team, batch.len(), fill, &mut run.optimiser);
-            nll_sum += step.loss * batch.len() as f64;
-            rows += batch.len() as f64;
-            norm_sum += step.grad_norm;
-            steps += 1.0;
             learning_rate = step.learning_rate;
             halted = step.halted;
             if halted {
                 break;
             }
+            nll_sum += step.loss * batch.len() as f64;
+            rows += batch.len() as f64;
+            norm_sum += step.grad_norm;
+            steps += 1.0;
+            run.row = batch.end;
         }
         let validation_nll = self.validate(team, &run.validation);
         let lowest = run.best.as_ref().map_or(f64::INFINITY, |(lowest, _)| *lowest);
@@ -185,7 +190,7 @@ impl<R: Real> CpuEngine<R> {
         }
         let epoch = run.epoch + 1;
         if !halted {
-            run.epoch = epoch;
+            (run.epoch, run.row) = (epoch, 0);
         }
         EpochRecord {
             epoch,
@@ -215,6 +220,10 @@ impl<R: Real> CpuEngine<R> {
             moment2: narrow(&run.optimiser.moment2),
             step: run.optimiser.progress.step,
             epoch: run.epoch,
+            row: run.row as u32,
+            corrections: [run.optimiser.progress.correction1, run.optimiser.progress.correction2]
+                .map(Real::wide),
+            best: run.best.as_ref().map(|(nll, best)| Best { nll: *nll, parameters: narrow(best) }),
         })
     }
 
@@ -227,6 +236,10 @@ impl<R: Real> CpuEngine<R> {
 
 fn no_run() -> Error {
     Error::Argument("no training under way; call begin_training first".into())
+}
+
+fn widen<R: Real>(values: &[f32]) -> Vec<R> {
+    values.iter().map(|&value| R::from_wide(value.into())).collect()
 }
 
 fn narrow<R: Real>(values: &[R]) -> Vec<f32> {

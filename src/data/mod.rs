@@ -5,6 +5,7 @@
 mod dataset;
 mod standardiser;
 mod table;
+mod test_rows;
 mod toy;
 mod whitening;
 #[cfg(not(target_arch = "wasm32"))]

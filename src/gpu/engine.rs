@@ -14,7 +14,7 @@ use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transfo
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
 use crate::layout::Layout;
-use crate::optimiser::{Adam, State};
+use crate::optimiser::{Adam, Best, State};
 use crate::random::{self, NORMAL_TABLE};
 
 /// Fewest and most rows that an evaluation takes at a time.
@@ -40,6 +40,8 @@ pub struct GpuEngine {
     parameters: Vec<f32>,
     evaluation: Option<(Executor, EvaluationPlan)>,
     training: Option<(Executor, TrainingPlan)>,
+    /// Rows that the first epoch of the training leaves out, because steps have been taken on them before.
+    first_row: u32,
 }
 
 impl GpuEngine {
@@ -64,7 +66,7 @@ impl GpuEngine {
         }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
-        Ok(Self { context, flow, layout, parameters, evaluation: None, training: None })
+        Ok(Self { context, flow, layout, parameters, evaluation: None, training: None, first_row: 0 })
     }
 
     /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`. Ends a
@@ -239,22 +241,27 @@ impl Engine for GpuEngine {
         executor.write(plan.validation_rows, &training.validation);
         executor.write(plan.order, &Recorder::order(&self.flow));
         executor.write(plan.parameters, &state.parameters);
-        executor.write(plan.best, &state.parameters);
+        executor.write(plan.best, state.best.as_ref().map_or(&state.parameters, |best| &best.parameters));
         executor.write(plan.moment1, &state.moment1);
         executor.write(plan.moment2, &state.moment2);
-        let [bias_correction1, bias_correction2] = training.adam.bias_corrections(state.step);
+        let [bias_correction1, bias_correction2] = state.corrections.map(|correction| correction as f32);
+        // The first step of an epoch is prepared by the last of the one before: where no rows are left, by this.
+        let left = shape.train_rows as u32 - state.row;
+        let (first, epoch) = if left == 0 { (0, state.epoch + 1) } else { (state.row, state.epoch) };
         executor.write(
             plan.state,
             &[uniforms::TrainState {
-                rows: shape.batch as u32,
+                rows: (shape.batch as u32).min(shape.train_rows as u32 - first),
+                first,
                 step: state.step,
-                epoch: state.epoch,
+                epoch,
                 bias_correction1,
                 bias_correction2,
-                best_nll: f32::MAX,
+                best_nll: state.best.as_ref().map_or(f32::MAX, |best| best.nll as f32),
                 ..Default::default()
             }],
         );
+        self.first_row = state.row;
         executor.write(
             plan.validation,
             &[uniforms::Validation {
@@ -272,18 +279,28 @@ impl Engine for GpuEngine {
         let mut left = epochs;
         while left > 0 {
             let stretch = left.min(HISTORY as u32);
-            run_epochs(executor, plan, stretch).await?;
+            run_epochs(executor, plan, stretch, self.first_row).await?;
             let [history] = executor.read::<uniforms::Record, 1>([(plan.history, stretch as usize)]).await?;
             for record in &history {
                 let halted = record.halted == 1;
-                // A mean over an epoch that was not completed would mislead.
-                let mean = |value: f32| if halted { f64::NAN } else { f64::from(value) };
+                let first = std::mem::take(&mut self.first_row);
+                let end = if halted {
+                    let [state] = executor.read::<uniforms::TrainState, 1>([(plan.state, 1)]).await?;
+                    // A training that has halted stands where it is: it begins there if it is asked to go on.
+                    self.first_row = state[0].first;
+                    state[0].first
+                } else {
+                    plan.train_rows
+                };
+                // The device divides by all rows of the epoch.
+                let share = f64::from(end.saturating_sub(first)) / f64::from(plan.train_rows);
+                let taken = share > 0.0;
                 records.push(EpochRecord {
                     epoch: record.epoch,
-                    train_nll: mean(record.train_nll),
+                    train_nll: f64::from(record.train_nll) / share,
                     validation_nll: (plan.validation_tiles > 0).then_some(f64::from(record.validation_nll)),
                     learning_rate: f64::from(record.learning_rate),
-                    grad_norm: mean(record.grad_norm),
+                    grad_norm: if taken { f64::from(record.grad_norm) } else { f64::NAN },
                     improved: record.improved == 1,
                     halted,
                 });
@@ -302,7 +319,23 @@ impl Engine for GpuEngine {
         let [parameters, moment1, moment2] =
             executor.read([(plan.parameters, total), (plan.moment1, total), (plan.moment2, total)]).await?;
         let [state] = executor.read::<uniforms::TrainState, 1>([(plan.state, 1)]).await?;
-        Ok(State { parameters, moment1, moment2, step: state[0].step, epoch: state[0].epoch })
+        let state = state[0];
+        let best = if state.best_nll < f32::MAX {
+            let [parameters] = executor.read([(plan.best, total)]).await?;
+            Some(Best { nll: f64::from(state.best_nll), parameters })
+        } else {
+            None
+        };
+        Ok(State {
+            parameters,
+            moment1,
+            moment2,
+            step: state.step,
+            epoch: state.epoch,
+            row: state.first,
+            corrections: [state.bias_correction1, state.bias_correction2].map(f64::from),
+            best,
+        })
     }
 
     async fn best_parameters(&mut self) -> Result<Vec<f32>> {
@@ -314,9 +347,9 @@ impl Engine for GpuEngine {
     }
 }
 
-/// Submits `epochs` epochs in stretches bounded by [`DISPATCHES_PER_SUBMISSION`] and [`FLOPS_PER_SUBMISSION`], never
-/// waiting for more than the oldest of [`IN_FLIGHT`] submissions.
-async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32) -> Result<()> {
+/// Submits `epochs` epochs, the first from row `first_row` on, in stretches bounded by [`DISPATCHES_PER_SUBMISSION`] and
+/// [`FLOPS_PER_SUBMISSION`], never waiting for more than the oldest of [`IN_FLIGHT`] submissions.
+async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32, first_row: u32) -> Result<()> {
     // Records are counted from zero again; the field's place is the only thing the host writes in between.
     executor.write_at(plan.state, std::mem::offset_of!(uniforms::TrainState, records), &[0u32]);
     // (program, dispatches, FLOPs, runs) in the order of an epoch.
@@ -328,9 +361,12 @@ async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32) -> Re
     let mut on_their_way: VecDeque<Submission> = VecDeque::new();
     let mut chunk = Vec::new();
     let (mut dispatches, mut flops) = (0, 0);
+    let steps_before = first_row.div_ceil(plan.batch.max(1)) as usize;
     let runs = (0..epochs).flat_map(|_| parts).flat_map(|(id, dispatches, flops, runs)| {
         std::iter::repeat_n((id, dispatches, flops), runs as usize)
     });
+    // Steps come first in an epoch.
+    let runs = runs.skip(steps_before);
     for (program, its_dispatches, its_flops) in runs {
         chunk.push(program);
         dispatches += its_dispatches;

@@ -61,6 +61,10 @@ impl TrainingShape {
 pub struct TrainingPlan {
     /// The plan itself.
     pub plan: Plan,
+    /// Training rows N.
+    pub train_rows: u32,
+    /// Rows of a full batch.
+    pub batch: u32,
     /// Steps in an epoch.
     pub steps_per_epoch: u32,
     /// Validation tiles after an epoch.
@@ -228,6 +232,8 @@ impl TrainingPlan {
         let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
         Self {
             plan,
+            train_rows: shape.train_rows as u32,
+            batch: batch as u32,
             steps_per_epoch: shape.train_rows.div_ceil(batch.max(1)) as u32,
             validation_tiles: shape.validation_rows.div_ceil(validation_capacity) as u32,
             validation_capacity,

@@ -59,6 +59,7 @@ fn train_writes_model_history_and_picture_and_says_what_it_did() {
         "device   CPU",
         "held out NLL",
         "floor",
+        "check    round trip within",
     ] {
         assert!(said.contains(part), "`{part}` is not in: {said}");
     }
@@ -67,7 +68,7 @@ fn train_writes_model_history_and_picture_and_says_what_it_did() {
         .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
         .collect();
     files.sort();
-    assert_eq!(files, ["history.csv", "model.safetensors", "moons.png"]);
+    assert_eq!(files, ["config.toml", "history.csv", "model.safetensors", "moons.png"]);
 
     let history = fs::read_to_string(folder.path().join("o/history.csv")).expect("written");
     let mut lines = history.lines();
@@ -212,7 +213,7 @@ fn plan_is_made_without_a_gpu() {
 fn help_names_every_command_and_version_its_number() {
     let folder = folder();
     let help = succeed(folder.path(), &["--help"]);
-    for command in ["train", "score", "sample", "plot", "info", "devices", "plan"] {
+    for command in ["train", "score", "sample", "plot", "info", "devices", "plan", "completions", "man"] {
         assert!(help.contains(command), "{help}");
         succeed(folder.path(), &[command, "--help"]);
     }
