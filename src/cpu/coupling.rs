@@ -6,8 +6,8 @@
 //! log-scale o and the shift t come in full width; at kept features they are not read. The log-scale is bounded
 //! softly, s = c · tanh(o / c).
 //!
-//! The functions here are the definition; the engine runs them through [`super::affine`] on the transformed features
-//! alone.
+//! The functions here are the definition, with the standard library's functions; the engine runs them through
+//! [`super::affine`] on the transformed features alone.
 
 use super::Real;
 use super::linear::tanh_slope;
@@ -55,7 +55,7 @@ pub fn coupling_forward<R: Real>(
                 z[at] = x[at];
             } else {
                 let s = bounded(bound, log_scale[at]);
-                z[at] = (x[at] - shift[at]) * (-s).exp_lane();
+                z[at] = (x[at] - shift[at]) * (-s).exp();
                 *log_det -= s;
             }
         }
@@ -82,7 +82,7 @@ pub fn coupling_inverse<R: Real>(
                 x[at] = z[at];
             } else {
                 let s = bounded(bound, log_scale[at]);
-                x[at] = z[at] * s.exp_lane() + shift[at];
+                x[at] = z[at] * s.exp() + shift[at];
                 *log_det += s;
             }
         }
@@ -118,7 +118,7 @@ pub fn coupling_backward<R: Real>(
                 d_shift[at] = R::zero();
                 d_log_scale[at] = R::zero();
             } else {
-                d_x[at] = d_z[at] * (-bounded(bound, log_scale[at])).exp_lane();
+                d_x[at] = d_z[at] * (-bounded(bound, log_scale[at])).exp();
                 d_shift[at] = -d_x[at];
                 d_log_scale[at] = (weight - d_z[at] * z[at]) * tanh_slope(log_scale[at] / bound);
             }
@@ -128,7 +128,7 @@ pub fn coupling_backward<R: Real>(
 
 /// s = c · tanh(o / c).
 fn bounded<R: Real>(bound: R, log_scale: R) -> R {
-    bound * (log_scale / bound).tanh_lane()
+    bound * (log_scale / bound).tanh()
 }
 
 #[cfg(test)]
