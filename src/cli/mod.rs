@@ -14,6 +14,7 @@ mod sample;
 mod score;
 mod source;
 mod train;
+mod tune;
 mod values;
 
 use std::process::ExitCode;

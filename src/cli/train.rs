@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::value_parser;
 use moonflow::data::{Dataset, write_atomically};
-use moonflow::engine::Engine;
+use moonflow::engine::{Engine, Training};
+use moonflow::gpu::training::TrainingShape;
 use moonflow::model::Outcome;
 use moonflow::train::{Fitted, fit};
 use moonflow::{Error, Result};
 
-use super::device::DeviceArgs;
 use super::info::{describe_flow, describe_held_out, describe_recipe};
 use super::output::{grouped, note, say};
 use super::plot::Picture;
 use super::progress::{Progress, duration};
 use super::recipe::RecipeArgs;
 use super::source::Source;
+use super::tune::{TunedDeviceArgs, Work};
 use super::values;
 
 /// Arguments of `moonflow train`.
@@ -39,7 +40,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: TunedDeviceArgs,
 }
 
 impl TrainArgs {
@@ -93,6 +94,15 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     say(format_args!("flow     {}", describe_flow(engine.flow())));
     say(format_args!("recipe   {}", describe_recipe(&recipe)));
     say(format_args!("device   {}", engine.device()));
+    let shape = TrainingShape {
+        train_rows,
+        validation_rows,
+        batch: train_rows.min(recipe.batch as usize),
+        adam: recipe.adam(),
+        schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
+        seed: recipe.seed,
+    };
+    args.device.tune(&mut engine, Work::Training(shape)).await?;
 
     let floor = source.floor();
     let mut progress = Progress::new(recipe.epochs, train_rows, floor, stop_on_interrupt());
