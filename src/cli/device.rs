@@ -8,6 +8,7 @@ use moonflow::optimiser::State;
 use moonflow::{Error, Result};
 
 use super::output::note;
+use super::tune::recall;
 
 /// `--device`.
 #[derive(clap::Args)]
@@ -41,7 +42,11 @@ impl DeviceArgs {
                     note(format_args!("warning: {error}; going on with the CPU engine"));
                     cpu(flow)
                 }
-                engine => Ok(AnyEngine::Gpu(engine?)),
+                engine => {
+                    let mut engine = engine?;
+                    recall(&mut engine);
+                    Ok(AnyEngine::Gpu(engine))
+                }
             },
         }
     }

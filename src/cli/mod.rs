@@ -16,6 +16,7 @@ mod sample;
 mod score;
 mod source;
 mod train;
+mod tune;
 mod values;
 
 use std::process::ExitCode;

@@ -6,20 +6,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::value_parser;
 use moonflow::data::{Dataset, Table, write_atomically};
-use moonflow::engine::Engine;
+use moonflow::engine::{Engine, Training};
+use moonflow::gpu::training::TrainingShape;
 use moonflow::model::{HeldOut, Model, Outcome};
 use moonflow::train::{Checkpoint, Fitted, Options, fit_with};
 use moonflow::{Error, Result};
 use serde_json::json;
 
 use super::config::{self, Resolved};
-use super::device::DeviceArgs;
 use super::info::{describe_check, describe_flow, describe_held_out, describe_recipe, describe_rows};
 use super::output::{self, grouped, note};
 use super::plot::Picture;
 use super::progress::{LogFormat, Progress, duration};
 use super::recipe::RecipeArgs;
 use super::source::{Source, mean_and_error};
+use super::tune::{TunedDeviceArgs, Work};
 use super::values;
 
 /// Arguments of `moonflow train`.
@@ -62,7 +63,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: TunedDeviceArgs,
 }
 
 impl TrainArgs {
@@ -155,6 +156,15 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         device: args.device.name(),
         out: &out,
     };
+    let shape = TrainingShape {
+        train_rows,
+        validation_rows,
+        batch: train_rows.min(recipe.batch as usize),
+        adam: recipe.adam(),
+        schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
+        seed: recipe.seed,
+    };
+    args.device.tune(&mut engine, Work::Training(shape)).await?;
 
     let floor = source.floor();
     let options =

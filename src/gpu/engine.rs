@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::adapter::{Adapter, Context};
+use super::autotune::{Measured, autotune};
 use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
 use super::layered::Recorder;
 use super::plan::{BufferId, ProgramId};
+use super::tile::Tiling;
 use super::training::{HISTORY, TrainingPlan, TrainingShape};
 use super::uniforms;
 use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed, whole_rows};
@@ -42,6 +44,7 @@ pub struct GpuEngine {
     training: Option<(Executor, TrainingPlan)>,
     /// Rows that the first epoch of the training leaves out, because steps have been taken on them before.
     first_row: u32,
+    tiling: Tiling,
 }
 
 impl GpuEngine {
@@ -66,7 +69,50 @@ impl GpuEngine {
         }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
-        Ok(Self { context, flow, layout, parameters, evaluation: None, training: None, first_row: 0 })
+        Ok(Self {
+            context,
+            flow,
+            layout,
+            parameters,
+            evaluation: None,
+            training: None,
+            first_row: 0,
+            tiling: Tiling::default(),
+        })
+    }
+
+    /// The device that it computes on.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Takes the tiles of `tiling` from the next training and evaluation on.
+    pub fn set_tiling(&mut self, tiling: Tiling) {
+        self.tiling = tiling;
+        self.evaluation = None;
+    }
+
+    /// Measures which tiles are fastest for the products of a training of this shape, except for those known, and
+    /// takes them from the next training on.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub async fn tune_training(&mut self, shape: &TrainingShape) -> Result<Vec<Measured>> {
+        let Self { context, flow, layout, tiling, .. } = self;
+        let plan = |tiling: &Tiling| TrainingPlan::tiled(flow, layout, shape, tiling).plan;
+        autotune(context, flow, plan, tiling).await
+    }
+
+    /// The same for an evaluation of `rows`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub async fn tune_evaluation(&mut self, rows: usize) -> Result<Vec<Measured>> {
+        self.prepare(rows)?;
+        let capacity = self.evaluation.take().map_or(TILE_ROWS.0, |(_, plan)| plan.capacity);
+        let Self { context, flow, layout, tiling, .. } = self;
+        let plan = |tiling: &Tiling| EvaluationPlan::tiled(flow, layout, capacity, tiling).plan;
+        autotune(context, flow, plan, tiling).await
     }
 
     /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`. Ends a
@@ -108,12 +154,12 @@ impl GpuEngine {
             return Ok(());
         }
         let mut capacity = wanted;
-        let mut plan = EvaluationPlan::new(&self.flow, &self.layout, capacity);
+        let mut plan = EvaluationPlan::tiled(&self.flow, &self.layout, capacity, &self.tiling);
         let limits = self.context.limits();
         while capacity > TILE_ROWS.0 && (plan.plan.bytes() > TILE_BYTES || plan.plan.check(&limits).is_err())
         {
             capacity /= 2;
-            plan = EvaluationPlan::new(&self.flow, &self.layout, capacity);
+            plan = EvaluationPlan::tiled(&self.flow, &self.layout, capacity, &self.tiling);
             plan.capacity_limited = true;
         }
         let executor = Executor::new(&self.context, &plan.plan)?;
@@ -235,7 +281,7 @@ impl Engine for GpuEngine {
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         training.validate(&state, self.flow.features, self.layout.total)?;
         let shape = TrainingShape::new(&training, self.flow.features);
-        let plan = TrainingPlan::new(&self.flow, &self.layout, &shape);
+        let plan = TrainingPlan::tiled(&self.flow, &self.layout, &shape, &self.tiling);
         let executor = Executor::new(&self.context, &plan.plan)?;
         executor.write(plan.train, &training.train);
         executor.write(plan.validation_rows, &training.validation);

@@ -5,6 +5,7 @@
 //! [`Engine`](crate::engine::Engine) on top.
 
 mod adapter;
+pub mod autotune;
 pub mod cost;
 mod engine;
 pub mod evaluation;
@@ -13,6 +14,8 @@ pub mod kernel;
 mod layered;
 pub mod plan;
 pub mod tile;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tile_cache;
 pub mod training;
 pub mod uniforms;
 

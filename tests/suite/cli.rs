@@ -272,3 +272,38 @@ fn readers_that_go_away_are_no_error() {
     let output = child.wait_with_output().expect("ends");
     assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn autotune_searches_once_keeps_its_cache_apart_and_changes_no_sample() {
+    if std::env::var_os("MOONFLOW_SKIP_GPU_TESTS").is_some() {
+        return;
+    }
+    let folder = folder();
+    train(folder.path(), "moons", "o", &[]);
+    let sample = |more: &[&str]| {
+        let output = Command::new(cargo_bin("moonflow"))
+            .args(["sample", "--model", "o/model.safetensors", "-n", "20", "--device", "gpu"])
+            .args(more)
+            .env("XDG_CACHE_HOME", folder.path().join("cache"))
+            .current_dir(folder.path())
+            .output()
+            .expect("the program starts");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let file = folder.path().join("cache/moonflow/tiles.json");
+    let (plain, _) = sample(&[]);
+    assert!(!file.exists(), "nothing is kept without --autotune");
+    let (tuned, said) = sample(&["--autotune"]);
+    assert!(said.contains("tuned    coupling_inverse") && file.exists(), "{said}");
+    let (again, silent) = sample(&["--autotune"]);
+    assert!(!silent.contains("tuned"), "{silent}");
+    fs::write(&file, "no JSON").expect("writable");
+    let (broken, noted) = sample(&[]);
+    assert!(noted.contains("tiles.json: ignored"), "{noted}");
+    assert!([tuned, again, broken].iter().all(|rows| *rows == plain));
+
+    let said = train(folder.path(), "moons", "p", &["--autotune"]);
+    assert!(said.contains("device   CPU"), "the CPU engine has nothing to search: {said}");
+}
