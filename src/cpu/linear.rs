@@ -1,8 +1,8 @@
 //! Linear layers and their nonlinearities, forward and backward: what conditioner networks are made of.
 //! Twin of `shaders/linear.wgsl`; every matrix is row-major, rows are the rows of a batch.
 //!
-//! The products here are the definition, sum by sum; the engine runs them through [`super::conditioner`], which is held
-//! to them.
+//! The products here are the definition, sum by sum, each term rounded once; the engine runs them through
+//! [`super::conditioner`].
 
 use crate::flow::{Activation, LEAKY_SLOPE};
 
@@ -85,8 +85,8 @@ pub fn linear_forward<R: Real>(
 ) {
     for row in 0..rows {
         for out in 0..outputs {
-            let products = (0..inputs).map(|i| x[row * inputs + i] * weight[out * inputs + i]);
-            y[row * outputs + out] = products.fold(bias[out], |sum, product| sum + product);
+            y[row * outputs + out] = (0..inputs)
+                .fold(bias[out], |sum, i| x[row * inputs + i].mul_add(weight[out * inputs + i], sum));
         }
     }
 }
@@ -104,8 +104,8 @@ pub fn linear_backward_input<R: Real>(
 ) {
     for row in 0..rows {
         for i in 0..inputs {
-            let products = (0..outputs).map(|out| d_y[row * outputs + out] * weight[out * inputs + i]);
-            d_x[row * inputs + i] = products.fold(R::zero(), |sum, product| sum + product);
+            d_x[row * inputs + i] = (0..outputs)
+                .fold(R::zero(), |sum, out| d_y[row * outputs + out].mul_add(weight[out * inputs + i], sum));
         }
     }
 }
@@ -130,7 +130,8 @@ pub fn linear_backward_weight<R: Real>(
             let d_y = d_y[row * outputs + out];
             d_bias[out] += d_y;
             for i in 0..inputs {
-                d_weight[out * inputs + i] += d_y * x[row * inputs + i];
+                let sum = &mut d_weight[out * inputs + i];
+                *sum = d_y.mul_add(x[row * inputs + i], *sum);
             }
         }
     }

@@ -162,7 +162,7 @@ pub fn coupling_forward() -> Case {
             ("(x - shift) * exp_accurate(-s), -s)", "(x - shift) * exp_accurate(s), -s)"),
             ("(x - shift) * exp_accurate(-s), -s)", "x * exp_accurate(-s) - shift, -s)"),
             ("bound * tanh_stable(raw / bound)", "tanh_stable(raw)"),
-            ("if a < 0.3 {", "if a < 0.5 {"),
+            ("if a < 0.3 {", "if a < 0.7 {"),
             ("n * 0.693359375", "n * 0.69335"),
             ("return order[layer.order + layer.kept + out];", "return order[layer.order + out];"),
             ("return order[layer.order + layer.kept + out];", "return order[layer.kept + out];"),
