@@ -11,6 +11,7 @@ use moonflow::model::Outcome;
 use moonflow::train::{Fitted, fit};
 use moonflow::{Error, Result};
 
+use super::columns::TableArgs;
 use super::device::DeviceArgs;
 use super::info::{describe_flow, describe_held_out, describe_recipe};
 use super::output::{grouped, note, say};
@@ -23,8 +24,8 @@ use super::values;
 /// Arguments of `moonflow train`.
 #[derive(clap::Args)]
 pub struct TrainArgs {
-    /// A toy density (moons, circles, blobs, pinwheel, checkerboard, spirals, swiss-roll) or a CSV file; `-` reads
-    /// standard input
+    /// A toy density (moons, circles, blobs, pinwheel, checkerboard, spirals, swiss-roll) or a table's file: .csv, .tsv
+    /// (.gz and .zst too), .npy or .parquet; `-` reads CSV from standard input
     #[arg(default_value = "moons")]
     data: String,
     #[command(flatten)]
@@ -35,6 +36,8 @@ pub struct TrainArgs {
     /// Standard deviation of a toy density's noise [default: its own]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
+    #[command(flatten)]
+    table: TableArgs,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -45,6 +48,10 @@ pub struct TrainArgs {
 impl TrainArgs {
     fn source(&self) -> Result<Source> {
         match Source::parse(&self.data)? {
+            Source::Toy(_) if self.table.are_given() => Err(Error::Argument(format!(
+                "--format, --columns, --drop and --missing are for tables; `{}` is a toy density (./{0} is a file)",
+                self.data
+            ))),
             Source::Toy(toy) => Ok(Source::Toy(match self.noise {
                 Some(noise) => toy.with_noise(noise)?,
                 None => toy,
@@ -68,7 +75,8 @@ pub async fn run(args: TrainArgs) -> Result<()> {
 
     let recipe = args.recipe.resolve()?;
     let source = args.source()?;
-    let table = source.table(args.rows.unwrap_or(TOY_ROWS) as usize, recipe.seed)?;
+    let table =
+        source.table(args.rows.unwrap_or(TOY_ROWS) as usize, recipe.seed, |path| args.table.open(path))?;
     if table.features() < 2 {
         return Err(Error::data(
             &table.name,
