@@ -16,7 +16,7 @@ use moonflow::optimiser::Decay;
 use moonflow::{Error, Result};
 use toml::{Table, Value};
 
-use super::source::nearest;
+use moonflow::data::near_matches;
 
 /// What a training writes its resolved configuration to, beside the model.
 pub const FILE_NAME: &str = "config.toml";
@@ -54,8 +54,10 @@ pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<V
     let mut added = Vec::new();
     for (key, value) in &table {
         if !known.contains(&key.as_str()) {
-            let near =
-                nearest(key, &known).map(|name| format!(" Did you mean `{name}`?")).unwrap_or_default();
+            let near = near_matches(key, &known)
+                .first()
+                .map(|name| format!(" Did you mean `{name}`?"))
+                .unwrap_or_default();
             return Err(fail(format!(
                 "there is no option `{key}`.{near} The options are {}",
                 known.join(", ")

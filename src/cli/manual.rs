@@ -5,8 +5,8 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use moonflow::{Error, Result};
 
-use super::source::nearest;
 use super::{Cli, output};
+use moonflow::data::near_matches;
 
 /// Arguments of `moonflow completions`.
 #[derive(clap::Args)]
@@ -49,6 +49,7 @@ pub fn man(args: &ManArgs) -> Result<()> {
 
 fn unknown(program: &Command, name: &str) -> Error {
     let names: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
-    let near = nearest(name, &names).map(|near| format!(" Did you mean `{near}`?")).unwrap_or_default();
+    let near =
+        near_matches(name, &names).first().map(|near| format!(" Did you mean `{near}`?")).unwrap_or_default();
     Error::Argument(format!("there is no command `{name}`.{near} The commands are {}", names.join(", ")))
 }

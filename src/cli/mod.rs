@@ -2,11 +2,13 @@
 //!
 //! Exit status: 0 done, 1 the work failed, 2 the command line was wrong.
 
+mod columns;
 mod config;
 mod device;
 mod devices;
 mod info;
 mod manual;
+mod memory;
 mod output;
 mod plan;
 mod plot;
@@ -34,9 +36,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Fit a flow to a toy density or a CSV file
+    /// Fit a flow to a toy density or a table: CSV, TSV, NPY or Parquet
     Train(train::TrainArgs),
-    /// Write the log-density of every row of a CSV file, in nats and the data's own units
+    /// Write the log-density of every row of a table, in nats and the data's own units
     Score(score::ScoreArgs),
     /// Draw new rows from a model
     Sample(sample::SampleArgs),

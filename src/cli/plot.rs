@@ -9,6 +9,7 @@ use moonflow::report::{DensityGrid, Figure, History as LossCurves, limits};
 use moonflow::train::History;
 use moonflow::{Error, Result};
 
+use super::columns::TableArgs;
 use super::device::DeviceArgs;
 use super::info::describe_held_out;
 use super::output::{note, say};
@@ -20,12 +21,14 @@ pub struct PlotArgs {
     /// Model file that `moonflow train` wrote
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Data to show beside the model: a toy density or a CSV file [default: the toy density it was trained on]
+    /// Data to show beside the model: a toy density or a table [default: the toy density it was trained on]
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
     /// Picture to write, .png or .svg [default: the data's name, .png, beside the model]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    table: TableArgs,
     #[command(flatten)]
     device: DeviceArgs,
 }
@@ -62,7 +65,9 @@ pub async fn run(args: PlotArgs) -> Result<()> {
     image_format(&out)?;
     let data = match &source {
         Some(source) => {
-            let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed)?;
+            let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
+                args.table.open_for(&model, path)
+            })?;
             model.arrange(&table)?.into_owned()
         }
         None => {

@@ -1,4 +1,5 @@
-//! Progress of a training: a bar on a terminal, a line every few seconds elsewhere, or JSON for every epoch.
+//! Progress of a training: a bar on a terminal, a line every few seconds elsewhere, or JSON for every epoch. Progress
+//! through rows: a bar on a terminal once they take long, nothing elsewhere.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -140,6 +141,66 @@ impl Observer for Progress<'_> {
     }
 }
 
+/// Shows how many rows have been read, scored or sampled, on a terminal and once it takes long enough to wonder.
+pub struct RowProgress {
+    label: &'static str,
+    start: Instant,
+    terminal: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl RowProgress {
+    /// Steps of the bar.
+    const STEPS: u64 = 1000;
+
+    /// Begins to watch; `label` says what is done to the rows.
+    pub fn new(label: &'static str) -> Self {
+        Self { label, start: Instant::now(), terminal: std::io::stderr().is_terminal(), bar: None }
+    }
+
+    /// `rows` are done, which is `fraction` of all, where that is known.
+    pub fn update(&mut self, rows: u64, fraction: Option<f64>) {
+        /// Time without a bar.
+        const PATIENCE: Duration = Duration::from_millis(500);
+
+        let elapsed = self.start.elapsed();
+        if !self.terminal || elapsed < PATIENCE {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let template = if fraction.is_some() { "{prefix} {wide_bar} {msg}" } else { "{prefix} {msg}" };
+            let style = ProgressStyle::with_template(template)
+                .expect("invariant: the template is valid")
+                .progress_chars("━╸─");
+            ProgressBar::new(Self::STEPS).with_style(style).with_prefix(self.label)
+        });
+        bar.set_position((fraction.unwrap_or(0.0) * Self::STEPS as f64) as u64);
+        bar.set_message(Self::message(rows, fraction, elapsed.as_secs_f64()));
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn message(rows: u64, fraction: Option<f64>, seconds: f64) -> String {
+        let pace = grouped((rows as f64 / seconds) as u64);
+        let mut text = format!("{} rows  {pace} rows/s", grouped(rows));
+        if let Some(fraction) = fraction.filter(|&fraction| fraction > 0.0) {
+            text += &format!("  {} left", duration(seconds / fraction - seconds));
+        }
+        text
+    }
+}
+
+impl Drop for RowProgress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
 /// Seconds for a person: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
@@ -154,6 +215,12 @@ pub fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_through_rows_says_the_pace_and_what_is_left() {
+        assert_eq!(RowProgress::message(3000, Some(0.25), 2.0), "3,000 rows  1,500 rows/s  6.0 s left");
+        assert_eq!(RowProgress::message(3000, None, 2.0), "3,000 rows  1,500 rows/s");
+    }
 
     #[test]
     fn durations_read_well() {

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use moonflow::Result;
-use moonflow::data::Table;
+use moonflow::data::{Encoding, TableWriter, chunk_rows};
 use moonflow::engine::Sampling;
 use moonflow::model::Model;
 
+use super::progress::RowProgress;
 use super::tune::{TunedDeviceArgs, Work};
-use super::{output, values};
+use super::{columns, values};
 
 /// Arguments of `moonflow sample`.
 #[derive(clap::Args)]
@@ -25,23 +26,36 @@ pub struct SampleArgs {
     /// Factor on the latent noise: 1 samples the model, less stays nearer to its modes
     #[arg(long, value_name = "F", allow_negative_numbers = true, default_value = "1", value_parser = values::temperature)]
     temperature: f32,
-    /// Write here instead of standard output
+    /// Write here instead of standard output: .csv, .tsv (.gz and .zst too), .npy or .parquet
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Format of the output, whatever its name
+    #[arg(long, value_name = "FORMAT", value_parser = columns::encoding)]
+    format: Option<Encoding>,
     #[command(flatten)]
     device: TunedDeviceArgs,
 }
 
-/// Writes the rows as CSV under the training data's column names, in the user's units.
+/// Writes the rows under the training data's column names, in the user's units, chunk by chunk.
 ///
 /// # Errors
 /// When the model cannot be read, and those of the engine and the output.
 pub async fn run(args: SampleArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
-    args.device.tune(&mut engine, Work::Evaluation(args.rows as usize)).await?;
-    let sampling =
-        Sampling { rows: args.rows as usize, first: 0, seed: args.seed, temperature: args.temperature };
-    let rows = model.sample(&mut engine, sampling).await?;
-    output::write(args.out.as_deref(), |out| Table::write_csv(&model.columns, &rows, out))
+    let limit = chunk_rows(model.columns.len()) as u32;
+    args.device.tune(&mut engine, Work::Evaluation(limit.min(args.rows) as usize)).await?;
+    let mut writer = TableWriter::create(args.out.as_deref(), args.format, &[], &model.columns)?;
+    let mut progress = RowProgress::new("sampling");
+    let mut first = 0;
+    while first < args.rows {
+        let rows = limit.min(args.rows - first);
+        let sampling =
+            Sampling { rows: rows as usize, first, seed: args.seed, temperature: args.temperature };
+        writer.write(&[], &model.sample(&mut engine, sampling).await?)?;
+        first += rows;
+        progress.update(u64::from(first), Some(f64::from(first) / f64::from(args.rows)));
+    }
+    progress.finish();
+    writer.finish()
 }

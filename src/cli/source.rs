@@ -3,17 +3,19 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use moonflow::data::{Table, ToyDensity};
+use moonflow::data::{Rows, Table, ToyDensity, near_matches};
 use moonflow::engine::Engine;
 use moonflow::model::{DataSource, HeldOut, Model};
 use moonflow::{Error, Result};
+
+use super::columns;
 
 /// Where rows come from.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// A toy density.
     Toy(ToyDensity),
-    /// A CSV file, or `-` for standard input.
+    /// A table's file, or `-` for standard input.
     File(PathBuf),
 }
 
@@ -34,33 +36,39 @@ impl Source {
         if looks_like_a_file || path.exists() {
             return Ok(Self::File(path.to_owned()));
         }
-        let near = nearest(text, &ToyDensity::NAMES)
+        let near = near_matches(text, &ToyDensity::NAMES.map(String::from))
+            .first()
             .map(|name| format!(" Did you mean `{name}`?"))
             .unwrap_or_default();
         Err(Error::Argument(format!(
             "there is no toy density and no file called `{text}`.{near} The toy densities are {}; anything else is \
-             the path of a CSV file",
+             the path of a table: CSV, TSV, NPY or Parquet",
             ToyDensity::NAMES.join(", ")
         )))
     }
 
-    /// What pictures and the default folder are called: the density, or the file without folder and extension.
+    /// What pictures and the default folder are called: the density, or the file without folder and extensions.
     pub fn name(&self) -> String {
         match self {
             Self::Toy(toy) => toy.name().to_owned(),
             Self::File(path) if path.as_os_str() == "-" => "stdin".to_owned(),
-            Self::File(path) => path.file_stem().unwrap_or(OsStr::new("data")).to_string_lossy().into_owned(),
+            Self::File(path) => columns::stem(path),
         }
     }
 
-    /// The rows; a toy density draws `rows` of them under `seed`.
+    /// The rows; a toy density draws `rows` of them under `seed`, a file is opened by `open`.
     ///
     /// # Errors
-    /// Those of [`Table::read`].
-    pub fn table(&self, rows: usize, seed: u64) -> Result<Table> {
+    /// Those of `open` and of reading the table.
+    pub fn table(
+        &self,
+        rows: usize,
+        seed: u64,
+        open: impl FnOnce(&Path) -> Result<Rows<'static>>,
+    ) -> Result<Table> {
         match self {
             Self::Toy(toy) => Ok(toy.table(rows, seed)),
-            Self::File(path) => Table::read(path),
+            Self::File(path) => columns::into_table(open(path)?, path),
         }
     }
 
@@ -120,18 +128,6 @@ pub fn mean_and_error(values: &[f64]) -> (f64, f64) {
     (mean, (variance / count).sqrt())
 }
 
-/// The name most like `text`, when one is like it at all.
-pub fn nearest<'a>(text: &str, names: &[&'a str]) -> Option<&'a str> {
-    const ALIKE: f64 = 0.8;
-    let text = text.to_lowercase();
-    names
-        .iter()
-        .map(|&name| (strsim::jaro_winkler(&text, name), name))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +146,7 @@ mod tests {
 
     #[test]
     fn names_drop_folder_and_extension() {
-        for (text, name) in [("moons", "moons"), ("a/b.c.csv", "b.c"), ("-", "stdin")] {
+        for (text, name) in [("moons", "moons"), ("a/b.c.csv", "b.c"), ("b.csv.gz", "b"), ("-", "stdin")] {
             assert_eq!(Source::parse(text).expect("valid").name(), name);
         }
     }

@@ -13,6 +13,7 @@ use moonflow::train::{Checkpoint, Fitted, Options, fit_with};
 use moonflow::{Error, Result};
 use serde_json::json;
 
+use super::columns::TableArgs;
 use super::config::{self, Resolved};
 use super::info::{describe_check, describe_flow, describe_held_out, describe_recipe, describe_rows};
 use super::output::{self, grouped, note};
@@ -26,8 +27,8 @@ use super::values;
 /// Arguments of `moonflow train`.
 #[derive(clap::Args)]
 pub struct TrainArgs {
-    /// A toy density (moons, circles, blobs, pinwheel, checkerboard, spirals, swiss-roll) or a CSV file; `-` reads
-    /// standard input
+    /// A toy density (moons, circles, blobs, pinwheel, checkerboard, spirals, swiss-roll) or a table's file: .csv, .tsv
+    /// (.gz and .zst too), .npy or .parquet; `-` reads CSV from standard input
     #[arg(default_value = "moons")]
     data: String,
     /// TOML file of options, by the names of these flags, and `data`; flags override it
@@ -44,7 +45,7 @@ pub struct TrainArgs {
     /// Standard deviation of a toy density's noise [default: its own]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
-    /// CSV file to score once after training
+    /// Table to score once after training
     #[arg(long, value_name = "FILE", conflicts_with = "test_fraction")]
     test: Option<PathBuf>,
     /// Share of the rows that is kept for a test, scored once after training
@@ -59,6 +60,8 @@ pub struct TrainArgs {
     /// What to print: text for a person, or a line of JSON for each epoch and for the end
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    #[command(flatten)]
+    table: TableArgs,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -69,6 +72,10 @@ pub struct TrainArgs {
 impl TrainArgs {
     fn source(&self) -> Result<Source> {
         match Source::parse(&self.data)? {
+            Source::Toy(_) if self.table.are_given() => Err(Error::Argument(format!(
+                "--format, --columns, --drop and --missing are for tables; `{}` is a toy density (./{0} is a file)",
+                self.data
+            ))),
             Source::Toy(toy) => Ok(Source::Toy(match self.noise {
                 Some(noise) => toy.with_noise(noise)?,
                 None => toy,
@@ -99,7 +106,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let recipe = args.recipe.resolve()?;
     let source = args.source()?;
     let rows = args.rows.unwrap_or(TOY_ROWS);
-    let table = source.table(rows as usize, recipe.seed)?;
+    let table = source.table(rows as usize, recipe.seed, |path| args.table.open(path))?;
     if table.features() < 2 {
         return Err(Error::data(
             &table.name,

@@ -2,7 +2,12 @@
 //! This is the first stage of the data's way; everything here is in `f64` and in the user's own units, and a
 //! [`Standardiser`] is the border to the standardised `f32` rows that the engines see.
 
+mod columns;
 mod dataset;
+mod format;
+mod input;
+#[cfg(not(target_arch = "wasm32"))]
+mod output;
 mod standardiser;
 mod table;
 mod test_rows;
@@ -11,7 +16,13 @@ mod whitening;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
+pub(crate) use columns::count;
+pub use columns::{Selection, near_matches, unknown_column};
 pub use dataset::Dataset;
+pub use format::{Compression, Encoding, Format};
+pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
+#[cfg(not(target_arch = "wasm32"))]
+pub use output::TableWriter;
 pub use standardiser::Standardiser;
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -19,26 +19,73 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let target = match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-        Ok(metadata) if !metadata.is_file() => {
-            let mut out = BufWriter::new(File::options().write(true).open(path)?);
-            write(&mut out)?;
-            return out.flush();
-        }
-        Ok(_) => fs::canonicalize(path)?,
-        Err(_) => path.to_path_buf(),
-    };
-    let folder = match target.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut out = BufWriter::new(temporary(folder)?);
+    let mut out = AtomicFile::create(path)?;
     write(&mut out)?;
-    let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.as_file().sync_all()?;
-    file.persist(&target)?;
-    Ok(())
+    out.commit()
+}
+
+/// A file that is being written and takes its place when it is whole; see [`write_atomically`]. Dropped before that,
+/// it leaves nothing behind.
+pub(super) enum AtomicFile {
+    /// A pipe or a device.
+    Direct(BufWriter<File>),
+    /// A temporary file, and the path that it gets.
+    Temporary(BufWriter<tempfile::NamedTempFile>, PathBuf),
+}
+
+impl AtomicFile {
+    /// Begins to write what will be `path`.
+    ///
+    /// # Errors
+    /// When the folder is missing or cannot be written.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        const BUFFER: usize = 1 << 16;
+        let target = match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(metadata) if !metadata.is_file() => {
+                return Ok(Self::Direct(BufWriter::new(File::options().write(true).open(path)?)));
+            }
+            Ok(_) => fs::canonicalize(path)?,
+            Err(_) => path.to_path_buf(),
+        };
+        let folder = match target.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        Ok(Self::Temporary(BufWriter::with_capacity(BUFFER, temporary(folder)?), target))
+    }
+
+    /// Puts the file in its place.
+    ///
+    /// # Errors
+    /// When the disk is full or the file cannot be renamed.
+    pub(super) fn commit(self) -> io::Result<()> {
+        match self {
+            Self::Direct(mut out) => out.flush(),
+            Self::Temporary(out, target) => {
+                let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+                file.as_file().sync_all()?;
+                file.persist(&target)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Direct(out) => out.write(bytes),
+            Self::Temporary(out, _) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Direct(out) => out.flush(),
+            Self::Temporary(out, _) => out.flush(),
+        }
+    }
 }
 
 /// A temporary file in `folder` with the permissions of any new file, not the private ones of a temporary one.

@@ -11,7 +11,7 @@ pub use file::FORMAT_VERSION;
 pub use recipe::Recipe;
 pub use record::{DataSource, HeldOut, LatentFeature, Outcome, SelfCheck, TrainingRecord};
 
-use crate::data::{Standardiser, Table};
+use crate::data::{Standardiser, Table, count, unknown_column};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
@@ -100,46 +100,59 @@ impl Model {
         Ok(values)
     }
 
-    /// The table's values, row-major [B, D], in the model's order of columns.
+    /// The table's values, row-major [B, D], in the model's order of columns; other columns are left out.
     ///
-    /// Columns are found by name, in any order; a table without a header (its columns are x0, x1 and so on) is
+    /// Columns are found as by [`Model::find_columns`]; a table whose columns are x0, x1 and so on has no names.
+    ///
+    /// # Errors
+    /// Those of [`Model::find_columns`].
+    pub fn arrange<'a>(&self, table: &'a Table) -> Result<Cow<'a, [f64]>> {
+        let named = !table.columns.iter().enumerate().all(|(index, name)| *name == format!("x{index}"));
+        let (places, _) = self.find_columns(&table.name, &table.columns, named)?;
+        if places.iter().copied().eq(0..table.columns.len()) {
+            return Ok(Cow::Borrowed(&table.values));
+        }
+        let rows = table.values.chunks_exact(table.columns.len());
+        Ok(Cow::Owned(rows.flat_map(|row| places.iter().map(|&place| row[place])).collect()))
+    }
+
+    /// Where among `columns` the model's are, in the model's order, and which are left over. `name` is what errors
+    /// call the table.
+    ///
+    /// Columns are found by name, in any order. A table that is not `named` and has as many columns as the model is
     /// taken as it stands.
     ///
     /// # Errors
-    /// [`Error::Data`] with the columns expected and got when they differ in more than order.
-    pub fn arrange<'a>(&self, table: &'a Table) -> Result<Cow<'a, [f64]>> {
-        let (want, got) = (&self.columns, &table.columns);
-        let list = |columns: &[String]| columns.join(", ");
-        if got.len() != want.len() {
-            return Err(Error::data(
-                &table.name,
-                format!(
-                    "has {} columns ({}), but the model was trained on {} ({})",
-                    got.len(),
-                    list(got),
-                    want.len(),
-                    list(want)
-                ),
-            ));
+    /// [`Error::Data`] with the column that is missing and the names like it, and the columns that are expected.
+    pub fn find_columns(
+        &self,
+        name: &str,
+        columns: &[String],
+        named: bool,
+    ) -> Result<(Vec<usize>, Vec<usize>)> {
+        let want = &self.columns;
+        if !named && columns.len() == want.len() {
+            return Ok(((0..want.len()).collect(), Vec::new()));
         }
-        let unnamed = got.iter().enumerate().all(|(index, name)| *name == format!("x{index}"));
-        if got == want || unnamed {
-            return Ok(Cow::Borrowed(&table.values));
+        let mut places = Vec::with_capacity(want.len());
+        for wanted in want {
+            let Some(place) = columns.iter().position(|column| column == wanted) else {
+                let trained =
+                    format!("the model was trained on {} ({})", count(want.len(), "column"), want.join(", "));
+                return Err(Error::data(
+                    name,
+                    if named {
+                        format!("{}. In any order, {trained}", unknown_column(wanted, columns))
+                    } else {
+                        let got = count(columns.len(), "column");
+                        format!("has {got} without names, but {trained}; choose as many with --columns")
+                    },
+                ));
+            };
+            places.push(place);
         }
-        let places: Option<Vec<usize>> =
-            want.iter().map(|name| got.iter().position(|other| other == name)).collect();
-        let Some(places) = places else {
-            return Err(Error::data(
-                &table.name,
-                format!(
-                    "has the columns {}, but the model was trained on {}; rename them (their order is free)",
-                    list(got),
-                    list(want)
-                ),
-            ));
-        };
-        let rows = table.values.chunks_exact(got.len());
-        Ok(Cow::Owned(rows.flat_map(|row| places.iter().map(|&place| row[place])).collect()))
+        let extras = (0..columns.len()).filter(|place| !places.contains(place)).collect();
+        Ok((places, extras))
     }
 
     /// Puts the parameters into an engine of the same flow.

@@ -78,9 +78,13 @@ fn bad_tables_name_file_and_place_and_end_with_status_1() {
         ("header.csv", "a,b\n".into(), &["has a header but no rows"]),
         ("ragged.csv", "a,b\n1,2\n3\n".into(), &["line 3", "expected 2 fields, got 1"]),
         ("word.csv", "a,b\n1,2\n3,x\n".into(), &["line 3, column 2 (`b`)", "`x` is not a number"]),
-        ("nan.csv", "a,b\n1,2\nNaN,4\n".into(), &["line 3, column 1 (`a`)", "not finite"]),
+        (
+            "nan.csv",
+            "a,b\n1,2\nNaN,4\n".into(),
+            &["1 value missing, in 1 of 2 rows", "line 3, column 1 (`a`)", "--missing drop"],
+        ),
         ("inf.csv", "a,b\n1,inf\n".into(), &["line 2, column 2 (`b`)", "not finite"]),
-        ("gap.csv", "a,b\n1,\n".into(), &["line 2, column 2 (`b`)", "empty"]),
+        ("gap.csv", "a,b\n1,\n".into(), &["line 2, column 2 (`b`)", "missing"]),
         (
             "constant.csv",
             format!("a,b,c\n{}", good.replace('\n', ",5\n")),
@@ -108,8 +112,13 @@ fn tables_that_do_not_fit_the_model_say_what_was_expected_and_got() {
         .expect("written");
     train(path, "t.csv", "o", &[]);
     for (contents, wanted) in [
-        ("a,b,c\n1,2,3\n", "has 3 columns (a, b, c), but the model was trained on 2 (a, b)"),
-        ("a,c\n1,2\n", "has the columns a, c, but the model was trained on a, b"),
+        (
+            "a,c\n1,2\n",
+            "no column `b`; the columns are a, c. In any order, the model was trained on 2 columns (a, b)",
+        ),
+        ("A,b\n1,2\n", "no column `a`; did you mean `A`?"),
+        ("1,2,3\n", "has 3 columns without names, but the model was trained on 2 columns (a, b)"),
+        ("a,b,log_prob\n1,2,3\n", "has a column `log_prob` of its own"),
         ("a,b\n1,x\n", "line 2, column 2 (`b`)"),
     ] {
         fs::write(path.join("s.csv"), contents).expect("written");

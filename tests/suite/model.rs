@@ -120,8 +120,12 @@ fn columns_are_found_by_name_and_wrong_ones_are_named() {
         assert_eq!(model.arrange(&table).expect("fits").as_ref(), want);
     }
     for (columns, want) in [
-        (&["a", "b", "c"][..], "has 3 columns (a, b, c), but the model was trained on 2 (width, mm, höhe)"),
-        (&["höhe", "b"], "has the columns höhe, b, but the model was trained on width, mm, höhe"),
+        (
+            &["a", "b", "c"][..],
+            "there is no column `width, mm`; the columns are a, b, c. In any order, the model was trained on 2 columns (width, mm, höhe)",
+        ),
+        (&["höhe", "width mm"], "there is no column `width, mm`; did you mean `width mm`?"),
+        (&["x0", "x1", "x2"], "has 3 columns without names, but the model was trained on 2 columns"),
     ] {
         let message = model.arrange(&table(columns, &[])).expect_err(want).to_string();
         assert!(message.starts_with("t.csv: ") && message.contains(want), "{message}");

@@ -1,0 +1,126 @@
+//! The flags that say how a table is read: its format, its columns, its missing values.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::PossibleValuesParser;
+use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, Table};
+use moonflow::model::Model;
+use moonflow::{Error, Result};
+
+use super::memory;
+use super::output::{grouped, note};
+use super::progress::RowProgress;
+
+/// Flags of every command that reads a table.
+#[derive(clap::Args, Default)]
+pub struct TableArgs {
+    /// Format of the table, whatever its name: csv, tsv, npy or parquet
+    #[arg(long, value_name = "FORMAT", value_parser = encoding)]
+    format: Option<Encoding>,
+    /// Columns to use, by name or position from 1, such as a,b,3-7 [default: all]
+    #[arg(long, value_name = "LIST")]
+    columns: Option<String>,
+    /// Columns to leave out, written like --columns
+    #[arg(long, value_name = "LIST")]
+    drop: Option<String>,
+    /// Rows in which a value is missing (empty, NA, NaN, null, none): refuse the table, or drop the rows
+    #[arg(long, default_value = "refuse", value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
+    missing: String,
+}
+
+/// What `--format` and `--out-format` take.
+///
+/// # Errors
+/// The list of formats, when it is another.
+pub fn encoding(text: &str) -> std::result::Result<Encoding, String> {
+    Encoding::parse(text).map_err(|error| error.to_string())
+}
+
+impl TableArgs {
+    /// Whether any of the flags was given: a toy density has no use for them.
+    pub fn are_given(&self) -> bool {
+        self.format.is_some() || self.columns.is_some() || self.drop.is_some() || self.missing == "drop"
+    }
+
+    /// Opens the table in `path` for training: every column chosen, as a number.
+    ///
+    /// # Errors
+    /// Those of [`Reader::open`] and [`Reader::select`], and of an unknown column.
+    pub fn open(&self, path: &Path) -> Result<Rows<'static>> {
+        let reader = Reader::open(path, self.format)?;
+        let chosen = self.selection().resolve(reader.name(), reader.columns())?;
+        reader.select(&chosen, &[], self.missing())
+    }
+
+    /// Opens the table in `path` for `model`: its columns as numbers in the model's order, the others as text.
+    ///
+    /// # Errors
+    /// As [`TableArgs::open`], and when a column of the model is not there.
+    pub fn open_for(&self, model: &Model, path: &Path) -> Result<Rows<'static>> {
+        let reader = Reader::open(path, self.format)?;
+        let chosen = self.selection().resolve(reader.name(), reader.columns())?;
+        let columns: Vec<String> = chosen.iter().map(|&place| reader.columns()[place].clone()).collect();
+        let (numbers, extras) = model.find_columns(reader.name(), &columns, reader.has_names())?;
+        let places = |of: Vec<usize>| of.into_iter().map(|index| chosen[index]).collect::<Vec<_>>();
+        reader.select(&places(numbers), &places(extras), self.missing())
+    }
+
+    fn selection(&self) -> Selection {
+        let split = |list: &Option<String>| Selection::split(list.as_deref().unwrap_or_default());
+        Selection { keep: split(&self.columns), drop: split(&self.drop) }
+    }
+
+    fn missing(&self) -> Missing {
+        if self.missing == "drop" { Missing::Drop } else { Missing::Refuse }
+    }
+}
+
+/// Reads all `rows` into memory, with a progress bar, unless they need more memory than there is.
+///
+/// # Errors
+/// Those of [`Rows::next`]; [`Error::Data`] with the bytes needed and there, as soon as the first rows tell.
+pub fn into_table(rows: Rows<'_>, path: &Path) -> Result<Table> {
+    let mut progress = RowProgress::new("reading");
+    let available = memory::available();
+    let mut dropped = 0;
+    let table = rows.into_table(|chunk, rows| {
+        progress.update(rows.rows_read(), rows.fraction());
+        dropped = rows.dropped();
+        let values_read = rows.rows_read() as f64 * (chunk.numbers.len() / chunk.rows.max(1)) as f64;
+        // By the first rows where the table's size is known, else by those that have been read.
+        let values = values_read / rows.fraction().unwrap_or(1.0).max(f64::EPSILON);
+        memory::check(values, available).map_err(|message| Error::data(path.display().to_string(), message))
+    });
+    progress.finish();
+    report_dropped(dropped);
+    table
+}
+
+/// Says how many rows were left out.
+pub fn report_dropped(rows: u64) {
+    if rows > 0 {
+        let (plural, verb) = if rows == 1 { ("", "lacks") } else { ("s", "lack") };
+        note(format_args!("note: {} row{plural} that {verb} a value left out", grouped(rows)));
+    }
+}
+
+/// A path as the user named it, for a default name of output: without folder, compression and extension.
+pub fn stem(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    PathBuf::from(name).file_stem().map_or_else(|| "data".into(), |stem| stem.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stems_drop_folder_compression_and_extension() {
+        for (path, want) in
+            [("a/b.csv", "b"), ("b.tsv.gz", "b"), ("b.c.csv.zst", "b.c"), ("b", "b"), ("b.npy", "b")]
+        {
+            assert_eq!(stem(Path::new(path)), want, "{path}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! CSV and TSV: text lines to numbers.
+
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::rc::Rc;
+
+use csv::ByteRecord;
+
+use super::lines::{LineReader, Lines};
+use super::{Chunk, Position, Reader, Source};
+use crate::data::columns::count;
+use crate::error::{Error, Result};
+
+/// Reads `reader` as far as its first row: the header, unless it is all numbers or missing.
+pub(super) fn open<'a>(
+    name: &str,
+    mut reader: Box<dyn Read + 'a>,
+    delimiter: u8,
+    position: Position,
+) -> Result<Reader<'a>> {
+    const MARK: &[u8] = b"\xef\xbb\xbf";
+
+    let mut head = Vec::new();
+    reader.by_ref().take(MARK.len() as u64).read_to_end(&mut head).map_err(|error| failure(name, error))?;
+    if head == MARK {
+        head.clear();
+    }
+    let (reader, lines) = LineReader::new(io::Cursor::new(head).chain(reader));
+    let records = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(delimiter)
+        .buffer_capacity(1 << 16)
+        .from_reader(Box::new(reader) as Box<dyn Read + 'a>);
+    let mut source = CsvSource {
+        name: name.to_owned(),
+        records,
+        record: ByteRecord::new(),
+        line: 0,
+        pending: false,
+        lines,
+        columns: Vec::new(),
+        numbers: Vec::new(),
+        extras: Vec::new(),
+    };
+    if !source.advance()? {
+        return Err(Error::data(name, "is empty; expected rows of comma-separated numbers"));
+    }
+    let named = source.record.iter().any(|field| !is_missing(field) && parse(field).is_none());
+    if named {
+        source.columns = header(&source.record).map_err(|message| source.at_line(message))?;
+    } else {
+        source.columns = (0..source.record.len()).map(|index| format!("x{index}")).collect();
+        source.pending = true;
+    }
+    Ok(Reader {
+        name: name.to_owned(),
+        columns: source.columns.clone(),
+        named,
+        header: format!("line {}: ", source.line),
+        unit: "line",
+        rows: None,
+        position,
+        source: Box::new(source),
+    })
+}
+
+struct CsvSource<'a> {
+    name: String,
+    records: csv::Reader<Box<dyn Read + 'a>>,
+    record: ByteRecord,
+    /// Line of `record`.
+    line: u64,
+    /// Whether `record` is a row that has not been given yet.
+    pending: bool,
+    lines: Rc<RefCell<Lines>>,
+    columns: Vec<String>,
+    numbers: Vec<usize>,
+    extras: Vec<usize>,
+}
+
+impl CsvSource<'_> {
+    /// Goes to the next record that is not blank; `false` at the end.
+    fn advance(&mut self) -> Result<bool> {
+        loop {
+            let more = self.records.read_byte_record(&mut self.record);
+            if !more.map_err(|error| self.failure(error))? {
+                return Ok(false);
+            }
+            let start = self.record.position().map_or(0, csv::Position::byte);
+            self.line = self.lines.borrow_mut().line_at(start);
+            if !is_blank(&self.record) {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn failure(&self, error: csv::Error) -> Error {
+        match error.into_kind() {
+            csv::ErrorKind::Io(error) => failure(&self.name, error),
+            other => Error::data(&self.name, format!("is not CSV: {other:?}")),
+        }
+    }
+
+    fn at_line(&self, message: String) -> Error {
+        Error::data(&self.name, format!("line {}: {message}", self.line))
+    }
+}
+
+impl Source for CsvSource<'_> {
+    fn select(&mut self, numbers: &[usize], extras: &[usize]) -> Result<()> {
+        self.numbers = numbers.to_vec();
+        self.extras = extras.to_vec();
+        Ok(())
+    }
+
+    fn read(&mut self, limit: usize, chunk: &mut Chunk) -> Result<()> {
+        while chunk.rows < limit && (std::mem::take(&mut self.pending) || self.advance()?) {
+            if self.record.len() != self.columns.len() {
+                let (want, got) = (count(self.columns.len(), "field"), self.record.len());
+                return Err(self.at_line(format!("expected {want}, got {got}")));
+            }
+            for &place in &self.numbers {
+                chunk.numbers.push(number(&self.record[place]).map_err(|problem| {
+                    let column = &self.columns[place];
+                    Error::data(
+                        &self.name,
+                        format!("line {}, column {} (`{column}`): {problem}", self.line, place + 1),
+                    )
+                })?);
+            }
+            for (cells, &place) in chunk.extras.iter_mut().zip(&self.extras) {
+                cells.push(String::from_utf8_lossy(&self.record[place]).into_owned());
+            }
+            chunk.places.push(self.line);
+            chunk.rows += 1;
+        }
+        Ok(())
+    }
+}
+
+/// The error of the bytes behind a table: those of a decompressor are about the data.
+pub(super) fn failure(name: &str, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
+            Error::data(name, format!("is truncated or damaged: {error}"))
+        }
+        io::ErrorKind::Other => Error::data(name, format!("cannot be read: {error}")),
+        _ => Error::io(name, error),
+    }
+}
+
+/// A line of nothing but spaces.
+fn is_blank(record: &ByteRecord) -> bool {
+    record.len() == 1 && record[0].trim_ascii().is_empty()
+}
+
+/// Whether the field says that there is no number.
+fn is_missing(field: &[u8]) -> bool {
+    const MARKERS: [&[u8]; 10] =
+        [b"na", b"n/a", b"nan", b"-nan", b"null", b"none", b"#n/a", b"<na>", b"n.a.", b"?"];
+    let field = field.trim_ascii();
+    field.is_empty() || (field.len() <= 4 && MARKERS.iter().any(|marker| field.eq_ignore_ascii_case(marker)))
+}
+
+fn parse(field: &[u8]) -> Option<f64> {
+    std::str::from_utf8(field).ok()?.trim().parse().ok()
+}
+
+/// The finite number in `field`, NaN where it is missing, or what is wrong with it.
+pub(super) fn number(field: &[u8]) -> std::result::Result<f64, String> {
+    match parse(field) {
+        Some(value) if !value.is_infinite() => Ok(value),
+        Some(_) => Err(format!("`{}` is not finite; drop the row or fill in a number", excerpt(field))),
+        None if is_missing(field) => Ok(f64::NAN),
+        None if field.iter().any(|byte| b";\t".contains(byte)) => {
+            Err(format!("`{}` is not a number; fields must be separated by commas", excerpt(field)))
+        }
+        None => Err(format!("`{}` is not a number; --drop leaves the column out", excerpt(field))),
+    }
+}
+
+/// The column names in `record`, or what is wrong with them.
+fn header(record: &ByteRecord) -> std::result::Result<Vec<String>, String> {
+    let name = |(index, field)| match std::str::from_utf8(field) {
+        Ok(name) => Ok(name.trim().to_owned()),
+        Err(_) => Err(format!("the name of column {}, `{}`, is not UTF-8 text", index + 1, excerpt(field))),
+    };
+    record.iter().enumerate().map(name).collect()
+}
+
+/// The start of `field`, on one line.
+pub(super) fn excerpt(field: &[u8]) -> String {
+    const LONGEST: usize = 32;
+    // At most 4 bytes a character.
+    let head = String::from_utf8_lossy(&field[..field.len().min(4 * LONGEST + 4)]);
+    let mut shown: String = head.trim().chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if head.trim().chars().count() > LONGEST {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_are_missing_in_any_case_and_other_words_are_not() {
+        for field in
+            ["", "  ", "NA", "n/a", "NaN", "nan", "-NaN", "null", "None", " NULL ", "#N/A", "<NA>", "?"]
+        {
+            assert!(is_missing(field.as_bytes()), "{field:?}");
+            assert!(number(field.as_bytes()).expect("missing").is_nan(), "{field:?}");
+        }
+        for field in ["0", "nay", "no", "x", "inf", "nanan", "-"] {
+            assert!(!is_missing(field.as_bytes()), "{field:?}");
+        }
+    }
+}

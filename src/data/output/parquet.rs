@@ -1,0 +1,98 @@
+//! Parquet: texts as UTF-8 strings, numbers as doubles, compressed by Snappy.
+
+use std::io;
+use std::sync::Arc;
+
+use parquet::basic::{Compression, LogicalType, Repetition, Type as PhysicalType};
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
+
+use super::Target;
+
+/// Values of a row group: 16 MB of numbers.
+const GROUP_VALUES: usize = 1 << 21;
+
+/// Collects rows for a row group and writes it when it is full.
+pub(super) struct ParquetWriter {
+    writer: SerializedFileWriter<Target>,
+    texts: Vec<Vec<ByteArray>>,
+    /// A list for each column of numbers.
+    numbers: Vec<Vec<f64>>,
+}
+
+impl ParquetWriter {
+    pub(super) fn new(target: Target, texts: &[String], numbers: &[String]) -> io::Result<Self> {
+        let text = |name: &String| {
+            let column = Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY);
+            column.with_repetition(Repetition::REQUIRED).with_logical_type(Some(LogicalType::String)).build()
+        };
+        let number = |name: &String| {
+            let column = Type::primitive_type_builder(name, PhysicalType::DOUBLE);
+            column.with_repetition(Repetition::REQUIRED).build()
+        };
+        let columns = texts.iter().map(text).chain(numbers.iter().map(number));
+        let columns =
+            columns.map(|column| column.map(Arc::new)).collect::<Result<_, _>>().map_err(io_error)?;
+        let schema = Type::group_type_builder("schema").with_fields(columns).build().map_err(io_error)?;
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let writer =
+            SerializedFileWriter::new(target, Arc::new(schema), Arc::new(properties)).map_err(io_error)?;
+        Ok(Self { writer, texts: vec![Vec::new(); texts.len()], numbers: vec![Vec::new(); numbers.len()] })
+    }
+
+    pub(super) fn write(&mut self, texts: &[Vec<String>], numbers: &[f64]) -> io::Result<()> {
+        for (column, cells) in self.texts.iter_mut().zip(texts) {
+            column.extend(cells.iter().map(|cell| ByteArray::from(cell.as_str())));
+        }
+        let columns = self.numbers.len();
+        for (index, column) in self.numbers.iter_mut().enumerate() {
+            column.extend(numbers.iter().skip(index).step_by(columns));
+        }
+        let rows = self.numbers.first().map_or(0, Vec::len);
+        if rows * (columns + self.texts.len()) >= GROUP_VALUES { self.close_group() } else { Ok(()) }
+    }
+
+    pub(super) fn finish(mut self) -> io::Result<Target> {
+        if self.numbers.first().is_some_and(|column| !column.is_empty()) {
+            self.close_group()?;
+        }
+        self.writer.into_inner().map_err(io_error)
+    }
+
+    fn close_group(&mut self) -> io::Result<()> {
+        let mut write = || -> Result<(), ParquetError> {
+            let mut group = self.writer.next_row_group()?;
+            for column in &mut self.texts {
+                if let Some(mut writer) = group.next_column()? {
+                    writer.typed::<ByteArrayType>().write_batch(column, None, None)?;
+                    writer.close()?;
+                }
+                column.clear();
+            }
+            for column in &mut self.numbers {
+                if let Some(mut writer) = group.next_column()? {
+                    writer.typed::<DoubleType>().write_batch(column, None, None)?;
+                    writer.close()?;
+                }
+                column.clear();
+            }
+            group.close()?;
+            Ok(())
+        };
+        write().map_err(io_error)
+    }
+}
+
+/// The error of the file below, by which a closed pipe is told apart.
+fn io_error(error: ParquetError) -> io::Error {
+    match error {
+        ParquetError::External(error) => match error.downcast::<io::Error>() {
+            Ok(error) => *error,
+            Err(error) => io::Error::other(error),
+        },
+        error => io::Error::other(error),
+    }
+}
