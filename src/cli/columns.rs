@@ -42,6 +42,16 @@ impl TableArgs {
         self.format.is_some() || self.columns.is_some() || self.drop.is_some() || self.missing == "drop"
     }
 
+    /// The flags as a configuration has them: key and value, where one was given or always holds.
+    pub fn entries(&self) -> [(&'static str, Option<String>); 4] {
+        [
+            ("format", self.format.map(|format| format.to_string())),
+            ("columns", self.columns.clone()),
+            ("drop", self.drop.clone()),
+            ("missing", (self.missing == "drop").then(|| self.missing.clone())),
+        ]
+    }
+
     /// Opens the table in `path` for training: every column chosen, as a number.
     ///
     /// # Errors

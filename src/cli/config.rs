@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
-use moonflow::data::write_atomically;
+use moonflow::data::{near_matches, write_atomically};
 use moonflow::flow::{Activation, Masking};
 use moonflow::model::Recipe;
 use moonflow::optimiser::Decay;
 use moonflow::{Error, Result};
 use toml::{Table, Value};
 
-use moonflow::data::near_matches;
+use super::columns::TableArgs;
 
 /// What a training writes its resolved configuration to, beside the model.
 pub const FILE_NAME: &str = "config.toml";
@@ -122,6 +122,7 @@ pub struct Resolved<'a> {
     pub data: &'a str,
     pub rows: Option<u32>,
     pub noise: Option<f64>,
+    pub table: &'a TableArgs,
     pub recipe: &'a Recipe,
     pub test: Option<&'a Path>,
     pub test_fraction: Option<f64>,
@@ -157,6 +158,9 @@ impl Resolved<'_> {
         set("data", Some(self.data.into()));
         set("rows", self.rows.map(whole));
         set("noise", self.noise.map(Value::from));
+        for (key, value) in self.table.entries() {
+            set(key, value.map(Value::from));
+        }
         set("test", self.test.map(path));
         set("test-fraction", self.test_fraction.map(Value::from));
         set("validation-fraction", Some(recipe.validation_fraction.into()));

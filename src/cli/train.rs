@@ -155,6 +155,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         data: &args.data,
         rows: toy.map(|_| rows),
         noise: toy.map(|toy| toy.noise()),
+        table: &args.table,
         recipe: &recipe,
         test: args.test.as_deref(),
         test_fraction: args.test_fraction,

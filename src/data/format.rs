@@ -1,6 +1,7 @@
 //! Which format a table has in a file: told by its name, or by the user, who is asked first.
 //! Readers and writers both begin here.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -51,6 +52,17 @@ impl Format {
     /// Whether rows are lines of text.
     pub fn is_text(self) -> bool {
         matches!(self, Self::Csv | Self::Tsv)
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let compression = match self.compression {
+            Compression::None => "",
+            Compression::Gzip => ".gz",
+            Compression::Zstd => ".zst",
+        };
+        write!(f, "{}{compression}", self.format.name())
     }
 }
 

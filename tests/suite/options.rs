@@ -89,6 +89,25 @@ fn a_training_is_repeated_from_its_configuration_alone() {
 }
 
 #[test]
+fn how_a_table_is_read_is_part_of_the_configuration() {
+    let folder = folder();
+    let path = folder.path();
+    let rows: String = (0..60).map(|i| format!("{},{},{},{}\n", i, i * i % 17, i % 7, i * 5 % 11)).collect();
+    fs::write(path.join("t.data"), format!("a,b,c,d\n{rows},1,1,1\n")).expect("written");
+    let reading = ["--format", "csv", "--columns", "1-3", "--drop", "b", "--missing", "drop"];
+    train(path, "t.data", "o", &reading);
+    let first = bytes(path, "o/model.safetensors");
+    let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
+    for line in ["format = \"csv\"", "columns = \"1-3\"", "drop = \"b\"", "missing = \"drop\""] {
+        assert!(config.lines().any(|found| found == line), "{line} is not in: {config}");
+    }
+    fs::rename(path.join("o/config.toml"), path.join("c.toml")).expect("moved");
+    succeed(path, &["train", "--config", "c.toml"]);
+    assert!(bytes(path, "o/model.safetensors") == first, "the model files differ: {config}");
+    assert_eq!(Model::load(path.join("o").join(MODEL)).expect("whole").columns, ["a", "c"]);
+}
+
+#[test]
 fn every_option_of_training_is_one_of_the_configuration() {
     let folder = folder();
     train(
@@ -107,7 +126,10 @@ fn every_option_of_training_is_one_of_the_configuration() {
     flags.dedup();
     assert!(flags.len() > 25, "{flags:?}");
     // What says where the configuration is, or what is printed, or changes no result; and one test for the other.
+    // How a table is read has a test of its own.
     let others = ["autotune", "config", "resume", "help", "log-format", "test", "test-fraction", "no-header"];
+    let tables = ["columns", "drop", "format", "missing"];
+    let others: Vec<&str> = others.into_iter().chain(tables).collect();
     for flag in flags.iter().filter(|flag| !others.contains(flag)) {
         assert!(
             config.lines().any(|line| line.starts_with(&format!("{flag} = "))),
