@@ -11,11 +11,12 @@ use moonflow::model::Outcome;
 use moonflow::train::{Fitted, fit};
 use moonflow::{Error, Result};
 
-use super::columns::TableArgs;
+use super::columns::{self, TableArgs};
 use super::device::DeviceArgs;
 use super::info::{describe_flow, describe_held_out, describe_recipe};
 use super::output::{grouped, note, say};
 use super::plot::Picture;
+use super::preprocess::{self, PreprocessArgs};
 use super::progress::{Progress, duration};
 use super::recipe::RecipeArgs;
 use super::source::Source;
@@ -38,6 +39,8 @@ pub struct TrainArgs {
     noise: Option<f64>,
     #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -75,15 +78,20 @@ pub async fn run(args: TrainArgs) -> Result<()> {
 
     let recipe = args.recipe.resolve()?;
     let source = args.source()?;
-    let table =
-        source.table(args.rows.unwrap_or(TOY_ROWS) as usize, recipe.seed, |path| args.table.open(path))?;
+    let table = source.table(args.rows.unwrap_or(TOY_ROWS) as usize, recipe.seed, |path| {
+        let rows = args.table.open(path)?;
+        let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
+        let plan = args.preprocess.plan(&name, &columns)?;
+        columns::into_table(rows, |chunk, _| preprocess::check(&plan, &name, &columns, unit, chunk))
+    })?;
+    let plan = args.preprocess.plan(&table.name, &table.columns)?;
     if table.features() < 2 {
         return Err(Error::data(
             &table.name,
             "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
         ));
     }
-    let dataset = Dataset::split(&table, recipe.validation_fraction, recipe.seed)?;
+    let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
     let flow = recipe.flow(dataset.features())?;
     let mut engine = args.device.engine(flow).await?;
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(source.name()));
@@ -98,6 +106,9 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         grouped(validation_rows as u64),
         table.columns.join(", ")
     ));
+    if matches!(source, Source::File(_)) {
+        preprocess::point_out_discrete(&table, &plan);
+    }
     say(format_args!("flow     {}", describe_flow(engine.flow())));
     say(format_args!("recipe   {}", describe_recipe(&recipe)));
     say(format_args!("device   {}", engine.device()));

@@ -93,16 +93,16 @@ pub async fn fit<E: Engine>(
     }
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / features, recipe.batch);
     let training = Training {
-        train: dataset.standardiser.apply(&dataset.train),
-        validation: dataset.standardiser.apply(&dataset.validation),
+        train: dataset.preprocessing.forward(&dataset.train).values,
+        validation: dataset.preprocessing.forward(&dataset.validation).values,
         batch: recipe.batch,
         adam: recipe.adam(),
         schedule: recipe.schedule(steps_per_epoch)?,
         seed: recipe.seed,
     };
     engine.begin_training(training, State::initial(&flow, recipe.seed))?;
-    let (history, outcome) =
-        run_epochs(engine, recipe.epochs, dataset.standardiser.log_det(), observer).await?;
+    let log_det = [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.mean_log_det(rows));
+    let (history, outcome) = run_epochs(engine, recipe.epochs, log_det, observer).await?;
 
     let parameters = engine.best_parameters().await?;
     let kept = if dataset.validation.is_empty() { history.epochs.last() } else { history.best() };
@@ -121,7 +121,7 @@ pub async fn fit<E: Engine>(
     let model = Model {
         flow,
         parameters,
-        standardiser: dataset.standardiser.clone(),
+        preprocessing: dataset.preprocessing.clone(),
         columns: dataset.columns.clone(),
         record,
     };
@@ -135,7 +135,7 @@ pub async fn fit<E: Engine>(
 async fn run_epochs<E: Engine>(
     engine: &mut E,
     epochs: u32,
-    log_det: f64,
+    log_det: [f64; 2],
     observer: &mut impl Observer,
 ) -> Result<(History, Outcome)> {
     let mut history = History::default();

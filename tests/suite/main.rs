@@ -11,6 +11,8 @@ mod model;
 mod oracle;
 mod parity;
 mod plan;
+mod preprocess;
 mod report;
 mod shaders;
+mod tables;
 mod training;
