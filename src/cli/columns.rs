@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, Table};
+use moonflow::data::{Chunk, Encoding, Missing, Reader, Rows, Selection, Table};
 use moonflow::model::Model;
 use moonflow::{Error, Result};
 
@@ -85,21 +85,23 @@ impl TableArgs {
     }
 }
 
-/// Reads all `rows` into memory, with a progress bar, unless they need more memory than there is.
+/// Reads all `rows` into memory, with a progress bar, unless they need more memory than there is. `check` sees each
+/// chunk.
 ///
 /// # Errors
-/// Those of [`Rows::next`]; [`Error::Data`] with the bytes needed and there, as soon as the first rows tell.
-pub fn into_table(rows: Rows<'_>, path: &Path) -> Result<Table> {
+/// Those of [`Rows::next`] and `check`; [`Error::Data`] with the bytes needed and there, as soon as the first rows tell.
+pub fn into_table(rows: Rows<'_>, mut check: impl FnMut(&Chunk, &Rows<'_>) -> Result<()>) -> Result<Table> {
     let mut progress = RowProgress::new("reading");
     let available = memory::available();
     let mut dropped = 0;
     let table = rows.into_table(|chunk, rows| {
+        check(chunk, rows)?;
         progress.update(rows.rows_read(), rows.fraction());
         dropped = rows.dropped();
         let values_read = rows.rows_read() as f64 * (chunk.numbers.len() / chunk.rows.max(1)) as f64;
         // By the first rows where the table's size is known, else by those that have been read.
         let values = values_read / rows.fraction().unwrap_or(1.0).max(f64::EPSILON);
-        memory::check(values, available).map_err(|message| Error::data(path.display().to_string(), message))
+        memory::check(values, available).map_err(|message| Error::data(rows.name(), message))
     });
     progress.finish();
     report_dropped(dropped);

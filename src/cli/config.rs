@@ -17,6 +17,7 @@ use moonflow::{Error, Result};
 use toml::{Table, Value};
 
 use super::columns::TableArgs;
+use super::preprocess::PreprocessArgs;
 
 /// What a training writes its resolved configuration to, beside the model.
 pub const FILE_NAME: &str = "config.toml";
@@ -123,6 +124,7 @@ pub struct Resolved<'a> {
     pub rows: Option<u32>,
     pub noise: Option<f64>,
     pub table: &'a TableArgs,
+    pub preprocess: &'a PreprocessArgs,
     pub recipe: &'a Recipe,
     pub test: Option<&'a Path>,
     pub test_fraction: Option<f64>,
@@ -158,7 +160,7 @@ impl Resolved<'_> {
         set("data", Some(self.data.into()));
         set("rows", self.rows.map(whole));
         set("noise", self.noise.map(Value::from));
-        for (key, value) in self.table.entries() {
+        for (key, value) in self.table.entries().into_iter().chain(self.preprocess.entries()) {
             set(key, value.map(Value::from));
         }
         set("test", self.test.map(path));

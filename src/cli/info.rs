@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use moonflow::Result;
+use moonflow::data::{Bounds, Standardise, Standardiser, Steps};
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
-use moonflow::model::{FORMAT_VERSION, HeldOut, Model, Outcome, Recipe, SelfCheck, TrainingRecord};
+use moonflow::model::{HeldOut, Model, Outcome, Recipe, SelfCheck, TrainingRecord};
 use moonflow::optimiser::Decay;
 use serde_json::json;
 
@@ -32,7 +33,8 @@ pub fn run(args: &InfoArgs) -> Result<()> {
         return output::write_json(&as_json(&model));
     }
     let bytes = std::fs::metadata(&args.file).map(|metadata| metadata.len()).unwrap_or_default();
-    let mut text = format!("{}: moonflow model, format version {FORMAT_VERSION}", args.file.display());
+    let version = model.format_version();
+    let mut text = format!("{}: moonflow model, format version {version}", args.file.display());
     text += &format!(", {} bytes\n\n", grouped(bytes));
     text += &format!("flow       {}\n\n", describe_flow(&model.flow));
     text += &couplings(&model);
@@ -47,13 +49,17 @@ pub fn run(args: &InfoArgs) -> Result<()> {
 }
 
 fn as_json(model: &Model) -> serde_json::Value {
-    let columns =
-        std::iter::zip(&model.columns, std::iter::zip(&model.standardiser.mean, &model.standardiser.std));
+    let preprocessing = &model.preprocessing;
+    let Standardiser { mean, std } = &preprocessing.standardiser;
+    let columns = std::iter::zip(&model.columns, std::iter::zip(mean, std)).zip(&preprocessing.steps);
     json!({
-        "format_version": FORMAT_VERSION,
+        "format_version": model.format_version(),
         "flow": output::as_json(&model.flow),
         "parameters": model.parameters.len(),
-        "columns": columns.map(|(name, (mean, std))| json!({ "name": name, "mean": mean, "std": std }))
+        "columns": columns
+            .map(|((name, (mean, std)), steps)| {
+                json!({ "name": name, "mean": mean, "std": std, "steps": output::as_json(steps) })
+            })
             .collect::<Vec<_>>(),
         "training": output::as_json(&model.record),
     })
@@ -102,6 +108,21 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
         text += ", rollback";
     }
     text + &format!(", seed {}", recipe.seed)
+}
+
+/// What is done to a column before it is standardised, in a few words; empty for nothing.
+fn describe_steps(steps: &Steps) -> String {
+    let mut parts = Vec::new();
+    if steps.dequantize {
+        parts.push("dequantised".to_owned());
+    }
+    match steps.bounds {
+        Some(Bounds { low: Some(low), high: None }) => parts.push(format!("ln(x − {low})")),
+        Some(Bounds { low: None, high: Some(high) }) => parts.push(format!("−ln({high} − x)")),
+        Some(bounds) => parts.push(format!("logit on {bounds}")),
+        None => {}
+    }
+    parts.join(", ")
 }
 
 /// The held-out loss in one line.
@@ -171,10 +192,18 @@ fn couplings(model: &Model) -> String {
 }
 
 fn columns(model: &Model) -> String {
-    let mut table = vec![["column", "mean", "deviation"].map(str::to_owned)];
-    let statistics = std::iter::zip(&model.standardiser.mean, &model.standardiser.std);
-    for (name, (mean, std)) in std::iter::zip(&model.columns, statistics) {
-        table.push([name.clone(), format!("{mean:.6}"), format!("{std:.6}")]);
+    let preprocessing = &model.preprocessing;
+    let statistics = match preprocessing.standardise {
+        Standardise::Mean => ["mean", "deviation"],
+        Standardise::Robust => ["median", "IQR / 1.349"],
+    };
+    let steps = if preprocessing.is_plain() { "" } else { "before that" };
+    let mut table = vec![["column", statistics[0], statistics[1], steps].map(str::to_owned)];
+    for (index, name) in model.columns.iter().enumerate() {
+        let Standardiser { mean, std } = &preprocessing.standardiser;
+        let statistics = [mean[index], std[index]].map(|value| format!("{value:.6}"));
+        let [mean, std] = statistics;
+        table.push([name.clone(), mean, std, describe_steps(&preprocessing.steps[index])]);
     }
     aligned(&table)
 }

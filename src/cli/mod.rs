@@ -12,6 +12,7 @@ mod memory;
 mod output;
 mod plan;
 mod plot;
+mod preprocess;
 mod progress;
 mod recipe;
 mod sample;
@@ -37,7 +38,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Fit a flow to a toy density or a table: CSV, TSV, NPY or Parquet
-    Train(train::TrainArgs),
+    Train(Box<train::TrainArgs>),
     /// Write the log-density of every row of a table, in nats and the data's own units
     Score(score::ScoreArgs),
     /// Draw new rows from a model
@@ -58,6 +59,7 @@ enum Command {
 
 /// Runs the program on its process's arguments.
 pub fn main() -> ExitCode {
+    without_guarded_panics();
     let result = config::arguments(Cli::command, std::env::args_os().collect()).and_then(|arguments| {
         // The program ends here when the command line is wrong.
         let matches = Cli::command().get_matches_from(arguments);
@@ -75,10 +77,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Keeps the message of a panic that a reader catches, and reports as an error, from being printed as well.
+fn without_guarded_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !moonflow::data::panic_is_guarded() {
+            print(panic);
+        }
+    }));
+}
+
 impl Command {
     async fn run(self) -> Result<()> {
         match self {
-            Self::Train(args) => train::run(args).await,
+            Self::Train(args) => train::run(*args).await,
             Self::Score(args) => score::run(args).await,
             Self::Sample(args) => sample::run(args).await,
             Self::Plot(args) => plot::run(args).await,

@@ -9,7 +9,7 @@ use moonflow::report::{DensityGrid, Figure, History as LossCurves, limits};
 use moonflow::train::History;
 use moonflow::{Error, Result};
 
-use super::columns::TableArgs;
+use super::columns::{self, TableArgs};
 use super::device::DeviceArgs;
 use super::info::describe_held_out;
 use super::output::{note, say};
@@ -66,9 +66,9 @@ pub async fn run(args: PlotArgs) -> Result<()> {
     let data = match &source {
         Some(source) => {
             let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
-                args.table.open_for(&model, path)
+                columns::into_table(args.table.open_for(&model, path)?, |_, _| Ok(()))
             })?;
-            model.arrange(&table)?.into_owned()
+            inside(&model, &model.arrange(&table)?)
         }
         None => {
             note("the training data are not shown: they are in a file; name it with --data");
@@ -82,6 +82,22 @@ pub async fn run(args: PlotArgs) -> Result<()> {
     picture.write(&mut engine, &out).await?;
     say(format_args!("wrote {}", out.display()));
     Ok(())
+}
+
+/// The rows that lie within the model's bounds; the others have no place in its picture.
+fn inside(model: &Model, rows: &[f64]) -> Vec<f64> {
+    let features = model.flow.features;
+    let inside: Vec<f64> = rows
+        .chunks_exact(features)
+        .filter(|row| model.preprocessing.accepts(row))
+        .flatten()
+        .copied()
+        .collect();
+    let outside = (rows.len() - inside.len()) / features;
+    if outside > 0 {
+        note(format_args!("note: {outside} rows outside of the model's bounds are not shown"));
+    }
+    inside
 }
 
 /// The training's history, where `history.csv` still lies beside the model and belongs to it.
@@ -131,7 +147,7 @@ impl Picture<'_> {
         let density = if features == 2 {
             let [x, y] = limits(data, &samples);
             let centres = DensityGrid::centres(x, y, CELLS, CELLS);
-            let log_density = model.log_prob(engine, &centres).await?;
+            let log_density = model.log_density(engine, &centres).await?;
             Some(DensityGrid { x, y, columns: CELLS, rows: CELLS, log_density })
         } else {
             None

@@ -58,9 +58,13 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     let mut writer =
         TableWriter::create(args.out.as_deref(), args.out_format, rows.extras(), &[LOG_PROB.to_owned()])?;
     let mut progress = RowProgress::new("scoring");
-    let (mut scored, mut not_finite) = (0, 0);
+    let (mut scored, mut not_finite, mut outside) = (0, 0, 0);
     while let Some(chunk) = next {
         let log_prob = model.log_prob(&mut engine, &chunk.numbers).await?;
+        if !model.preprocessing.is_plain() {
+            let rows = chunk.numbers.chunks_exact(model.columns.len());
+            outside += rows.filter(|row| !model.preprocessing.accepts(row)).count();
+        }
         not_finite += log_prob.iter().filter(|value| !value.is_finite()).count();
         scored += log_prob.len();
         writer.write(&chunk.extras, &log_prob)?;
@@ -70,6 +74,13 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     writer.finish()?;
     progress.finish();
     columns::report_dropped(rows.dropped());
+    if outside > 0 {
+        output::note(format_args!(
+            "note: {outside} of {scored} rows lie outside of the model's bounds, or are not whole where it has whole \
+             numbers: their log-density is -inf"
+        ));
+    }
+    not_finite -= outside;
     if not_finite > 0 {
         output::note(format_args!(
             "warning: the log-density of {not_finite} of {scored} rows is not finite; they lie far outside of the training data"

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use moonflow::data::{Rows, Table, ToyDensity, near_matches};
+use moonflow::data::{Table, ToyDensity, near_matches};
 use moonflow::engine::Engine;
 use moonflow::model::{DataSource, HeldOut, Model};
 use moonflow::{Error, Result};
@@ -56,19 +56,14 @@ impl Source {
         }
     }
 
-    /// The rows; a toy density draws `rows` of them under `seed`, a file is opened by `open`.
+    /// The rows; a toy density draws `rows` of them under `seed`, a file is read by `read`.
     ///
     /// # Errors
-    /// Those of `open` and of reading the table.
-    pub fn table(
-        &self,
-        rows: usize,
-        seed: u64,
-        open: impl FnOnce(&Path) -> Result<Rows<'static>>,
-    ) -> Result<Table> {
+    /// Those of `read`.
+    pub fn table(&self, rows: usize, seed: u64, read: impl FnOnce(&Path) -> Result<Table>) -> Result<Table> {
         match self {
             Self::Toy(toy) => Ok(toy.table(rows, seed)),
-            Self::File(path) => columns::into_table(open(path)?, path),
+            Self::File(path) => read(path),
         }
     }
 

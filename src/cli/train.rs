@@ -13,11 +13,12 @@ use moonflow::train::{Checkpoint, Fitted, Options, fit_with};
 use moonflow::{Error, Result};
 use serde_json::json;
 
-use super::columns::TableArgs;
+use super::columns::{self, TableArgs};
 use super::config::{self, Resolved};
 use super::info::{describe_check, describe_flow, describe_held_out, describe_recipe, describe_rows};
 use super::output::{self, grouped, note};
 use super::plot::Picture;
+use super::preprocess::{self, PreprocessArgs};
 use super::progress::{LogFormat, Progress, duration};
 use super::recipe::RecipeArgs;
 use super::source::{Source, mean_and_error};
@@ -62,6 +63,8 @@ pub struct TrainArgs {
     log_format: LogFormat,
     #[command(flatten)]
     table: TableArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -106,7 +109,13 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let recipe = args.recipe.resolve()?;
     let source = args.source()?;
     let rows = args.rows.unwrap_or(TOY_ROWS);
-    let table = source.table(rows as usize, recipe.seed, |path| args.table.open(path))?;
+    let table = source.table(rows as usize, recipe.seed, |path| {
+        let rows = args.table.open(path)?;
+        let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
+        let plan = args.preprocess.plan(&name, &columns)?;
+        columns::into_table(rows, |chunk, _| preprocess::check(&plan, &name, &columns, unit, chunk))
+    })?;
+    let plan = args.preprocess.plan(&table.name, &table.columns)?;
     if table.features() < 2 {
         return Err(Error::data(
             &table.name,
@@ -115,7 +124,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     }
     let data = source.record(&table);
     let (table, test) = args.set_test_rows_aside(table, recipe.seed)?;
-    let dataset = Dataset::split(&table, recipe.validation_fraction, recipe.seed)?;
+    let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
     let flow = recipe.flow(dataset.features())?;
     let mut engine = args.device.engine(flow).await?;
     let folder = args.resume.as_ref().or(args.out.as_ref());
@@ -135,6 +144,9 @@ pub async fn run(args: TrainArgs) -> Result<()> {
             .unwrap_or_default(),
         table.columns.join(", ")
     ));
+    if matches!(source, Source::File(_)) {
+        preprocess::point_out_discrete(&table, &plan);
+    }
     say(format_args!("flow     {}", describe_flow(engine.flow())));
     say(format_args!("recipe   {}", describe_recipe(&recipe)));
     say(format_args!("device   {}", engine.device()));
@@ -156,6 +168,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         rows: toy.map(|_| rows),
         noise: toy.map(|toy| toy.noise()),
         table: &args.table,
+        preprocess: &args.preprocess,
         recipe: &recipe,
         test: args.test.as_deref(),
         test_fraction: args.test_fraction,

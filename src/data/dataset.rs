@@ -1,7 +1,7 @@
-//! A table split into training and validation rows, with the standardiser fitted to the former.
+//! A table split into training and validation rows, with the preprocessing fitted to the former.
 //! It follows the table and feeds training.
 
-use crate::data::{Standardiser, Table};
+use crate::data::{Preprocessing, PreprocessingPlan, Table};
 use crate::error::{Error, Result, expect_length};
 use crate::random::{Permutation, Stream};
 
@@ -10,16 +10,24 @@ use crate::random::{Permutation, Stream};
 pub struct Dataset {
     /// Names of the features `[D]`.
     pub columns: Vec<String>,
-    /// Mean and deviation of the training rows; validation rows have no part in it.
-    pub standardiser: Standardiser,
-    /// Training rows, row-major [N, D], in the table's order.
+    /// Fitted to the training rows; validation rows have no part in it.
+    pub preprocessing: Preprocessing,
+    /// Training rows, row-major [N, D], in the table's order. Dequantised columns have their noise.
     pub train: Vec<f64>,
     /// Validation rows, row-major [V, D], in the table's order; may be empty.
     pub validation: Vec<f64>,
 }
 
 impl Dataset {
-    /// Takes a random `validation_fraction` of the table's rows aside and fits the standardiser to the others.
+    /// [`Dataset::split_with`] without steps before the standardiser.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::split_with`].
+    pub fn split(table: &Table, validation_fraction: f64, seed: u64) -> Result<Self> {
+        Self::split_with(table, validation_fraction, seed, &PreprocessingPlan::default())
+    }
+
+    /// Takes a random `validation_fraction` of the table's rows aside and fits the preprocessing to the others.
     ///
     /// V = ⌊fraction · rows + ½⌋, at least 1 unless the fraction is 0. Row r is a validation row when the
     /// permutation of [`Stream::Split`] under `seed` places it below V: the split depends on nothing but `seed`
@@ -27,8 +35,15 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::Argument`] when the fraction is outside of [0, 1). [`Error::Data`] when fewer than 2 rows are
-    /// left to train on, when a value is not finite, or when [`Standardiser::fit`] refuses a column.
-    pub fn split(table: &Table, validation_fraction: f64, seed: u64) -> Result<Self> {
+    /// left to train on, when a value is not finite or outside of its column's bounds, or when
+    /// [`Standardiser::fit`](super::Standardiser::fit) refuses a column.
+    pub fn split_with(
+        table: &Table,
+        validation_fraction: f64,
+        seed: u64,
+        plan: &PreprocessingPlan,
+    ) -> Result<Self> {
+        plan.validate(&table.columns)?;
         if !(0.0..1.0).contains(&validation_fraction) {
             return Err(Error::Argument(format!(
                 "the validation fraction must be at least 0 and below 1, got {validation_fraction}"
@@ -56,24 +71,29 @@ impl Dataset {
         let mut train = Vec::with_capacity(train_rows as usize * features);
         let mut validation = Vec::with_capacity(validation_rows as usize * features);
         let order = Permutation::new(count, seed, Stream::Split, 0);
+        let mut noisy = Vec::with_capacity(features);
+        let place = |row: u32, column: usize| {
+            format!("row {}, column {} (`{}`)", u64::from(row) + 1, column + 1, table.columns[column])
+        };
         for (row, values) in (0..count).zip(table.values.chunks_exact(features)) {
             if let Some(feature) = values.iter().position(|value| !value.is_finite()) {
+                let (place, value) = (place(row, feature), values[feature]);
                 return Err(Error::data(
                     &table.name,
-                    format!(
-                        "row {}, column {} (`{}`) holds {}; expected finite numbers",
-                        row + 1,
-                        feature + 1,
-                        table.columns[feature],
-                        values[feature]
-                    ),
+                    format!("{place} holds {value}; expected finite numbers"),
                 ));
             }
-            let place = order.place(row);
-            if place < validation_rows { &mut validation } else { &mut train }.extend_from_slice(values);
+            if let Some((_, feature, problem)) = plan.first_refusal(values) {
+                return Err(Error::data(&table.name, format!("{}: {problem}", place(row, feature))));
+            }
+            noisy.clear();
+            noisy.extend_from_slice(values);
+            plan.add_noise(&mut noisy, row, seed);
+            let side = if order.place(row) < validation_rows { &mut validation } else { &mut train };
+            side.extend_from_slice(&noisy);
         }
-        let standardiser = Standardiser::fit_named(&table.name, &train, &table.columns)?;
-        Ok(Self { columns: table.columns.clone(), standardiser, train, validation })
+        let preprocessing = plan.fit(&table.name, &train, &table.columns)?;
+        Ok(Self { columns: table.columns.clone(), preprocessing, train, validation })
     }
 
     /// Number of features D.
@@ -85,6 +105,7 @@ impl Dataset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Standardiser;
 
     fn table(rows: usize) -> Table {
         Table {
@@ -118,7 +139,7 @@ mod tests {
         assert_eq!(first, Dataset::split(&table, 0.25, 1).expect("splits"));
         assert_ne!(first.validation, Dataset::split(&table, 0.25, 2).expect("splits").validation);
         assert_eq!(
-            first.standardiser,
+            first.preprocessing.standardiser,
             Standardiser::fit(&first.train, &table.columns).expect("fits"),
             "fitted to the training rows"
         );
@@ -126,7 +147,7 @@ mod tests {
         let moved = table.values.chunks(2).position(|row| row == &first.validation[..2]).expect("there");
         table.values[2 * moved] += 1e6;
         let second = Dataset::split(&table, 0.25, 1).expect("splits");
-        assert_eq!(second.standardiser, first.standardiser);
+        assert_eq!(second.preprocessing.standardiser, first.preprocessing.standardiser);
         assert_ne!(second.validation, first.validation);
     }
 

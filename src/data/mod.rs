@@ -1,6 +1,6 @@
 //! Where rows come from: a table of numbers or a toy density, split into training and validation rows.
-//! This is the first stage of the data's way; everything here is in `f64` and in the user's own units, and a
-//! [`Standardiser`] is the border to the standardised `f32` rows that the engines see.
+//! This is the first stage of the data's way; everything here is in `f64` and in the user's own units, and
+//! [`Preprocessing`] is the border to the standardised `f32` rows that the engines see.
 
 mod columns;
 mod dataset;
@@ -8,7 +8,9 @@ mod format;
 mod input;
 #[cfg(not(target_arch = "wasm32"))]
 mod output;
+mod preprocess;
 mod standardiser;
+mod steps;
 mod table;
 mod test_rows;
 mod toy;
@@ -20,10 +22,14 @@ pub(crate) use columns::count;
 pub use columns::{Selection, near_matches, unknown_column};
 pub use dataset::Dataset;
 pub use format::{Compression, Encoding, Format};
+#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
+pub use input::panic_is_guarded;
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
+pub use preprocess::{Preprocessed, Preprocessing, PreprocessingPlan, Standardise};
 pub use standardiser::Standardiser;
+pub use steps::{Bounds, Steps};
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};
 pub use whitening::Whitening;

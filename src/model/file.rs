@@ -1,8 +1,8 @@
 //! The model file: safetensors with one JSON entry, `moonflow`, in its metadata.
 //!
 //! Weights, biases and masks are `F32`, the standardiser is `F64`; names and shapes are those of
-//! [`Layout`], plus `transforms.{i}.mask` `[D]` and `standardiser.mean`, `standardiser.std` `[D]`. The bytes depend on
-//! the model alone, so equal models are equal files.
+//! [`Layout`], plus `transforms.{i}.mask` `[D]` and `standardiser.mean`, `standardiser.std` `[D]`. The steps before the
+//! standardiser are in the JSON; a file has version 2 when there are any, else version 1. The bytes depend on the model alone, so equal models are equal files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,13 +12,14 @@ use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{Model, TrainingRecord};
-use crate::data::Standardiser;
+use crate::data::{Preprocessing, Standardise, Standardiser, Steps};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
 
-/// Version of the file's format. It grows when an older reader would misread a file.
-pub const FORMAT_VERSION: u32 = 1;
+/// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has steps
+/// before the standardiser.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
@@ -38,18 +39,36 @@ struct Header {
     format_version: u32,
     flow: Flow,
     columns: Vec<String>,
+    /// Of version 2: what is done to each column before it is standardised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<Steps>,
+    /// Says only how the standardiser was fitted, so it changes no version.
+    #[serde(default, skip_serializing_if = "is_default")]
+    standardise: Standardise,
     training: TrainingRecord,
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Model {
+    /// The version of the format that its file has: the oldest that can hold it.
+    pub fn format_version(&self) -> u32 {
+        if self.preprocessing.is_plain() { 1 } else { 2 }
+    }
+
     /// The model as the bytes of its file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let header = Header {
-            format_version: FORMAT_VERSION,
+            format_version: self.format_version(),
             flow: self.flow.clone(),
             columns: self.columns.clone(),
+            steps: if self.preprocessing.is_plain() { Vec::new() } else { self.preprocessing.steps.clone() },
+            standardise: self.preprocessing.standardise,
             training: self.record.clone(),
         };
+        let standardiser = &self.preprocessing.standardiser;
         let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
 
         let mut tensors = Vec::new();
@@ -64,7 +83,7 @@ impl Model {
             let values: Vec<f32> = mask.iter().map(|&kept| f32::from(u8::from(kept))).collect();
             tensors.push(Tensor::f32(mask_name(layer), vec![mask.len()], &values));
         }
-        for (name, values) in [("mean", &self.standardiser.mean), ("std", &self.standardiser.std)] {
+        for (name, values) in [("mean", &standardiser.mean), ("std", &standardiser.std)] {
             tensors.push(Tensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
         }
         serialise(&tensors, ENTRY, json)
@@ -156,7 +175,7 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     if version.format_version == 0 {
         return Err("its format version is 0, which never existed".into());
     }
-    let Header { flow, columns, training, .. } = header_json(ENTRY, json)?;
+    let Header { flow, columns, steps, standardise, training, .. } = header_json(ENTRY, json)?;
     flow.validate().map_err(|error| error.to_string())?;
     let tensors = Tensors { metadata: &metadata, data };
     // The layout's size follows from a few numbers of the header: hold it against the file before it is made.
@@ -197,7 +216,19 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     if columns.len() != features {
         return Err(format!("it names {} columns, but its flow has {features} features", columns.len()));
     }
-    Ok(Model { flow, parameters, standardiser, columns, record: training })
+    let steps = match (version.format_version, steps.len()) {
+        (1, 0) => vec![Steps::default(); features],
+        (1, _) => return Err("it has format version 1, but steps before its standardiser".into()),
+        (_, length) if length == features => steps,
+        (_, length) => {
+            return Err(format!("it has steps of {length} columns, but its flow has {features} features"));
+        }
+    };
+    for (steps, name) in steps.iter().zip(&columns) {
+        steps.validate(name).map_err(|error| error.to_string())?;
+    }
+    let preprocessing = Preprocessing { steps, standardise, standardiser };
+    Ok(Model { flow, parameters, preprocessing, columns, record: training })
 }
 
 /// The safetensors header and the bytes behind it.

@@ -1,17 +1,19 @@
-//! What is kept of a training: flow, parameters, standardiser, column names and the training's record.
+//! What is kept of a training: flow, parameters, preprocessing, column names and the training's record.
 //! It stands between the engines, which know standardised units, and the user, whose units it takes and gives.
 
+mod cells;
 pub(crate) mod file;
 mod recipe;
 mod record;
 
 use std::borrow::Cow;
 
+use cells::{Cells, log_sum_exp};
 pub use file::FORMAT_VERSION;
 pub use recipe::Recipe;
 pub use record::{DataSource, HeldOut, LatentFeature, Outcome, SelfCheck, TrainingRecord};
 
-use crate::data::{Standardiser, Table, count, unknown_column};
+use crate::data::{Preprocessed, Preprocessing, Table, count, unknown_column};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
@@ -24,7 +26,7 @@ pub struct Model {
     /// Flat parameters `[P]`, in the order of [`crate::layout::Layout`].
     pub parameters: Vec<f32>,
     /// Between the user's units and the engine's.
-    pub standardiser: Standardiser,
+    pub preprocessing: Preprocessing,
     /// Column names `[D]`.
     pub columns: Vec<String>,
     /// The training that it came from.
@@ -35,24 +37,66 @@ pub struct Model {
 const PIECE: usize = 1 << 22;
 
 impl Model {
-    /// log p(x) of each row `[B]`, in nats per user's unit: the engine's, plus the standardiser's log-determinant.
+    /// log p(x) of each row `[B]`, in nats per user's unit; where columns are dequantised, the log of a probability in
+    /// those columns and of a density in the others. −∞ for a row outside of the bounds.
     ///
     /// `rows`: row-major [B, D], in the user's units.
     ///
     /// # Errors
     /// When `rows` is not a whole number of rows, the engine executes another flow, or the device is lost.
     pub async fn log_prob<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
+        let dequantized = self.preprocessing.dequantized();
+        if dequantized.is_empty() {
+            return self.log_density(engine, rows).await;
+        }
         self.load_into(engine)?;
-        let log_det = self.standardiser.log_det();
-        let mut log_prob = Vec::with_capacity(rows.len() / self.flow.features);
-        for piece in self.pieces(rows)? {
-            let standardised = engine.log_prob(&self.standardiser.apply(piece)).await?;
-            log_prob.extend(standardised.iter().map(|&value| f64::from(value) + log_det));
+        let cells = Cells::new(dequantized.len());
+        let features = self.flow.features;
+        let mut log_prob = Vec::with_capacity(rows.len() / features);
+        for piece in self.pieces(rows, cells.len())? {
+            let mut spread = Vec::with_capacity(piece.len() * cells.len());
+            for row in piece.chunks_exact(features) {
+                for offsets in cells.offsets.chunks_exact(dequantized.len()) {
+                    let start = spread.len();
+                    spread.extend_from_slice(row);
+                    for (&column, offset) in dequantized.iter().zip(offsets) {
+                        spread[start + column] += offset;
+                    }
+                }
+            }
+            let mut terms = self.log_density_of(engine, &spread).await?;
+            for (terms, row) in terms.chunks_exact_mut(cells.len()).zip(piece.chunks_exact(features)) {
+                terms.iter_mut().zip(&cells.log_weights).for_each(|(term, weight)| *term += weight);
+                let accepted = self.preprocessing.accepts(row);
+                log_prob.push(if accepted { log_sum_exp(terms) } else { f64::NEG_INFINITY });
+            }
         }
         Ok(log_prob)
     }
 
-    /// Latent z of each row, row-major [B, D], standard normal when the model fits.
+    /// log p(x) of each row `[B]` as [`Model::log_prob`], but of the density that the flow has in dequantised columns,
+    /// where a whole number k has the interval from k to k + 1.
+    ///
+    /// # Errors
+    /// As [`Model::log_prob`].
+    pub async fn log_density<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
+        self.load_into(engine)?;
+        let mut log_density = Vec::with_capacity(rows.len() / self.flow.features);
+        for piece in self.pieces(rows, 1)? {
+            log_density.extend(self.log_density_of(engine, piece).await?);
+        }
+        Ok(log_density)
+    }
+
+    /// [`Model::log_density`] of one piece, by an engine that has the parameters.
+    async fn log_density_of<E: Engine>(&self, engine: &mut E, piece: &[f64]) -> Result<Vec<f64>> {
+        let Preprocessed { values, log_det } = self.preprocessing.forward(piece);
+        let standardised = engine.log_prob(&values).await?;
+        Ok(standardised.iter().zip(log_det).map(|(&value, log_det)| f64::from(value) + log_det).collect())
+    }
+
+    /// Latent z of each row, row-major [B, D], standard normal when the model fits. Whole numbers of a dequantised
+    /// column are taken in the middle of their interval; a row outside of the bounds has NaN.
     ///
     /// `rows`: row-major [B, D], in the user's units.
     ///
@@ -60,10 +104,22 @@ impl Model {
     /// As [`Model::log_prob`].
     pub async fn latent<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
         self.load_into(engine)?;
+        let features = self.flow.features;
+        let dequantized = self.preprocessing.dequantized();
         let mut latent = Vec::with_capacity(rows.len());
-        for piece in self.pieces(rows)? {
-            let transformed = engine.forward(&self.standardiser.apply(piece)).await?;
-            latent.extend(transformed.values.iter().map(|&value| f64::from(value)));
+        for piece in self.pieces(rows, 1)? {
+            let mut piece = Cow::Borrowed(piece);
+            if !dequantized.is_empty() {
+                for row in piece.to_mut().chunks_exact_mut(features) {
+                    dequantized.iter().for_each(|&column| row[column] += 0.5);
+                }
+            }
+            let Preprocessed { values, log_det } = self.preprocessing.forward(&piece);
+            let transformed = engine.forward(&values).await?;
+            for (row, log_det) in transformed.values.chunks_exact(features).zip(log_det) {
+                let outside = log_det == f64::NEG_INFINITY;
+                latent.extend(row.iter().map(|&value| if outside { f64::NAN } else { f64::from(value) }));
+            }
         }
         Ok(latent)
     }
@@ -94,7 +150,7 @@ impl Model {
         while first < end {
             let rows = self.piece_rows().min((end - first) as usize);
             let x = engine.sample(Sampling { rows, first, ..sampling }).await?;
-            values.extend(self.standardiser.invert(&x));
+            values.extend(self.preprocessing.inverse(&x));
             first += rows as u32;
         }
         Ok(values)
@@ -169,9 +225,10 @@ impl Model {
         (PIECE / widest).max(1)
     }
 
-    fn pieces<'a>(&self, rows: &'a [f64]) -> Result<std::slice::Chunks<'a, f64>> {
+    /// `rows` cut so that `times` as many rows are handed to the engine at a time.
+    fn pieces<'a>(&self, rows: &'a [f64], times: usize) -> Result<std::slice::Chunks<'a, f64>> {
         let features = self.flow.features;
         expect_length("rows", rows.len(), rows.len().next_multiple_of(features))?;
-        Ok(rows.chunks(self.piece_rows() * features))
+        Ok(rows.chunks((self.piece_rows() / times).max(1) * features))
     }
 }

@@ -27,6 +27,8 @@ pub enum Stream {
     Masks = 5,
     /// Rows kept for a test.
     Test = 6,
+    /// Noise on whole numbers.
+    Dequantize = 7,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

@@ -63,15 +63,16 @@ struct Header {
     has_best_average: bool,
 }
 
-/// A number that tells one set of rows from another: FNV-1a over training rows, validation rows and the standardiser's
-/// log-determinant, in the order and precision in which an engine gets them.
-pub fn fingerprint(training: &Training, log_det: f64) -> u64 {
+/// A number that tells one set of rows from another: FNV-1a over training rows, validation rows and the preprocessing's
+/// mean log-determinants, in the order and precision in which an engine gets them.
+pub fn fingerprint(training: &Training, log_det: [f64; 2]) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let rows =
         training.train.iter().chain(&training.validation).flat_map(|value| value.to_bits().to_le_bytes());
-    let counts = [training.train.len() as u64, training.validation.len() as u64, log_det.to_bits()];
-    let bytes = counts.into_iter().flat_map(u64::to_le_bytes).chain(rows);
+    let counts = [training.train.len() as u64, training.validation.len() as u64];
+    let counts = counts.into_iter().chain(log_det.map(f64::to_bits));
+    let bytes = counts.flat_map(u64::to_le_bytes).chain(rows);
     bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 

@@ -27,12 +27,13 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// The engine's record in the user's units; `log_det` is the standardiser's, in nats.
-    pub fn new(record: &EpochRecord, log_det: f64, seconds: f64) -> Self {
+    /// The engine's record in the user's units; `log_det` is the preprocessing's mean over the training rows and
+    /// over the validation rows, in nats.
+    pub fn new(record: &EpochRecord, log_det: [f64; 2], seconds: f64) -> Self {
         Self {
             epoch: record.epoch,
-            train_nll: record.train_nll - log_det,
-            validation_nll: record.validation_nll.map(|nll| nll - log_det),
+            train_nll: record.train_nll - log_det[0],
+            validation_nll: record.validation_nll.map(|nll| nll - log_det[1]),
             learning_rate: record.learning_rate,
             grad_norm: record.grad_norm,
             seconds,
@@ -186,7 +187,7 @@ mod tests {
             halted: false,
         };
         // log p(user) = log p(standardised) + log_det, so the NLL falls by log_det.
-        let epoch = Epoch::new(&record, 0.5, 0.0);
+        let epoch = Epoch::new(&record, [0.5, 0.5], 0.0);
         assert_eq!((epoch.train_nll, epoch.validation_nll), (1.5, Some(2.5)));
     }
 }

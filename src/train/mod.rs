@@ -160,11 +160,11 @@ pub async fn fit_with<E: Engine>(
     if options.checkpoint_every == Some(0) {
         return Err(Error::Argument("checkpoints must be at least 1 epoch apart, got 0".into()));
     }
-    let log_det = dataset.standardiser.log_det();
+    let log_det = [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.mean_log_det(rows));
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / features, recipe.batch);
     let training = Training {
-        train: dataset.standardiser.apply(&dataset.train),
-        validation: dataset.standardiser.apply(&dataset.validation),
+        train: dataset.preprocessing.forward(&dataset.train).values,
+        validation: dataset.preprocessing.forward(&dataset.validation).values,
         batch: recipe.batch,
         adam: recipe.adam(),
         schedule: recipe.schedule(steps_per_epoch)?,
@@ -224,7 +224,7 @@ pub async fn fit_with<E: Engine>(
     let mut model = Model {
         flow,
         parameters,
-        standardiser: dataset.standardiser.clone(),
+        preprocessing: dataset.preprocessing.clone(),
         columns: dataset.columns.clone(),
         record,
     };

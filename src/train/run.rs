@@ -56,8 +56,8 @@ pub(super) struct Run<'a, E, O> {
     /// What becomes the next checkpoint; its state is that of the last one, or of the last good epoch.
     pub kept: Checkpoint,
     pub progress: Progress,
-    /// The standardiser's log-determinant, in nats.
-    pub log_det: f64,
+    /// The preprocessing's mean log-determinant over training and validation rows, in nats.
+    pub log_det: [f64; 2],
     /// Epoch of the last checkpoint that the observer was given.
     pub written: Option<u32>,
 }

@@ -13,6 +13,8 @@ mod oracle;
 mod parity;
 mod plan;
 mod practice;
+mod preprocess;
 mod report;
 mod shaders;
+mod tables;
 mod training;

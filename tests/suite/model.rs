@@ -19,7 +19,7 @@ fn model() -> Model {
     let total = Layout::new(&flow).total;
     Model {
         parameters: (0..total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
-        standardiser: Standardiser { mean: vec![1.5, -300.25], std: vec![0.1, 40.0] },
+        preprocessing: Standardiser { mean: vec![1.5, -300.25], std: vec![0.1, 40.0] }.into(),
         columns: vec!["width, mm".into(), "höhe".into()],
         record: TrainingRecord {
             moonflow: "0.1.0".into(),
@@ -232,8 +232,8 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
     assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
     let cases: &[(Damage, &str)] = &[
         (
-            |parts| parts.replace("\"format_version\":1", "\"format_version\":2"),
-            "format version 2, and this moonflow reads up to version 1",
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":3"),
+            "format version 3, and this moonflow reads up to version 2",
         ),
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
         (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
@@ -296,7 +296,7 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
         assert!(message.starts_with("m.safetensors: not a usable moonflow model: "), "{message}");
         assert!(message.contains(want), "`{want}` is not in: {message}");
     }
-    assert_eq!(FORMAT_VERSION, 1, "a new version needs its cases here");
+    assert_eq!(FORMAT_VERSION, 2, "a new version needs its cases here");
 }
 
 #[test]
@@ -355,7 +355,7 @@ proptest! {
             prop_assert!(model.flow.validate().is_ok());
             prop_assert_eq!(model.parameters.len(), Layout::new(&model.flow).total);
             prop_assert!(model.parameters.iter().all(|value| value.is_finite()));
-            prop_assert!(model.standardiser.std.iter().all(|&std| std > 0.0 && std.is_finite()));
+            prop_assert!(model.preprocessing.standardiser.std.iter().all(|&std| std > 0.0 && std.is_finite()));
             prop_assert_eq!(model.columns.len(), model.flow.features);
         }
     }

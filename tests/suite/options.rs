@@ -94,11 +94,34 @@ fn how_a_table_is_read_is_part_of_the_configuration() {
     let path = folder.path();
     let rows: String = (0..60).map(|i| format!("{},{},{},{}\n", i, i * i % 17, i % 7, i * 5 % 11)).collect();
     fs::write(path.join("t.data"), format!("a,b,c,d\n{rows},1,1,1\n")).expect("written");
-    let reading = ["--format", "csv", "--columns", "1-3", "--drop", "b", "--missing", "drop"];
+    let reading = [
+        "--format",
+        "csv",
+        "--columns",
+        "1-3",
+        "--drop",
+        "b",
+        "--missing",
+        "drop",
+        "--dequantize",
+        "c",
+        "--bounds",
+        "a=-1:",
+        "--standardise",
+        "robust",
+    ];
     train(path, "t.data", "o", &reading);
     let first = bytes(path, "o/model.safetensors");
     let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
-    for line in ["format = \"csv\"", "columns = \"1-3\"", "drop = \"b\"", "missing = \"drop\""] {
+    for line in [
+        "format = \"csv\"",
+        "columns = \"1-3\"",
+        "drop = \"b\"",
+        "missing = \"drop\"",
+        "dequantize = \"c\"",
+        "bounds = \"a=-1:\"",
+        "standardise = \"robust\"",
+    ] {
         assert!(config.lines().any(|found| found == line), "{line} is not in: {config}");
     }
     fs::rename(path.join("o/config.toml"), path.join("c.toml")).expect("moved");
@@ -128,7 +151,7 @@ fn every_option_of_training_is_one_of_the_configuration() {
     // What says where the configuration is, or what is printed, or changes no result; and one test for the other.
     // How a table is read has a test of its own.
     let others = ["autotune", "config", "resume", "help", "log-format", "test", "test-fraction", "no-header"];
-    let tables = ["columns", "drop", "format", "missing"];
+    let tables = ["bounds", "columns", "dequantize", "drop", "format", "missing", "transform"];
     let others: Vec<&str> = others.into_iter().chain(tables).collect();
     for flag in flags.iter().filter(|flag| !others.contains(flag)) {
         assert!(
@@ -363,7 +386,7 @@ fn info_devices_and_plan_print_json() {
     let info = json(&succeed(path, &["info", "o/model.safetensors", "--json"]));
     assert_eq!(info["parameters"], model.parameters.len());
     assert_eq!(info["columns"][1]["name"], "x1");
-    assert_eq!(info["columns"][1]["std"], model.standardiser.std[1]);
+    assert_eq!(info["columns"][1]["std"], model.preprocessing.standardiser.std[1]);
     assert_eq!(info["training"]["check"]["latent"].as_array().map(Vec::len), Some(2));
     assert_eq!(info["flow"]["hidden"], json("[8]"));
 

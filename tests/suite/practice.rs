@@ -193,7 +193,7 @@ fn another_recipe_other_rows_and_other_columns_are_refused_with_what_differs() {
     other.validation[5] += 1e-3;
     refuse(&recipe(), &other, "the rows are not those");
     let mut other = dataset();
-    other.standardiser.std[1] *= 2.0;
+    other.preprocessing.standardiser.std[1] *= 2.0;
     refuse(&recipe(), &other, "the rows are not those");
     let mut other = dataset();
     other.columns[2] = "d".into();
@@ -267,8 +267,8 @@ fn averaged_weights_are_those_that_a_hand_computes_and_are_validated_themselves(
     let recipe = Recipe { ema: Some(F), epochs: 4, ..recipe() };
     let dataset = dataset();
     let training = Training {
-        train: dataset.standardiser.apply(&dataset.train),
-        validation: dataset.standardiser.apply(&dataset.validation),
+        train: dataset.preprocessing.standardiser.apply(&dataset.train),
+        validation: dataset.preprocessing.standardiser.apply(&dataset.validation),
         batch: recipe.batch,
         adam: recipe.adam(),
         schedule: recipe.schedule(3).expect("short"),
@@ -295,7 +295,7 @@ fn averaged_weights_are_those_that_a_hand_computes_and_are_validated_themselves(
             engine.set_parameters(&average).expect("fits");
             let log_prob = engine.log_prob(&training.validation).expect("whole rows");
             let mean = log_prob.iter().map(|&value| f64::from(value)).sum::<f64>() / log_prob.len() as f64;
-            nll.push(-mean - dataset.standardiser.log_det());
+            nll.push(-mean - dataset.preprocessing.standardiser.log_det());
             average
         })
         .collect();
@@ -317,7 +317,7 @@ fn with_giants(giants: &[usize]) -> Dataset {
     giants.iter().for_each(|row| train[3 * row] = 1e30);
     Dataset {
         columns: ["a", "b", "c"].map(String::from).to_vec(),
-        standardiser: Standardiser::identity(3),
+        preprocessing: Standardiser::identity(3).into(),
         train,
         validation: table(20, 4).values,
     }

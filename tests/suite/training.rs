@@ -208,7 +208,7 @@ fn best_validation_parameters_are_kept_and_losses_are_in_the_users_units() {
     assert_eq!(fitted.outcome, Outcome::Finished);
     assert!(fitted.model.parameters.iter().all(|&value| value == 2.0));
     assert_eq!(fitted.model.record.best_epoch, Some(2));
-    let log_det = fitted.model.standardiser.log_det();
+    let log_det = fitted.model.preprocessing.standardiser.log_det();
     assert!(log_det.abs() > 1.0, "the data must not be standardised already");
     assert_eq!(fitted.model.record.validation_nll, Some(1.0 - log_det));
     assert_eq!(fitted.history.epochs.len(), 3);

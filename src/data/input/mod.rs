@@ -2,6 +2,8 @@
 //! constant memory whatever the number of rows. They are the way in for training, scoring and pictures.
 
 mod csv;
+#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
+mod guard;
 mod lines;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod npy;
@@ -11,6 +13,9 @@ mod open;
 mod parquet;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod parquet_value;
+
+#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
+pub use guard::panic_is_guarded;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -171,6 +176,16 @@ pub struct Rows<'a> {
 }
 
 impl Rows<'_> {
+    /// Names of the columns of numbers `[D]`.
+    pub fn columns(&self) -> Vec<String> {
+        self.numbers.iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// What errors call the table.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Names of the columns passed on as text.
     pub fn extras(&self) -> &[String] {
         &self.extras

@@ -10,13 +10,14 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
+use super::guard::guarded;
 use super::parquet_value::{Meaning, Value};
 use super::{Chunk, Position, Reader, Source};
 use crate::error::{Error, Result};
 
 /// Reads the metadata of `file`.
 pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
-    let reader = SerializedFileReader::new(file).map_err(|error| failure(name, &error))?;
+    let reader = guarded(|| SerializedFileReader::new(file)).map_err(|error| failure(name, &error))?;
     let metadata = reader.metadata();
     let schema = metadata.file_metadata().schema_descr_ptr();
     let rows = metadata
@@ -53,7 +54,7 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
     })
 }
 
-fn failure(name: &str, error: &ParquetError) -> Error {
+fn failure(name: &str, error: &str) -> Error {
     Error::data(name, format!("is not a usable Parquet file: {error}"))
 }
 
@@ -101,14 +102,15 @@ impl ParquetSource {
             if self.group == self.reader.num_row_groups() {
                 return Ok(false);
             }
-            let error = |error| failure(&self.name, &error);
-            let group = self.reader.get_row_group(self.group).map_err(error)?;
-            self.left = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-            let places = self.numbers.iter().chain(&self.extras);
-            self.open = places
-                .map(|&(place, _)| group.get_column_reader(place))
-                .collect::<std::result::Result<_, _>>()
-                .map_err(error)?;
+            let places = || self.numbers.iter().chain(&self.extras);
+            let opened = guarded(|| {
+                let group = self.reader.get_row_group(self.group)?;
+                let columns = places().map(|&(place, _)| group.get_column_reader(place));
+                Ok((group.metadata().num_rows(), columns.collect::<std::result::Result<_, _>>()?))
+            });
+            let (rows, open) = opened.map_err(|error| failure(&self.name, &error))?;
+            self.left = usize::try_from(rows).unwrap_or(0);
+            self.open = open;
             self.group += 1;
         }
         Ok(true)
@@ -141,7 +143,8 @@ impl Source for ParquetSource {
         let (number_readers, extra_readers) = open.split_at_mut(self.numbers.len());
         for (reader, &(place, meaning)) in number_readers.iter_mut().zip(&self.numbers) {
             let mut values = Vec::new();
-            read_column(reader, &self.descriptions[place], rows, |value| values.push(meaning.number(value)))
+            let push = |value: Value<'_>| values.push(meaning.number(value));
+            guarded(|| read_column(reader, &self.descriptions[place], rows, push))
                 .map_err(|error| failure(&self.name, &error))?;
             if values.len() != rows {
                 return Err(self.cut_short(place));
@@ -162,7 +165,8 @@ impl Source for ParquetSource {
             extra_readers.iter_mut().zip(&self.extras).zip(&mut chunk.extras)
         {
             let before = cells.len();
-            read_column(reader, &self.descriptions[place], rows, |value| cells.push(meaning.text(value)))
+            let push = |value: Value<'_>| cells.push(meaning.text(value));
+            guarded(|| read_column(reader, &self.descriptions[place], rows, push))
                 .map_err(|error| failure(&self.name, &error))?;
             if cells.len() - before != rows {
                 return Err(self.cut_short(place));

@@ -1,0 +1,189 @@
+//! The flags that say what is done to columns before a flow sees them, and what a table's columns suggest.
+
+use std::collections::HashSet;
+
+use clap::builder::PossibleValuesParser;
+use moonflow::data::{
+    Bounds, Chunk, PreprocessingPlan, Selection, Standardise, Steps, Table, unknown_column,
+};
+use moonflow::{Error, Result};
+
+use super::output::note;
+
+/// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
+#[derive(clap::Args)]
+pub struct PreprocessArgs {
+    /// Columns of whole numbers: the flow sees them with uniform noise, a score is the log of a probability, and samples
+    /// are whole
+    #[arg(long, value_name = "LIST")]
+    dequantize: Option<String>,
+    /// Where a column's values may lie, as in share=0:1, price=0: or rest=:9; of a --dequantize column, its least and
+    /// greatest number. Can be given for several columns
+    #[arg(long, value_name = "COLUMN=LOW:HIGH", value_delimiter = ',', value_parser = bounds)]
+    bounds: Vec<(String, Bounds)>,
+    /// The logarithm of a column, as in price=log: the same as --bounds price=0:
+    #[arg(long, value_name = "COLUMN=log", value_delimiter = ',', value_parser = transform)]
+    transform: Vec<(String, Bounds)>,
+    /// Statistics that columns are standardised by: mean and deviation, or median and quartiles
+    #[arg(long, default_value = "mean", value_parser = PossibleValuesParser::new(["mean", "robust"]))]
+    standardise: String,
+}
+
+impl PreprocessArgs {
+    /// The flags as a configuration has them: key and value, where one was given. A transformation stands among the
+    /// bounds, which say the same.
+    pub fn entries(&self) -> [(&'static str, Option<String>); 3] {
+        let bounds: Vec<String> = self
+            .bounds
+            .iter()
+            .chain(&self.transform)
+            .map(|(column, bounds)| format!("{column}={bounds}"))
+            .collect();
+        [
+            ("dequantize", self.dequantize.clone()),
+            ("bounds", (!bounds.is_empty()).then(|| bounds.join(","))),
+            ("standardise", Some(self.standardise.clone())),
+        ]
+    }
+
+    /// What the flags say of a table called `name` with `columns`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a column that is not there or has two bounds; those of the bounds' rules.
+    pub fn plan(&self, name: &str, columns: &[String]) -> Result<PreprocessingPlan> {
+        let place = |wanted: &str| {
+            let found = columns.iter().position(|column| column == wanted);
+            found.ok_or_else(|| Error::data(name, unknown_column(wanted, columns)))
+        };
+        let mut steps = vec![Steps::default(); columns.len()];
+        for column in Selection::split(self.dequantize.as_deref().unwrap_or_default()) {
+            steps[place(&column)?].dequantize = true;
+        }
+        for (column, bounds) in self.bounds.iter().chain(&self.transform) {
+            let steps = &mut steps[place(column)?];
+            if steps.bounds.replace(*bounds).is_some() {
+                return Err(Error::Argument(format!("column `{column}` has two bounds; expected one")));
+            }
+        }
+        let standardise = if self.standardise == "robust" { Standardise::Robust } else { Standardise::Mean };
+        let plan = PreprocessingPlan { steps, standardise };
+        plan.validate(columns)?;
+        Ok(plan)
+    }
+}
+
+/// Refuses the first value of `chunk` that `plan` cannot take, by its place in the file `name`.
+///
+/// # Errors
+/// [`Error::Data`] with line or row, column and bounds.
+pub fn check(
+    plan: &PreprocessingPlan,
+    name: &str,
+    columns: &[String],
+    unit: &str,
+    chunk: &Chunk,
+) -> Result<()> {
+    match plan.first_refusal(&chunk.numbers) {
+        None => Ok(()),
+        Some((row, column, problem)) => {
+            let (place, column) = (chunk.places[row], &columns[column]);
+            Err(Error::data(name, format!("{unit} {place}, column `{column}`: {problem}")))
+        }
+    }
+}
+
+/// Notes columns that a density hardly fits as they are: whole numbers and few different values.
+pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
+    /// Rows below which few different values say nothing.
+    const ROWS: usize = 50;
+    /// Most different values of a column that counts as discrete.
+    const DIFFERENT: usize = 256;
+    /// Most of a column whose numbers are not whole.
+    const LEVELS: usize = 16;
+
+    if table.rows() < ROWS {
+        return;
+    }
+    let (mut whole, mut levels) = (Vec::new(), Vec::new());
+    for (index, name) in table.columns.iter().enumerate() {
+        if plan.steps.get(index).is_some_and(|steps| steps.dequantize) {
+            continue;
+        }
+        let column = || table.values[index..].iter().step_by(table.features());
+        let mut different = HashSet::new();
+        for value in column() {
+            different.insert(value.to_bits());
+            if different.len() > DIFFERENT {
+                break;
+            }
+        }
+        let described = format!("`{name}` ({} different)", different.len());
+        if different.len() <= DIFFERENT && column().all(|value| value.fract() == 0.0) {
+            whole.push((name.as_str(), described));
+        } else if different.len() <= LEVELS {
+            levels.push(described);
+        }
+    }
+    if !whole.is_empty() {
+        let (names, described): (Vec<&str>, Vec<String>) = whole.into_iter().unzip();
+        note(format_args!(
+            "note: whole numbers only: {}. A density grows without end there: --dequantize {} models them as counts, \
+             --drop leaves out codes of categories",
+            described.join(", "),
+            names.join(",")
+        ));
+    }
+    if !levels.is_empty() {
+        note(format_args!(
+            "note: few different values: {}. A density grows without end there: --drop leaves such columns out",
+            levels.join(", ")
+        ));
+    }
+}
+
+/// Parses `share=0:1`, `price=0:` or `rest=:9`.
+fn bounds(text: &str) -> std::result::Result<(String, Bounds), String> {
+    let rule = || "expected a column and its bounds, such as share=0:1, price=0: or rest=:9".to_owned();
+    let (column, ends) = text.rsplit_once('=').ok_or_else(rule)?;
+    let (low, high) = ends.split_once(':').ok_or_else(rule)?;
+    let end = |text: &str| match text.trim() {
+        "" => Ok(None),
+        text => text.parse::<f64>().ok().filter(|end| end.is_finite()).map(Some).ok_or_else(rule),
+    };
+    let bounds = Bounds { low: end(low)?, high: end(high)? };
+    match bounds {
+        Bounds { low: None, high: None } => Err(rule()),
+        Bounds { low: Some(low), high: Some(high) } if low >= high => {
+            Err(format!("{}; bounds ascend", rule()))
+        }
+        bounds => Ok((column.to_owned(), bounds)),
+    }
+}
+
+/// Parses `price=log`.
+fn transform(text: &str) -> std::result::Result<(String, Bounds), String> {
+    match text.rsplit_once('=') {
+        Some((column, "log")) => Ok((column.to_owned(), Bounds { low: Some(0.0), high: None })),
+        _ => Err("expected a column and log, such as price=log".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_have_one_end_or_two_that_ascend() {
+        for (text, column, low, high) in [
+            ("a=0:1", "a", Some(0.0), Some(1.0)),
+            ("a b=-2.5:", "a b", Some(-2.5), None),
+            ("a=b=:9", "a=b", None, Some(9.0)),
+        ] {
+            assert_eq!(bounds(text), Ok((column.to_owned(), Bounds { low, high })), "{text}");
+        }
+        for text in ["a", "a=", "a=:", "a=1", "a=1:0", "a=0:x", "a=0:inf", "a=NaN:1", "a=1:1"] {
+            assert!(bounds(text).is_err(), "{text}");
+        }
+        assert!(transform("a=log").is_ok() && transform("a=exp").is_err() && transform("log").is_err());
+    }
+}

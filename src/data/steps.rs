@@ -1,0 +1,222 @@
+//! What is done to one column before it is standardised: noise for whole numbers, a map to the real line for bounds.
+//! Value and log-determinant come together.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The steps of one column, in their order; the default does nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Steps {
+    /// The column holds whole numbers k, and the flow models k + u with u uniform in (0, 1): P(k) = ∫ p(k + u) du.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dequantize: bool,
+    /// Where values may lie. Of a dequantised column these are the least and the greatest whole number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
+}
+
+/// An interval without its ends; at least one end is finite.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Lower end.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
+}
+
+impl Steps {
+    /// Checks the steps of a column called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when the bounds are empty, not finite, or, of a dequantised column, not whole.
+    pub fn validate(&self, name: &str) -> Result<()> {
+        let Some(Bounds { low, high }) = self.bounds else { return Ok(()) };
+        let fail = |rule: &str| {
+            let bounds = Bounds { low, high };
+            Err(Error::Argument(format!("the bounds of `{name}` {rule}, got {bounds}")))
+        };
+        if (low.is_none() && high.is_none()) || [low, high].iter().flatten().any(|end| !end.is_finite()) {
+            return fail("must have a finite lower or upper end");
+        }
+        if let (Some(low), Some(high)) = (low, high)
+            && !(low < high && (high - low).is_finite())
+        {
+            return fail("must ascend");
+        }
+        if self.dequantize && [low, high].iter().flatten().any(|end| end.fract() != 0.0) {
+            return fail("must be whole numbers, because the column is dequantised");
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the value `x`, to be read after its place; `None` when it can be modelled.
+    pub fn refusal(&self, x: f64) -> Option<String> {
+        if self.dequantize && x.fract() != 0.0 {
+            return Some(format!("{x} is not a whole number, and the column is dequantised"));
+        }
+        let bounds = self.bounds?;
+        let Bounds { low, high } = bounds;
+        if self.dequantize {
+            let inside = low.is_none_or(|low| x >= low) && high.is_none_or(|high| x <= high);
+            return (!inside)
+                .then(|| format!("{x} lies outside of the bounds {bounds}, which are part of it"));
+        }
+        (!bounds.contain(x))
+            .then(|| format!("{x} does not lie between the bounds {bounds}, which are no part of it"))
+    }
+
+    /// The interval of the values that the flow sees, noise included.
+    fn interval(&self) -> Option<Bounds> {
+        let bounds = self.bounds?;
+        Some(if self.dequantize {
+            Bounds { high: bounds.high.map(|high| high + 1.0), ..bounds }
+        } else {
+            bounds
+        })
+    }
+
+    /// A value, with the noise of a dequantised column in it, → the real line, with ln |dy/dx|. Where there is no
+    /// density the latter is −∞.
+    pub(super) fn forward(&self, x: f64) -> (f64, f64) {
+        match self.interval() {
+            None => (x, 0.0),
+            Some(bounds) if bounds.contain(x) => bounds.forward(x),
+            Some(_) => (f64::NAN, f64::NEG_INFINITY),
+        }
+    }
+
+    /// The real line → a value; a whole number where the column is dequantised. Never outside of the bounds.
+    pub(super) fn inverse(&self, y: f64) -> f64 {
+        let x = self.interval().map_or(y, |bounds| bounds.inverse(y));
+        if !self.dequantize {
+            return x;
+        }
+        // The greatest float below an upper end may be the end less one, but the end itself is never reached.
+        let Bounds { low, high } = self.bounds.unwrap_or(Bounds { low: None, high: None });
+        x.floor().clamp(low.unwrap_or(f64::NEG_INFINITY), high.unwrap_or(f64::INFINITY))
+    }
+}
+
+impl Bounds {
+    fn contain(self, x: f64) -> bool {
+        x.is_finite() && self.low.is_none_or(|low| x > low) && self.high.is_none_or(|high| x < high)
+    }
+
+    /// y = ln((x − low) / (high − x)), ln(x − low) or −ln(high − x), and ln dy/dx.
+    fn forward(self, x: f64) -> (f64, f64) {
+        match (self.low, self.high) {
+            (Some(low), Some(high)) => {
+                let (below, above) = ((x - low).ln(), (high - x).ln());
+                (below - above, (high - low).ln() - below - above)
+            }
+            (Some(low), None) => {
+                let y = (x - low).ln();
+                (y, -y)
+            }
+            (None, Some(high)) => {
+                let y = -(high - x).ln();
+                (y, y)
+            }
+            (None, None) => (x, 0.0),
+        }
+    }
+
+    fn inverse(self, y: f64) -> f64 {
+        let x = match (self.low, self.high) {
+            // From the nearer end, so that its digits are kept.
+            (Some(low), Some(high)) if y < 0.0 => low + (high - low) * (y.exp() / (1.0 + y.exp())),
+            (Some(low), Some(high)) => high - (high - low) * ((-y).exp() / (1.0 + (-y).exp())),
+            (Some(low), None) => low + y.exp(),
+            (None, Some(high)) => high - (-y).exp(),
+            (None, None) => y,
+        };
+        // Rounding may end on the interval's end, which is no part of it.
+        let least = self.low.map_or(f64::MIN, f64::next_up);
+        let greatest = self.high.map_or(f64::MAX, f64::next_down);
+        x.clamp(least, greatest)
+    }
+}
+
+impl std::fmt::Display for Bounds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(low) = self.low {
+            write!(f, "{low}")?;
+        }
+        write!(f, ":")?;
+        if let Some(high) = self.high {
+            write!(f, "{high}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bounds(low: Option<f64>, high: Option<f64>) -> Steps {
+        Steps { dequantize: false, bounds: Some(Bounds { low, high }) }
+    }
+
+    #[test]
+    fn inverse_undoes_forward_and_log_det_is_the_slope() {
+        for steps in [
+            Steps::default(),
+            bounds(Some(-1.5), Some(2.0)),
+            bounds(Some(3.0), None),
+            bounds(None, Some(-2.0)),
+        ] {
+            for unit in [-4.0, -0.5, 0.0, 0.25, 3.0] {
+                let x = steps.inverse(unit);
+                let (y, log_det) = steps.forward(x);
+                approx::assert_relative_eq!(y, unit, epsilon = 1e-12);
+                let step = 1e-6;
+                let slope = (steps.forward(x + step).0 - steps.forward(x - step).0) / (2.0 * step);
+                approx::assert_relative_eq!(log_det, slope.ln(), epsilon = 1e-4, max_relative = 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_sampled_on_or_beyond_an_end() {
+        for steps in [bounds(Some(0.0), Some(1.0)), bounds(Some(1e9), None), bounds(None, Some(0.0))] {
+            for y in [-1e300, -800.0, -40.0, 40.0, 800.0, 1e300] {
+                let x = steps.inverse(y);
+                assert!(steps.refusal(x).is_none(), "{steps:?} {y}: {x}");
+                assert!(steps.forward(x).1.is_finite());
+            }
+        }
+        let counts = Steps { dequantize: true, bounds: Some(Bounds { low: Some(2.0), high: Some(5.0) }) };
+        assert_eq!([-1e300, -50.0, 0.0, 50.0, 1e300].map(|y| counts.inverse(y)), [2.0, 2.0, 4.0, 5.0, 5.0]);
+    }
+
+    #[test]
+    fn values_outside_are_refused_and_have_no_density() {
+        let share = bounds(Some(0.0), Some(1.0));
+        for x in [0.0, 1.0, -0.1, 1.5, f64::NAN] {
+            assert!(share.refusal(x).is_some_and(|text| text.contains("0:1")), "{x}");
+            assert_eq!(share.forward(x).1, f64::NEG_INFINITY, "{x}");
+        }
+        let counts = Steps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: None }) };
+        assert_eq!((counts.refusal(0.0), counts.refusal(7.0)), (None, None));
+        assert!(counts.refusal(0.5).is_some_and(|text| text.contains("not a whole number")));
+        assert!(counts.refusal(-1.0).is_some_and(|text| text.contains("bounds 0:")));
+    }
+
+    #[test]
+    fn impossible_bounds_are_refused() {
+        for (steps, want) in [
+            (bounds(None, None), "finite lower or upper end"),
+            (bounds(Some(f64::NAN), None), "finite"),
+            (bounds(Some(0.0), Some(f64::INFINITY)), "finite"),
+            (bounds(Some(1.0), Some(1.0)), "must ascend, got 1:1"),
+            (bounds(Some(-1e308), Some(1e308)), "must ascend"),
+            (Steps { dequantize: true, ..bounds(Some(0.5), None) }, "must be whole numbers"),
+        ] {
+            let message = steps.validate("a").expect_err(want).to_string();
+            assert!(message.contains(want) && message.contains("`a`"), "{message}");
+        }
+        bounds(Some(0.0), None).validate("a").expect("valid");
+    }
+}

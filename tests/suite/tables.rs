@@ -1,0 +1,486 @@
+//! Tables in every format, there and back and in chunks, and files that lie.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, Table, TableWriter};
+use npyz::WriterBuilder;
+use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use proptest::prelude::*;
+
+use crate::cli::{folder, moonflow, succeed, text, train};
+
+/// Endings of every format that is written.
+const ENDINGS: [&str; 9] = ["csv", "tsv", "csv.gz", "csv.zst", "tsv.gz", "tsv.zst", "npy", "parquet", "txt"];
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+/// Numbers that need every digit, and texts that need quotes.
+fn sample(rows: usize) -> (Vec<f64>, Vec<Vec<String>>) {
+    let numbers = (0..3 * rows).map(|i| (i as f64 * 0.7).sin() * 10f64.powi(i as i32 % 40 - 20)).collect();
+    let words = ["plain", "with, comma", "tab\there", "\"quoted\"", "", "line\nbreak"];
+    (numbers, vec![(0..rows).map(|row| words[row % words.len()].to_owned()).collect()])
+}
+
+/// All rows, in chunks of `limit`.
+fn collect(mut rows: Rows<'_>, limit: usize) -> moonflow::Result<(Vec<f64>, Vec<Vec<String>>)> {
+    let (mut numbers, mut extras) = (Vec::new(), vec![Vec::new(); rows.extras().len()]);
+    while let Some(chunk) = rows.next(limit)? {
+        assert!(chunk.rows > 0 && chunk.rows <= limit && chunk.places.len() == chunk.rows);
+        numbers.extend(chunk.numbers);
+        for (all, cells) in extras.iter_mut().zip(chunk.extras) {
+            all.extend(cells);
+        }
+    }
+    Ok((numbers, extras))
+}
+
+fn open_all(path: &Path, missing: Missing) -> moonflow::Result<Rows<'static>> {
+    let reader = Reader::open(path, None)?;
+    let all: Vec<usize> = (0..reader.columns().len()).collect();
+    reader.select(&all, &[], missing)
+}
+
+#[test]
+fn every_format_gives_back_what_was_written_in_chunks_of_any_size() {
+    const ROWS: usize = 1000;
+    let folder = folder();
+    let (numbers, texts) = sample(ROWS);
+    for ending in ENDINGS {
+        let path = folder.path().join(format!("t.{ending}"));
+        let texts = if ending == "npy" { Vec::new() } else { texts.clone() };
+        let text_names = names(&["note"][..texts.len()]);
+        let mut writer =
+            TableWriter::create(Some(&path), None, &text_names, &names(&["a", "b, too", "c"])).expect("made");
+        for start in (0..ROWS).step_by(300) {
+            let end = (start + 300).min(ROWS);
+            let part: Vec<Vec<String>> = texts.iter().map(|cells| cells[start..end].to_vec()).collect();
+            writer.write(&part, &numbers[3 * start..3 * end]).expect("written");
+        }
+        assert!(!path.exists(), "{ending}: the file must not be there before it is whole");
+        writer.finish().expect("written");
+
+        for limit in [1, 7, 999, 1000, 5000] {
+            let reader = Reader::open(&path, None).expect("opens");
+            let first = texts.len();
+            if ending != "npy" {
+                assert_eq!(reader.columns(), names(&["note", "a", "b, too", "c"]), "{ending}");
+            }
+            let chosen = [first + 2, first, first + 1];
+            let extras: Vec<usize> = (0..first).collect();
+            let rows = reader.select(&chosen, &extras, Missing::Refuse).expect("columns");
+            let (got, got_texts) = collect(rows, limit).expect("reads");
+            let want: Vec<f64> = numbers.chunks(3).flat_map(|row| [row[2], row[0], row[1]]).collect();
+            assert!(got.iter().map(|v| v.to_bits()).eq(want.iter().map(|v| v.to_bits())), "{ending} {limit}");
+            assert_eq!(got_texts, texts, "{ending} {limit}");
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).expect("there").count(), ENDINGS.len(), "nothing else is left");
+}
+
+#[test]
+fn a_writer_that_is_dropped_leaves_the_old_file_and_nothing_else() {
+    let folder = folder();
+    for ending in ENDINGS {
+        let path = folder.path().join(format!("t.{ending}"));
+        fs::write(&path, "old").expect("written");
+        let mut writer = TableWriter::create(Some(&path), None, &[], &names(&["a"])).expect("made");
+        writer.write(&[], &[1.0, 2.0]).expect("written");
+        drop(writer);
+        assert_eq!(fs::read_to_string(&path).expect("there"), "old", "{ending}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).expect("there").count(), ENDINGS.len());
+}
+
+#[test]
+fn npyz_reads_our_arrays() {
+    let folder = folder();
+    let path = folder.path().join("t.npy");
+    for columns in [1, 3] {
+        let mut writer =
+            TableWriter::create(Some(&path), None, &[], &names(&["a", "b", "c"][..columns])).expect("made");
+        let values: Vec<f64> = (0..6).map(|i| f64::from(i) / 7.0).collect();
+        writer.write(&[], &values).expect("written");
+        writer.finish().expect("written");
+        let array = npyz::NpyFile::new(File::open(&path).expect("there")).expect("an array");
+        let shape = if columns == 1 { vec![6] } else { vec![2, 3] };
+        assert_eq!(array.shape(), shape);
+        assert_eq!(array.into_vec::<f64>().expect("numbers"), values);
+    }
+}
+
+/// An array as npyz writes it, of type `descr`.
+fn array<T: npyz::Serialize>(descr: &str, shape: &[u64], order: npyz::Order, values: Vec<T>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let dtype = npyz::DType::Plain(descr.parse().expect("a type"));
+    let options = npyz::WriteOptions::new().dtype(dtype).shape(shape).order(order).writer(&mut bytes);
+    let mut writer = options.begin_nd().expect("begins");
+    writer.extend(values).expect("written");
+    writer.finish().expect("written");
+    bytes
+}
+
+#[test]
+fn arrays_of_every_type_and_order_are_read() {
+    use npyz::Order::{C, Fortran};
+    let folder = folder();
+    let path = folder.path().join("t.npy");
+    let shape = [4, 2];
+    let want: Vec<f64> = (0..8).map(f64::from).collect();
+    // Column after column.
+    let turned = [0, 2, 4, 6, 1, 3, 5, 7];
+    for (what, bytes) in [
+        ("f8", array("<f8", &shape, C, want.clone())),
+        ("big f8", array(">f8", &shape, C, want.clone())),
+        ("f4", array("<f4", &shape, C, want.iter().map(|&v| v as f32).collect())),
+        ("i1", array("|i1", &shape, C, want.iter().map(|&v| v as i8).collect())),
+        ("i2", array(">i2", &shape, C, want.iter().map(|&v| v as i16).collect())),
+        ("i4", array("<i4", &shape, C, want.iter().map(|&v| v as i32).collect())),
+        ("i8", array("<i8", &shape, C, want.iter().map(|&v| v as i64).collect())),
+        ("u1", array("|u1", &shape, C, want.iter().map(|&v| v as u8).collect())),
+        ("u4", array(">u4", &shape, C, want.iter().map(|&v| v as u32).collect())),
+        ("u8", array("<u8", &shape, C, want.iter().map(|&v| v as u64).collect())),
+        ("Fortran f8", array("<f8", &shape, Fortran, turned.map(f64::from).to_vec())),
+        ("Fortran big i4", array(">i4", &shape, Fortran, turned.to_vec())),
+    ] {
+        fs::write(&path, bytes).expect("written");
+        for limit in [1, 3, 4] {
+            let rows = open_all(&path, Missing::Refuse).expect(what);
+            assert_eq!(collect(rows, limit).expect(what).0, want, "{what}, {limit} rows at a time");
+        }
+    }
+    fs::write(&path, array("<f8", &[3], C, vec![1.0, 2.0, 3.0])).expect("written");
+    assert_eq!(Table::read(&path).expect("one column").columns, ["x0"]);
+}
+
+/// A Parquet file with a nullable double, a required 32-bit integer, a nullable text and a 64-bit unsigned integer;
+/// two groups of rows.
+fn parquet_file(path: &Path) {
+    let schema = "message t { optional double a; required int32 b; optional binary c (UTF8); \
+                  required int64 d (INTEGER(64, false)); }";
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(schema).expect("a schema"));
+    let file = File::create(path).expect("made");
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::builder().build()))
+        .expect("begun");
+    for start in [0, 3] {
+        let mut group = writer.next_row_group().expect("a group");
+        let mut column = group.next_column().expect("a column").expect("a");
+        column.typed::<DoubleType>().write_batch(&[0.5, 2.5], Some(&[1, 0, 1]), None).expect("written");
+        column.close().expect("closed");
+        let mut column = group.next_column().expect("a column").expect("b");
+        column.typed::<Int32Type>().write_batch(&[start, start + 1, -2], None, None).expect("written");
+        column.close().expect("closed");
+        let mut column = group.next_column().expect("a column").expect("c");
+        let cells = [ByteArray::from("x"), ByteArray::from("y")];
+        column.typed::<ByteArrayType>().write_batch(&cells, Some(&[1, 1, 0]), None).expect("written");
+        column.close().expect("closed");
+        let mut column = group.next_column().expect("a column").expect("d");
+        column.typed::<Int64Type>().write_batch(&[1, -1, 3], None, None).expect("written");
+        column.close().expect("closed");
+        group.close().expect("closed");
+    }
+    writer.close().expect("closed");
+}
+
+#[test]
+fn parquet_columns_are_numbers_or_texts_by_their_types() {
+    let folder = folder();
+    let path = folder.path().join("t.parquet");
+    parquet_file(&path);
+    let reader = || Reader::open(&path, None).expect("opens");
+    assert_eq!((reader().columns().to_vec(), reader().rows()), (names(&["a", "b", "c", "d"]), Some(6)));
+    for limit in [1, 2, 10] {
+        let rows = reader().select(&[3, 1], &[2, 0], Missing::Refuse).expect("columns");
+        let (numbers, extras) = collect(rows, limit).expect("reads");
+        let huge = 18_446_744_073_709_551_615.0;
+        assert_eq!(numbers, [1.0, 0.0, huge, 1.0, 3.0, -2.0, 1.0, 3.0, huge, 4.0, 3.0, -2.0]);
+        assert_eq!(
+            extras,
+            [names(&["x", "y", "", "x", "y", ""]), names(&["0.5", "", "2.5", "0.5", "", "2.5"])]
+        );
+    }
+    let refused = reader().select(&[0, 2], &[], Missing::Refuse).err().expect("texts").to_string();
+    assert!(refused.contains("column 3 (`c`) holds texts") && refused.contains("--drop"), "{refused}");
+}
+
+#[test]
+fn missing_values_are_counted_with_their_places_or_dropped_in_every_format() {
+    let folder = folder();
+    let csv = folder.path().join("t.csv");
+    fs::write(&csv, "a,b\n1,2\nNA,4\n\n5,null\n,none\n7,8\n").expect("written");
+    let npy = folder.path().join("t.npy");
+    let values = vec![1.0, 2.0, f64::NAN, 4.0, 5.0, f64::NAN, f64::NAN, f64::NAN, 7.0, 8.0];
+    fs::write(&npy, array("<f8", &[5, 2], npyz::Order::C, values)).expect("written");
+    let parquet = folder.path().join("t.parquet");
+    parquet_file(&parquet);
+    for (path, want) in [
+        (
+            &csv,
+            "4 values missing, in 3 of 5 rows: line 3, column 1 (`a`); line 5, column 2 (`b`); line 6, column 1 (`a`); line 6, column 2 (`b`). Leave such rows out with --missing drop",
+        ),
+        (&npy, "4 values missing, in 3 of 5 rows: row 2, column 1 (`x0`); row 3, column 2 (`x1`); row 4,"),
+    ] {
+        for limit in [1, 2, 100] {
+            let error = collect(open_all(path, Missing::Refuse).expect("opens"), limit).expect_err("missing");
+            assert!(error.to_string().contains(want), "{limit}: {error}");
+            let mut rows = open_all(path, Missing::Drop).expect("opens");
+            let mut numbers = Vec::new();
+            while let Some(chunk) = rows.next(limit).expect("reads") {
+                numbers.extend(chunk.numbers);
+            }
+            assert_eq!(
+                (numbers, rows.dropped(), rows.rows_read()),
+                (vec![1.0, 2.0, 7.0, 8.0], 3, 5),
+                "{limit}"
+            );
+        }
+    }
+    let chosen =
+        |missing| Reader::open(&parquet, None).expect("opens").select(&[0], &[], missing).expect("a");
+    let error = collect(chosen(Missing::Refuse), 100).expect_err("nulls").to_string();
+    assert!(error.contains("2 values missing, in 2 of 6 rows: row 2, column 1 (`a`); row 5"), "{error}");
+    assert_eq!(collect(chosen(Missing::Drop), 2).expect("reads").0, [0.5, 2.5, 0.5, 2.5]);
+    fs::write(&csv, "a,b\nNA,1\n2,\n").expect("written");
+    let error =
+        collect(open_all(&csv, Missing::Drop).expect("opens"), 9).expect_err("nothing left").to_string();
+    assert!(error.contains("a value is missing in each of its 2 rows"), "{error}");
+}
+
+#[test]
+fn files_that_lie_or_end_early_are_refused_in_every_format() {
+    let folder = folder();
+    let header = |dictionary: &str| {
+        [&b"\x93NUMPY\x01\x00"[..], &(dictionary.len() as u16).to_le_bytes(), dictionary.as_bytes()].concat()
+    };
+    let shape =
+        |shape: &str| header(&format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}"));
+    let whole = array("<f8", &[4, 2], npyz::Order::C, vec![1.0; 8]);
+    let parquet = folder.path().join("whole.parquet");
+    parquet_file(&parquet);
+    let parquet = fs::read(parquet).expect("written");
+    let gz = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("compressed");
+        encoder.finish().expect("compressed")
+    };
+    let gzip = gz(&b"1,2\n".repeat(1000));
+    let zst = zstd::encode_all(&b"1,2\n".repeat(1000)[..], 1).expect("compressed");
+    let damaged_footer = {
+        let mut bytes = parquet.clone();
+        let length = bytes.len();
+        bytes[length - 8..length - 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        bytes
+    };
+    for (name, bytes, want) in [
+        (
+            "huge.npy",
+            shape("(4611686018427387904, 2)"),
+            "4611686018427387904 × 2 values, more bytes than 64 bits",
+        ),
+        ("large.npy", shape("(100000000000, 2)"), "1600000000000 bytes, and 0 are there"),
+        ("wide.npy", shape("(1, 100000000000)"), "is it transposed?"),
+        ("flat.npy", shape("(3, 0)"), "expected 1 to 65536"),
+        ("cube.npy", shape("(1, 2, 3)"), "has 3 dimensions"),
+        ("deep.npy", header(&"(".repeat(60_000)), "no `descr`"),
+        (
+            "long.npy",
+            [&b"\x93NUMPY\x02\x00"[..], &u32::MAX.to_le_bytes()].concat(),
+            "header of 4294967295 bytes",
+        ),
+        ("cut.npy", whole[..whole.len() - 1].to_vec(), "truncated or damaged"),
+        ("more.npy", [&whole[..], b"x"].concat(), "truncated or damaged"),
+        ("head.npy", whole[..9].to_vec(), "only the beginning of one"),
+        ("text.npy", b"a,b\n1,2\n".to_vec(), "not an NPY file"),
+        ("empty.npy", Vec::new(), "not an NPY file"),
+        ("cut.parquet", parquet[..parquet.len() - 1].to_vec(), "not a usable Parquet file"),
+        ("half.parquet", parquet[parquet.len() / 2..].to_vec(), "half.parquet"),
+        ("footer.parquet", damaged_footer, "not a usable Parquet file"),
+        ("empty.parquet", Vec::new(), "not a usable Parquet file"),
+        ("text.parquet", b"a,b\n1,2\n".to_vec(), "not a usable Parquet file"),
+        ("cut.csv.gz", gzip[..gzip.len() - 9].to_vec(), "truncated or damaged"),
+        ("cut.csv.zst", zst[..zst.len() - 3].to_vec(), "truncated or damaged"),
+        ("quote.csv", b"a,b\n1,\"2\n3,4\n".to_vec(), "line 2, column 2 (`b`)"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("written");
+        let message = Table::read(&path).expect_err(want).to_string();
+        assert!(message.contains(name) && message.contains(want), "{name}: `{want}` is not in: {message}");
+    }
+    // Compression is told by the bytes, whatever the name.
+    let path = folder.path().join("t.csv");
+    fs::write(&path, gzip).expect("written");
+    assert_eq!(Table::read(&path).expect("reads").rows(), 1000);
+}
+
+/// Reads what `bytes` hold as far as they go; what is read must be whole and finite.
+fn read_bytes(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("written");
+    if let Ok(table) = Table::read(path) {
+        assert_eq!(table.values.len(), table.rows() * table.features());
+        assert!(table.values.iter().all(|value| value.is_finite()));
+    }
+    // Texts too.
+    if let Ok(reader) = Reader::open(path, None) {
+        let all: Vec<usize> = (0..reader.columns().len()).collect();
+        if let Ok(rows) = reader.select(&[], &all, Missing::Drop) {
+            let _ = collect(rows, 100);
+        }
+    }
+}
+
+fn mutated() -> impl Strategy<Value = (Vec<(prop::sample::Index, u8)>, Option<prop::sample::Index>)> {
+    (
+        prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        prop::option::weighted(0.2, any::<prop::sample::Index>()),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_files_of_every_format_never_panic((flips, cut) in mutated()) {
+        let folder = folder();
+        let parquet = folder.path().join("t.parquet");
+        parquet_file(&parquet);
+        let text = b"a,b\n1,2\n3,4\n".repeat(20);
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&text).expect("compressed");
+        for (name, mut bytes) in [
+            ("t.parquet", fs::read(&parquet).expect("written")),
+            ("t.npy", array("<i4", &[4, 2], npyz::Order::Fortran, (0..8).collect())),
+            ("t.csv.gz", encoder.finish().expect("compressed")),
+            ("t.csv.zst", zstd::encode_all(&text[..], 1).expect("compressed")),
+            ("t.tsv", text.clone()),
+        ] {
+            for (place, byte) in &flips {
+                let place = place.index(bytes.len());
+                bytes[place] = *byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            read_bytes(&folder.path().join(name), &bytes);
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_of_every_format_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let folder = folder();
+        for (name, magic) in [
+            ("t.parquet", &b"PAR1"[..]),
+            ("t.npy", b"\x93NUMPY\x01\x00\x40\x00{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2)}"),
+            ("t.csv", b"\x1f\x8b\x08\x00"),
+            ("t.tsv", b"\x28\xb5\x2f\xfd"),
+        ] {
+            let path: PathBuf = folder.path().join(name);
+            read_bytes(&path, &bytes);
+            read_bytes(&path, &[magic, &bytes, b"PAR1"].concat());
+        }
+    }
+}
+
+#[test]
+fn columns_are_chosen_at_training_and_others_passed_through_at_scoring() {
+    let folder = folder();
+    let path = folder.path();
+    let mut rows = String::from("id,a,kind,b,c\n");
+    for i in 0..120 {
+        let t = f64::from(i) * 0.7;
+        rows += &format!("r{i},{},\"odd, {}\",{},{}\n", t.sin(), i % 2, t.cos() * 5.0, (t * 0.3).sin());
+    }
+    fs::write(path.join("t.csv"), &rows).expect("written");
+    let said = train(path, "t.csv", "o", &["--columns", "4-5,a"]);
+    assert!(said.contains("columns b, c, a"), "{said}");
+    let model = ["--model", "o/model.safetensors", "--device", "cpu"];
+
+    let whole = succeed(path, &[&["score", "t.csv"], &model[..]].concat());
+    let mut lines = whole.lines();
+    assert_eq!(lines.next(), Some("id,kind,log_prob"));
+    assert!(lines.clone().all(|line| line.starts_with('r') && line.contains("\"odd, ")));
+    let column = |line: &str| line.rsplit(',').next().expect("a field").to_owned();
+    let scores: Vec<String> = lines.map(column).collect();
+
+    // Without the others it is one column, as ever.
+    let alone = succeed(path, &[&["score", "t.csv", "--drop", "1,kind"], &model[..]].concat());
+    assert_eq!(alone.lines().next(), Some("log_prob"));
+    assert!(alone.lines().skip(1).eq(scores.iter().map(String::as_str)));
+
+    // Through Parquet with the texts in it, and to NPY without.
+    succeed(path, &[&["score", "t.csv", "--out", "s.parquet"], &model[..]].concat());
+    let reader = Reader::open(&path.join("s.parquet"), None).expect("opens");
+    assert_eq!(reader.columns(), names(&["id", "kind", "log_prob"]));
+    let (numbers, extras) =
+        collect(reader.select(&[2], &[0], Missing::Refuse).expect("columns"), 50).expect("reads");
+    assert!(numbers.iter().map(|value| format!("{value:?}")).eq(scores.iter().cloned()));
+    assert_eq!((extras[0][0].as_str(), extras[0].len()), ("r0", 120));
+    let output = moonflow(path, &[&["score", "t.csv", "--out", "s.npy"], &model[..]].concat());
+    let message = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && message.contains("NPY holds numbers only"), "{message}");
+
+    // Samples have names where the format has, and are found by position where not.
+    for ending in ["tsv.gz", "npy", "parquet"] {
+        let file = format!("x.{ending}");
+        succeed(path, &[&["sample", "-n", "9", "--out", &file], &model[..]].concat());
+        let scores = succeed(path, &[&["score", &file], &model[..]].concat());
+        assert_eq!(scores.lines().count(), 10, "{ending}");
+    }
+    let from_npy = succeed(path, &[&["score", "x.npy"], &model[..]].concat());
+    assert_eq!(from_npy, succeed(path, &[&["score", "x.parquet"], &model[..]].concat()));
+}
+
+#[test]
+fn standard_input_and_output_take_every_format() {
+    let folder = folder();
+    let path = folder.path();
+    let rows: String = (0..90).map(|i| format!("{},{},{}\n", (i * 7) % 11, (i * 5) % 13, i)).collect();
+    fs::write(path.join("t.csv"), rows).expect("written");
+    train(path, "t.csv", "o", &[]);
+    let run = |arguments: &[&str], input: &Path| {
+        let output = std::process::Command::new(assert_cmd::cargo::cargo_bin("moonflow"))
+            .args(arguments)
+            .args(["--model", "o/model.safetensors", "--device", "cpu"])
+            .current_dir(path)
+            .stdin(File::open(input).expect("there"))
+            .output()
+            .expect("the program starts");
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        output.stdout
+    };
+    let none = path.join("t.csv");
+    let want = run(&["score", "t.csv"], &none);
+    assert_eq!(run(&["score", "-", "--out", "-"], &none), want);
+    for format in ["csv.gz", "npy", "parquet"] {
+        let written = run(&["score", "t.csv", "--out-format", format], &none);
+        let file = path.join(format!("s.{format}"));
+        fs::write(&file, written).expect("written");
+        let encoding = Encoding::parse(format).expect("known");
+        let rows = Reader::open(&file, Some(encoding)).expect("opens").select(&[0], &[], Missing::Refuse);
+        let (scores, _) = collect(rows.expect("a column"), 50).expect("reads");
+        let text: String = scores.iter().map(|value| format!("{value:?}\n")).collect();
+        assert_eq!(format!("log_prob\n{text}").as_bytes(), want, "{format}");
+
+        let samples = run(&["sample", "-n", "20", "--format", format], &none);
+        let file = path.join("samples");
+        fs::write(&file, samples).expect("written");
+        assert_eq!(
+            run(&["score", "-", "--format", format], &file),
+            run(&["score", "samples", "--format", format], &none)
+        );
+    }
+}
+
+#[test]
+fn selection_and_reader_agree_on_unknown_columns() {
+    let message = Selection { keep: names(&["widht"]), drop: Vec::new() }
+        .resolve("t.csv", &names(&["width", "depth"]))
+        .expect_err("a typo")
+        .to_string();
+    assert!(message.contains("did you mean `width`"), "{message}");
+}
