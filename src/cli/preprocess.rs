@@ -96,7 +96,7 @@ pub fn check(
 pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
     /// Rows below which few different values say nothing.
     const ROWS: usize = 50;
-    /// Most different values of a column that counts as discrete.
+    /// Most different values of a column that counts as discrete, and at most one in two rows.
     const DIFFERENT: usize = 256;
     /// Most of a column whose numbers are not whole.
     const LEVELS: usize = 16;
@@ -104,6 +104,7 @@ pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
     if table.rows() < ROWS {
         return;
     }
+    let most = DIFFERENT.min(table.rows() / 2);
     let (mut whole, mut levels) = (Vec::new(), Vec::new());
     for (index, name) in table.columns.iter().enumerate() {
         if plan.steps.get(index).is_some_and(|steps| steps.dequantize) {
@@ -113,12 +114,12 @@ pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
         let mut different = HashSet::new();
         for value in column() {
             different.insert(value.to_bits());
-            if different.len() > DIFFERENT {
+            if different.len() > most {
                 break;
             }
         }
         let described = format!("`{name}` ({} different)", different.len());
-        if different.len() <= DIFFERENT && column().all(|value| value.fract() == 0.0) {
+        if different.len() <= most && column().all(|value| value.fract() == 0.0) {
             whole.push((name.as_str(), described));
         } else if different.len() <= LEVELS {
             levels.push(described);
