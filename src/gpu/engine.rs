@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::adapter::{Adapter, Context};
 use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
+use super::fused::{PlanKind, Shape};
 use super::plan::{BufferId, ProgramId, Recorder};
 use super::training::{HISTORY, TrainingPlan, TrainingShape};
 use super::uniforms;
@@ -36,6 +37,7 @@ pub struct GpuEngine {
     context: Context,
     flow: Flow,
     layout: Layout,
+    kind: PlanKind,
     parameters: Vec<f32>,
     evaluation: Option<(Executor, EvaluationPlan)>,
     training: Option<(Executor, TrainingPlan)>,
@@ -50,15 +52,55 @@ impl GpuEngine {
         Self::on(flow, adapter.open().await?)
     }
 
-    /// An engine on a device that is open already; compiled kernels are shared.
+    /// An engine on a device that is open already; compiled kernels are shared. The plan is the fused one where the
+    /// flow fits it, else the layered one.
     ///
     /// # Errors
     /// [`Error::Flow`] for an invalid flow.
     pub fn on(flow: Flow, context: Context) -> Result<Self> {
+        let kind = PlanKind::choose(&flow, &context.limits());
+        Self::with_plan(flow, context, kind)
+    }
+
+    /// An engine that executes `flow` by the plan asked for.
+    ///
+    /// # Errors
+    /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
+    pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
+        if kind == PlanKind::Fused {
+            Shape::training(&flow, &context.limits(), 1)?;
+        }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
-        Ok(Self { context, flow, layout, parameters, evaluation: None, training: None })
+        Ok(Self { context, flow, layout, kind, parameters, evaluation: None, training: None })
+    }
+
+    /// The plan that it executes.
+    pub fn plan_kind(&self) -> PlanKind {
+        self.kind
+    }
+
+    fn evaluation_plan(&self, capacity: usize) -> Result<EvaluationPlan> {
+        Ok(match self.kind {
+            PlanKind::Layered => EvaluationPlan::new(&self.flow, &self.layout, capacity),
+            PlanKind::Fused => {
+                let shape = Shape::evaluation(&self.flow, &self.context.limits())?;
+                EvaluationPlan::fused(&self.flow, &self.layout, capacity, &shape)
+            }
+        })
+    }
+
+    fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
+        Ok(match self.kind {
+            PlanKind::Layered => TrainingPlan::new(&self.flow, &self.layout, shape),
+            PlanKind::Fused => {
+                let limits = self.context.limits();
+                let step = Shape::training(&self.flow, &limits, shape.batch)?;
+                let evaluation = Shape::evaluation(&self.flow, &limits)?;
+                TrainingPlan::fused(&self.flow, &self.layout, shape, [&step, &evaluation])
+            }
+        })
     }
 
     /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`. Ends a
@@ -85,10 +127,11 @@ impl GpuEngine {
         self.begin_training(training, state)?;
         let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
         executor.submit([plan.step]);
+        let first = plan.log_prob_at;
         let [log_prob, gradient] =
-            executor.read([(plan.log_prob, rows), (plan.gradient, self.layout.total)]).await?;
+            executor.read([(plan.log_prob, first + rows), (plan.gradient, self.layout.total)]).await?;
         self.training = None;
-        let loss = -log_prob.iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
+        let loss = -log_prob[first..].iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
         Ok((loss, gradient))
     }
 
@@ -100,18 +143,20 @@ impl GpuEngine {
             return Ok(());
         }
         let mut capacity = wanted;
-        let mut plan = EvaluationPlan::new(&self.flow, &self.layout, capacity);
+        let mut plan = self.evaluation_plan(capacity)?;
         let limits = self.context.limits();
         while capacity > TILE_ROWS.0 && (plan.plan.bytes() > TILE_BYTES || plan.plan.check(&limits).is_err())
         {
             capacity /= 2;
-            plan = EvaluationPlan::new(&self.flow, &self.layout, capacity);
+            plan = self.evaluation_plan(capacity)?;
             plan.capacity_limited = true;
         }
         let executor = Executor::new(&self.context, &plan.plan)?;
-        executor.write(plan.masks, &Recorder::masks(&self.flow));
+        if self.kind == PlanKind::Layered {
+            executor.write(plan.masks, &Recorder::masks(&self.flow));
+        }
         executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
-        executor.write(plan.parameters, &self.parameters);
+        write_parameters(&executor, &plan, &self.parameters);
         self.evaluation = Some((executor, plan));
         Ok(())
     }
@@ -162,6 +207,13 @@ fn feed(rows: &[f32], features: usize) -> impl Fn(&Executor, &EvaluationPlan, Ra
     move |executor, plan, tile| executor.write(plan.input, &rows[tile.start * features..tile.end * features])
 }
 
+fn write_parameters(executor: &Executor, plan: &EvaluationPlan, parameters: &[f32]) {
+    match &plan.packing {
+        Some(packing) => executor.write(plan.parameters, &packing.pack(parameters)),
+        None => executor.write(plan.parameters, parameters),
+    }
+}
+
 fn not_training() -> Error {
     Error::Argument("no training was begun on this engine: call begin_training first".into())
 }
@@ -179,7 +231,7 @@ impl Engine for GpuEngine {
         expect_length("parameters", parameters.len(), self.layout.total)?;
         self.parameters.copy_from_slice(parameters);
         if let Some((executor, plan)) = &self.evaluation {
-            executor.write(plan.parameters, parameters);
+            write_parameters(executor, plan, parameters);
         }
         self.context.health()
     }
@@ -212,7 +264,10 @@ impl Engine for GpuEngine {
                 temperature: sampling.temperature,
                 ..Default::default()
             };
-            executor.write_uniform(plan.sample, 0, &request);
+            match plan.request {
+                Some(buffer) => executor.write(buffer, &[request]),
+                None => executor.write_uniform(plan.sample, 0, &request),
+            }
         };
         let outputs: [Output; 1] = [(|plan| plan.output, features)];
         let [samples] = self.evaluate(sampling.rows, |plan| plan.sample, request, outputs).await?;
@@ -222,11 +277,14 @@ impl Engine for GpuEngine {
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         training.validate(&state, self.flow.features, self.layout.total)?;
         let shape = TrainingShape::new(&training, self.flow.features);
-        let plan = TrainingPlan::new(&self.flow, &self.layout, &shape);
+        let plan = self.training_plan(&shape)?;
         let executor = Executor::new(&self.context, &plan.plan)?;
         executor.write(plan.train, &training.train);
         executor.write(plan.validation_rows, &training.validation);
-        executor.write(plan.masks, &Recorder::masks(&self.flow));
+        match &plan.packed {
+            Some((packed, packing)) => executor.write(*packed, &packing.pack(&state.parameters)),
+            None => executor.write(plan.masks, &Recorder::masks(&self.flow)),
+        }
         executor.write(plan.parameters, &state.parameters);
         executor.write(plan.best, &state.parameters);
         executor.write(plan.moment1, &state.moment1);

@@ -79,10 +79,43 @@ const COUPLING: &[&str] = texts!("prelude", "bijector/affine", "lanes", "couplin
 const BATCH: &[&str] = texts!("prelude", "random", "optimiser_state", "batch");
 const DENSITY: &[&str] = texts!("prelude", "lanes", "density");
 const REDUCE: &[&str] = texts!("optimiser_state", "sum", "reduce");
-const ADAM: &[&str] = texts!("prelude", "optimiser_state", "sum", "adam");
+const ADAM: &[&str] = texts!("prelude", "optimiser_state", "optimiser", "sum", "adam");
 const EPOCH: &[&str] = texts!("prelude", "optimiser_state", "sum", "epoch");
-const LATENT: &[&str] = texts!("random", "latent");
+const LATENT: &[&str] = texts!("random", "normal", "latent");
 const PERMUTATION: &[&str] = texts!("random", "permutation");
+const FUSED_FLOW: &[&str] = texts!(
+    "prelude",
+    "activation",
+    "bijector/affine",
+    "optimiser_state",
+    "fused_layout",
+    "fused",
+    "fused_flow"
+);
+const FUSED_SAMPLE: &[&str] = texts!(
+    "prelude",
+    "activation",
+    "bijector/affine",
+    "optimiser_state",
+    "random",
+    "normal",
+    "fused_layout",
+    "fused",
+    "fused_sample"
+);
+const FUSED_GRADIENT: &[&str] = texts!(
+    "prelude",
+    "activation",
+    "bijector/affine",
+    "optimiser_state",
+    "random",
+    "fused_layout",
+    "fused",
+    "fused_backward",
+    "fused_gradient"
+);
+const FUSED_ADAM: &[&str] =
+    texts!("prelude", "optimiser_state", "optimiser", "sum", "fused_layout", "fused_adam");
 
 macro_rules! kernels {
     ($($constant:ident = $name:literal, $texts:expr, [$($number:literal $access:ident $binding:literal),* $(,)?]
@@ -159,6 +192,26 @@ kernels! {
     ];
     PERMUTE = "permutation", PERMUTATION, [
         0 Uniform "permutation_args", 1 ReadWrite "places",
+    ];
+    FUSED_FORWARD = "fused_forward", FUSED_FLOW, [
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
+        5 ReadWrite "destination", 6 ReadWrite "log_det", 7 ReadWrite "log_prob",
+    ], {"ROWS" = 16, "THREADS" = 64, "QUADS" = 1, "SLICES" = 4, "WIDTH" = 16, "TILES" = 2, "ACTIVATION" = 0};
+    FUSED_INVERSE = "fused_inverse", FUSED_FLOW, [
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
+        5 ReadWrite "destination", 6 ReadWrite "log_det",
+    ], {"ROWS" = 16, "THREADS" = 64, "QUADS" = 1, "SLICES" = 4, "WIDTH" = 16, "TILES" = 2, "ACTIVATION" = 0};
+    FUSED_SAMPLE_NOISE = "fused_sample", FUSED_SAMPLE, [
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "request", 4 Read "normal_table",
+        5 ReadWrite "destination",
+    ], {"ROWS" = 16, "THREADS" = 64, "QUADS" = 1, "SLICES" = 4, "WIDTH" = 16, "TILES" = 2, "ACTIVATION" = 0};
+    FUSED_STEP = "fused_gradient", FUSED_GRADIENT, [
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "trail",
+        6 ReadWrite "partials", 7 ReadWrite "outcome",
+    ], {"ROWS" = 16, "THREADS" = 64, "QUADS" = 1, "SLICES" = 4, "WIDTH" = 16, "TILES" = 3, "ACTIVATION" = 0};
+    FUSED_UPDATE = "fused_adam", FUSED_ADAM, [
+        0 Uniform "fused", 1 Read "outcome", 2 Read "norms", 3 Read "gradient", 4 ReadWrite "state",
+        5 ReadWrite "parameters", 6 ReadWrite "moment1", 7 ReadWrite "moment2", 8 ReadWrite "packed",
     ];
 }
 

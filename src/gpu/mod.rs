@@ -9,6 +9,7 @@ pub mod cost;
 mod engine;
 pub mod evaluation;
 pub mod executor;
+pub mod fused;
 pub mod kernel;
 pub mod plan;
 pub mod training;
@@ -16,3 +17,4 @@ pub mod uniforms;
 
 pub use adapter::{Adapter, Context, adapters};
 pub use engine::GpuEngine;
+pub use fused::PlanKind;
