@@ -2,12 +2,12 @@
 //
 // Equation:  a coupling's networks y = W_K · act(… act(W_1 · (mask ⊙ x) + b_1) …) + b_K, then the bijector on what the
 //            mask does not keep; log_det is summed over couplings.
-// Threads:   products: a thread makes 4 rows × 4 outputs, or in a thin last layer a share of the depth of 1 row × 4.
-//            Between products a thread owns quads of four features of a row, the same ones throughout: `spots`.
+// Threads:   products as in fused_product.wgsl. Between them a thread owns quads of four features of a row, the same
+//            ones throughout: `spots`.
 // Data:      packed: every weight twice, [in, out] and [out, in], edges padded with zeros to multiples of 4, and biases;
 //            masks [L, 4 · QUADS], padded with 1. memory: see its areas below.
 // Order:     a barrier after each layer; sums run over increasing depth, shares of the depth in order.
-// Twin:      src/cpu/pass.rs. Constants (src/gpu/fused/shape.rs): ROWS, THREADS, QUADS, SLICES, WIDTH, TILES, ACTIVATION.
+// Twin:      src/cpu/pass.rs. Constants from src/gpu/fused/shape.rs: ROWS, THREADS, QUADS, SLICES, WIDTH, TILES, ….
 
 const SPOTS: u32 = ROWS * QUADS;
 // Areas of memory, in quads: the rows at hand, or their gradient; their kept features; the networks' outputs in SLICES
@@ -26,110 +26,37 @@ const AT_END: u32 = AT_TILES + TILES * TILE_SIZE;
 // Sums of the couplings' log-determinants, spot by spot.
 var<workgroup> log_dets: array<f32, SPOTS>;
 
-struct Block {
-    row0: vec4<f32>,
-    row1: vec4<f32>,
-    row2: vec4<f32>,
-    row3: vec4<f32>,
-}
-
-fn activate_quad(x: vec4<f32>) -> vec4<f32> {
-    return vec4<f32>(
-        activate(ACTIVATION, x.x), activate(ACTIVATION, x.y), activate(ACTIVATION, x.z), activate(ACTIVATION, x.w),
-    );
-}
-
-// Four rows of the tile at `source`, `depth` quads each, times four neighbouring columns of a packed matrix.
-fn product(source: u32, depth: u32, matrix: u32, quads: u32) -> Block {
-    var block = Block();
-    for (var k = 0u; k < depth; k++) {
-        let at = matrix + 4u * k * quads;
-        let w0 = packed[at];
-        let w1 = packed[at + quads];
-        let w2 = packed[at + 2u * quads];
-        let w3 = packed[at + 3u * quads];
-        let a0 = memory[source + k];
-        let a1 = memory[source + depth + k];
-        let a2 = memory[source + 2u * depth + k];
-        let a3 = memory[source + 3u * depth + k];
-        block.row0 += a0.x * w0 + a0.y * w1 + a0.z * w2 + a0.w * w3;
-        block.row1 += a1.x * w0 + a1.y * w1 + a1.z * w2 + a1.w * w3;
-        block.row2 += a2.x * w0 + a2.y * w1 + a2.z * w2 + a2.w * w3;
-        block.row3 += a3.x * w0 + a3.y * w1 + a3.z * w2 + a3.w * w3;
-    }
-    return block;
-}
-
-// The tile at `source` times a packed matrix that is as wide as the features, into the shares of AT_RAW of a network.
-fn thin_product(local: u32, source: u32, depth: u32, matrix: u32, network: u32) {
-    let destination = AT_RAW + network * SLICES * SPOTS;
-    let share = (depth + SLICES - 1u) / SLICES;
-    for (var item = local; item < SLICES * SPOTS; item += THREADS) {
-        let begin = item / SPOTS * share;
-        let row = item % SPOTS / QUADS;
-        var sum = vec4<f32>();
-        for (var k = begin; k < min(begin + share, depth); k++) {
-            let at = matrix + 4u * k * QUADS + item % QUADS;
-            let a = memory[source + row * depth + k];
-            sum += a.x * packed[at] + a.y * packed[at + QUADS] + a.z * packed[at + 2u * QUADS]
-                + a.w * packed[at + 3u * QUADS];
-        }
-        memory[destination + item] = sum;
-    }
-}
-
-// A hidden layer's pre-activations of 4 rows × 4 outputs.
-fn hidden_block(source: u32, span: Span, base: u32, rows: u32, quad: u32) -> Block {
-    let begin = source + 4u * rows * span.input_quads;
-    var block = product(begin, span.input_quads, base + span.transposed + quad, span.output_quads);
-    let bias = packed[base + span.bias + quad];
-    block.row0 += bias;
-    block.row1 += bias;
-    block.row2 += bias;
-    block.row3 += bias;
-    return block;
-}
-
-fn put_block(destination: u32, stride: u32, block: Block) {
-    memory[destination] = block.row0;
-    memory[destination + stride] = block.row1;
-    memory[destination + 2u * stride] = block.row2;
-    memory[destination + 3u * stride] = block.row3;
-}
-
-fn put_activated(destination: u32, stride: u32, block: Block) {
-    memory[destination] = activate_quad(block.row0);
-    memory[destination + stride] = activate_quad(block.row1);
-    memory[destination + 2u * stride] = activate_quad(block.row2);
-    memory[destination + 3u * stride] = activate_quad(block.row3);
-}
-
 fn tile_at(index: u32) -> u32 {
     return AT_TILES + index % TILES * TILE_SIZE;
 }
 
-// Both networks of a coupling on the kept features, into AT_RAW. Layers take turns with the tiles, so that none writes
-// what a slower thread may still read; the last layer of the first network shares its barrier with the second's first.
-fn conditioner(local: u32, transform: u32) {
-    for (var network = 0u; network < 2u; network++) {
-        let base = (2u * transform + network) * fused.packed_stride;
-        var source = AT_KEPT;
-        for (var layer = 0u; layer + 1u < fused.depth; layer++) {
-            let span = fused.spans[layer];
-            let destination = tile_at(network * (fused.depth - 1u) + layer);
-            for (var item = local; item < ROWS / 4u * span.output_quads; item += THREADS) {
-                let rows = item / span.output_quads;
-                let quad = item % span.output_quads;
-                let block = hidden_block(source, span, base, rows, quad);
-                put_activated(destination + 4u * rows * span.output_quads + quad, span.output_quads, block);
-            }
-            workgroupBarrier();
-            source = destination;
-        }
-        let last = fused.spans[fused.depth - 1u];
-        thin_product(local, source, last.input_quads, base + last.transposed, network);
+// Layer `layer` of a network whose packed weights begin at `base`: hidden layers from tile to tile, the last one into
+// the network's shares.
+fn layer_product(base: u32, network: u32, layer: u32, source: u32, destination: u32, mode: u32) -> Product {
+    let span = fused.spans[layer];
+    var task = Product(
+        source, span.input_quads, base + span.transposed, span.output_quads, base + span.bias, destination, mode, 1u,
+    );
+    if layer + 1u == fused.depth {
+        task.bias = NO_BIAS;
+        task.destination = AT_RAW + network * SLICES * SPOTS;
+        task.mode = PLAIN;
+        task.slices = SLICES;
     }
-    workgroupBarrier();
+    return task;
+}
+
+// Both networks of a coupling on the kept features, into AT_RAW. Layers take turns with the tiles, so that none writes
+// what a slower thread may still read.
+fn conditioner(local: u32, transform: u32) {
+    for (var place = 0u; place < 2u * fused.depth; place++) {
+        let network = place / fused.depth;
+        let layer = place % fused.depth;
+        let base = (2u * transform + network) * fused.packed_stride;
+        let source = select(tile_at(place - 1u), AT_KEPT, layer == 0u);
+        multiply(local, layer_product(base, network, layer, source, tile_at(place), ACTIVATED));
+        workgroupBarrier();
+    }
 }
 
 // What a network left at a spot: the sum of its shares.

@@ -23,27 +23,6 @@ struct Outcome {
 @group(0) @binding(7) var<storage, read_write> moment2: array<f32>;
 @group(0) @binding(8) var<storage, read_write> packed: array<f32>;
 
-// Where the packed copies of parameter `p` lie; a bias has one.
-fn packed_places(p: u32) -> vec2<u32> {
-    let base = 4u * (p / fused.network_stride * fused.packed_stride);
-    let place = p % fused.network_stride;
-    var layer = fused.depth - 1u;
-    while place < fused.spans[layer].weight {
-        layer--;
-    }
-    let span = fused.spans[layer];
-    let index = place - span.weight;
-    if index >= span.outputs * span.inputs {
-        return vec2<u32>(base + 4u * span.bias + index - span.outputs * span.inputs);
-    }
-    let out = index / span.inputs;
-    let column = index % span.inputs;
-    return vec2<u32>(
-        base + 4u * (span.transposed + column * span.output_quads) + out,
-        base + 4u * (span.natural + out * span.input_quads) + column,
-    );
-}
-
 @compute @workgroup_size(256)
 fn fused_adam(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -73,8 +52,9 @@ fn fused_adam(
         parameters[p] = updated.x;
         moment1[p] = updated.y;
         moment2[p] = updated.z;
-        let places = packed_places(p);
-        packed[places.x] = updated.x;
-        packed[places.y] = updated.x;
+        let places = places_of(p);
+        let base = 4u * fused.packed_stride * places.network;
+        packed[base + places.natural] = updated.x;
+        packed[base + places.transposed] = updated.x;
     }
 }

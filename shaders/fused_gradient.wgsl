@@ -5,7 +5,7 @@
 // Threads:   a workgroup of THREADS takes ROWS rows, and further blocks of ROWS where the batch is larger than `groups`
 //            of them; see fused.wgsl. A weight's gradient is made in blocks of 4 × 4 by one thread.
 // Data:      data [N, D], found by the epoch's permutation; trail [2 L, groups, SPOTS]: each coupling's input, then its
-//            raw log-scale, read by the thread that wrote them; partials [groups, P]; outcome: the state before the
+//            raw log-scale, read by the thread that wrote them; partials [groups, slot] (fused_layout.wgsl); outcome: the state before the
 //            step, and log p of its rows.
 // Order:     gradients are summed over increasing row within a block, then over the workgroup's blocks in order.
 // Twin:      src/cpu/pass.rs
@@ -23,7 +23,7 @@ struct Outcome {
 @group(0) @binding(3) var<storage, read> state: TrainState;
 @group(0) @binding(4) var<storage, read> data: array<f32>;
 @group(0) @binding(5) var<storage, read_write> trail: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read_write> partials: array<f32>;
+@group(0) @binding(6) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> outcome: Outcome;
 
 var<workgroup> memory: array<vec4<f32>, MEMORY>;
@@ -51,15 +51,17 @@ fn gather_rows(local: u32, first: u32) {
     }
 }
 
-// Forward through a coupling, leaving its input and raw log-scale on the trail.
-fn carry_and_keep(local: u32, group: u32, transform: u32) {
+// The kept part of a coupling's input, which stays on the trail.
+fn keep(local: u32, group: u32, transform: u32) {
     for (var spot = local; spot < SPOTS; spot += THREADS) {
         let value = memory[AT_ROWS + spot];
         trail[trail_at(transform, group, spot)] = value;
         memory[AT_KEPT + spot] = select(vec4<f32>(), value, kept(transform, spot));
     }
-    workgroupBarrier();
-    conditioner(local, transform);
+}
+
+// Forward through a coupling's bijector, leaving its raw log-scales on the trail.
+fn turn(local: u32, group: u32, transform: u32) {
     for (var spot = local; spot < SPOTS; spot += THREADS) {
         trail[trail_at(fused.couplings + transform, group, spot)] = raw_output(transform, 0u, spot);
         move_spot(transform, spot, false);
@@ -92,6 +94,16 @@ fn turn_back(local: u32, group: u32, transform: u32, first: u32) {
         let input = trail[trail_at(transform, group, spot)];
         memory[AT_KEPT + spot] = select(vec4<f32>(), input, keeps);
     }
+}
+
+// log p of the rows that have become latent.
+fn put_log_prob(local: u32, first: u32) {
+    workgroupBarrier();
+    for (var row = local; row < ROWS; row += THREADS) {
+        if first + row < state.rows {
+            outcome.log_prob[first + row] = density_of(row).y;
+        }
+    }
     workgroupBarrier();
 }
 
@@ -104,21 +116,24 @@ fn fused_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     // A group without rows still has to write zeros.
     for (var first = group * ROWS; first == group * ROWS || first < state.rows; first += fused.groups * ROWS) {
         gather_rows(local, first);
-        for (var transform = 0u; transform < fused.couplings; transform++) {
-            carry_and_keep(local, group, transform);
-        }
-        workgroupBarrier();
-        for (var row = local; row < ROWS; row += THREADS) {
-            if first + row < state.rows {
-                outcome.log_prob[first + row] = density_of(row).y;
+        // All couplings forwards, then all of them backwards.
+        for (var place = 0u; place < 2u * fused.couplings; place++) {
+            let back = place >= fused.couplings;
+            let transform = select(place, 2u * fused.couplings - 1u - place, back);
+            if place == fused.couplings {
+                put_log_prob(local, first);
             }
-        }
-        workgroupBarrier();
-        for (var place = 0u; place < fused.couplings; place++) {
-            let transform = fused.couplings - 1u - place;
-            turn_back(local, group, transform, first);
+            if back {
+                turn_back(local, group, transform, first);
+            } else {
+                keep(local, group, transform);
+            }
+            workgroupBarrier();
             for (var network = 0u; network < 2u; network++) {
-                network_backward(local, transform, network, group, first != group * ROWS);
+                through_network(local, transform, network, group, back, first != group * ROWS);
+            }
+            if !back {
+                turn(local, group, transform);
             }
         }
     }

@@ -58,7 +58,7 @@ impl GpuEngine {
     /// # Errors
     /// [`Error::Flow`] for an invalid flow.
     pub fn on(flow: Flow, context: Context) -> Result<Self> {
-        let kind = PlanKind::choose(&flow, &context.limits());
+        let kind = PlanKind::choose(&flow, &context.target());
         Self::with_plan(flow, context, kind)
     }
 
@@ -69,7 +69,7 @@ impl GpuEngine {
     pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
         if kind == PlanKind::Fused {
-            Shape::training(&flow, &context.limits(), 1)?;
+            Shape::training(&flow, &context.target(), 1)?;
         }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
@@ -85,7 +85,7 @@ impl GpuEngine {
         Ok(match self.kind {
             PlanKind::Layered => EvaluationPlan::new(&self.flow, &self.layout, capacity),
             PlanKind::Fused => {
-                let shape = Shape::evaluation(&self.flow, &self.context.limits())?;
+                let shape = Shape::evaluation(&self.flow, &self.context.target())?;
                 EvaluationPlan::fused(&self.flow, &self.layout, capacity, &shape)
             }
         })
@@ -95,9 +95,9 @@ impl GpuEngine {
         Ok(match self.kind {
             PlanKind::Layered => TrainingPlan::new(&self.flow, &self.layout, shape),
             PlanKind::Fused => {
-                let limits = self.context.limits();
-                let step = Shape::training(&self.flow, &limits, shape.batch)?;
-                let evaluation = Shape::evaluation(&self.flow, &limits)?;
+                let target = self.context.target();
+                let step = Shape::training(&self.flow, &target, shape.batch)?;
+                let evaluation = Shape::evaluation(&self.flow, &target)?;
                 TrainingPlan::fused(&self.flow, &self.layout, shape, [&step, &evaluation])
             }
         })

@@ -89,6 +89,7 @@ const FUSED_FLOW: &[&str] = texts!(
     "bijector/affine",
     "optimiser_state",
     "fused_layout",
+    "fused_product",
     "fused",
     "fused_flow"
 );
@@ -100,6 +101,7 @@ const FUSED_SAMPLE: &[&str] = texts!(
     "random",
     "normal",
     "fused_layout",
+    "fused_product",
     "fused",
     "fused_sample"
 );
@@ -110,23 +112,48 @@ const FUSED_GRADIENT: &[&str] = texts!(
     "optimiser_state",
     "random",
     "fused_layout",
+    "fused_product",
     "fused",
     "fused_backward",
     "fused_gradient"
 );
 const FUSED_ADAM: &[&str] =
-    texts!("prelude", "optimiser_state", "optimiser", "sum", "fused_layout", "fused_adam");
+    texts!("prelude", "optimiser_state", "optimiser", "sum", "fused_layout", "fused_places", "fused_adam");
+const FUSED_SUM_TEXTS: &[&str] =
+    texts!("optimiser_state", "sum", "fused_layout", "fused_places", "fused_sum");
+
+/// What the fused kernels leave open: the sizes of a workgroup, see `shaders/fused.wgsl`.
+const BLOCKS: &[Constant] = &[
+    ("ROWS", 16),
+    ("THREADS", 64),
+    ("QUADS", 1),
+    ("SLICES", 4),
+    ("WIDTH", 16),
+    ("TILES", 2),
+    ("ROW_BLOCKS", 1),
+    ("COLUMN_BLOCKS", 1),
+    ("ACTIVATION", 0),
+];
+
+macro_rules! constants {
+    () => {
+        &[]
+    };
+    ($constants:expr) => {
+        $constants
+    };
+}
 
 macro_rules! kernels {
     ($($constant:ident = $name:literal, $texts:expr, [$($number:literal $access:ident $binding:literal),* $(,)?]
-        $(, {$($name_of:literal = $default:expr),* $(,)?})?;)*) => {
+        $(, $constants:expr)?;)*) => {
         $(
             #[doc = concat!("Entry point `", $name, "`.")]
             pub static $constant: Kernel = Kernel {
                 name: $name,
                 texts: $texts,
                 bindings: &[$(Binding { number: $number, name: $binding, access: Access::$access }),*],
-                constants: &[$($(($name_of, $default)),*)?],
+                constants: constants!($($constants)?),
             };
         )*
         /// Every entry point.
@@ -196,19 +223,22 @@ kernels! {
     FUSED_FORWARD = "fused_forward", FUSED_FLOW, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
         5 ReadWrite "destination", 6 ReadWrite "log_det", 7 ReadWrite "log_prob",
-    ], {"ROWS" = 16, "THREADS" = 64, "QUADS" = 1, "SLICES" = 4, "WIDTH" = 16, "TILES" = 2, "ACTIVATION" = 0};
+    ], BLOCKS;
     FUSED_INVERSE = "fused_inverse", FUSED_FLOW, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
         5 ReadWrite "destination", 6 ReadWrite "log_det",
-    ], {"ROWS" = 16, "THREADS" = 64, "QUADS" = 1, "SLICES" = 4, "WIDTH" = 16, "TILES" = 2, "ACTIVATION" = 0};
+    ], BLOCKS;
     FUSED_SAMPLE_NOISE = "fused_sample", FUSED_SAMPLE, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "request", 4 Read "normal_table",
         5 ReadWrite "destination",
-    ], {"ROWS" = 16, "THREADS" = 64, "QUADS" = 1, "SLICES" = 4, "WIDTH" = 16, "TILES" = 2, "ACTIVATION" = 0};
+    ], BLOCKS;
     FUSED_STEP = "fused_gradient", FUSED_GRADIENT, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "trail",
         6 ReadWrite "partials", 7 ReadWrite "outcome",
-    ], {"ROWS" = 16, "THREADS" = 64, "QUADS" = 1, "SLICES" = 4, "WIDTH" = 16, "TILES" = 3, "ACTIVATION" = 0};
+    ], BLOCKS;
+    FUSED_SUM = "fused_sum", FUSED_SUM_TEXTS, [
+        0 Uniform "fused", 1 Read "partials", 2 ReadWrite "gradient", 3 ReadWrite "norms",
+    ];
     FUSED_UPDATE = "fused_adam", FUSED_ADAM, [
         0 Uniform "fused", 1 Read "outcome", 2 Read "norms", 3 Read "gradient", 4 ReadWrite "state",
         5 ReadWrite "parameters", 6 ReadWrite "moment1", 7 ReadWrite "moment2", 8 ReadWrite "packed",

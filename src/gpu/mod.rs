@@ -17,4 +17,4 @@ pub mod uniforms;
 
 pub use adapter::{Adapter, Context, adapters};
 pub use engine::GpuEngine;
-pub use fused::PlanKind;
+pub use fused::{PlanKind, Target};

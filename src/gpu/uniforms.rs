@@ -96,8 +96,8 @@ pub const MOST_SPANS: usize = 8;
 shared! {
     /// A linear layer in the fused plan; `shaders/fused_layout.wgsl`.
     Span {
-        inputs: u32, outputs: u32, input_quads: u32, output_quads: u32, weight: u32, transposed: u32, natural: u32,
-        bias: u32,
+        inputs: u32, outputs: u32, input_quads: u32, output_quads: u32, weight: u32, natural: u32, bias: u32,
+        transposed: u32,
     }
 }
 
@@ -105,6 +105,6 @@ shared! {
     /// A flow in the fused plan; `shaders/fused_layout.wgsl`.
     Fused {
         rules: Rules, couplings: u32, depth: u32, features: u32, bound: f32, network_stride: u32, packed_stride: u32,
-        groups: u32, padding: u32, spans: [Span; MOST_SPANS],
+        slot_stride: u32, groups: u32, spans: [Span; MOST_SPANS],
     }
 }

@@ -10,4 +10,4 @@ pub mod shape;
 mod training;
 
 pub use packing::Packing;
-pub use shape::{PlanKind, Shape};
+pub use shape::{PlanKind, Shape, Target};

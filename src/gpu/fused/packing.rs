@@ -11,6 +11,8 @@ pub struct Packing {
     spans: Vec<Span>,
     /// Quads of one network's packed weights.
     stride: usize,
+    /// Quads of one network's gradient.
+    slot_stride: usize,
     networks: usize,
     network_stride: usize,
 }
@@ -18,35 +20,49 @@ pub struct Packing {
 impl Packing {
     /// The packing of a flow's `layout`.
     pub fn new(flow: &Flow, layout: &Layout) -> Self {
+        let quads = |width: usize| width.div_ceil(4);
+        let linears: Vec<_> =
+            (0..layout.depth()).map(|layer| layout.linear(0, Network::Scale, layer)).collect();
+        // [out, in] and the bias of every layer, then every layer's [in, out].
         let mut stride = 0;
-        let spans = (0..layout.depth())
-            .map(|layer| {
-                let span = layout.linear(0, Network::Scale, layer);
-                let (input_quads, output_quads) = (span.inputs.div_ceil(4), span.outputs.div_ceil(4));
-                let matrix = 4 * input_quads * output_quads;
-                let transposed = stride;
-                let (natural, bias) = (transposed + matrix, transposed + 2 * matrix);
-                stride = bias + output_quads;
-                let [inputs, outputs, input_quads, output_quads, weight, transposed, natural, bias] = [
-                    span.inputs,
-                    span.outputs,
-                    input_quads,
-                    output_quads,
-                    span.weight,
-                    transposed,
-                    natural,
-                    bias,
-                ]
-                .map(|value| value as u32);
-                Span { inputs, outputs, input_quads, output_quads, weight, transposed, natural, bias }
+        let mut take = |count: usize| {
+            stride += count;
+            stride - count
+        };
+        let mut spans: Vec<Span> = linears
+            .iter()
+            .map(|linear| Span {
+                inputs: linear.inputs as u32,
+                outputs: linear.outputs as u32,
+                input_quads: quads(linear.inputs) as u32,
+                output_quads: quads(linear.outputs) as u32,
+                weight: linear.weight as u32,
+                natural: take(4 * quads(linear.inputs) * quads(linear.outputs)) as u32,
+                bias: take(quads(linear.outputs)) as u32,
+                transposed: 0,
             })
             .collect();
-        Self { spans, stride, networks: 2 * flow.layers(), network_stride: layout.network_stride }
+        let slot_stride = take(0);
+        for span in &mut spans {
+            span.transposed = take(4 * (span.input_quads * span.output_quads) as usize) as u32;
+        }
+        Self {
+            spans,
+            stride,
+            slot_stride,
+            networks: 2 * flow.layers(),
+            network_stride: layout.network_stride,
+        }
     }
 
     /// Number of packed values.
     pub fn len(&self) -> usize {
         4 * self.stride * self.networks
+    }
+
+    /// Number of values in a slot of partial gradients.
+    pub fn slot(&self) -> usize {
+        4 * self.slot_stride * self.networks
     }
 
     /// Whether there are none; never so in a valid flow.
@@ -93,8 +109,8 @@ impl Packing {
             bound: flow.bound,
             network_stride: self.network_stride as u32,
             packed_stride: self.stride as u32,
+            slot_stride: self.slot_stride as u32,
             groups: groups as u32,
-            padding: 0,
             spans,
         }
     }

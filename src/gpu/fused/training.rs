@@ -1,7 +1,7 @@
 //! The fused plan of training: a step is the gradient of a batch, the sum of its partial gradients, and the update.
 
 use super::super::kernel::{
-    ACCUMULATE, CLOSE_EPOCH, FUSED_FORWARD, FUSED_STEP, FUSED_UPDATE, KEEP_BEST, Kernel, SUM_PARTIALS,
+    ACCUMULATE, CLOSE_EPOCH, FUSED_FORWARD, FUSED_STEP, FUSED_SUM, FUSED_UPDATE, KEEP_BEST, Kernel,
 };
 use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
 use super::super::training::{HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, rules};
@@ -63,12 +63,12 @@ impl TrainingPlan {
         let moment2 = plan.buffer("moment2", total);
         let best = plan.buffer("best parameters", total);
 
-        let most = (PARTIAL_BYTES / (4 * total)).clamp(1, MOST_GROUPS);
+        let most = (PARTIAL_BYTES / (4 * packing.slot())).clamp(1, MOST_GROUPS);
         let groups = batch.div_ceil(fused.rows).clamp(1, most);
         let update_groups = total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
         let trail_words = 2 * flow.layers() * groups * 4 * fused.spots();
         let trail = plan.buffer("trail", trail_words);
-        let partials = plan.buffer("partial gradients", groups * total);
+        let partials = plan.buffer("partial gradients", groups * packing.slot());
         let norms = plan.buffer("norms", update_groups);
         let state_words = size_of::<uniforms::TrainState>() / 4;
         let outcome = plan.buffer("outcome", state_words + batch);
@@ -102,7 +102,7 @@ impl TrainingPlan {
         // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
         let products = 4 * weights.all - weights.last - weights.first / flow.layers();
         let elements = batch * features * flow.layers();
-        let moved = batch * (features + 1) + packing.len() + 2 * trail_words + groups * total;
+        let moved = batch * (features + 1) + packing.len() + 2 * trail_words + groups * packing.slot();
         let mut step = Program::new("training step");
         step.dispatches.push(Dispatch {
             constants: fused.constants(),
@@ -119,7 +119,7 @@ impl TrainingPlan {
         let each = [update_groups as u32, 1, 1];
         let summed = [(groups + 1) * total, (groups + 1) * total];
         step.dispatches.push(dispatch(
-            &SUM_PARTIALS,
+            &FUSED_SUM,
             "gradient".into(),
             &[partials, gradient, norms],
             each,
