@@ -83,7 +83,7 @@ const ADAM: &[&str] = texts!("prelude", "optimiser_state", "optimiser", "sum", "
 const EPOCH: &[&str] = texts!("prelude", "optimiser_state", "sum", "epoch");
 const LATENT: &[&str] = texts!("random", "normal", "latent");
 const PERMUTATION: &[&str] = texts!("random", "permutation");
-const FUSED_FLOW: &[&str] = texts!(
+const FUSED_FLOW_TEXTS: &[&str] = texts!(
     "prelude",
     "activation",
     "bijector/affine",
@@ -93,7 +93,7 @@ const FUSED_FLOW: &[&str] = texts!(
     "fused",
     "fused_flow"
 );
-const FUSED_SAMPLE: &[&str] = texts!(
+const FUSED_SAMPLE_TEXTS: &[&str] = texts!(
     "prelude",
     "activation",
     "bijector/affine",
@@ -105,7 +105,7 @@ const FUSED_SAMPLE: &[&str] = texts!(
     "fused",
     "fused_sample"
 );
-const FUSED_GRADIENT: &[&str] = texts!(
+const FUSED_GRADIENT_TEXTS: &[&str] = texts!(
     "prelude",
     "activation",
     "bijector/affine",
@@ -117,7 +117,7 @@ const FUSED_GRADIENT: &[&str] = texts!(
     "fused_backward",
     "fused_gradient"
 );
-const FUSED_ADAM: &[&str] =
+const FUSED_ADAM_TEXTS: &[&str] =
     texts!("prelude", "optimiser_state", "optimiser", "sum", "fused_layout", "fused_places", "fused_adam");
 const FUSED_SUM_TEXTS: &[&str] =
     texts!("optimiser_state", "sum", "fused_layout", "fused_places", "fused_sum");
@@ -220,26 +220,26 @@ kernels! {
     PERMUTE = "permutation", PERMUTATION, [
         0 Uniform "permutation_args", 1 ReadWrite "places",
     ];
-    FUSED_FORWARD = "fused_forward", FUSED_FLOW, [
+    FUSED_FORWARD = "fused_forward", FUSED_FLOW_TEXTS, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
         5 ReadWrite "destination", 6 ReadWrite "log_det", 7 ReadWrite "log_prob",
     ], BLOCKS;
-    FUSED_INVERSE = "fused_inverse", FUSED_FLOW, [
+    FUSED_INVERSE = "fused_inverse", FUSED_FLOW_TEXTS, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
         5 ReadWrite "destination", 6 ReadWrite "log_det",
     ], BLOCKS;
-    FUSED_SAMPLE_NOISE = "fused_sample", FUSED_SAMPLE, [
+    FUSED_SAMPLE = "fused_sample", FUSED_SAMPLE_TEXTS, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "request", 4 Read "normal_table",
         5 ReadWrite "destination",
     ], BLOCKS;
-    FUSED_STEP = "fused_gradient", FUSED_GRADIENT, [
+    FUSED_GRADIENT = "fused_gradient", FUSED_GRADIENT_TEXTS, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "trail",
         6 ReadWrite "partials", 7 ReadWrite "outcome",
     ], BLOCKS;
     FUSED_SUM = "fused_sum", FUSED_SUM_TEXTS, [
         0 Uniform "fused", 1 Read "partials", 2 ReadWrite "gradient", 3 ReadWrite "norms",
     ];
-    FUSED_UPDATE = "fused_adam", FUSED_ADAM, [
+    FUSED_ADAM = "fused_adam", FUSED_ADAM_TEXTS, [
         0 Uniform "fused", 1 Read "outcome", 2 Read "norms", 3 Read "gradient", 4 ReadWrite "state",
         5 ReadWrite "parameters", 6 ReadWrite "moment1", 7 ReadWrite "moment2", 8 ReadWrite "packed",
     ];

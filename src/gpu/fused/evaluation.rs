@@ -2,7 +2,7 @@
 //! for sampling, its noise included.
 
 use super::super::evaluation::EvaluationPlan;
-use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE_NOISE, Kernel};
+use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::uniforms;
 use super::packing::masks;
@@ -61,7 +61,7 @@ impl EvaluationPlan {
         );
         let sample = program(
             "sample",
-            &FUSED_SAMPLE_NOISE,
+            &FUSED_SAMPLE,
             "noise to data",
             &[masks, parameters, request, normal_table, output],
             rows,

@@ -70,28 +70,47 @@ impl Packing {
         self.len() == 0
     }
 
+    /// Network of parameter `p`, and where it lies within its packed weights: natural and transposed.
+    fn places(&self, p: usize) -> (usize, [usize; 2]) {
+        let (network, place) = (p / self.network_stride, p % self.network_stride);
+        let layer = self.spans.iter().rposition(|span| span.weight as usize <= place);
+        let span = self.spans[layer.expect("invariant: the first layer's weight is at 0")];
+        let [inputs, outputs, input_quads, output_quads, natural, bias, transposed] = [
+            span.inputs,
+            span.outputs,
+            span.input_quads,
+            span.output_quads,
+            span.natural,
+            span.bias,
+            span.transposed,
+        ]
+        .map(|value| value as usize);
+        let index = place - span.weight as usize;
+        if index >= inputs * outputs {
+            return (network, [4 * bias + index - inputs * outputs; 2]);
+        }
+        let (out, input) = (index / inputs, index % inputs);
+        (network, [4 * (natural + out * input_quads) + input, 4 * (transposed + input * output_quads) + out])
+    }
+
+    /// Where the copies of parameter `p` lie among the packed values; both are one for a bias.
+    pub fn packed_places(&self, p: usize) -> [usize; 2] {
+        let (network, places) = self.places(p);
+        places.map(|place| 4 * self.stride * network + place)
+    }
+
+    /// Where the gradient of parameter `p` lies in a slot of partial gradients.
+    pub fn slot_place(&self, p: usize) -> usize {
+        let (network, [natural, _]) = self.places(p);
+        4 * self.slot_stride * network + natural
+    }
+
     /// The packed copies of `parameters` `[P]`.
     pub fn pack(&self, parameters: &[f32]) -> Vec<f32> {
         let mut packed = vec![0.0; self.len()];
-        let networks =
-            parameters.chunks(self.network_stride).zip(packed.chunks_mut((4 * self.stride).max(1)));
-        for (natural, packed) in networks {
-            for span in &self.spans {
-                let [inputs, outputs] = [span.inputs, span.outputs].map(|width| width as usize);
-                let at = |quads: u32, row: usize, row_quads: u32, column: usize| {
-                    4 * (quads as usize + row * row_quads as usize) + column
-                };
-                let weight = span.weight as usize;
-                for out in 0..outputs {
-                    for input in 0..inputs {
-                        let value = natural[weight + out * inputs + input];
-                        packed[at(span.transposed, input, span.output_quads, out)] = value;
-                        packed[at(span.natural, out, span.input_quads, input)] = value;
-                    }
-                }
-                let bias = weight + inputs * outputs;
-                let start = 4 * span.bias as usize;
-                packed[start..start + outputs].copy_from_slice(&natural[bias..bias + outputs]);
+        for (p, &value) in parameters.iter().enumerate() {
+            for place in self.packed_places(p) {
+                packed[place] = value;
             }
         }
         packed

@@ -1,7 +1,7 @@
 //! The fused plan of training: a step is the gradient of a batch, the sum of its partial gradients, and the update.
 
 use super::super::kernel::{
-    ACCUMULATE, CLOSE_EPOCH, FUSED_FORWARD, FUSED_STEP, FUSED_SUM, FUSED_UPDATE, KEEP_BEST, Kernel,
+    ACCUMULATE, CLOSE_EPOCH, FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM, KEEP_BEST, Kernel,
 };
 use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
 use super::super::training::{HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, rules};
@@ -107,7 +107,7 @@ impl TrainingPlan {
         step.dispatches.push(Dispatch {
             constants: fused.constants(),
             ..dispatch(
-                &FUSED_STEP,
+                &FUSED_GRADIENT,
                 format!("gradient of a batch: {fused}"),
                 &[masks, packed, state, train, trail, partials, outcome],
                 [groups as u32, 1, 1],
@@ -126,7 +126,7 @@ impl TrainingPlan {
             summed,
         ));
         step.dispatches.push(dispatch(
-            &FUSED_UPDATE,
+            &FUSED_ADAM,
             "parameters and training state".into(),
             &[outcome, norms, gradient, state, parameters, moment1, moment2, packed],
             each,

@@ -196,7 +196,11 @@ impl Case {
             .iter()
             .filter(|(from, to)| {
                 let kernel = changed(self.kernel, from, to);
-                self.calls.chunks(12).all(|calls| self.compare(context, kernel, calls).failures().is_empty())
+                // Calls with other constants are compiled anew, so they have their turn only where the first are fooled.
+                let alike = self.calls.chunk_by(|one, other| one.constants == other.constants);
+                alike
+                    .flat_map(|calls| calls.chunks(12))
+                    .all(|calls| self.compare(context, kernel, calls).failures().is_empty())
             })
             .collect();
         assert!(unseen.is_empty(), "{}: no call notices {unseen:#?}", self.kernel.name);

@@ -8,6 +8,7 @@ mod coupling;
 mod density;
 mod epoch;
 mod evaluation;
+mod fused;
 mod harness;
 mod latent;
 mod linear;
@@ -55,6 +56,7 @@ cases! {
     epoch: accumulate close_epoch keep_best;
     latent: latent_noise;
     permutation: permutation;
+    fused: fused_forward fused_inverse fused_sample fused_gradient fused_sum fused_adam;
 }
 
 #[test]
