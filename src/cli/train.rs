@@ -92,7 +92,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     ));
     say(format_args!("flow     {}", describe_flow(engine.flow())));
     say(format_args!("recipe   {}", describe_recipe(&recipe)));
-    say(format_args!("device   {}", engine.device()));
+    say(format_args!("device   {}", engine.describe()));
 
     let floor = source.floor();
     let mut progress = Progress::new(recipe.epochs, train_rows, floor, stop_on_interrupt());
