@@ -13,10 +13,7 @@ use std::time::{Duration, Instant};
 
 use moonflow::cpu::adam::{Progress, Rule, adam, global_norm};
 use moonflow::cpu::batch::gather;
-use moonflow::cpu::coupling::{coupling_backward, coupling_forward, coupling_inverse};
-use moonflow::cpu::linear::{
-    activate, activate_backward, linear_backward_input, linear_backward_weight, linear_forward,
-};
+use moonflow::cpu::linear::{activate, activate_backward};
 use moonflow::cpu::loss::negative_log_likelihood;
 use moonflow::cpu::sampling::latent;
 use moonflow::flow::Flow;
@@ -204,15 +201,24 @@ struct Device {
 impl Device {
     fn new(shape: &Shape, plans: &Plans, context: &Context) -> Self {
         let Plans { flow, training: plan, evaluation, .. } = plans;
-        let masks: Vec<f32> = flow.masks.iter().flatten().map(|&kept| f32::from(u8::from(kept))).collect();
+        // The features of each coupling, kept ones first, then which they are.
+        let order: Vec<u32> = flow
+            .masks
+            .iter()
+            .flat_map(|mask| {
+                let of = move |wanted: bool| (0..).zip(mask).filter(move |(_, kept)| **kept == wanted);
+                let features = of(true).chain(of(false)).map(|(feature, _)| feature);
+                features.chain(mask.iter().map(|&kept| u32::from(kept)))
+            })
+            .collect();
         let training = Executor::new(context, &plan.plan).expect("the adapter holds the plan");
         fill(&training, &plan.plan, &[plan.state, plan.validation, plan.history]);
-        training.write(plan.masks, &masks);
+        training.write(plan.order, &order);
 
         let plan = evaluation;
         let evaluation = Executor::new(context, &plan.plan).expect("the adapter holds the plan");
         fill(&evaluation, &plan.plan, &[plan.extent]);
-        evaluation.write(plan.masks, &masks);
+        evaluation.write(plan.order, &order);
         evaluation.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         evaluation.write(plan.extent, &[uniforms::Extent { rows: shape.batch as u32, first: 0 }]);
         Self { training, evaluation }
@@ -282,7 +288,8 @@ fn repeats(executor: &Executor, program: ProgramId) -> u64 {
     }
 }
 
-/// Measures the CPU's functions, one call for the work of the GPU's largest dispatch.
+/// Measures the CPU's functions, one call for the work of the GPU's largest dispatch: those that the CPU engine runs as
+/// they stand. Its products and couplings are measured as part of a whole step, by the bench `steps`.
 fn twins(bench: &mut Bench, shape: &Shape, plans: &Plans) {
     let rows = shape.batch;
     let features = shape.features;
@@ -290,15 +297,11 @@ fn twins(bench: &mut Bench, shape: &Shape, plans: &Plans) {
     let flow = &plans.flow;
     let layout = Layout::new(flow);
     let total = layout.total;
-    // Both networks of a coupling have a layer of this shape, and the GPU takes them together.
     let [inputs, outputs] = shape.hidden;
-    let weight = &plans.parameters[..inputs * outputs];
-    let bias = &plans.parameters[..outputs];
     let wide = &normal_rows(rows, inputs.max(outputs))[..];
     let x = &normal_rows(rows, features)[..];
     let train = &normal_rows(BATCHES * rows, features)[..];
-    let [raw, shift, log_det] = [&vec![0.3; size][..], &vec![-0.2; size], &vec![0.1; rows]];
-    let mask = &flow.masks[0][..];
+    let log_det = &vec![0.1; rows][..];
     let gradient = &plans.parameters[..];
 
     macro_rules! twin {
@@ -311,26 +314,9 @@ fn twins(bench: &mut Bench, shape: &Shape, plans: &Plans) {
     }
     let cost = |name| plans.cost(name);
     let elementwise = |flops, words: usize| Cost { rows, flops, bytes: 4 * words as u64 };
+    // Both networks of a coupling have a layer of this shape, and the GPU takes them together.
     let hidden = 2 * rows * outputs;
 
-    twin!("linear_forward", cost("linear_forward"), [y = hidden], {
-        for y in y.chunks_exact_mut(rows * outputs) {
-            linear_forward(rows, inputs, outputs, wide, weight, bias, y);
-        }
-    });
-    twin!("linear_backward_input", cost("linear_backward_input"), [d_x = 2 * rows * inputs], {
-        for d_x in d_x.chunks_exact_mut(rows * inputs) {
-            linear_backward_input(rows, inputs, outputs, wide, weight, d_x);
-        }
-    });
-    twin!(
-        "linear_backward_weight",
-        cost("linear_backward_weight"),
-        [d_weight = 2 * inputs * outputs, d_bias = outputs],
-        for d_weight in d_weight.chunks_exact_mut(inputs * outputs) {
-            linear_backward_weight(rows, inputs, outputs, wide, wide, d_weight, &mut d_bias);
-        }
-    );
     // On the GPU a part of the linear kernels.
     twin!("activate", elementwise(0, 2 * hidden), [h = hidden], {
         for h in h.chunks_exact_mut(rows * outputs) {
@@ -342,26 +328,8 @@ fn twins(bench: &mut Bench, shape: &Shape, plans: &Plans) {
             activate_backward(flow.activation, wide, wide, d_pre);
         }
     });
-    twin!(
-        "coupling_forward",
-        cost("coupling_forward"),
-        [z = size, log_det = rows],
-        coupling_forward(flow.bound, mask, x, raw, shift, &mut z, &mut log_det)
-    );
-    twin!(
-        "coupling_inverse",
-        cost("coupling_inverse"),
-        [z = size, log_det = rows],
-        coupling_inverse(flow.bound, mask, x, raw, shift, &mut z, &mut log_det)
-    );
-    twin!(
-        "coupling_backward",
-        cost("coupling_backward"),
-        [d_raw = size, d_shift = size, d_x = size],
-        coupling_backward(flow.bound, rows, mask, x, x, raw, &mut d_raw, &mut d_shift, &mut d_x)
-    );
     twin!("gather", cost("gather"), [batch = size], gather(features, 0, 1, 0, train, &mut batch));
-    twin!("log_density", cost("log_density"), [nll = rows], negative_log_likelihood(x, log_det, &mut nll));
+    twin!("log_density", cost("log_density"), [nll = rows], negative_log_likelihood(0, x, log_det, &mut nll));
     // The half of sum_partials that is a function of its own.
     twin!("global_norm", elementwise(2 * total as u64, total), [], global_norm(gradient));
     let rule = Rule::<f32>::new(&ADAM);
@@ -372,7 +340,7 @@ fn twins(bench: &mut Bench, shape: &Shape, plans: &Plans) {
         [parameters = total, moment1 = total, moment2 = total],
         adam(&rule, &progress, gradient, &mut parameters, &mut moment1, &mut moment2)
     );
-    twin!("latent_noise", cost("latent_noise"), [z = size], latent(features, 0, 1, 1.0, &mut z));
+    twin!("latent_noise", cost("latent_noise"), [z = size], latent(features, 0, 0, 1, 1.0, &mut z));
     let order = (BATCHES * rows) as u32;
     twin!("permutation", cost("permutation"), [], {
         (0..order).fold(0, |sum: u32, row| sum.wrapping_add(random::permute(row, order, 1, Stream::Epoch, 0)))

@@ -1,4 +1,5 @@
-//! A whole training step, the log-density and sampling of one batch, on the CPU engine and on the first GPU adapter.
+//! A whole training step, the log-density and sampling of one batch, on the CPU engine and on the first GPU adapter;
+//! and, to hold the CPU engine to, the product of a hidden layer by the crate `gemm` on as many threads.
 //!
 //! `cargo bench --bench steps`, with a filter such as `train_step/cpu` where wanted. A training step is measured as
 //! the host sees it: an epoch of 8 steps from the call to the records read back, divided by 8. Where a step takes
@@ -30,6 +31,7 @@ fn main() {
                 bench.device("gpu", context.info());
             }
         }
+        product(&mut bench, shape);
         measure(&mut bench, "cpu", shape, cpu);
         if let Some(context) = &context {
             measure(&mut bench, "gpu", shape, gpu(shape, context));
@@ -40,6 +42,49 @@ fn main() {
 
 fn gpu(shape: &Shape, context: &Context) -> GpuEngine {
     GpuEngine::on(shape.flow(), context.clone()).expect("a valid shape")
+}
+
+/// [B, H] · [H, H] by `gemm`, on all threads: the rate that a step consisting of nothing else could have.
+fn product(bench: &mut Bench, shape: &Shape) {
+    let (rows, [inputs, outputs]) = (shape.batch, shape.hidden);
+    let x = normal_rows(rows, inputs);
+    let weight = normal_rows(outputs, inputs);
+    let mut y = vec![0.0f32; rows * outputs];
+    let (flops, bytes) = (2 * rows * inputs * outputs, 4 * (x.len() + weight.len() + y.len()));
+    let cost = Cost { rows, flops: flops as u64, bytes: bytes as u64 };
+    bench.measure("product", "cpu gemm", shape, cost, || {
+        move |times| {
+            timed(times, || {
+                let (threads, [n, k]) =
+                    (gemm::Parallelism::Rayon(0), [outputs, inputs].map(|width| width as isize));
+                // SAFETY: y is [rows, outputs], x [rows, inputs] and weight [outputs, inputs], all row-major; y is
+                // borrowed exclusively.
+                unsafe {
+                    gemm::gemm(
+                        rows,
+                        outputs,
+                        inputs,
+                        y.as_mut_ptr(),
+                        1,
+                        n,
+                        false,
+                        x.as_ptr(),
+                        1,
+                        k,
+                        weight.as_ptr(),
+                        k,
+                        1,
+                        0.0f32,
+                        1.0,
+                        false,
+                        false,
+                        false,
+                        threads,
+                    );
+                }
+            })
+        }
+    });
 }
 
 /// The three ways to use `engine`, each on one batch of `shape`.

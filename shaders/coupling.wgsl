@@ -1,108 +1,74 @@
-// The affine coupling: kept features pass, transformed features go through the bijector.
+// The last linear layer of both networks and the affine coupling that they parameterise, in one dispatch.
 //
-// Equation:  forward z_b = (x_b − t) · exp(−s), log_det −= Σ_b s;  inverse x_b = z_b · exp(s) + t, log_det += Σ_b s;
-//            backward, for the loss mean(−log p): d_t = −d_z · exp(−s), d_s = 1/rows − d_z · z, d_x = d_z · exp(−s).
-// Threads:   a row takes `lanes` neighbouring threads of a workgroup of 256 (a power of two); backward takes a thread
-//            for each element.
-// Data:      raw [2, capacity, D]: raw log-scale o and shift t; source, destination [capacity, D]; log_det [capacity].
-// Order:     log_det is summed lane by lane over increasing feature, then over lanes by a fixed tree.
-// Twin:      src/cpu/coupling.rs
+// Equation:  o = h_s · W_sᵀ + b_s, t = h_t · W_tᵀ + b_t; forward z_b = (x_b − t) · exp(−s), share −= s;
+//            inverse x_b = z_b · exp(s) + t, share += s, with s = c · tanh(o / c); kept features pass.
+// Threads:   a workgroup makes one tile of o and the same tile of t, rows × transformed features, and passes as many
+//            kept features on; x counts tiles of features, y of rows.
+// Data:      source [2, capacity, inputs] pre-activations; rows, destination, shares (each feature's share of log_det,
+//            summed over couplings) and raw (o, for the backward pass) [capacity, D].
+// Order:     two barriers a depth tile; sums over increasing depth, shares over couplings.
+// Twin:      linear_forward in src/cpu/linear.rs, then coupling_forward or coupling_inverse in src/cpu/coupling.rs
 
-struct Coupling {
-    features: u32,
-    // Offset of this coupling's mask in masks.
-    mask: u32,
-    capacity: u32,
-    // Threads that share a row.
-    lanes: u32,
-    bound: f32,
-    // 1 where log_det starts at zero instead of being added to.
-    first: u32,
-    // 1 for the coupling whose output is the latent variable: its d_z is z / rows.
-    last: u32,
-    padding: u32,
-}
+@group(0) @binding(5) var<storage, read> rows: array<f32>;
+@group(0) @binding(6) var<storage, read_write> destination: array<f32>;
+@group(0) @binding(7) var<storage, read_write> shares: array<f32>;
+@group(0) @binding(8) var<storage, read_write> raw: array<f32>;
 
-@group(0) @binding(0) var<uniform> coupling: Coupling;
-@group(0) @binding(1) var<storage, read> extent: Extent;
-@group(0) @binding(2) var<storage, read> masks: array<f32>;
-@group(0) @binding(3) var<storage, read> raw: array<f32>;
-@group(0) @binding(4) var<storage, read> source: array<f32>;
-@group(0) @binding(5) var<storage, read_write> destination: array<f32>;
-@group(0) @binding(6) var<storage, read_write> log_det: array<f32>;
-@group(0) @binding(7) var<storage, read> d_network: array<f32>;
-@group(0) @binding(8) var<storage, read_write> d_raw: array<f32>;
-
-fn transform_row(group: u32, local: u32, inverse: bool) {
-    let row = group * (256u / coupling.lanes) + local / coupling.lanes;
-    let lane = local % coupling.lanes;
-    let plane = coupling.capacity * coupling.features;
-    var share = 0.0;
-    if row < extent.rows {
-        for (var j = lane; j < coupling.features; j += coupling.lanes) {
-            let index = row * coupling.features + j;
-            let value = source[index];
-            if masks[coupling.mask + j] == 1.0 {
-                destination[index] = value;
-            } else {
-                var moved: vec2<f32>;
-                if inverse {
-                    moved = affine_inverse(value, raw[index], raw[plane + index], coupling.bound);
-                } else {
-                    moved = affine_forward(value, raw[index], raw[plane + index], coupling.bound);
+fn couple(group: vec3<u32>, local: u32, inverse: bool) {
+    let first_row = group.y * TILE_ROWS;
+    let first = group.x * TILE_COLUMNS;
+    let log_scales = forward_product(local, 0u, first_row, first);
+    let shifts = forward_product(local, 1u, first_row, first);
+    for (var row_half = 0u; row_half < ROW_HALVES; row_half++) {
+        for (var i = 0u; i < ROWS_OF_HALF; i++) {
+            let row = first_row + tile_row(local / THREADS_X, row_half, i);
+            for (var column_half = 0u; column_half < COLUMN_HALVES; column_half++) {
+                let log_scale = tile_values(log_scales, row_half, i, column_half);
+                let shift = tile_values(shifts, row_half, i, column_half);
+                let column = first + tile_column(local % THREADS_X, column_half);
+                for (var j = 0u; j < 4u; j++) {
+                    let out = column + j;
+                    if row < extent.rows && out < layer.outputs {
+                        let index = row * layer.features + output_column(out);
+                        let o = log_scale[j] + parameters[bias_index(0u, out)];
+                        let t = shift[j] + parameters[bias_index(1u, out)];
+                        var moved: vec2<f32>;
+                        if inverse {
+                            moved = affine_inverse(rows[index], o, t, layer.bound);
+                        } else {
+                            moved = affine_forward(rows[index], o, t, layer.bound);
+                        }
+                        destination[index] = moved.x;
+                        raw[index] = o;
+                        if layer.begins == 1u {
+                            shares[index] = moved.y;
+                        } else {
+                            shares[index] += moved.y;
+                        }
+                    }
                 }
-                destination[index] = moved.x;
-                share += moved.y;
             }
         }
     }
-    let total = sum_lanes(local, coupling.lanes, share);
-    if lane == 0u && row < extent.rows {
-        if coupling.first == 1u {
-            log_det[row] = total;
-        } else {
-            log_det[row] += total;
+    for (var i = local; i < TILE_ROWS * TILE_COLUMNS; i += THREADS) {
+        let row = first_row + i / TILE_COLUMNS;
+        let place = first + i % TILE_COLUMNS;
+        if row < extent.rows && place < layer.kept {
+            let index = row * layer.features + order[layer.order + place];
+            destination[index] = rows[index];
+            if layer.begins == 1u {
+                shares[index] = 0.0;
+            }
         }
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn coupling_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    transform_row(group.x, local, false);
+    couple(group, local, false);
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn coupling_inverse(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    transform_row(group.x, local, true);
-}
-
-// Here source is the coupling's output z, destination carries d_z in and d_x's direct part out, and d_network
-// [2, capacity, D] is what the following coupling's networks add to d_z.
-@compute @workgroup_size(256)
-fn coupling_backward(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-) {
-    let index = (group.y * groups.x + group.x) * 256u + local;
-    let plane = coupling.capacity * coupling.features;
-    if index >= extent.rows * coupling.features {
-        return;
-    }
-    let z = source[index];
-    let per_row = 1.0 / f32(extent.rows);
-    var d_z = z * per_row;
-    if coupling.last == 0u {
-        d_z = destination[index] + d_network[index] + d_network[plane + index];
-    }
-    if masks[coupling.mask + index % coupling.features] == 1.0 {
-        destination[index] = d_z;
-        d_raw[index] = 0.0;
-        d_raw[plane + index] = 0.0;
-    } else {
-        let gradient = affine_backward(d_z, -per_row, z, raw[index], coupling.bound);
-        destination[index] = gradient.x;
-        d_raw[index] = gradient.y;
-        d_raw[plane + index] = gradient.z;
-    }
+    couple(group, local, true);
 }

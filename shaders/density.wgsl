@@ -1,39 +1,86 @@
-// The log-density of each row under the flow.
+// The log-density of each row under the flow, and the log-determinant that is a part of it.
 //
-// Equation:  log p(x) = log_det − ½ Σ_j z_j² − D/2 · ln 2π, in nats, for the standard normal base.
+// Equation:  log_det = Σ_j shares_j; log p(x) = log_det − ½ Σ_j z_j² − D/2 · ln 2π, in nats, for the standard normal
+//            base.
 // Threads:   a row takes `lanes` neighbouring threads of a workgroup of 256 (a power of two).
-// Data:      latent z [capacity, D], log_det [capacity]; log_prob [capacity].
-// Order:     squares are summed lane by lane over increasing feature, then over lanes by a fixed tree.
-// Twin:      src/cpu/loss.rs
+//            log_density_backward also starts the backward pass: d_z = z / rows, through the last coupling.
+// Data:      shares, each feature's share of log_det, and source, the latent z [capacity, D]; log_det, log_prob
+//            [capacity]; raw [capacity, D] and d_coupling [3, capacity, D] as in through.wgsl.
+// Order:     shares and squares are summed lane by lane over increasing feature, then over lanes by a fixed tree.
+// Twin:      src/cpu/loss.rs; for log_density_backward then coupling_backward in src/cpu/coupling.rs
 
 const HALF_LN_TAU: f32 = 0.9189385332046727;
 
-struct Density {
-    features: u32,
-    lanes: u32,
-    padding0: u32,
-    padding1: u32,
+@group(0) @binding(9) var<storage, read> shares: array<f32>;
+@group(0) @binding(10) var<storage, read_write> log_prob: array<f32>;
+@group(0) @binding(11) var<storage, read_write> log_det: array<f32>;
+
+// The row of a thread among the threads that share one.
+fn row_of(group: u32, local: u32) -> u32 {
+    return group * (256u / layer.lanes) + local / layer.lanes;
 }
 
-@group(0) @binding(0) var<uniform> density: Density;
-@group(0) @binding(1) var<storage, read> extent: Extent;
-@group(0) @binding(2) var<storage, read> latent: array<f32>;
-@group(0) @binding(3) var<storage, read> log_det: array<f32>;
-@group(0) @binding(4) var<storage, read_write> log_prob: array<f32>;
+// Each thread's part of Σ_j shares_j.
+fn sum_shares(row: u32, lane: u32) -> f32 {
+    var sum = 0.0;
+    if row < extent.rows {
+        for (var j = lane; j < layer.features; j += layer.lanes) {
+            sum += shares[row * layer.features + j];
+        }
+    }
+    return sum;
+}
+
+// Each thread's part of Σ_j z_j².
+fn sum_squares(row: u32, lane: u32) -> f32 {
+    var sum = 0.0;
+    if row < extent.rows {
+        for (var j = lane; j < layer.features; j += layer.lanes) {
+            let z = source[row * layer.features + j];
+            sum += z * z;
+        }
+    }
+    return sum;
+}
+
+fn density(determinant: f32, squares: f32) -> f32 {
+    return determinant - 0.5 * squares - f32(layer.features) * HALF_LN_TAU;
+}
+
+@compute @workgroup_size(256)
+fn log_determinant(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = row_of(group.x, local);
+    let lane = local % layer.lanes;
+    let determinant = sum_lanes(local, layer.lanes, sum_shares(row, lane));
+    if lane == 0u && row < extent.rows {
+        log_det[row] = determinant;
+    }
+}
 
 @compute @workgroup_size(256)
 fn log_density(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = group.x * (256u / density.lanes) + local / density.lanes;
-    let lane = local % density.lanes;
-    var share = 0.0;
-    if row < extent.rows {
-        for (var j = lane; j < density.features; j += density.lanes) {
-            let z = latent[row * density.features + j];
-            share += z * z;
-        }
-    }
-    let squares = sum_lanes(local, density.lanes, share);
+    let row = row_of(group.x, local);
+    let lane = local % layer.lanes;
+    let determinant = sum_lanes(local, layer.lanes, sum_shares(row, lane));
+    let squares = sum_lanes(local, layer.lanes, sum_squares(row, lane));
     if lane == 0u && row < extent.rows {
-        log_prob[row] = log_det[row] - 0.5 * squares - f32(density.features) * HALF_LN_TAU;
+        log_det[row] = determinant;
+        log_prob[row] = density(determinant, squares);
+    }
+}
+
+@compute @workgroup_size(256)
+fn log_density_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let row = row_of(group.x, local);
+    let lane = local % layer.lanes;
+    let determinant = sum_lanes(local, layer.lanes, sum_shares(row, lane));
+    let squares = sum_lanes(local, layer.lanes, sum_squares(row, lane));
+    if lane == 0u && row < extent.rows {
+        log_prob[row] = density(determinant, squares);
+    }
+    if row < extent.rows {
+        for (var j = lane; j < layer.features; j += layer.lanes) {
+            pass_through(row, j, source[row * layer.features + j] / f32(extent.rows));
+        }
     }
 }

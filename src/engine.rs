@@ -99,6 +99,16 @@ impl Training {
         ] {
             expect_length(what, values.len(), parameters)?;
         }
+        if let Some(best) = &state.best {
+            expect_length("best parameters of the state", best.parameters.len(), parameters)?;
+        }
+        let taken = state.row as usize;
+        if taken > rows || (taken < rows && !state.row.is_multiple_of(self.batch)) {
+            return Err(Error::Argument(format!(
+                "a state within an epoch must have taken whole batches of {} of its {rows} rows, got {taken} rows",
+                self.batch
+            )));
+        }
         Ok(())
     }
 
@@ -109,6 +119,9 @@ impl Training {
 }
 
 /// What one epoch of training did. Log-likelihoods are in nats per row, in standardised units.
+///
+/// The epoch's rows are those that steps were taken on: fewer than all when the state that training began from stood
+/// within the epoch, or when training halted. Means over no rows are NaN.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EpochRecord {
     /// Epoch, counted from 1.
@@ -139,6 +152,8 @@ pub trait Engine {
 
     /// Replaces the parameters `[P]`, in the order of [`crate::layout::Layout`].
     ///
+    /// A training under way must find them as it left them: whoever evaluates others in between puts them back.
+    ///
     /// # Errors
     /// When the length differs from the flow's or the device is lost.
     fn set_parameters(&mut self, parameters: &[f32]) -> Result<()>;
@@ -155,13 +170,18 @@ pub trait Engine {
     /// Draws latent noise on the device and carries it through the inverse pass: x, row-major [rows, D].
     fn sample(&mut self, sampling: Sampling) -> impl Future<Output = Result<Vec<f32>>>;
 
-    /// Takes the data to the device and starts training from `state`; the best validation loss starts at +∞.
+    /// As [`Engine::sample`] for a conditional flow: row r follows the context `context`\[r\], row-major
+    /// [rows, C] and standardised; the result's rows hold the features and then that context, [rows, D].
+    fn sample_given(&mut self, sampling: Sampling, context: &[f32])
+    -> impl Future<Output = Result<Vec<f32>>>;
+
+    /// Takes the data to the device and starts training from `state`, within an epoch when it stands within one.
     fn begin_training(&mut self, training: Training, state: State) -> Result<()>;
 
     /// Trains for `epochs` whole epochs, each followed by its validation, and reports them in order.
     fn train(&mut self, epochs: u32) -> impl Future<Output = Result<Vec<EpochRecord>>>;
 
-    /// The state after the last completed step.
+    /// The state after the last completed step. Once halted, that is the one before the step that was not finite.
     fn training_state(&mut self) -> impl Future<Output = Result<State>>;
 
     /// The parameters `[P]` after the epoch with the lowest validation loss; the current ones where there is none.

@@ -31,6 +31,14 @@ pub enum Error {
         /// What is wrong with it.
         message: String,
     },
+    /// A checkpoint that is truncated, foreign or inconsistent.
+    #[error("{path}: not a usable checkpoint: {message}", path = path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
     /// Slices whose lengths do not fit the flow.
     #[error("{what}: got {got} values, expected {expected}")]
     Length {
@@ -43,8 +51,8 @@ pub enum Error {
     },
     /// Training met a loss or gradient that is not finite.
     #[error(
-        "training stopped in epoch {epoch}: the loss or a gradient was not finite; the parameters before it were kept. \
-         Try a smaller --lr, or look for extreme values in the data"
+        "training stopped in epoch {epoch}: the loss or a gradient was not finite, step after step; the parameters \
+         before were kept. Try a smaller --lr, or look for extreme values in the data"
     )]
     NonFinite {
         /// Epoch, counted from 1.

@@ -85,8 +85,12 @@ impl Network {
 /// A RealNVP flow (Dinh, Sohl-Dickstein and Bengio 2017): affine couplings in data → latent order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Flow {
-    /// Number of features D.
+    /// Number of features D, the context included.
     pub features: usize,
+    /// How many of them, the last ones, are context: given, not modelled. Every coupling keeps them, and the density is
+    /// that of the others given them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub context: usize,
     /// One mask `[D]` per coupling; `true` marks a kept feature.
     pub masks: Vec<Vec<bool>>,
     /// Hidden widths of each conditioner network.
@@ -111,6 +115,7 @@ impl Flow {
     pub fn new(features: usize, layers: usize, hidden: &[usize]) -> Result<Self> {
         let flow = Self {
             features,
+            context: 0,
             masks: masks(Masking::Alternating, features, layers),
             hidden: hidden.to_vec(),
             activation: Activation::Relu,
@@ -121,11 +126,31 @@ impl Flow {
         Ok(flow)
     }
 
+    /// The density of `features` features given `context` others, by `layers` couplings with ReLU, alternating masks
+    /// and c = 2. The context follows the features in every row.
+    ///
+    /// # Errors
+    /// [`Error::Flow`] when a rule is broken; see [`Flow::validate`].
+    pub fn conditional(features: usize, context: usize, layers: usize, hidden: &[usize]) -> Result<Self> {
+        let whole = features.saturating_add(context);
+        let flow = Self { context, ..Self::new(whole, layers, hidden)? }.with_masking(Masking::Alternating);
+        flow.validate()?;
+        Ok(flow)
+    }
+
     /// The same flow with other masks.
     #[must_use]
     pub fn with_masking(mut self, masking: Masking) -> Self {
-        self.masks = masks(masking, self.features, self.masks.len());
+        self.masks = masks(masking, self.modelled(), self.masks.len());
+        for mask in &mut self.masks {
+            mask.resize(self.features, true);
+        }
         self
+    }
+
+    /// Features whose density the flow is: all but the context.
+    pub fn modelled(&self) -> usize {
+        self.features.saturating_sub(self.context)
     }
 
     /// The same flow with another nonlinearity.
@@ -160,6 +185,12 @@ impl Flow {
                 self.features
             ));
         }
+        if self.context >= self.features {
+            return fail(format!(
+                "at least 1 feature must be modelled; got {} features, {} of them context",
+                self.features, self.context
+            ));
+        }
         if self.features > MAX_WIDTH {
             return fail(format!("at most {MAX_WIDTH} features are supported, got {}", self.features));
         }
@@ -183,6 +214,12 @@ impl Flow {
                     self.features
                 ));
             }
+            if mask[self.modelled()..].contains(&false) {
+                return fail(format!(
+                    "mask {layer} must keep the context, its last {} features",
+                    self.context
+                ));
+            }
             if mask.iter().all(|&kept| kept) || !mask.contains(&true) {
                 return fail(format!(
                     "mask {layer} must keep at least one feature and transform at least one"
@@ -200,8 +237,16 @@ impl Flow {
     }
 }
 
-/// The masks of `layers` couplings; `true` marks a kept feature.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// The masks of `layers` couplings; `true` marks a kept feature. A single feature has only a context to be kept beside
+/// it, and is transformed by all.
 fn masks(masking: Masking, features: usize, layers: usize) -> Vec<Vec<bool>> {
+    if features == 1 {
+        return vec![vec![false]; layers];
+    }
     let half = features.div_ceil(2);
     (0..layers)
         .map(|layer| match masking {
@@ -242,6 +287,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_context_is_kept_by_every_coupling() {
+        for masking in [Masking::Alternating, Masking::HalfSplit, Masking::Random { seed: 7 }] {
+            for (features, context) in [(1, 1), (1, 3), (2, 1), (5, 2)] {
+                let flow =
+                    Flow::conditional(features, context, 4, &[4]).expect("valid").with_masking(masking);
+                flow.validate().expect("valid");
+                assert_eq!((flow.modelled(), flow.features), (features, features + context));
+                for mask in &flow.masks {
+                    assert!(mask[features..].iter().all(|&kept| kept) && mask[..features].contains(&false));
+                }
+            }
+        }
+        let unconditional = serde_json::to_string(&Flow::new(2, 1, &[4]).expect("valid")).expect("JSON");
+        assert!(!unconditional.contains("context"), "files without context stay what they were");
+        let mut flow = Flow::conditional(2, 1, 2, &[4]).expect("valid");
+        flow.masks[1][2] = false;
+        assert!(
+            flow.validate().expect_err("transforms the context").to_string().contains("keep the context")
+        );
+        let message = Flow::conditional(0, 2, 2, &[4]).expect_err("nothing to model").to_string();
+        assert!(message.contains("at least 1 feature must be modelled"), "{message}");
     }
 
     #[test]

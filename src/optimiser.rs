@@ -28,8 +28,10 @@ impl Adam {
         [self.beta1, self.beta2].map(|beta| 1.0 - decimal(beta))
     }
 
-    /// 1 − β1^step and 1 − β2^step by the recurrence c ← c + (1 − β)(1 − c) that both engines advance in `f32`, so
-    /// that a resumed training continues with the bits of an uninterrupted one.
+    /// 1 − β1^step and 1 − β2^step by the recurrence c ← c + (1 − β)(1 − c) that both engines advance in `f32`.
+    ///
+    /// A training under way carries its own in [`State::corrections`]: a driver may contract the recurrence, and the
+    /// last bit of this one would then be another.
     pub fn bias_corrections(&self, step: u32) -> [f32; 2] {
         self.rates().map(|rate| {
             let rate = rate as f32;
@@ -76,7 +78,17 @@ pub struct Schedule {
     pub total_steps: u32,
 }
 
-/// Parameters and optimiser state: all that a training step changes.
+/// The parameters that did best so far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Best {
+    /// Their validation loss: mean of −log p in nats per row, in standardised units.
+    pub nll: f64,
+    /// Flat parameters `[P]`.
+    pub parameters: Vec<f32>,
+}
+
+/// Parameters and optimiser state: all that training changes. A training begun from it goes on bit for bit like the
+/// one that it was read from, if the engine computes in single precision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
     /// Flat parameters `[P]`, in the order of [`Layout`].
@@ -89,13 +101,28 @@ pub struct State {
     pub step: u32,
     /// Completed epochs.
     pub epoch: u32,
+    /// Rows of the epoch under way that steps have been taken on already; 0 between epochs.
+    pub row: u32,
+    /// 1 − β1^step and 1 − β2^step as the engine has them.
+    pub corrections: [f64; 2],
+    /// The best so far; `None` when no epoch has been validated.
+    pub best: Option<Best>,
 }
 
 impl State {
     /// A state at step 0 with given parameters `[P]` and zero moments.
     pub fn from_parameters(parameters: Vec<f32>) -> Self {
         let zeros = vec![0.0; parameters.len()];
-        Self { moment1: zeros.clone(), moment2: zeros, parameters, step: 0, epoch: 0 }
+        Self {
+            moment1: zeros.clone(),
+            moment2: zeros,
+            parameters,
+            step: 0,
+            epoch: 0,
+            row: 0,
+            corrections: [0.0; 2],
+            best: None,
+        }
     }
 
     /// The untrained state: hidden layers uniform in ±1/√inputs, last layers zero, so that the flow is the
@@ -117,13 +144,7 @@ impl State {
                 }
             }
         }
-        Self {
-            moment1: vec![0.0; layout.total],
-            moment2: vec![0.0; layout.total],
-            parameters,
-            step: 0,
-            epoch: 0,
-        }
+        Self::from_parameters(parameters)
     }
 }
 

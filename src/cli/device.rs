@@ -8,6 +8,7 @@ use moonflow::optimiser::State;
 use moonflow::{Error, Result};
 
 use super::output::note;
+use super::tune::recall;
 
 /// `--device`.
 #[derive(clap::Args)]
@@ -53,6 +54,11 @@ impl PlanArgs {
 }
 
 impl DeviceArgs {
+    /// What was asked for.
+    pub fn name(&self) -> &str {
+        &self.device
+    }
+
     /// An engine for `flow` on the device asked for.
     ///
     /// # Errors
@@ -76,7 +82,11 @@ impl DeviceArgs {
                     note(format_args!("warning: {error}; going on with the CPU engine"));
                     cpu(flow)
                 }
-                engine => Ok(AnyEngine::Gpu(engine?)),
+                engine => {
+                    let mut engine = engine?;
+                    recall(&mut engine);
+                    Ok(AnyEngine::Gpu(engine))
+                }
             },
         }
     }
@@ -178,6 +188,10 @@ impl Engine for AnyEngine {
 
     async fn sample(&mut self, sampling: Sampling) -> Result<Vec<f32>> {
         inside!(self, engine => Engine::sample(engine, sampling).await)
+    }
+
+    async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
+        inside!(self, engine => Engine::sample_given(engine, sampling, context).await)
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {

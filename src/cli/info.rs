@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use moonflow::Result;
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
-use moonflow::model::{FORMAT_VERSION, HeldOut, Model, Outcome, Recipe, TrainingRecord};
+use moonflow::model::{FORMAT_VERSION, HeldOut, Model, Outcome, Recipe, SelfCheck, TrainingRecord};
 use moonflow::optimiser::Decay;
+use serde_json::json;
 
 use super::output::{self, grouped};
 
@@ -16,6 +17,9 @@ use super::output::{self, grouped};
 pub struct InfoArgs {
     /// Model file that `moonflow train` wrote
     file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints flow, parameters, columns and the training's record.
@@ -24,6 +28,9 @@ pub struct InfoArgs {
 /// When the model cannot be read, and those of standard output.
 pub fn run(args: &InfoArgs) -> Result<()> {
     let model = Model::load(&args.file)?;
+    if args.json {
+        return output::write_json(&as_json(&model));
+    }
     let bytes = std::fs::metadata(&args.file).map(|metadata| metadata.len()).unwrap_or_default();
     let mut text = format!("{}: moonflow model, format version {FORMAT_VERSION}", args.file.display());
     text += &format!(", {} bytes\n\n", grouped(bytes));
@@ -31,7 +38,25 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     text += &couplings(&model);
     text += &columns(&model);
     text += &training(&model.record);
+    if let Some(check) = &model.record.check {
+        text += "\n";
+        text += &latent(check, &model.columns);
+        text += &describe_check(check).iter().map(|line| format!("check      {line}\n")).collect::<String>();
+    }
     output::write(None, |out| out.write_all(text.as_bytes()))
+}
+
+fn as_json(model: &Model) -> serde_json::Value {
+    let columns =
+        std::iter::zip(&model.columns, std::iter::zip(&model.standardiser.mean, &model.standardiser.std));
+    json!({
+        "format_version": FORMAT_VERSION,
+        "flow": output::as_json(&model.flow),
+        "parameters": model.parameters.len(),
+        "columns": columns.map(|(name, (mean, std))| json!({ "name": name, "mean": mean, "std": std }))
+            .collect::<Vec<_>>(),
+        "training": output::as_json(&model.record),
+    })
 }
 
 /// The flow in one line.
@@ -67,21 +92,54 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
     if recipe.weight_decay > 0.0 {
         text += &format!(", weight decay {}", recipe.weight_decay);
     }
+    if let Some(decay) = recipe.ema {
+        text += &format!(", weights averaged with decay {decay}");
+    }
+    if let Some(patience) = recipe.patience {
+        text += &format!(", patience {patience}");
+    }
+    if recipe.rollback {
+        text += ", rollback";
+    }
     text + &format!(", seed {}", recipe.seed)
 }
 
 /// The held-out loss in one line.
 pub fn describe_held_out(held_out: &HeldOut) -> String {
-    let mut text = format!(
-        "NLL {:.4} ± {:.4} nats over {} fresh rows",
-        held_out.nll,
-        held_out.standard_error,
-        grouped(held_out.rows as u64)
-    );
+    let mut text = describe_rows(held_out, "fresh");
     if let (Some(above), Some(error)) = (held_out.above_floor, held_out.above_floor_error) {
         text += &format!("; {above:.4} ± {error:.4} nats above the entropy floor");
     }
     text
+}
+
+/// The loss on rows of some kind in one line.
+pub fn describe_rows(held_out: &HeldOut, kind: &str) -> String {
+    format!(
+        "NLL {:.4} ± {:.4} nats over {} {kind} rows",
+        held_out.nll,
+        held_out.standard_error,
+        grouped(held_out.rows as u64)
+    )
+}
+
+/// The self-check: its numbers in one line, then a line for everything that is suspicious.
+pub fn describe_check(check: &SelfCheck) -> Vec<String> {
+    let mut text = format!("round trip within {:.1e}", check.round_trip);
+    if let Some(error) = check.log_det {
+        text += &format!(", log-determinant within {error:.1e} nats");
+    }
+    if let (Some(gap), Some(error)) = (check.gap, check.gap_error) {
+        text += &format!(", validation {gap:+.4} ± {error:.4} nats from training");
+    }
+    let distances = check.latent.iter().map(|feature| feature.distance);
+    let distance = distances.fold(0.0, |most: f64, next| if next.is_nan() { next } else { most.max(next) });
+    text += &format!(", latent variable within {distance:.3} of normal");
+    if check.suspicious.is_empty() {
+        return vec![text + "; nothing is suspicious"];
+    }
+    let sentences = check.suspicious.iter().map(|sentence| format!("suspicious: {sentence}"));
+    std::iter::once(text).chain(sentences).collect()
 }
 
 /// The name that a plain enum has in the model file.
@@ -121,6 +179,16 @@ fn columns(model: &Model) -> String {
     aligned(&table)
 }
 
+fn latent(check: &SelfCheck, columns: &[String]) -> String {
+    let mut table = vec![["latent", "mean", "deviation", "distance from normal"].map(str::to_owned)];
+    for (name, feature) in std::iter::zip(columns, &check.latent) {
+        let numbers = [feature.mean, feature.std, feature.distance].map(|number| format!("{number:.4}"));
+        let [mean, std, distance] = numbers;
+        table.push([name.clone(), mean, std, distance]);
+    }
+    aligned(&table)
+}
+
 fn training(record: &TrainingRecord) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: String| {
@@ -133,15 +201,23 @@ fn training(record: &TrainingRecord) -> String {
     let outcome = match record.outcome {
         Outcome::Finished => "finished".to_owned(),
         Outcome::Interrupted => "interrupted".to_owned(),
+        Outcome::EarlyStop => "stopped early".to_owned(),
+        Outcome::TimeLimit => "ended by its time limit".to_owned(),
         Outcome::NonFinite { epoch } => format!("stopped by a number that is not finite in epoch {epoch}"),
     };
     let best = record.best_epoch.map(|epoch| format!(", parameters of epoch {epoch}")).unwrap_or_default();
     line("training", format!("{outcome} after {} epochs{best}", record.epochs));
+    if record.skipped_steps > 0 || record.rollbacks > 0 {
+        line("health", format!("{} steps skipped, {} rollbacks", record.skipped_steps, record.rollbacks));
+    }
     if let Some(nll) = record.train_nll {
         line("train", format!("NLL {nll:.4} nats"));
     }
     if let Some(nll) = record.validation_nll {
         line("validation", format!("NLL {nll:.4} nats"));
+    }
+    if let Some(test) = &record.test {
+        line("test", describe_rows(test, "test"));
     }
     if let Some(held_out) = &record.held_out {
         line("held out", describe_held_out(held_out));

@@ -2,9 +2,11 @@
 //!
 //! Exit status: 0 done, 1 the work failed, 2 the command line was wrong.
 
+mod config;
 mod device;
 mod devices;
 mod info;
+mod manual;
 mod output;
 mod plan;
 mod plot;
@@ -14,11 +16,12 @@ mod sample;
 mod score;
 mod source;
 mod train;
+mod tune;
 mod values;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use moonflow::{Error, Result};
 
 /// Fits normalizing flows to tables of numbers, then scores rows by their log-density and samples new ones.
@@ -42,15 +45,24 @@ enum Command {
     /// Show what a model file holds
     Info(info::InfoArgs),
     /// List the devices that can compute
-    Devices,
+    Devices(devices::DevicesArgs),
     /// Show what a GPU would be told to do: buffers, dispatches, FLOPs and bytes
     Plan(plan::PlanArgs),
+    /// Write a shell's completions for moonflow to standard output
+    Completions(manual::CompletionsArgs),
+    /// Write the manual page of moonflow, or of one of its commands, to standard output
+    Man(manual::ManArgs),
 }
 
 /// Runs the program on its process's arguments.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match pollster::block_on(cli.command.run()) {
+    let result = config::arguments(Cli::command, std::env::args_os().collect()).and_then(|arguments| {
+        // The program ends here when the command line is wrong.
+        let matches = Cli::command().get_matches_from(arguments);
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        pollster::block_on(cli.command.run())
+    });
+    match result {
         Err(error) if !output::is_closed_pipe(&error) => {
             output::note(format_args!("error: {error}"));
             // What the arguments alone make impossible is a wrong command line; all else is work that failed. A
@@ -69,16 +81,16 @@ impl Command {
             Self::Sample(args) => sample::run(args).await,
             Self::Plot(args) => plot::run(args).await,
             Self::Info(args) => info::run(&args),
-            Self::Devices => devices::run().await,
+            Self::Devices(args) => devices::run(&args).await,
             Self::Plan(args) => plan::run(&args).await,
+            Self::Completions(args) => manual::completions(&args),
+            Self::Man(args) => manual::man(&args),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

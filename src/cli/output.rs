@@ -22,6 +22,19 @@ pub fn write(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Resu
     }
 }
 
+/// Writes a command's result to standard output as JSON.
+///
+/// # Errors
+/// Those of [`write`].
+pub fn write_json(value: &serde_json::Value) -> Result<()> {
+    write(None, |out| writeln!(out, "{value:#}"))
+}
+
+/// Plain data as JSON, through text: there a number of single precision has the digits that it was given.
+pub fn as_json(data: &impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_string(data).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
+}
+
 /// Whether the error only says that nobody reads our output any more.
 pub fn is_closed_pipe(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)

@@ -12,6 +12,7 @@ use moonflow::gpu::plan::{Plan, ProgramId};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::gpu::{PlanKind, Target, adapters};
 use moonflow::layout::Layout;
+use serde_json::{Value, json};
 
 use super::device;
 use super::info::{describe_flow, describe_recipe};
@@ -28,6 +29,9 @@ pub struct PlanArgs {
     /// Training rows
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 9000, value_parser = value_parser!(u32).range(2..=100_000_000))]
     rows: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
@@ -94,6 +98,17 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
         }
     };
     let roofline = args.roofline.roofline();
+    if args.json {
+        return output::write_json(&json!({
+            "flow": output::as_json(&flow),
+            "recipe": output::as_json(&recipe),
+            "plan": kind.to_string(),
+            "steps_per_epoch": training.steps_per_epoch,
+            "validation_tiles": training.validation_tiles,
+            "training": as_json(&training.plan, roofline),
+            "evaluation": as_json(&evaluation.plan, roofline),
+        }));
+    }
 
     let mut text =
         format!("flow    {}\nrecipe  {}\nplan    {kind}\n", describe_flow(&flow), describe_recipe(&recipe));
@@ -109,6 +124,22 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
         let _ = writeln!(text, "\n{}: {verdict}", adapter.info());
     }
     output::write(None, |out| out.write_all(text.as_bytes()))
+}
+
+/// A plan's buffers and programs.
+fn as_json(plan: &Plan, roofline: Option<Roofline>) -> Value {
+    let buffers = plan.buffers.iter().map(|buffer| json!({ "label": buffer.label, "bytes": buffer.bytes }));
+    let programs = plan.programs.iter().map(|program| {
+        let dispatches = program.dispatches.iter().map(|dispatch| {
+            json!({
+                "kernel": dispatch.kernel.name, "label": dispatch.label, "workgroups": dispatch.workgroups,
+                "flops": dispatch.flops, "bytes": dispatch.bytes,
+                "least_seconds": roofline.map(|roofline| roofline.dispatch(dispatch)),
+            })
+        });
+        json!({ "name": program.name, "dispatches": dispatches.collect::<Vec<_>>() })
+    });
+    json!({ "buffers": buffers.collect::<Vec<_>>(), "programs": programs.collect::<Vec<_>>() })
 }
 
 /// A plan's memory, and its programs as tables.

@@ -1,4 +1,4 @@
-//! Progress of a training: a bar on a terminal, a line every few seconds elsewhere.
+//! Progress of a training: a bar on a terminal, a line every few seconds elsewhere, or JSON for every epoch.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -7,15 +7,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use moonflow::train::{Epoch, Observer};
+use moonflow::Result;
+use moonflow::train::{Checkpoint, Epoch, Event, Observer};
+use serde_json::json;
 
-use super::output::{grouped, note};
+use super::output::{grouped, note, say};
 
 /// Time between two plain lines.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// Watches a training for a person, and ends it when `stop` is set.
-pub struct Progress {
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For a person.
+    Text,
+    /// A line of JSON on standard output for each epoch.
+    Json,
+}
+
+/// What keeps a checkpoint.
+type Keep<'a> = Box<dyn FnMut(&Checkpoint) -> Result<()> + 'a>;
+
+/// Watches a training for a person or a program, and ends it when `stop` is set.
+pub struct Progress<'a> {
+    /// What to print.
+    pub format: LogFormat,
+    /// Where checkpoints go.
+    pub keep: Option<Keep<'a>>,
     stop: Arc<AtomicBool>,
     epochs: u32,
     rows: usize,
@@ -24,7 +42,7 @@ pub struct Progress {
     last_line: Option<Instant>,
 }
 
-impl Progress {
+impl Progress<'_> {
     /// Watches `epochs` epochs of `rows` training rows. `floor` is the entropy of the true density in nats.
     pub fn new(epochs: u32, rows: usize, floor: Option<f64>, stop: Arc<AtomicBool>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -33,7 +51,7 @@ impl Progress {
                 .progress_chars("━╸─");
             ProgressBar::new(u64::from(epochs)).with_style(style)
         });
-        Self { stop, epochs, rows, floor, bar, last_line: None }
+        Self { format: LogFormat::Text, keep: None, stop, epochs, rows, floor, bar, last_line: None }
     }
 
     /// Ends the display.
@@ -81,9 +99,16 @@ impl Progress {
     }
 }
 
-impl Observer for Progress {
+impl Observer for Progress<'_> {
     fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()> {
-        if let Some(bar) = &self.bar {
+        if self.format == LogFormat::Json {
+            say(json!({
+                "event": "epoch", "epoch": epoch.epoch, "epochs": self.epochs, "train_nll": epoch.train_nll,
+                "validation_nll": epoch.validation_nll, "learning_rate": epoch.learning_rate,
+                "grad_norm": epoch.grad_norm, "seconds": epoch.seconds, "improved": epoch.improved,
+                "skipped": epoch.skipped, "above_floor": self.floor.map(|floor| epoch.nll() - floor),
+            }));
+        } else if let Some(bar) = &self.bar {
             bar.set_position(u64::from(epoch.epoch));
             bar.set_message(self.message(epoch));
         } else if epoch.epoch == self.epochs || self.last_line.is_none_or(|last| last.elapsed() >= QUIET) {
@@ -91,6 +116,27 @@ impl Observer for Progress {
             note(self.line(epoch));
         }
         if self.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn event(&mut self, event: Event) {
+        let text = match event {
+            Event::Skipped { epoch } => {
+                format!("epoch {epoch}: skipped a step whose loss or gradient was not finite")
+            }
+            Event::RolledBack { epoch, to } => {
+                format!(
+                    "epoch {epoch}: the loss rose steeply; back to the end of epoch {to}, at half the rate"
+                )
+            }
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
+        }
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.keep.as_mut().map_or(Ok(()), |keep| keep(checkpoint))
     }
 }
 

@@ -42,6 +42,27 @@ pub struct RecipeArgs {
     /// Which columns each coupling keeps; random draws them by the seed
     #[arg(long, value_parser = PossibleValuesParser::new(["alternating", "half-split", "random"]))]
     mask: Option<String>,
+    /// Bound of the log-scale of a coupling
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::positive)]
+    bound: Option<f32>,
+    /// Global norm to which longer gradients are scaled down; 0 leaves them as they are
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::at_least_zero)]
+    clip: Option<f32>,
+    /// Decoupled weight decay: weights shrink by the rate times this in each step
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::share_or_whole)]
+    weight_decay: Option<f32>,
+    /// Share of the rows that is kept for validation
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::share)]
+    validation_fraction: Option<f64>,
+    /// End after N epochs without a lower validation loss
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
+    patience: Option<u32>,
+    /// Keep an exponential moving average of the weights over epochs, of decay F, in place of the weights
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::decay)]
+    ema: Option<f64>,
+    /// Go back to the epoch before, at half the rate, when the loss rises by more than half a nat per column
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rollback: Option<bool>,
     /// Seed of the weights, the split, the row orders and toy data
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
@@ -79,6 +100,13 @@ impl RecipeArgs {
             activation: activation.unwrap_or(base.activation),
             masking: masking.unwrap_or(base.masking),
             learning_rate: self.lr.unwrap_or(base.learning_rate),
+            bound: self.bound.unwrap_or(base.bound),
+            clip_norm: self.clip.map_or(base.clip_norm, |norm| (norm > 0.0).then_some(norm)),
+            weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
+            validation_fraction: self.validation_fraction.unwrap_or(base.validation_fraction),
+            patience: self.patience.or(base.patience),
+            ema: self.ema.or(base.ema),
+            rollback: self.rollback.unwrap_or(base.rollback),
             seed,
             ..base
         };

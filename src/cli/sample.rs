@@ -7,7 +7,7 @@ use moonflow::data::Table;
 use moonflow::engine::Sampling;
 use moonflow::model::Model;
 
-use super::device::DeviceArgs;
+use super::tune::{TunedDeviceArgs, Work};
 use super::{output, values};
 
 /// Arguments of `moonflow sample`.
@@ -29,7 +29,7 @@ pub struct SampleArgs {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: TunedDeviceArgs,
 }
 
 /// Writes the rows as CSV under the training data's column names, in the user's units.
@@ -39,6 +39,7 @@ pub struct SampleArgs {
 pub async fn run(args: SampleArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
+    args.device.tune(&mut engine, Work::Evaluation(args.rows as usize)).await?;
     let sampling =
         Sampling { rows: args.rows as usize, first: 0, seed: args.seed, temperature: args.temperature };
     let rows = model.sample(&mut engine, sampling).await?;

@@ -6,8 +6,8 @@ use moonflow::Result;
 use moonflow::data::Table;
 use moonflow::model::Model;
 
-use super::device::DeviceArgs;
 use super::output;
+use super::tune::{TunedDeviceArgs, Work};
 
 /// Arguments of `moonflow score`.
 #[derive(clap::Args)]
@@ -21,7 +21,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: TunedDeviceArgs,
 }
 
 /// Writes one column, `log_prob`: nats, in the user's units, a line per row.
@@ -33,6 +33,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     let table = Table::read(&args.data)?;
     let rows = model.arrange(&table)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
+    args.device.tune(&mut engine, Work::Evaluation(rows.len() / model.flow.features)).await?;
     let log_prob = model.log_prob(&mut engine, &rows).await?;
     let not_finite = log_prob.iter().filter(|value| !value.is_finite()).count();
     if not_finite > 0 {

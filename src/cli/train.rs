@@ -5,19 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::value_parser;
-use moonflow::data::{Dataset, write_atomically};
-use moonflow::engine::Engine;
-use moonflow::model::Outcome;
-use moonflow::train::{Fitted, fit};
+use moonflow::data::{Dataset, Table, write_atomically};
+use moonflow::engine::{Engine, Training};
+use moonflow::gpu::training::TrainingShape;
+use moonflow::model::{HeldOut, Model, Outcome};
+use moonflow::train::{Checkpoint, Fitted, Options, fit_with};
 use moonflow::{Error, Result};
+use serde_json::json;
 
-use super::device::DeviceArgs;
-use super::info::{describe_flow, describe_held_out, describe_recipe};
-use super::output::{grouped, note, say};
+use super::config::{self, Resolved};
+use super::info::{describe_check, describe_flow, describe_held_out, describe_recipe, describe_rows};
+use super::output::{self, grouped, note};
 use super::plot::Picture;
-use super::progress::{Progress, duration};
+use super::progress::{LogFormat, Progress, duration};
 use super::recipe::RecipeArgs;
-use super::source::Source;
+use super::source::{Source, mean_and_error};
+use super::tune::{TunedDeviceArgs, Work};
 use super::values;
 
 /// Arguments of `moonflow train`.
@@ -27,6 +30,12 @@ pub struct TrainArgs {
     /// standard input
     #[arg(default_value = "moons")]
     data: String,
+    /// TOML file of options, by the names of these flags, and `data`; flags override it
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Go on with the training in DIR from its last checkpoint, under the options written there
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    resume: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeArgs,
     /// Rows to draw from a toy density [default: 10000]
@@ -35,11 +44,26 @@ pub struct TrainArgs {
     /// Standard deviation of a toy density's noise [default: its own]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
+    /// CSV file to score once after training
+    #[arg(long, value_name = "FILE", conflicts_with = "test_fraction")]
+    test: Option<PathBuf>,
+    /// Share of the rows that is kept for a test, scored once after training
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::decay)]
+    test_fraction: Option<f64>,
+    /// End with the epoch under way after so many seconds
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds)]
+    time_limit: Option<f64>,
+    /// Write a checkpoint to go on from every N epochs, and after the last
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
+    checkpoint_every: Option<u32>,
+    /// What to print: text for a person, or a line of JSON for each epoch and for the end
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: TunedDeviceArgs,
 }
 
 impl TrainArgs {
@@ -58,7 +82,7 @@ impl TrainArgs {
     }
 }
 
-/// Trains and writes `model.safetensors`, `history.csv` and a picture.
+/// Trains and writes `model.safetensors`, `history.csv`, `config.toml` and a picture, and checkpoints where asked to.
 ///
 /// # Errors
 /// Bad arguments or data, a folder that cannot be written (found before training starts), those of the engine, and
@@ -66,41 +90,109 @@ impl TrainArgs {
 pub async fn run(args: TrainArgs) -> Result<()> {
     const TOY_ROWS: u32 = 10_000;
 
+    let text = args.log_format == LogFormat::Text;
+    let say = |line: std::fmt::Arguments| {
+        if text {
+            output::say(line)
+        }
+    };
     let recipe = args.recipe.resolve()?;
     let source = args.source()?;
-    let table = source.table(args.rows.unwrap_or(TOY_ROWS) as usize, recipe.seed)?;
+    let rows = args.rows.unwrap_or(TOY_ROWS);
+    let table = source.table(rows as usize, recipe.seed)?;
     if table.features() < 2 {
         return Err(Error::data(
             &table.name,
             "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
         ));
     }
+    let data = source.record(&table);
+    let (table, test) = args.set_test_rows_aside(table, recipe.seed)?;
     let dataset = Dataset::split(&table, recipe.validation_fraction, recipe.seed)?;
     let flow = recipe.flow(dataset.features())?;
     let mut engine = args.device.engine(flow).await?;
-    let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(source.name()));
-    let files = Files::in_folder(out, &source.name())?;
+    let folder = args.resume.as_ref().or(args.out.as_ref());
+    let out = folder.cloned().unwrap_or_else(|| Path::new("runs").join(source.name()));
+    let checkpoint = args.resume.as_deref().map(load_checkpoint).transpose()?;
+    let files = Files::in_folder(&out, &source.name())?;
 
     let (train_rows, validation_rows) =
         (dataset.train.len() / dataset.features(), dataset.validation.len() / dataset.features());
     say(format_args!(
-        "data     {}: {} rows for training and {} for validation, columns {}",
+        "data     {}: {} rows for training and {} for validation{}, columns {}",
         table.name,
         grouped(train_rows as u64),
         grouped(validation_rows as u64),
+        test.as_ref()
+            .map(|test| format!(", {} for the test", grouped(test.rows() as u64)))
+            .unwrap_or_default(),
         table.columns.join(", ")
     ));
     say(format_args!("flow     {}", describe_flow(engine.flow())));
     say(format_args!("recipe   {}", describe_recipe(&recipe)));
     say(format_args!("device   {}", engine.describe()));
+    if let Some(checkpoint) = &checkpoint {
+        say(format_args!("resumed  after epoch {}", checkpoint.progress.history.epochs.len()));
+        if checkpoint.device != engine.device().to_string() {
+            note(format_args!(
+                "warning: the checkpoint was made on {}; on another device training goes on, but not with the same bits",
+                checkpoint.device
+            ));
+        }
+    }
+    let toy = match &source {
+        Source::Toy(toy) => Some(toy),
+        Source::File(_) => None,
+    };
+    let resolved = Resolved {
+        data: &args.data,
+        rows: toy.map(|_| rows),
+        noise: toy.map(|toy| toy.noise()),
+        recipe: &recipe,
+        test: args.test.as_deref(),
+        test_fraction: args.test_fraction,
+        time_limit: args.time_limit,
+        checkpoint_every: args.checkpoint_every,
+        device: args.device.name(),
+        out: &out,
+    };
+    let shape = TrainingShape {
+        train_rows,
+        validation_rows,
+        batch: train_rows.min(recipe.batch as usize),
+        adam: recipe.adam(),
+        schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
+        seed: recipe.seed,
+    };
+    args.device.tune(&mut engine, Work::Training(shape)).await?;
 
     let floor = source.floor();
+    let options =
+        Options { time_limit: args.time_limit, checkpoint_every: args.checkpoint_every, resume: checkpoint };
+    // The configuration goes with the first checkpoint, since both are needed to go on, and not before: a refused
+    // --resume must leave the folder as it was.
+    let mut configured = false;
+    let keep = |checkpoint: &Checkpoint| {
+        if !std::mem::replace(&mut configured, true) {
+            resolved.write(&files.config)?;
+        }
+        checkpoint.save(&files.checkpoint)
+    };
     let mut progress = Progress::new(recipe.epochs, train_rows, floor, stop_on_interrupt());
-    let fitted = fit(&mut engine, &dataset, &recipe, source.record(&table), &mut progress).await;
+    progress.format = args.log_format;
+    progress.keep = Some(Box::new(keep));
+    let fitted = fit_with(&mut engine, &dataset, &recipe, data, options, &mut progress).await;
     progress.finish();
+    drop(progress);
     let Fitted { mut model, history, outcome } = fitted?;
 
     model.record.held_out = source.hold_out(&model, &mut engine, recipe.seed).await?;
+    // A test that fails must not cost the training: its error comes last.
+    let tested = match &test {
+        Some(test) => score(&model, &mut engine, test).await.map(Some),
+        None => Ok(None),
+    };
+    model.record.test = tested.as_ref().copied().unwrap_or_default();
     if let Some(last) = history.epochs.last() {
         let rows_per_second = train_rows as f64 * f64::from(last.epoch) / last.seconds.max(f64::EPSILON);
         say(format_args!(
@@ -110,28 +202,110 @@ pub async fn run(args: TrainArgs) -> Result<()> {
             grouped(rows_per_second as u64)
         ));
     }
-    if let (Some(epoch), Some(nll)) = (model.record.best_epoch, model.record.validation_nll) {
+    let record = &model.record;
+    if record.skipped_steps > 0 {
+        say(format_args!("skipped  {} steps whose loss or gradient was not finite", record.skipped_steps));
+    }
+    if record.rollbacks > 0 {
+        say(format_args!("rolled   back {} times, each time to half the rate", record.rollbacks));
+    }
+    if outcome == Outcome::EarlyStop {
+        say(format_args!(
+            "stopped  no lower validation loss for {} epochs",
+            recipe.patience.unwrap_or_default()
+        ));
+    }
+    if let (Some(epoch), Some(nll)) = (record.best_epoch, record.validation_nll) {
         say(format_args!("best     epoch {epoch}, validation NLL {nll:.4} nats"));
     }
-    if let Some(held_out) = &model.record.held_out {
+    if let Some(test) = &record.test {
+        say(format_args!("test     {}", describe_rows(test, "test")));
+    }
+    if let Some(held_out) = &record.held_out {
         say(format_args!("held out {}", describe_held_out(held_out)));
     }
+    if let Some(check) = &record.check {
+        let lines = describe_check(check);
+        for (index, line) in lines.iter().enumerate() {
+            say(format_args!("{} {line}", if index == 0 { "check   " } else { "        " }));
+        }
+    }
 
+    resolved.write(&files.config)?;
     model.save(&files.model)?;
     write_atomically(&files.history, |writer| history.write_csv(writer))?;
     let picture = Picture { model: &model, data: &table.values, history: Some(&history), floor };
     picture.write(&mut engine, &files.picture).await?;
     say(format_args!("wrote    {}", files.model.display()));
-    say(format_args!("         {}", files.history.display()));
-    say(format_args!("         {}", files.picture.display()));
+    for file in [&files.history, &files.config, &files.picture] {
+        say(format_args!("         {}", file.display()));
+    }
+    if !text {
+        output::say(json!({
+            "event": "end", "record": output::as_json(&model.record), "model": files.model, "history": files.history,
+            "config": files.config, "picture": files.picture,
+        }));
+    }
+    tested?;
     match outcome {
-        Outcome::Finished => Ok(()),
-        Outcome::Interrupted => {
-            note("interrupted: what was written is the best up to the last whole epoch");
+        Outcome::Finished | Outcome::EarlyStop => Ok(()),
+        Outcome::Interrupted | Outcome::TimeLimit => {
+            let why = if outcome == Outcome::TimeLimit { "the time is up" } else { "interrupted" };
+            note(format_args!(
+                "{why}: what was written is the best up to the last whole epoch; `moonflow train --resume {}` goes on",
+                out.display()
+            ));
             Ok(())
         }
         Outcome::NonFinite { epoch } => Err(Error::NonFinite { epoch }),
     }
+}
+
+impl TrainArgs {
+    /// The rows to train and validate on, and those of the test.
+    fn set_test_rows_aside(&self, table: Table, seed: u64) -> Result<(Table, Option<Table>)> {
+        if let Some(fraction) = self.test_fraction {
+            let (rest, test) = table.without_test_rows(fraction, seed)?;
+            return Ok((rest, Some(test)));
+        }
+        let test = self.test.as_deref().map(Table::read).transpose()?;
+        if let Some(test) = &test
+            && test.features() != table.features()
+        {
+            return Err(Error::data(
+                &test.name,
+                format!("has {} columns, but {} has {}", test.features(), table.name, table.features()),
+            ));
+        }
+        Ok((table, test))
+    }
+}
+
+/// The model's loss on the rows of `test`.
+async fn score<E: Engine>(model: &Model, engine: &mut E, test: &Table) -> Result<HeldOut> {
+    let log_prob = model.log_prob(engine, &model.arrange(test)?).await?;
+    let (mean, standard_error) = mean_and_error(&log_prob);
+    Ok(HeldOut {
+        rows: log_prob.len(),
+        nll: -mean,
+        standard_error,
+        above_floor: None,
+        above_floor_error: None,
+    })
+}
+
+/// Name of the checkpoint's file.
+const CHECKPOINT: &str = "checkpoint.safetensors";
+
+fn load_checkpoint(folder: &Path) -> Result<Checkpoint> {
+    let path = folder.join(CHECKPOINT);
+    if !path.exists() {
+        return Err(Error::Argument(format!(
+            "there is no {} to go on from; training writes one with --checkpoint-every, at Ctrl-C and at --time-limit",
+            path.display()
+        )));
+    }
+    Checkpoint::load(&path)
 }
 
 /// What a training writes.
@@ -139,19 +313,23 @@ struct Files {
     model: PathBuf,
     history: PathBuf,
     picture: PathBuf,
+    config: PathBuf,
+    checkpoint: PathBuf,
 }
 
 impl Files {
     /// The files in `folder`, which is made, and tried by writing to it: better now than after the training.
-    fn in_folder(folder: PathBuf, name: &str) -> Result<Self> {
-        std::fs::create_dir_all(&folder).map_err(|source| Error::io(&folder, source))?;
+    fn in_folder(folder: &Path, name: &str) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
         let files = Self {
             model: folder.join("model.safetensors"),
             history: folder.join("history.csv"),
             picture: folder.join(format!("{name}.png")),
+            config: folder.join(config::FILE_NAME),
+            checkpoint: folder.join(CHECKPOINT),
         };
-        tempfile::tempfile_in(&folder).map_err(|source| Error::io(&folder, source))?;
-        for file in [&files.model, &files.history, &files.picture] {
+        tempfile::tempfile_in(folder).map_err(|source| Error::io(folder, source))?;
+        for file in [&files.model, &files.history, &files.picture, &files.config, &files.checkpoint] {
             if file.is_dir() {
                 return Err(Error::io(file, std::io::ErrorKind::IsADirectory.into()));
             }

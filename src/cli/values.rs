@@ -41,6 +41,54 @@ pub fn temperature(text: &str) -> Result<f32, String> {
     number(text, "a finite number of at least 0", |value: &f32| *value >= 0.0 && value.is_finite())
 }
 
+/// Parses a number above 0.
+///
+/// # Errors
+/// The rule, when it is not a finite number above 0.
+pub fn positive(text: &str) -> Result<f32, String> {
+    number(text, "a finite number above 0", |value: &f32| *value > 0.0 && value.is_finite())
+}
+
+/// Parses a number of at least 0.
+///
+/// # Errors
+/// The rule, when it is negative or not finite.
+pub fn at_least_zero(text: &str) -> Result<f32, String> {
+    number(text, "a finite number of at least 0", |value: &f32| *value >= 0.0 && value.is_finite())
+}
+
+/// Parses a share that may be the whole.
+///
+/// # Errors
+/// The rule, when it does not lie between 0 and 1.
+pub fn share_or_whole(text: &str) -> Result<f32, String> {
+    number(text, "a number from 0 to 1", |value: &f32| (0.0..=1.0).contains(value))
+}
+
+/// Parses a share of rows.
+///
+/// # Errors
+/// The rule, when it is negative or not below 1.
+pub fn share(text: &str) -> Result<f64, String> {
+    number(text, "a number of at least 0 and below 1", |value: &f64| (0.0..1.0).contains(value))
+}
+
+/// Parses the decay of an average.
+///
+/// # Errors
+/// The rule, when it does not lie between 0 and 1.
+pub fn decay(text: &str) -> Result<f64, String> {
+    number(text, "a number above 0 and below 1, such as 0.9", |value: &f64| *value > 0.0 && *value < 1.0)
+}
+
+/// Parses a number of seconds.
+///
+/// # Errors
+/// The rule, when it is not a finite number above 0.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    number(text, "a finite number of seconds above 0", |value: &f64| *value > 0.0 && value.is_finite())
+}
+
 /// Parses a rate, such as operations or bytes a second.
 ///
 /// # Errors
@@ -78,6 +126,10 @@ mod tests {
     fn numbers_outside_of_their_rule_are_refused() {
         assert_eq!(learning_rate("1e-3"), Ok(1e-3));
         assert_eq!(temperature("0"), Ok(0.0));
+        assert_eq!((share("0.1"), decay("0.9"), seconds("0.5")), (Ok(0.1), Ok(0.9), Ok(0.5)));
+        assert_eq!((positive("2"), at_least_zero("2"), share_or_whole("1")), (Ok(2.0), Ok(2.0), Ok(1.0)));
+        assert!(share("1").is_err() && decay("0").is_err() && decay("1").is_err() && seconds("0").is_err());
+        assert!(positive("0").is_err() && at_least_zero("0") == Ok(0.0));
         assert_eq!((rate("1e12"), microseconds("0")), (Ok(1e12), Ok(0.0)));
         assert!(rate("0").is_err());
         for text in ["NaN", "-1", "inf", "x", "", "-0.001"] {
@@ -86,6 +138,9 @@ mod tests {
                 "{text}"
             );
             assert!(rate(text).is_err() && microseconds(text).is_err(), "{text}");
+            assert!(share(text).is_err() && decay(text).is_err() && seconds(text).is_err(), "{text}");
+            assert!(positive(text).is_err() && at_least_zero(text).is_err(), "{text}");
+            assert!(share_or_whole(text).is_err(), "{text}");
         }
         assert!(
             learning_rate("0").is_err() && learning_rate("1.5").is_err() && learning_rate("1e-60").is_err()

@@ -53,19 +53,15 @@ pub struct Progress<R> {
 }
 
 impl<R: Real> Progress<R> {
-    /// The progress of a training that has completed `step` steps.
-    ///
-    /// The corrections are brought up by the recurrence that training itself uses, so that a training resumed
-    /// and one never interrupted agree in every bit.
+    /// The progress of a training that has completed `step` steps, with the bias corrections that it had then.
+    pub fn new(step: u32, [correction1, correction2]: [R; 2]) -> Self {
+        let (learning_rate, clip) = (R::zero(), R::one());
+        Self { step, correction1, correction2, learning_rate, clip, halted: false }
+    }
+
+    /// The progress after `step` steps, its corrections computed by the recurrence that training itself uses.
     pub fn resume(rule: &Rule<R>, step: u32) -> Self {
-        let mut progress = Self {
-            step,
-            correction1: R::zero(),
-            correction2: R::zero(),
-            learning_rate: R::zero(),
-            clip: R::one(),
-            halted: false,
-        };
+        let mut progress = Self::new(step, [R::zero(); 2]);
         for _ in 0..step {
             progress.correct(rule);
         }
@@ -99,11 +95,16 @@ pub fn learning_rate<R: Real>(schedule: &Schedule, step: u32) -> R {
     R::from_wide(rate)
 }
 
-/// Values whose squares [`global_norm`] sums at a time: long enough to be fast, short enough to be accurate.
+/// Values whose squares [`squared_norm`] sums at a time: long enough to be fast, short enough to be accurate.
 const NORM_BLOCK: usize = 1024;
 
-/// The Euclidean norm of the whole gradient `[P]`, summed in a fixed order: blocks, lanes within a block.
+/// The Euclidean norm of the whole gradient `[P]`; see [`squared_norm`].
 pub fn global_norm<R: Real>(gradient: &[R]) -> R {
+    squared_norm(gradient).sqrt()
+}
+
+/// Σ g², summed in a fixed order: blocks, lanes within a block.
+pub(super) fn squared_norm<R: Real>(gradient: &[R]) -> R {
     vectorised(
         #[inline(always)]
         || {
@@ -121,7 +122,7 @@ pub fn global_norm<R: Real>(gradient: &[R]) -> R {
                 }
                 total += lanes.into_iter().fold(R::zero(), |sum, lane| sum + lane);
             }
-            total.sqrt()
+            total
         },
     )
 }

@@ -20,9 +20,10 @@ pub fn gather<R: Real>(features: usize, first: usize, seed: u64, epoch: u32, tra
     }
 }
 
-/// The batches of an epoch over `rows` rows, as ranges of its order.
-pub fn batches(rows: usize, batch: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows).step_by(batch).map(move |first| first..rows.min(first + batch))
+/// The batches of an epoch over `rows`, as ranges of its order; it begins at 0 unless its first rows are taken.
+pub fn batches(rows: Range<usize>, batch: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = rows.end;
+    rows.step_by(batch).map(move |first| first..end.min(first + batch))
 }
 
 #[cfg(test)]
@@ -35,7 +36,7 @@ mod tests {
         let order = |epoch| {
             let mut seen = Vec::new();
             let mut sizes = Vec::new();
-            for batch in batches(11, 4) {
+            for batch in batches(0..11, 4) {
                 let mut x = vec![f64::NAN; 2 * batch.len()];
                 gather(2, batch.start, 5, epoch, &train, &mut x);
                 for row in x.chunks_exact(2) {

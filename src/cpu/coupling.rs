@@ -5,6 +5,9 @@
 //! All matrices are row-major [B, D], with D the length of `mask`, in which `true` marks a kept feature. The raw
 //! log-scale o and the shift t come in full width; at kept features they are not read. The log-scale is bounded
 //! softly, s = c · tanh(o / c).
+//!
+//! The functions here are the definition, with the standard library's functions; the engine runs them through
+//! [`super::affine`] on the transformed features alone.
 
 use super::Real;
 use super::linear::tanh_slope;

@@ -36,7 +36,11 @@ impl Engine for CpuEngine<f32> {
     }
 
     async fn sample(&mut self, sampling: Sampling) -> Result<Vec<f32>> {
-        CpuEngine::sample(self, sampling)
+        CpuEngine::sample(self, sampling, &[])
+    }
+
+    async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
+        CpuEngine::sample(self, sampling, context)
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {

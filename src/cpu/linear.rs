@@ -1,13 +1,13 @@
 //! Linear layers and their nonlinearities, forward and backward: what conditioner networks are made of.
 //! Twin of `shaders/linear.wgsl`; every matrix is row-major, rows are the rows of a batch.
-
-use gemm::Parallelism;
+//!
+//! The products here are the definition, sum by sum, each term rounded once; the engine runs them through
+//! [`super::conditioner`].
 
 use crate::flow::{Activation, LEAKY_SLOPE};
 
 use super::Real;
 use super::simd::vectorised;
-use super::thin::{self, THIN};
 
 /// h = a(pre), elementwise. A NaN stays a NaN.
 pub fn activate<R: Real>(activation: Activation, pre: &[R], h: &mut [R]) {
@@ -15,12 +15,13 @@ pub fn activate<R: Real>(activation: Activation, pre: &[R], h: &mut [R]) {
     let (zero, one) = (R::zero(), R::one());
     match activation {
         Activation::Relu => map(pre, h, |x| if x < zero { zero } else { x }),
-        Activation::Tanh => map(pre, h, R::tanh),
+        Activation::Tanh => map(pre, h, R::tanh_lane),
         Activation::LeakyRelu => map(pre, h, |x| if x > zero { x } else { slope * x }),
-        Activation::Silu => map(pre, h, |x| x / (one + (-x).exp())),
+        Activation::Silu => map(pre, h, |x| x / (one + (-x).exp_lane())),
     }
 }
 
+#[inline(always)]
 fn map<R: Real>(from: &[R], to: &mut [R], f: impl Fn(R) -> R) {
     vectorised(
         #[inline(always)]
@@ -34,35 +35,40 @@ fn map<R: Real>(from: &[R], to: &mut [R], f: impl Fn(R) -> R) {
 
 /// d_pre = d_h · a′(pre), elementwise. The derivatives of ReLU and leaky ReLU at 0 are those of the left side.
 pub fn activate_backward<R: Real>(activation: Activation, pre: &[R], d_h: &[R], d_pre: &mut [R]) {
+    d_pre.copy_from_slice(&d_h[..d_pre.len()]);
+    scale_by_slope(activation, pre, d_pre);
+}
+
+/// d ← d · a′(pre), elementwise: [`activate_backward`] in place.
+pub(super) fn scale_by_slope<R: Real>(activation: Activation, pre: &[R], d: &mut [R]) {
     let slope = R::from_decimal(LEAKY_SLOPE);
     let (zero, one) = (R::zero(), R::one());
     match activation {
-        Activation::Relu => map_backward(pre, d_h, d_pre, |x, d| if x > zero { d } else { zero }),
-        Activation::Tanh => map_backward(pre, d_h, d_pre, |x, d| d * tanh_slope(x)),
-        Activation::LeakyRelu => map_backward(pre, d_h, d_pre, |x, d| if x > zero { d } else { slope * d }),
-        Activation::Silu => map_backward(pre, d_h, d_pre, |x, d| {
-            let sigmoid = one / (one + (-x).exp());
+        Activation::Relu => update(pre, d, |x, d| if x > zero { d } else { zero }),
+        Activation::Tanh => update(pre, d, |x, d| d * x.tanh_slope_lane()),
+        Activation::LeakyRelu => update(pre, d, |x, d| if x > zero { d } else { slope * d }),
+        Activation::Silu => update(pre, d, |x, d| {
+            let sigmoid = one / (one + (-x).exp_lane());
             d * sigmoid * (one + x * (one - sigmoid))
         }),
     }
 }
 
-/// 1 − tanh² x = 4e / (1 + e)² with e = exp(−2|x|): without the cancellation that saturation brings.
-pub fn tanh_slope<R: Real>(x: R) -> R {
-    let (one, two) = (R::one(), R::one() + R::one());
-    let e = (-two * x.abs()).exp();
-    two * two * e / ((one + e) * (one + e))
-}
-
-fn map_backward<R: Real>(pre: &[R], d_h: &[R], d_pre: &mut [R], f: impl Fn(R, R) -> R) {
+#[inline(always)]
+fn update<R: Real>(pre: &[R], d: &mut [R], f: impl Fn(R, R) -> R) {
     vectorised(
         #[inline(always)]
         || {
-            for ((d_pre, &pre), &d_h) in d_pre.iter_mut().zip(pre).zip(d_h) {
-                *d_pre = f(pre, d_h);
+            for (d, &pre) in d.iter_mut().zip(pre) {
+                *d = f(pre, *d);
             }
         },
     );
+}
+
+/// 1 − tanh² x = 4e / (1 + e)² with e = exp(−2|x|): without the cancellation that saturation brings.
+pub fn tanh_slope<R: Real>(x: R) -> R {
+    x.tanh_slope_lane()
 }
 
 /// y = x · Wᵀ + b.
@@ -77,23 +83,12 @@ pub fn linear_forward<R: Real>(
     bias: &[R],
     y: &mut [R],
 ) {
-    let (x, y) = (&x[..rows * inputs], &mut y[..rows * outputs]);
-    if inputs <= THIN {
-        return thin::forward_thin_inputs(inputs, x, weight, bias, y);
+    for row in 0..rows {
+        for out in 0..outputs {
+            y[row * outputs + out] = (0..inputs)
+                .fold(bias[out], |sum, i| x[row * inputs + i].mul_add(weight[out * inputs + i], sum));
+        }
     }
-    if outputs <= THIN {
-        return thin::forward_thin_outputs(inputs, x, weight, bias, y);
-    }
-    for y in y.chunks_exact_mut(outputs) {
-        y.copy_from_slice(bias);
-    }
-    multiply(
-        [rows, outputs, inputs],
-        Matrix::rows(x, inputs),
-        Matrix::transposed(weight, inputs),
-        Store::Add,
-        y,
-    );
 }
 
 /// d_x = d_y · W: the gradient passed on to what x was computed from.
@@ -107,17 +102,12 @@ pub fn linear_backward_input<R: Real>(
     weight: &[R],
     d_x: &mut [R],
 ) {
-    if outputs <= THIN {
-        let (d_y, d_x) = (&d_y[..rows * outputs], &mut d_x[..rows * inputs]);
-        return thin::backward_input_thin_outputs(outputs, inputs, d_y, weight, d_x);
+    for row in 0..rows {
+        for i in 0..inputs {
+            d_x[row * inputs + i] = (0..outputs)
+                .fold(R::zero(), |sum, out| d_y[row * outputs + out].mul_add(weight[out * inputs + i], sum));
+        }
     }
-    multiply(
-        [rows, inputs, outputs],
-        Matrix::rows(d_y, outputs),
-        Matrix::rows(weight, inputs),
-        Store::Set,
-        d_x,
-    );
 }
 
 /// d_W = d_yᵀ · x and d_b = Σ over rows of d_y, in the order of the rows.
@@ -133,99 +123,17 @@ pub fn linear_backward_weight<R: Real>(
     d_weight: &mut [R],
     d_bias: &mut [R],
 ) {
-    let (x, d_y) = (&x[..rows * inputs], &d_y[..rows * outputs]);
-    if outputs <= THIN {
-        thin::backward_weight_thin_outputs(outputs, inputs, x, d_y, d_weight);
-    } else if inputs <= THIN {
-        thin::backward_weight_thin_inputs(outputs, inputs, x, d_y, d_weight);
-    } else {
-        multiply(
-            [outputs, inputs, rows],
-            Matrix::transposed(d_y, outputs),
-            Matrix::rows(x, inputs),
-            Store::Set,
-            d_weight,
-        );
-    }
-    vectorised(
-        #[inline(always)]
-        || {
-            d_bias.fill(R::zero());
-            for d_y in d_y.chunks_exact(outputs) {
-                for (sum, &d) in d_bias.iter_mut().zip(d_y) {
-                    *sum += d;
-                }
+    d_weight.fill(R::zero());
+    d_bias.fill(R::zero());
+    for row in 0..rows {
+        for out in 0..outputs {
+            let d_y = d_y[row * outputs + out];
+            d_bias[out] += d_y;
+            for i in 0..inputs {
+                let sum = &mut d_weight[out * inputs + i];
+                *sum = d_y.mul_add(x[row * inputs + i], *sum);
             }
-        },
-    );
-}
-
-/// A matrix that lies in `values`, with its distances between rows and between columns.
-#[derive(Clone, Copy)]
-struct Matrix<'a, R> {
-    values: &'a [R],
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a, R> Matrix<'a, R> {
-    /// `values` as rows of `width` values.
-    fn rows(values: &'a [R], width: usize) -> Self {
-        Self { values, row_stride: width, column_stride: 1 }
-    }
-
-    /// The transpose of `values` as rows of `width` values.
-    fn transposed(values: &'a [R], width: usize) -> Self {
-        Self { values, row_stride: 1, column_stride: width }
-    }
-
-    /// Values that a view of this many rows and columns reaches.
-    fn reach(&self, rows: usize, columns: usize) -> usize {
-        if rows == 0 || columns == 0 {
-            return 0;
         }
-        (rows - 1) * self.row_stride + (columns - 1) * self.column_stride + 1
-    }
-}
-
-/// What happens to the values that the destination holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Store {
-    Set,
-    Add,
-}
-
-/// `y` = left · right, or `y` += left · right, for left [m, k], right [k, n] and y row-major [m, n].
-///
-/// On the calling thread, so that the order of summation depends on the shape alone.
-fn multiply<R: Real>([m, n, k]: [usize; 3], left: Matrix<R>, right: Matrix<R>, store: Store, y: &mut [R]) {
-    assert!(left.values.len() >= left.reach(m, k), "left factor holds less than [{m}, {k}]");
-    assert!(right.values.len() >= right.reach(k, n), "right factor holds less than [{k}, {n}]");
-    assert!(y.len() >= m * n, "product holds less than [{m}, {n}]");
-    // SAFETY: the assertions above keep every index inside of the three slices; a slice's length fits isize, so
-    // the strides do; `y` is borrowed exclusively and overlaps neither factor; R is f32 or f64, which gemm has.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            y.as_mut_ptr(),
-            1,
-            n as isize,
-            store == Store::Add,
-            left.values.as_ptr(),
-            left.column_stride as isize,
-            left.row_stride as isize,
-            right.values.as_ptr(),
-            right.column_stride as isize,
-            right.row_stride as isize,
-            R::one(),
-            R::one(),
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
     }
 }
 

@@ -1,30 +1,34 @@
 //! The CPU engine: reference for the GPU, and default where there is no GPU. Generic over `f32` and `f64`.
 //!
-//! Rows are cut into tiles whose size depends on the number of rows alone. Each tile goes through the whole flow
-//! on one thread and leaves its gradient in a slot of its own; the slots are added in order. So the result is
-//! the same in every bit for any number of threads.
+//! Rows are cut into tiles whose size depends on sizes alone. Each tile goes through the whole flow on one thread and
+//! leaves its gradient in a slot, which a few tiles share one after the other; the slots are added in order. So the
+//! result is the same in every bit for any number of threads.
 //!
 //! The functions in [`linear`], [`coupling`], [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are the
-//! twins of the shaders' entry points of the same names.
+//! twins of the shaders' entry points of the same names. Linear layers and couplings are defined there and computed
+//! elsewhere: on packed weights, in a register-blocked product, over the features that a mask lets through.
 
 pub mod adam;
+mod affine;
 pub mod batch;
+mod buffer;
+mod conditioner;
 pub mod coupling;
 mod engine;
 pub mod linear;
 pub mod loss;
+mod packed;
 mod pass;
+mod product;
 mod real;
 pub mod sampling;
 mod simd;
-mod thin;
+mod team;
 mod training;
 #[cfg(test)]
 mod training_tests;
 
 use std::sync::Mutex;
-
-use rayon::prelude::*;
 
 use crate::engine::{DeviceInfo, Sampling, whole_rows};
 use crate::error::{Error, Result, expect_length};
@@ -34,18 +38,21 @@ use crate::layout::Layout;
 pub use real::Real;
 pub use training::{Optimiser, StepRecord};
 
-use pass::{Weights, Workspace};
+use buffer::Buffer;
+use packed::{CouplingPlan, Packing};
+use pass::{GradientOf, Weights, Workspace};
+use team::Team;
 use training::Run;
 
-/// Rows that go through the flow together in scoring and sampling: long enough for the matrix product, short
-/// enough for a core's cache. No tile is smaller.
+/// Rows that go through the flow together in scoring and sampling: enough to make a panel of weights worth fetching, few
+/// enough for a core's cache.
 const SCORING_TILE: usize = 128;
-/// Fewest rows in a tile of a training batch: below, the matrix product loses more than another thread gains.
-const TRAINING_TILE: usize = 32;
-/// Most tiles in a training batch: each costs a gradient's size in memory and in the sum over tiles.
-const TRAINING_TILES: usize = 16;
-/// Values of a gradient or of parameters that one task sums or updates.
-const STRETCH: usize = 4096;
+/// Rows of a training batch that go through together, at least and at most.
+const TRAINING_TILE: (usize, usize) = (64, 128);
+/// Most slots for the gradient of a training batch: each costs a gradient's size in memory and in the sum over slots.
+const SLOTS: usize = 16;
+/// Parameters from which there are half as many slots: then their memory is no longer in a cache.
+const MANY_PARAMETERS: usize = 1 << 19;
 
 /// Executes a flow on the CPU in precision `R`, on the threads of the current rayon pool.
 ///
@@ -57,11 +64,17 @@ pub struct CpuEngine<R: Real> {
     flow: Flow,
     layout: Layout,
     parameters: Vec<R>,
+    packing: Packing,
+    /// `parameters` as the products read them, network by network.
+    networks: Vec<Buffer<R>>,
     workspaces: Pool<R>,
-    /// Gradient of each tile `[tiles, P]`.
-    slots: Vec<Vec<R>>,
-    /// Sum of the slots `[P]`.
+    /// Packed gradients.
+    slots: Vec<Buffer<R>>,
+    /// Sum of the slots, packed and network by network; and flat `[P]`.
+    sums: Vec<Buffer<R>>,
     gradient: Vec<R>,
+    /// Σ g² of each network.
+    squares: Vec<R>,
     /// −log p per row of the batch `[B]`.
     nll: Vec<R>,
     run: Option<Run<R>>,
@@ -75,6 +88,7 @@ impl<R: Real> CpuEngine<R> {
     pub fn new(flow: Flow) -> Result<Self> {
         flow.validate()?;
         let layout = Layout::new(&flow);
+        let packing = Packing::new::<R>(&flow, &layout);
         let zeros = vec![R::zero(); layout.total];
         let threads = rayon::current_num_threads();
         let plural = if threads == 1 { "" } else { "s" };
@@ -85,7 +99,11 @@ impl<R: Real> CpuEngine<R> {
                 software: false,
             },
             parameters: zeros.clone(),
+            networks: of_networks(&packing, |plan| plan.weights),
+            sums: of_networks(&packing, |plan| plan.gradient),
+            packing,
             gradient: zeros,
+            squares: vec![R::zero(); 2 * flow.layers()],
             workspaces: Pool::default(),
             slots: Vec::new(),
             nll: Vec::new(),
@@ -107,7 +125,16 @@ impl<R: Real> CpuEngine<R> {
     pub fn set_parameters(&mut self, parameters: &[R]) -> Result<()> {
         expect_length("parameters", parameters.len(), self.layout.total)?;
         self.parameters.copy_from_slice(parameters);
+        self.pack();
         Ok(())
+    }
+
+    /// Brings the packed weights to where the parameters are.
+    fn pack(&mut self) {
+        let networks = self.networks.iter_mut().zip(self.parameters.chunks(self.layout.network_stride));
+        for (network, (packed, flat)) in networks.enumerate() {
+            self.packing.pack(&self.packing.couplings[network / 2], flat, packed);
+        }
     }
 
     /// Data x [B, D] → latent z [B, D] and log |det ∂z/∂x| `[B]`.
@@ -115,7 +142,7 @@ impl<R: Real> CpuEngine<R> {
     /// # Errors
     /// [`Error::Length`] when `x` is not whole rows.
     pub fn forward(&self, x: &[R]) -> Result<(Vec<R>, Vec<R>)> {
-        self.transform("x", x.to_vec(), Workspace::forward)
+        self.carry("x", x, Workspace::forward)
     }
 
     /// Latent z [B, D] → data x [B, D] and log |det ∂x/∂z| `[B]`.
@@ -123,7 +150,7 @@ impl<R: Real> CpuEngine<R> {
     /// # Errors
     /// [`Error::Length`] when `z` is not whole rows.
     pub fn inverse(&self, z: &[R]) -> Result<(Vec<R>, Vec<R>)> {
-        self.transform("z", z.to_vec(), Workspace::inverse)
+        self.carry("z", z, Workspace::inverse)
     }
 
     /// log p(x) per row `[B]`.
@@ -131,28 +158,45 @@ impl<R: Real> CpuEngine<R> {
     /// # Errors
     /// [`Error::Length`] when `x` is not whole rows.
     pub fn log_prob(&self, x: &[R]) -> Result<Vec<R>> {
-        let (z, log_det) = self.forward(x)?;
-        let mut log_prob = vec![R::zero(); log_det.len()];
-        loss::negative_log_likelihood(&z, &log_det, &mut log_prob);
-        for value in &mut log_prob {
-            *value = -*value;
-        }
-        Ok(log_prob)
+        self.rows("x", x)?;
+        Ok(Team::gather(|team| self.log_prob_by(team, x)))
     }
 
-    /// Samples: latent noise carried through the inverse pass, x [rows, D].
+    fn log_prob_by(&self, team: &Team, x: &[R]) -> Vec<R> {
+        let features = self.flow.features;
+        let mut log_prob = vec![R::zero(); x.len() / features];
+        let tiles = x.chunks(SCORING_TILE * features).zip(log_prob.chunks_mut(SCORING_TILE));
+        team.each(tiles, |(x, log_prob)| {
+            self.workspaces.with(|workspace| workspace.log_prob(self.weights(), x, log_prob));
+        });
+        log_prob
+    }
+
+    /// Samples: latent noise carried through the inverse pass, x [rows, D]. Row r of a conditional flow follows row r
+    /// of `context` [rows, C], which stands at its end.
     ///
     /// # Errors
-    /// Never so far; a GPU has reasons to fail.
-    pub fn sample(&self, sampling: Sampling) -> Result<Vec<R>> {
+    /// [`Error::Length`] when `context` is not as many rows of what the flow is conditioned on.
+    pub fn sample(&self, sampling: Sampling, context: &[R]) -> Result<Vec<R>> {
         let Sampling { rows, first, seed, temperature } = sampling;
-        let features = self.flow.features;
-        let mut z = vec![R::zero(); rows * features];
-        z.par_chunks_mut(SCORING_TILE * features).enumerate().for_each(|(tile, z)| {
-            let first = first.wrapping_add((tile * SCORING_TILE) as u32);
-            sampling::latent(features, first, seed, temperature, z);
+        let (features, given) = (self.flow.features, self.flow.context);
+        expect_length("context", context.len(), rows * given)?;
+        let mut values = vec![R::zero(); rows * features];
+        let draw = |tile: usize, z: &mut [R]| {
+            let row = tile * SCORING_TILE;
+            sampling::latent(features, given, first.wrapping_add(row as u32), seed, temperature, z);
+            if given > 0 {
+                for (z, context) in
+                    z.chunks_exact_mut(features).zip(context[row * given..].chunks_exact(given))
+                {
+                    z[features - given..].copy_from_slice(context);
+                }
+            }
+        };
+        Team::gather(|team| {
+            self.transform(team, &mut values, &mut vec![R::zero(); rows], draw, Workspace::inverse)
         });
-        Ok(self.transform("z", z, Workspace::inverse)?.0)
+        Ok(values)
     }
 
     /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`.
@@ -160,57 +204,82 @@ impl<R: Real> CpuEngine<R> {
     /// # Errors
     /// [`Error::Length`] when `x` is not whole rows, [`Error::Argument`] when it has none.
     pub fn loss_and_gradient(&mut self, x: &[R]) -> Result<(R, Vec<R>)> {
-        let loss = self.differentiate(x)?;
+        let rows = self.rows_of_a_batch(x)?;
+        let features = self.flow.features;
+        let fill = |first: usize, to: &mut [R]| copy_rows(x, features, first, to);
+        let (loss, _) = Team::gather(|team| self.differentiate(team, rows, fill));
         Ok((R::from_wide(loss), self.gradient.clone()))
     }
 
-    /// Computes the mean of −log p over `x` and leaves its gradient in `self.gradient`.
-    fn differentiate(&mut self, x: &[R]) -> Result<f64> {
-        let rows = self.rows("x", x)?;
-        if rows == 0 {
-            return Err(Error::Argument(
-                "a loss is a mean over rows; got 0 rows, expected at least 1".into(),
-            ));
-        }
-        let tile = rows.div_ceil(TRAINING_TILES).max(TRAINING_TILE);
-        let tiles = rows.div_ceil(tile);
-        if self.slots.len() < tiles {
-            self.slots.resize_with(tiles, || vec![R::zero(); self.layout.total]);
+    /// Computes the mean of −log p over a batch of `rows` rows and the squared norm of its gradient, which it leaves in
+    /// `self.gradient`. `fill` puts rows from the one given into [T, D].
+    fn differentiate(&mut self, team: &Team, rows: usize, fill: impl Fn(usize, &mut [R]) + Sync) -> (f64, R) {
+        let most = if self.layout.total < MANY_PARAMETERS { SLOTS } else { SLOTS / 2 };
+        let slot_rows = rows.div_ceil(most).max(TRAINING_TILE.0);
+        let tile = slot_rows.div_ceil(slot_rows.div_ceil(TRAINING_TILE.1));
+        let slots = rows.div_ceil(slot_rows);
+        if self.slots.len() < slots {
+            self.slots.resize_with(slots, || Buffer::zeros(self.packing.gradient));
         }
         resize(&mut self.nll, rows);
-        let weights = Weights { flow: &self.flow, layout: &self.layout, values: &self.parameters };
-        let slots = &mut self.slots[..tiles];
-        (slots.par_iter_mut(), self.nll.par_chunks_mut(tile), x.par_chunks(tile * self.flow.features))
-            .into_par_iter()
-            .for_each(|(slot, nll, x)| {
-                self.workspaces.with(|workspace| workspace.loss_and_gradient(weights, rows, x, nll, slot));
+        let weights = Weights { flow: &self.flow, packing: &self.packing, networks: &self.networks };
+        let slots = &mut self.slots[..slots];
+        let shares = slots.iter_mut().zip(self.nll.chunks_mut(slot_rows)).enumerate();
+        team.each(shares, |(slot, (gradient, nll))| {
+            self.workspaces.with(|workspace| {
+                for (place, nll) in nll.chunks_mut(tile).enumerate() {
+                    let of = GradientOf { batch: rows, gradient, add: place > 0 };
+                    let first = slot * slot_rows + place * tile;
+                    workspace.loss_and_gradient(weights, |x| fill(first, x), nll, of);
+                }
             });
-        sum_slots(slots, &mut self.gradient);
-        Ok(mean(&self.nll))
+        });
+        let networks = self.sums.iter_mut().zip(self.gradient.chunks_mut(self.layout.network_stride));
+        let networks = networks.zip(&mut self.squares).enumerate();
+        team.each(networks, |(network, ((sum, flat), squares))| {
+            let plan = &self.packing.couplings[network / 2];
+            let start = plan.gradient_start + network % 2 * plan.gradient;
+            self.packing.unpack(plan, slots, start, sum, flat);
+            *squares = adam::squared_norm(flat);
+        });
+        let squared_norm = self.squares.iter().fold(R::zero(), |sum, &squares| sum + squares);
+        (mean(&self.nll), squared_norm)
     }
 
-    /// Carries the rows in `values` through `pass`, tile by tile: transformed rows and log-determinants.
-    ///
-    /// The last tile is filled up with zeros: the matrix product sums in another order for another number of
-    /// rows, and a row's result should not depend on the rows beside it.
-    fn transform(&self, what: &'static str, mut values: Vec<R>, pass: Pass<R>) -> Result<(Vec<R>, Vec<R>)> {
-        let features = self.flow.features;
-        let rows = self.rows(what, &values)?;
-        let padded = rows.next_multiple_of(SCORING_TILE);
-        values.resize(padded * features, R::zero());
-        let mut log_det = vec![R::zero(); padded];
-        let weights = self.weights();
-        let tiles = values.par_chunks_exact_mut(SCORING_TILE * features);
-        tiles.zip(log_det.par_chunks_exact_mut(SCORING_TILE)).for_each(|(values, log_det)| {
-            self.workspaces.with(|workspace| pass(workspace, weights, values, log_det));
-        });
-        values.truncate(rows * features);
-        log_det.truncate(rows);
+    /// Carries rows [B, D] through `pass`: transformed rows and log-determinants.
+    fn carry(&self, what: &'static str, rows: &[R], pass: Pass<R>) -> Result<(Vec<R>, Vec<R>)> {
+        let mut log_det = vec![R::zero(); self.rows(what, rows)?];
+        let mut values = rows.to_vec();
+        Team::gather(|team| self.transform(team, &mut values, &mut log_det, |_, _| {}, pass));
         Ok((values, log_det))
     }
 
+    /// Carries the rows in `values` through `pass` tile by tile, after `prepare` has had its way with each.
+    fn transform(
+        &self,
+        team: &Team,
+        values: &mut [R],
+        log_det: &mut [R],
+        prepare: impl Fn(usize, &mut [R]) + Sync,
+        pass: Pass<R>,
+    ) {
+        let tiles = values.chunks_mut(SCORING_TILE * self.flow.features);
+        team.each(tiles.zip(log_det.chunks_mut(SCORING_TILE)).enumerate(), |(tile, (values, log_det))| {
+            prepare(tile, values);
+            self.workspaces.with(|workspace| pass(workspace, self.weights(), values, log_det));
+        });
+    }
+
     fn weights(&self) -> Weights<'_, R> {
-        Weights { flow: &self.flow, layout: &self.layout, values: &self.parameters }
+        Weights { flow: &self.flow, packing: &self.packing, networks: &self.networks }
+    }
+
+    /// Number of rows in a batch to take a loss over: at least one.
+    fn rows_of_a_batch(&self, x: &[R]) -> Result<usize> {
+        match self.rows("x", x)? {
+            0 => Err(Error::Argument("a loss is a mean over rows; got 0 rows, expected at least 1".into())),
+            rows => Ok(rows),
+        }
     }
 
     /// Number of rows in `values`, which must be whole.
@@ -236,23 +305,14 @@ impl<R: Real> Pool<R> {
     }
 }
 
-/// gradient = Σ slots, in the order of the slots.
-fn sum_slots<R: Real>(slots: &[Vec<R>], gradient: &mut [R]) {
-    gradient.par_chunks_mut(STRETCH).enumerate().for_each(|(stretch, gradient)| {
-        let from = stretch * STRETCH;
-        let range = from..from + gradient.len();
-        gradient.copy_from_slice(&slots[0][range.clone()]);
-        for slot in &slots[1..] {
-            simd::vectorised(
-                #[inline(always)]
-                || {
-                    for (sum, &value) in gradient.iter_mut().zip(&slot[range.clone()]) {
-                        *sum += value;
-                    }
-                },
-            );
-        }
-    });
+/// Rows of `from` [B, D], from row `first` on, into `to` [T, D].
+fn copy_rows<R: Copy>(from: &[R], features: usize, first: usize, to: &mut [R]) {
+    to.copy_from_slice(&from[first * features..][..to.len()]);
+}
+
+/// A buffer for each network, of the size that its coupling's plan says.
+fn of_networks<R: Real>(packing: &Packing, size: impl Fn(&CouplingPlan) -> usize) -> Vec<Buffer<R>> {
+    packing.couplings.iter().flat_map(|plan| [(); 2].map(|()| Buffer::zeros(size(plan)))).collect()
 }
 
 /// Mean in double precision, in the order of the values.
@@ -287,7 +347,7 @@ mod tests {
         assert_eq!(engine.inverse(&[]).expect("no rows"), (vec![], vec![]));
         assert_eq!(engine.log_prob(&[]).expect("no rows"), [0.0f32; 0]);
         let none = Sampling { rows: 0, first: 0, seed: 1, temperature: 1.0 };
-        assert_eq!(engine.sample(none).expect("no rows"), [0.0f32; 0]);
+        assert_eq!(engine.sample(none, &[]).expect("no rows"), [0.0f32; 0]);
         assert!(engine.loss_and_gradient(&[]).is_err(), "a mean over nothing");
     }
 
@@ -325,11 +385,11 @@ mod tests {
     fn a_row_has_the_same_bits_whatever_rows_are_beside_it() {
         let engine = engine();
         let sampling = Sampling { rows: 300, first: 20, seed: 6, temperature: 0.8 };
-        let whole = engine.sample(sampling).expect("samples");
+        let whole = engine.sample(sampling, &[]).expect("samples");
         let scores = engine.log_prob(&whole).expect("whole rows");
         for (from, rows) in [(0, 1), (1, 2), (5, 128), (130, 170), (299, 1)] {
             let cut = Sampling { rows, first: 20 + from as u32, ..sampling };
-            let part = engine.sample(cut).expect("samples");
+            let part = engine.sample(cut, &[]).expect("samples");
             assert_eq!(part, whole[3 * from..3 * (from + rows)], "{cut:?}");
             assert_eq!(engine.log_prob(&part).expect("whole rows"), scores[from..from + rows], "{cut:?}");
         }

@@ -7,7 +7,7 @@ use num_traits::{Float, NumAssign};
 use crate::optimiser::decimal;
 
 /// A floating-point number that the CPU engine computes with: `f32` or `f64`.
-pub trait Real: Float + NumAssign + Debug + Default + Send + Sync + 'static {
+pub trait Real: super::simd::Registers + Float + NumAssign + Debug + Default + Send + Sync + 'static {
     /// The number nearest to `value`.
     fn from_wide(value: f64) -> Self;
 
@@ -19,6 +19,20 @@ pub trait Real: Float + NumAssign + Debug + Default + Send + Sync + 'static {
     /// An option such as 0.001 is meant as that decimal; its `f32` is 5e-8 off, which an oracle in `f64` sees.
     /// For `f32` this is `value` itself.
     fn from_decimal(value: f32) -> Self;
+
+    /// eˣ within 1.1 ulp, fit for a vectorised loop; 0 and ∞ beyond the range, NaN for a NaN.
+    fn exp_lane(self) -> Self;
+
+    /// tanh x within 2.5 ulp, fit for a vectorised loop; NaN for a NaN.
+    fn tanh_lane(self) -> Self;
+
+    /// 1 − tanh² x = 4e / (1 + e)² with e = exp(−2|x|): without the cancellation that saturation brings.
+    #[inline(always)]
+    fn tanh_slope_lane(self) -> Self {
+        let (one, two) = (Self::one(), Self::one() + Self::one());
+        let e = (-two * self.abs()).exp_lane();
+        two * two * e / ((one + e) * (one + e))
+    }
 }
 
 impl Real for f32 {
@@ -32,6 +46,39 @@ impl Real for f32 {
 
     fn from_decimal(value: f32) -> Self {
         value
+    }
+
+    // Cody and Waite's reduction x = n · ln 2 + r with |r| ≤ ln 2 / 2, then the series of eʳ to r⁷, whose remainder
+    // is below 6e-9. Twin of exp_accurate in shaders/prelude.wgsl, but with the whole range: below the normal numbers
+    // 2ⁿ is applied in two halves.
+    #[inline(always)]
+    fn exp_lane(self) -> Self {
+        /// 1.5 · 2²³: adding it rounds to a whole number, which then stands in the low bits.
+        const SHIFT: f32 = 12_582_912.0;
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        let x = self.clamp(-104.0, 89.0);
+        let shifted = x * std::f32::consts::LOG2_E + SHIFT;
+        let n = shifted - SHIFT;
+        let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+        let series = 1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0));
+        let tail = r * r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * series)));
+        let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+        let n = shifted.to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
+        (1.0 + (r + tail)) * power(n >> 1) * power(n - (n >> 1))
+    }
+
+    // The series of tanh x below 0.3, where (1 − e) / (1 + e) would cancel; twin of tanh_stable in shaders/prelude.wgsl.
+    #[inline(always)]
+    fn tanh_lane(self) -> Self {
+        let q = self * self;
+        let series = q
+            * (-1.0 / 3.0
+                + q * (2.0 / 15.0 + q * (-17.0 / 315.0 + q * (62.0 / 2835.0 - q * (1382.0 / 155_925.0)))));
+        let small = self + self * series;
+        let e = (-2.0 * self.abs()).exp_lane();
+        let large = ((1.0 - e) / (1.0 + e)).copysign(self);
+        if self.abs() < 0.3 { small } else { large }
     }
 }
 
@@ -47,6 +94,14 @@ impl Real for f64 {
     fn from_decimal(value: f32) -> Self {
         decimal(value)
     }
+
+    fn exp_lane(self) -> Self {
+        self.exp()
+    }
+
+    fn tanh_lane(self) -> Self {
+        self.tanh()
+    }
 }
 
 #[cfg(test)]
@@ -61,5 +116,45 @@ mod tests {
         }
         assert_eq!(f64::from_decimal(f32::INFINITY), f64::INFINITY);
         assert!(f64::from_decimal(f32::NAN).is_nan());
+    }
+
+    /// Distance from `got` to the exact `want` in units of the last place of `want`.
+    fn ulps(got: f32, want: f64) -> f64 {
+        let rounded = want as f32;
+        let unit = f64::from(rounded.next_up()) - f64::from(rounded);
+        (f64::from(got) - want).abs() / unit
+    }
+
+    #[test]
+    fn lane_functions_are_as_exact_as_they_say() {
+        let mut worst = [0.0f64; 3];
+        for i in -400_000..=400_000 {
+            let x = i as f32 * 2.2e-4;
+            let wide = f64::from(x);
+            for (worst, ulps) in worst.iter_mut().zip([
+                ulps(x.exp_lane(), wide.exp()),
+                ulps(x.tanh_lane(), wide.tanh()),
+                if x.abs() < 43.0 { ulps(x.tanh_slope_lane(), wide.cosh().powi(-2)) } else { 0.0 },
+            ]) {
+                *worst = worst.max(ulps);
+            }
+        }
+        assert!(worst[0] <= 1.1 && worst[1] <= 2.5 && worst[2] <= 4.0, "ulp: {worst:?}");
+    }
+
+    #[test]
+    fn lane_functions_keep_the_ends_of_their_range() {
+        for x in
+            [f32::NEG_INFINITY, -120.0, -104.0, -90.0, -87.5, 0.0, -0.0, 88.7, 89.0, f32::INFINITY, f32::NAN]
+        {
+            let (got, want) = (x.exp_lane(), f64::from(x).exp() as f32);
+            let close = (got - want).abs() <= 2e-7 * want.abs() + f32::from_bits(1);
+            assert!(
+                got == want || close || (got.is_nan() && want.is_nan()),
+                "exp {x}: got {got}, want {want}"
+            );
+            let (got, want) = (x.tanh_lane(), x.tanh());
+            assert!(got == want || (got.is_nan() && want.is_nan()), "tanh {x}: got {got}, want {want}");
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! Loops compiled for the widest vectors that the processor turns out to have.
+//! Vector registers: those of either precision, and loops compiled for the widest that the processor turns out to have.
+
+use pulp::{Arch, Simd, WithSimd};
 
 /// Independent sums in a reduction: two registers of AVX-512 in `f32`.
 pub(super) const LANES: usize = 32;
@@ -8,5 +10,122 @@ pub(super) const LANES: usize = 32;
 /// What `work` calls must be inlined into it to be compiled so.
 #[inline(always)]
 pub(super) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
-    pulp::Arch::new().dispatch(work)
+    Arch::new().dispatch(work)
 }
+
+/// Runs `work` with the processor's registers.
+#[inline(always)]
+pub(super) fn with_registers<W: WithSimd>(work: W) -> W::Output {
+    Arch::new().dispatch(work)
+}
+
+/// Registers of a precision. Sealed: the module is private.
+pub trait Registers: Copy {
+    /// A register full of values.
+    type Vector<S: Simd>: Copy;
+
+    /// Values in a register.
+    fn lanes<S: Simd>() -> usize {
+        size_of::<Self::Vector<S>>() / size_of::<Self>()
+    }
+
+    /// `value` in every lane.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
+
+    /// a · b + c, rounded once where the processor can.
+    fn multiply_add<S: Simd>(
+        simd: S,
+        a: Self::Vector<S>,
+        b: Self::Vector<S>,
+        c: Self::Vector<S>,
+    ) -> Self::Vector<S>;
+
+    /// `value` where `gate` is above zero, elsewhere `slope` times `value`, which for a slope of zero is zero.
+    fn slope<S: Simd>(simd: S, gate: Self::Vector<S>, slope: Self, value: Self::Vector<S>)
+    -> Self::Vector<S>;
+
+    /// Zero where `value` is below zero, `value` elsewhere, NaN included.
+    fn rectify<S: Simd>(simd: S, value: Self::Vector<S>) -> Self::Vector<S>;
+
+    /// Sum over the lanes, in an order of the register's own.
+    fn sum<S: Simd>(simd: S, value: Self::Vector<S>) -> Self;
+
+    /// The register's worth of values at `from`.
+    ///
+    /// # Safety
+    /// All of them must be readable; they need not be aligned.
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const Self) -> Self::Vector<S> {
+        // SAFETY: by contract.
+        unsafe { from.cast::<Self::Vector<S>>().read_unaligned() }
+    }
+
+    /// Puts the register's values to `to`.
+    ///
+    /// # Safety
+    /// All of them must be writable; they need not be aligned.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(to: *mut Self, value: Self::Vector<S>) {
+        // SAFETY: by contract.
+        unsafe { to.cast::<Self::Vector<S>>().write_unaligned(value) }
+    }
+}
+
+macro_rules! registers {
+    ($real:ty, $vector:ident, $splat:ident, $multiply_add:ident, $greater:ident, $less:ident, $select:ident, $sum:ident) => {
+        impl Registers for $real {
+            type Vector<S: Simd> = S::$vector;
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: Self) -> S::$vector {
+                simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn multiply_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
+                simd.$multiply_add(a, b, c)
+            }
+
+            #[inline(always)]
+            fn slope<S: Simd>(simd: S, gate: S::$vector, slope: Self, value: S::$vector) -> S::$vector {
+                let zero = simd.$splat(0.0);
+                // An infinite gradient times zero would be a NaN.
+                let below =
+                    if slope == 0.0 { zero } else { simd.$multiply_add(simd.$splat(slope), value, zero) };
+                simd.$select(simd.$greater(gate, zero), value, below)
+            }
+
+            #[inline(always)]
+            fn rectify<S: Simd>(simd: S, value: S::$vector) -> S::$vector {
+                let zero = simd.$splat(0.0);
+                simd.$select(simd.$less(value, zero), zero, value)
+            }
+
+            #[inline(always)]
+            fn sum<S: Simd>(simd: S, value: S::$vector) -> Self {
+                simd.$sum(value)
+            }
+        }
+    };
+}
+
+registers!(
+    f32,
+    f32s,
+    splat_f32s,
+    mul_add_e_f32s,
+    greater_than_f32s,
+    less_than_f32s,
+    select_f32s,
+    reduce_sum_f32s
+);
+registers!(
+    f64,
+    f64s,
+    splat_f64s,
+    mul_add_e_f64s,
+    greater_than_f64s,
+    less_than_f64s,
+    select_f64s,
+    reduce_sum_f64s
+);

@@ -1,14 +1,13 @@
 //! Training on the CPU: single steps in both precisions, and whole epochs over a training set.
 
-use rayon::prelude::*;
-
 use crate::engine::{EpochRecord, Training};
 use crate::error::{Error, Result, expect_length};
-use crate::optimiser::{Adam, Schedule, State};
+use crate::optimiser::{Adam, Best, Schedule, State};
 
-use super::adam::{Progress, Rule, adam, advance, global_norm};
+use super::adam::{Progress, Rule, adam, advance};
 use super::batch::{batches, gather};
-use super::{CpuEngine, Real, STRETCH, mean};
+use super::team::Team;
+use super::{CpuEngine, Real, copy_rows, mean};
 
 /// Adam's moments and progress: all that steps change besides the parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,18 +37,23 @@ impl<R: Real> Optimiser<R> {
     pub fn new(adam: &Adam, schedule: Schedule, parameters: usize) -> Self {
         let rule = Rule::new(adam);
         let zeros = vec![R::zero(); parameters];
-        Self { rule, schedule, moment1: zeros.clone(), moment2: zeros, progress: Progress::resume(&rule, 0) }
+        Self {
+            rule,
+            schedule,
+            moment1: zeros.clone(),
+            moment2: zeros,
+            progress: Progress::new(0, [R::zero(); 2]),
+        }
     }
 
     /// The optimiser as `state` left it; agrees in every bit with one that was never interrupted.
     fn resume(adam: &Adam, schedule: Schedule, state: &State) -> Self {
-        let rule = Rule::new(adam);
         Self {
-            rule,
+            rule: Rule::new(adam),
             schedule,
-            moment1: state.moment1.iter().map(|&value| R::from_wide(value.into())).collect(),
-            moment2: state.moment2.iter().map(|&value| R::from_wide(value.into())).collect(),
-            progress: Progress::resume(&rule, state.step),
+            moment1: widen(&state.moment1),
+            moment2: widen(&state.moment2),
+            progress: Progress::new(state.step, state.corrections.map(R::from_wide)),
         }
     }
 }
@@ -64,10 +68,10 @@ pub(super) struct Run<R> {
     optimiser: Optimiser<R>,
     /// Completed epochs.
     epoch: u32,
+    /// Rows of the epoch under way that steps have been taken on.
+    row: usize,
     /// Lowest validation loss, and the parameters that had it.
     best: Option<(f64, Vec<R>)>,
-    /// Rows of the step under way [B, D].
-    x: Vec<R>,
 }
 
 impl<R: Real> CpuEngine<R> {
@@ -78,26 +82,38 @@ impl<R: Real> CpuEngine<R> {
     /// `x` has no rows.
     pub fn train_step(&mut self, x: &[R], optimiser: &mut Optimiser<R>) -> Result<StepRecord> {
         expect_length("optimiser", optimiser.moment1.len(), self.layout.total)?;
-        let loss = self.differentiate(x)?;
-        let norm = global_norm(&self.gradient);
+        let rows = self.rows_of_a_batch(x)?;
+        let features = self.flow.features;
+        let fill = |first: usize, to: &mut [R]| copy_rows(x, features, first, to);
+        Ok(Team::gather(|team| self.step(team, rows, fill, optimiser)))
+    }
+
+    /// One step of Adam on a batch of `rows` rows; see [`CpuEngine::differentiate`] for `fill`.
+    fn step(
+        &mut self,
+        team: &Team,
+        rows: usize,
+        fill: impl Fn(usize, &mut [R]) + Sync,
+        optimiser: &mut Optimiser<R>,
+    ) -> StepRecord {
+        let (loss, squared_norm) = self.differentiate(team, rows, fill);
+        let norm = squared_norm.sqrt();
         let Optimiser { rule, schedule, moment1, moment2, progress } = optimiser;
         advance(rule, schedule, R::from_wide(loss), norm, progress);
-        (
-            self.gradient.par_chunks(STRETCH),
-            self.parameters.par_chunks_mut(STRETCH),
-            moment1.par_chunks_mut(STRETCH),
-            moment2.par_chunks_mut(STRETCH),
-        )
-            .into_par_iter()
-            .for_each(|(gradient, parameters, moment1, moment2)| {
-                adam(rule, progress, gradient, parameters, moment1, moment2);
-            });
-        Ok(StepRecord {
+        let stride = self.layout.network_stride;
+        let moments = moment1.chunks_mut(stride).zip(moment2.chunks_mut(stride));
+        let values = self.parameters.chunks_mut(stride).zip(self.gradient.chunks(stride));
+        let networks = self.networks.iter_mut().zip(values.zip(moments)).enumerate();
+        team.each(networks, |(network, (packed, ((parameters, gradient), (moment1, moment2))))| {
+            adam(rule, progress, gradient, parameters, moment1, moment2);
+            self.packing.pack(&self.packing.couplings[network / 2], parameters, packed);
+        });
+        StepRecord {
             loss,
             grad_norm: norm.wide(),
             learning_rate: progress.learning_rate.wide(),
             halted: progress.halted,
-        })
+        }
     }
 
     /// Takes the data and starts from `state`; see [`crate::engine::Engine::begin_training`].
@@ -107,20 +123,17 @@ impl<R: Real> CpuEngine<R> {
     /// are no training rows, more than `u32` counts, or the batch is 0.
     pub fn begin_training(&mut self, training: &Training, state: &State) -> Result<()> {
         training.validate(state, self.flow.features, self.layout.total)?;
-        let convert =
-            |values: &[f32]| -> Vec<R> { values.iter().map(|&value| R::from_wide(value.into())).collect() };
-        let train = convert(&training.train);
-        let validation = convert(&training.validation);
-        self.parameters = convert(&state.parameters);
+        self.parameters = widen(&state.parameters);
+        self.pack();
         self.run = Some(Run {
-            train,
-            validation,
+            train: widen(&training.train),
+            validation: widen(&training.validation),
             batch: training.batch as usize,
             seed: training.seed,
             optimiser: Optimiser::resume(&training.adam, training.schedule, state),
             epoch: state.epoch,
-            best: None,
-            x: Vec::new(),
+            row: state.row as usize,
+            best: state.best.as_ref().map(|best| (best.nll, widen(&best.parameters))),
         });
         Ok(())
     }
@@ -134,39 +147,42 @@ impl<R: Real> CpuEngine<R> {
     /// [`Error::Argument`] before [`CpuEngine::begin_training`].
     pub fn train(&mut self, epochs: u32) -> Result<Vec<EpochRecord>> {
         let mut run = self.run.take().ok_or_else(no_run)?;
-        let mut records = Vec::new();
-        for _ in 0..epochs {
-            let record = self.train_epoch(&mut run);
-            let stop = !matches!(record, Ok(EpochRecord { halted: false, .. }));
-            records.push(record);
-            if stop {
-                break;
+        let records = Team::gather(|team| {
+            let mut records = Vec::new();
+            for _ in 0..epochs {
+                records.push(self.train_epoch(team, &mut run));
+                if records.last().is_some_and(|record| record.halted) {
+                    break;
+                }
             }
-        }
+            records
+        });
         self.run = Some(run);
-        records.into_iter().collect()
+        Ok(records)
     }
 
-    fn train_epoch(&mut self, run: &mut Run<R>) -> Result<EpochRecord> {
+    fn train_epoch(&mut self, team: &Team, run: &mut Run<R>) -> EpochRecord {
         let features = self.flow.features;
         let (mut nll_sum, mut norm_sum, mut rows, mut steps) = (0.0, 0.0, 0.0, 0.0);
         let mut learning_rate = 0.0;
         let mut halted = false;
-        for batch in batches(run.train.len() / features, run.batch) {
-            super::resize(&mut run.x, batch.len() * features);
-            gather(features, batch.start, run.seed, run.epoch, &run.train, &mut run.x);
-            let step = self.train_step(&run.x, &mut run.optimiser)?;
-            nll_sum += step.loss * batch.len() as f64;
-            rows += batch.len() as f64;
-            norm_sum += step.grad_norm;
-            steps += 1.0;
+        for batch in batches(run.row..run.train.len() / features, run.batch) {
+            let (seed, epoch, train) = (run.seed, run.epoch, &run.train);
+            let fill =
+                |first: usize, to: &mut [R]| gather(features, batch.start + first, seed, epoch, train, to);
+            let step = self.step(team, batch.len(), fill, &mut run.optimiser);
             learning_rate = step.learning_rate;
             halted = step.halted;
             if halted {
                 break;
             }
+            nll_sum += step.loss * batch.len() as f64;
+            rows += batch.len() as f64;
+            norm_sum += step.grad_norm;
+            steps += 1.0;
+            run.row = batch.end;
         }
-        let validation_nll = self.validate(&run.validation)?;
+        let validation_nll = self.validate(team, &run.validation);
         let lowest = run.best.as_ref().map_or(f64::INFINITY, |(lowest, _)| *lowest);
         let improved = !halted && validation_nll.is_some_and(|nll| nll < lowest);
         if let (true, Some(nll)) = (improved, validation_nll) {
@@ -174,9 +190,9 @@ impl<R: Real> CpuEngine<R> {
         }
         let epoch = run.epoch + 1;
         if !halted {
-            run.epoch = epoch;
+            (run.epoch, run.row) = (epoch, 0);
         }
-        Ok(EpochRecord {
+        EpochRecord {
             epoch,
             train_nll: nll_sum / rows,
             validation_nll,
@@ -184,15 +200,12 @@ impl<R: Real> CpuEngine<R> {
             grad_norm: norm_sum / steps,
             improved,
             halted,
-        })
+        }
     }
 
     /// Mean of −log p over the validation rows; `None` without rows.
-    fn validate(&self, validation: &[R]) -> Result<Option<f64>> {
-        if validation.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(-mean(&self.log_prob(validation)?)))
+    fn validate(&self, team: &Team, validation: &[R]) -> Option<f64> {
+        (!validation.is_empty()).then(|| -mean(&self.log_prob_by(team, validation)))
     }
 
     /// The state after the last completed step, rounded to `f32`.
@@ -207,6 +220,10 @@ impl<R: Real> CpuEngine<R> {
             moment2: narrow(&run.optimiser.moment2),
             step: run.optimiser.progress.step,
             epoch: run.epoch,
+            row: run.row as u32,
+            corrections: [run.optimiser.progress.correction1, run.optimiser.progress.correction2]
+                .map(Real::wide),
+            best: run.best.as_ref().map(|(nll, best)| Best { nll: *nll, parameters: narrow(best) }),
         })
     }
 
@@ -219,6 +236,10 @@ impl<R: Real> CpuEngine<R> {
 
 fn no_run() -> Error {
     Error::Argument("no training under way; call begin_training first".into())
+}
+
+fn widen<R: Real>(values: &[f32]) -> Vec<R> {
+    values.iter().map(|&value| R::from_wide(value.into())).collect()
 }
 
 fn narrow<R: Real>(values: &[R]) -> Vec<f32> {

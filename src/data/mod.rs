@@ -5,7 +5,9 @@
 mod dataset;
 mod standardiser;
 mod table;
+mod test_rows;
 mod toy;
+mod whitening;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
@@ -13,5 +15,6 @@ pub use dataset::Dataset;
 pub use standardiser::Standardiser;
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};
+pub use whitening::Whitening;
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::write_atomically;

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 pub struct Adapter {
     adapter: wgpu::Adapter,
     info: DeviceInfo,
+    driver: String,
 }
 
 /// Every adapter that wgpu finds, hardware first. Reads `WGPU_BACKEND` and its kin from the environment.
@@ -32,12 +33,13 @@ pub async fn adapters() -> Vec<Adapter> {
         })
         .map(|adapter| {
             let found = adapter.get_info();
+            let driver = format!("{} {}", found.driver, found.driver_info).trim().to_owned();
             let info = DeviceInfo {
                 name: found.name,
                 backend: found.backend.to_str().to_string(),
                 software: found.device_type == wgpu::DeviceType::Cpu,
             };
-            Adapter { adapter, info }
+            Adapter { adapter, info, driver }
         })
         .collect();
     adapters.sort_by_key(|adapter| adapter.info.software);
@@ -88,7 +90,8 @@ impl Adapter {
             }
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&wrong, error.to_string())));
-        Ok(Context { device, queue, info: self.info.clone(), failure, pipelines: Arc::default() })
+        let (info, driver) = (self.info.clone(), self.driver.clone());
+        Ok(Context { device, queue, info, driver, failure, pipelines: Arc::default() })
     }
 }
 
@@ -105,6 +108,7 @@ pub struct Context {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     info: DeviceInfo,
+    driver: String,
     failure: Failure,
     pipelines: Arc<Mutex<HashMap<Specialised, Pipeline>>>,
 }
@@ -124,6 +128,11 @@ impl Context {
     /// Name, backend and kind.
     pub fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    /// The driver's name and version, as far as it tells them.
+    pub fn driver(&self) -> &str {
+        &self.driver
     }
 
     /// The device's limits.

@@ -4,17 +4,20 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::adapter::{Adapter, Context};
+use super::autotune::{Measured, autotune};
 use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
 use super::fused::{PlanKind, Shape};
-use super::plan::{BufferId, ProgramId, Recorder};
+use super::layered::Recorder;
+use super::plan::{BufferId, ProgramId};
+use super::tile::Tiling;
 use super::training::{HISTORY, TrainingPlan, TrainingShape};
 use super::uniforms;
 use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed, whole_rows};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
 use crate::layout::Layout;
-use crate::optimiser::{Adam, State};
+use crate::optimiser::{Adam, Best, State};
 use crate::random::{self, NORMAL_TABLE};
 
 /// Fewest and most rows that an evaluation takes at a time.
@@ -41,6 +44,9 @@ pub struct GpuEngine {
     parameters: Vec<f32>,
     evaluation: Option<(Executor, EvaluationPlan)>,
     training: Option<(Executor, TrainingPlan)>,
+    /// Rows that the first epoch of the training leaves out, because steps have been taken on them before.
+    first_row: u32,
+    tiling: Tiling,
 }
 
 impl GpuEngine {
@@ -68,12 +74,27 @@ impl GpuEngine {
     /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
     pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
+        if flow.context > 0 {
+            return Err(Error::Device(
+                "conditional flows run on the CPU engine only so far; take --device cpu".into(),
+            ));
+        }
         if kind == PlanKind::Fused {
             Shape::training(&flow, &context.target(), 1)?;
         }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
-        Ok(Self { context, flow, layout, kind, parameters, evaluation: None, training: None })
+        Ok(Self {
+            context,
+            flow,
+            layout,
+            kind,
+            parameters,
+            evaluation: None,
+            training: None,
+            first_row: 0,
+            tiling: Tiling::default(),
+        })
     }
 
     /// The plan that it executes.
@@ -83,7 +104,7 @@ impl GpuEngine {
 
     fn evaluation_plan(&self, capacity: usize) -> Result<EvaluationPlan> {
         Ok(match self.kind {
-            PlanKind::Layered => EvaluationPlan::new(&self.flow, &self.layout, capacity),
+            PlanKind::Layered => EvaluationPlan::tiled(&self.flow, &self.layout, capacity, &self.tiling),
             PlanKind::Fused => {
                 let shape = Shape::evaluation(&self.flow, &self.context.target())?;
                 EvaluationPlan::fused(&self.flow, &self.layout, capacity, &shape)
@@ -93,7 +114,7 @@ impl GpuEngine {
 
     fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
         Ok(match self.kind {
-            PlanKind::Layered => TrainingPlan::new(&self.flow, &self.layout, shape),
+            PlanKind::Layered => TrainingPlan::tiled(&self.flow, &self.layout, shape, &self.tiling),
             PlanKind::Fused => {
                 let target = self.context.target();
                 let step = Shape::training(&self.flow, &target, shape.batch)?;
@@ -101,6 +122,46 @@ impl GpuEngine {
                 TrainingPlan::fused(&self.flow, &self.layout, shape, [&step, &evaluation])
             }
         })
+    }
+
+    /// The device that it computes on.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Takes the tiles of `tiling` from the next training and evaluation on.
+    pub fn set_tiling(&mut self, tiling: Tiling) {
+        self.tiling = tiling;
+        self.evaluation = None;
+    }
+
+    /// Measures which tiles are fastest for the products of a training of this shape, except for those known, and
+    /// takes them from the next training on. The fused plan has none.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub async fn tune_training(&mut self, shape: &TrainingShape) -> Result<Vec<Measured>> {
+        if self.kind == PlanKind::Fused {
+            return Ok(Vec::new());
+        }
+        let Self { context, flow, layout, tiling, .. } = self;
+        let plan = |tiling: &Tiling| TrainingPlan::tiled(flow, layout, shape, tiling).plan;
+        autotune(context, flow, plan, tiling).await
+    }
+
+    /// The same for an evaluation of `rows`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub async fn tune_evaluation(&mut self, rows: usize) -> Result<Vec<Measured>> {
+        if self.kind == PlanKind::Fused {
+            return Ok(Vec::new());
+        }
+        self.prepare(rows)?;
+        let capacity = self.evaluation.take().map_or(TILE_ROWS.0, |(_, plan)| plan.capacity);
+        let Self { context, flow, layout, tiling, .. } = self;
+        let plan = |tiling: &Tiling| EvaluationPlan::tiled(flow, layout, capacity, tiling).plan;
+        autotune(context, flow, plan, tiling).await
     }
 
     /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`. Ends a
@@ -153,7 +214,7 @@ impl GpuEngine {
         }
         let executor = Executor::new(&self.context, &plan.plan)?;
         if self.kind == PlanKind::Layered {
-            executor.write(plan.masks, &Recorder::masks(&self.flow));
+            executor.write(plan.order, &Recorder::order(&self.flow));
         }
         executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         write_parameters(&executor, &plan, &self.parameters);
@@ -274,6 +335,11 @@ impl Engine for GpuEngine {
         Ok(samples)
     }
 
+    async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
+        expect_length("context", context.len(), sampling.rows * self.flow.context)?;
+        self.sample(sampling).await
+    }
+
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         training.validate(&state, self.flow.features, self.layout.total)?;
         let shape = TrainingShape::new(&training, self.flow.features);
@@ -283,25 +349,30 @@ impl Engine for GpuEngine {
         executor.write(plan.validation_rows, &training.validation);
         match &plan.packed {
             Some((packed, packing)) => executor.write(*packed, &packing.pack(&state.parameters)),
-            None => executor.write(plan.masks, &Recorder::masks(&self.flow)),
+            None => executor.write(plan.order, &Recorder::order(&self.flow)),
         }
         executor.write(plan.parameters, &state.parameters);
-        executor.write(plan.best, &state.parameters);
+        executor.write(plan.best, state.best.as_ref().map_or(&state.parameters, |best| &best.parameters));
         executor.write(plan.moment1, &state.moment1);
         executor.write(plan.moment2, &state.moment2);
-        let [bias_correction1, bias_correction2] = training.adam.bias_corrections(state.step);
+        let [bias_correction1, bias_correction2] = state.corrections.map(|correction| correction as f32);
+        // The first step of an epoch is prepared by the last of the one before: where no rows are left, by this.
+        let left = shape.train_rows as u32 - state.row;
+        let (first, epoch) = if left == 0 { (0, state.epoch + 1) } else { (state.row, state.epoch) };
         executor.write(
             plan.state,
             &[uniforms::TrainState {
-                rows: shape.batch as u32,
+                rows: (shape.batch as u32).min(shape.train_rows as u32 - first),
+                first,
                 step: state.step,
-                epoch: state.epoch,
+                epoch,
                 bias_correction1,
                 bias_correction2,
-                best_nll: f32::MAX,
+                best_nll: state.best.as_ref().map_or(f32::MAX, |best| best.nll as f32),
                 ..Default::default()
             }],
         );
+        self.first_row = state.row;
         executor.write(
             plan.validation,
             &[uniforms::Validation {
@@ -319,18 +390,28 @@ impl Engine for GpuEngine {
         let mut left = epochs;
         while left > 0 {
             let stretch = left.min(HISTORY as u32);
-            run_epochs(executor, plan, stretch).await?;
+            run_epochs(executor, plan, stretch, self.first_row).await?;
             let [history] = executor.read::<uniforms::Record, 1>([(plan.history, stretch as usize)]).await?;
             for record in &history {
                 let halted = record.halted == 1;
-                // A mean over an epoch that was not completed would mislead.
-                let mean = |value: f32| if halted { f64::NAN } else { f64::from(value) };
+                let first = std::mem::take(&mut self.first_row);
+                let end = if halted {
+                    let [state] = executor.read::<uniforms::TrainState, 1>([(plan.state, 1)]).await?;
+                    // A training that has halted stands where it is: it begins there if it is asked to go on.
+                    self.first_row = state[0].first;
+                    state[0].first
+                } else {
+                    plan.train_rows
+                };
+                // The device divides by all rows of the epoch.
+                let share = f64::from(end.saturating_sub(first)) / f64::from(plan.train_rows);
+                let taken = share > 0.0;
                 records.push(EpochRecord {
                     epoch: record.epoch,
-                    train_nll: mean(record.train_nll),
+                    train_nll: f64::from(record.train_nll) / share,
                     validation_nll: (plan.validation_tiles > 0).then_some(f64::from(record.validation_nll)),
                     learning_rate: f64::from(record.learning_rate),
-                    grad_norm: mean(record.grad_norm),
+                    grad_norm: if taken { f64::from(record.grad_norm) } else { f64::NAN },
                     improved: record.improved == 1,
                     halted,
                 });
@@ -349,7 +430,23 @@ impl Engine for GpuEngine {
         let [parameters, moment1, moment2] =
             executor.read([(plan.parameters, total), (plan.moment1, total), (plan.moment2, total)]).await?;
         let [state] = executor.read::<uniforms::TrainState, 1>([(plan.state, 1)]).await?;
-        Ok(State { parameters, moment1, moment2, step: state[0].step, epoch: state[0].epoch })
+        let state = state[0];
+        let best = if state.best_nll < f32::MAX {
+            let [parameters] = executor.read([(plan.best, total)]).await?;
+            Some(Best { nll: f64::from(state.best_nll), parameters })
+        } else {
+            None
+        };
+        Ok(State {
+            parameters,
+            moment1,
+            moment2,
+            step: state.step,
+            epoch: state.epoch,
+            row: state.first,
+            corrections: [state.bias_correction1, state.bias_correction2].map(f64::from),
+            best,
+        })
     }
 
     async fn best_parameters(&mut self) -> Result<Vec<f32>> {
@@ -361,9 +458,9 @@ impl Engine for GpuEngine {
     }
 }
 
-/// Submits `epochs` epochs in stretches bounded by [`DISPATCHES_PER_SUBMISSION`] and [`FLOPS_PER_SUBMISSION`], never
-/// waiting for more than the oldest of [`IN_FLIGHT`] submissions.
-async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32) -> Result<()> {
+/// Submits `epochs` epochs, the first from row `first_row` on, in stretches bounded by [`DISPATCHES_PER_SUBMISSION`] and
+/// [`FLOPS_PER_SUBMISSION`], never waiting for more than the oldest of [`IN_FLIGHT`] submissions.
+async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32, first_row: u32) -> Result<()> {
     // Records are counted from zero again; the field's place is the only thing the host writes in between.
     executor.write_at(plan.state, std::mem::offset_of!(uniforms::TrainState, records), &[0u32]);
     // (program, dispatches, FLOPs, runs) in the order of an epoch.
@@ -375,9 +472,12 @@ async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32) -> Re
     let mut on_their_way: VecDeque<Submission> = VecDeque::new();
     let mut chunk = Vec::new();
     let (mut dispatches, mut flops) = (0, 0);
+    let steps_before = first_row.div_ceil(plan.batch.max(1)) as usize;
     let runs = (0..epochs).flat_map(|_| parts).flat_map(|(id, dispatches, flops, runs)| {
         std::iter::repeat_n((id, dispatches, flops), runs as usize)
     });
+    // Steps come first in an epoch.
+    let runs = runs.skip(steps_before);
     for (program, its_dispatches, its_flops) in runs {
         chunk.push(program);
         dispatches += its_dispatches;

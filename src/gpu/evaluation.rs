@@ -2,9 +2,9 @@
 
 use super::fused::Packing;
 use super::kernel::LATENT_NOISE;
-use super::plan::{
-    BufferId, Direction, Dispatch, FlowBuffers, Plan, Program, ProgramId, Recorder, groups_of_256,
-};
+use super::layered::{Direction, FlowBuffers, Recorder};
+use super::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
+use super::tile::Tiling;
 use super::uniforms;
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -27,15 +27,15 @@ pub struct EvaluationPlan {
     pub packing: Option<Packing>,
     /// Where the fused plan's sampling reads its [`uniforms::Latent`].
     pub request: Option<BufferId>,
-    /// Masks [L, D].
-    pub masks: BufferId,
+    /// Order of the features in each coupling [L, 2, D].
+    pub order: BufferId,
     /// Table of the normal quantile, for sampling.
     pub normal_table: BufferId,
     /// Rows that go in [capacity, D].
     pub input: BufferId,
     /// Rows that come out of either direction [capacity, D].
     pub output: BufferId,
-    /// log |det| of the last direction taken `[capacity]`.
+    /// log |det| of the last forward or inverse pass `[capacity]`.
     pub log_det: BufferId,
     /// log p of the last forward pass `[capacity]`.
     pub log_prob: BufferId,
@@ -50,25 +50,31 @@ pub struct EvaluationPlan {
 impl EvaluationPlan {
     /// The plan of `flow` for `capacity` rows at a time.
     pub fn new(flow: &Flow, layout: &Layout, capacity: usize) -> Self {
+        Self::tiled(flow, layout, capacity, &Tiling::default())
+    }
+
+    /// The same plan with the tiles of `tiling`.
+    pub fn tiled(flow: &Flow, layout: &Layout, capacity: usize, tiling: &Tiling) -> Self {
         let mut plan = Plan::default();
         let features = flow.features;
         let extent = plan.buffer("extent", 2);
         let parameters = plan.buffer("parameters", layout.total);
-        let masks = plan.buffer("masks", flow.layers() * features);
+        let order = plan.buffer("order", 2 * flow.layers() * features);
         let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
         let input = plan.buffer("rows.0", capacity * features);
         let other = plan.buffer("rows.1", capacity * features);
         let log_det = plan.buffer("log_det", capacity);
         let log_prob = plan.buffer("log_prob", capacity);
-        let shared = FlowBuffers { capacity, extent, parameters, masks, log_det };
-        let recorder = Recorder { flow, layout, shared };
-        let pre = recorder.pre_activations(&mut plan, "pre_activations");
+        let shares = plan.buffer("shares of log_det", capacity * features);
+        let shared = FlowBuffers { capacity, extent, parameters, order, shares };
+        let recorder = Recorder { flow, layout, tiling, shared };
+        let activations = recorder.activations(&mut plan, "");
 
         let mut forward = Program::new("log_prob");
-        let output = recorder.forward(&mut forward, [input, other], &pre, Direction::Forward);
-        recorder.log_density(&mut forward, output, log_prob);
+        let output = recorder.pass(&mut forward, [input, other], &activations, Direction::Forward);
+        recorder.log_density(&mut forward, output, log_prob, log_det);
         let mut inverse = Program::new("inverse");
-        recorder.forward(&mut inverse, [input, other], &pre, Direction::Inverse);
+        recorder.pass(&mut inverse, [input, other], &activations, Direction::Inverse);
         let mut sample = Program::new("sample");
         sample.dispatches.push(Dispatch {
             kernel: &LATENT_NOISE,
@@ -81,6 +87,7 @@ impl EvaluationPlan {
             bytes: (4 * capacity * features) as u64,
         });
         sample.dispatches.extend(inverse.dispatches.iter().cloned());
+        recorder.log_determinant(&mut inverse, log_det);
 
         let (forward, inverse, sample) = (plan.program(forward), plan.program(inverse), plan.program(sample));
         Self {
@@ -91,7 +98,7 @@ impl EvaluationPlan {
             parameters,
             packing: None,
             request: None,
-            masks,
+            order,
             normal_table,
             input,
             output,

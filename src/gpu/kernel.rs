@@ -74,10 +74,24 @@ macro_rules! texts {
     ($($file:literal),*) => { &[$(include_str!(concat!("../../shaders/", $file, ".wgsl"))),*] };
 }
 
-const LINEAR: &[&str] = texts!("prelude", "activation", "tile", "linear");
-const COUPLING: &[&str] = texts!("prelude", "bijector/affine", "lanes", "coupling");
+const LINEAR_FORWARD_TEXTS: &[&str] = texts!("prelude", "activation", "tile", "layer", "product", "linear");
+const LINEAR_BACKWARD_TEXTS: &[&str] =
+    texts!("prelude", "activation", "tile", "layer", "gradient", "linear_backward");
+const COUPLING: &[&str] =
+    texts!("prelude", "activation", "bijector/affine", "tile", "layer", "product", "coupling");
+const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
+    "prelude",
+    "activation",
+    "bijector/affine",
+    "tile",
+    "layer",
+    "gradient",
+    "through",
+    "coupling_backward"
+);
 const BATCH: &[&str] = texts!("prelude", "random", "optimiser_state", "batch");
-const DENSITY: &[&str] = texts!("prelude", "lanes", "density");
+const DENSITY: &[&str] =
+    texts!("prelude", "activation", "bijector/affine", "lanes", "layer", "through", "density");
 const REDUCE: &[&str] = texts!("optimiser_state", "sum", "reduce");
 const ADAM: &[&str] = texts!("prelude", "optimiser_state", "optimiser", "sum", "adam");
 const EPOCH: &[&str] = texts!("prelude", "optimiser_state", "sum", "epoch");
@@ -135,6 +149,21 @@ const BLOCKS: &[Constant] = &[
     ("ACTIVATION", 0),
 ];
 
+/// What a layer's module leaves open: whether it is a network's first or last, and the activation of its inputs.
+const LAYER: &[Constant] = &[("FIRST", 0), ("LAST", 0), ("ACTIVATION", 0)];
+
+/// A layer's constants and those of its tile; see `shaders/tile.wgsl`.
+const TILED: &[Constant] = &[
+    ("FIRST", 0),
+    ("LAST", 0),
+    ("ACTIVATION", 0),
+    ("TILE_ROWS", 64),
+    ("TILE_COLUMNS", 64),
+    ("TILE_DEPTH", 16),
+    ("BLOCK_ROWS", 4),
+    ("BLOCK_COLUMNS", 4),
+];
+
 macro_rules! constants {
     () => {
         &[]
@@ -162,30 +191,26 @@ macro_rules! kernels {
 }
 
 kernels! {
-    LINEAR_FORWARD = "linear_forward", LINEAR, [
-        0 Uniform "linear", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "masks",
-        6 ReadWrite "destination",
-    ];
-    LINEAR_BACKWARD_INPUT = "linear_backward_input", LINEAR, [
-        0 Uniform "linear", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "masks",
-        5 Read "d_output", 6 ReadWrite "destination",
-    ];
-    LINEAR_BACKWARD_WEIGHT = "linear_backward_weight", LINEAR, [
-        0 Uniform "linear", 1 Read "extent", 3 Read "source", 4 Read "masks", 5 Read "d_output",
-        6 ReadWrite "destination",
-    ];
+    LINEAR_FORWARD = "linear_forward", LINEAR_FORWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
+        5 ReadWrite "destination",
+    ], TILED;
+    LINEAR_BACKWARD = "linear_backward", LINEAR_BACKWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
+        5 Read "d_output", 6 ReadWrite "partials", 7 ReadWrite "destination",
+    ], TILED;
     COUPLING_FORWARD = "coupling_forward", COUPLING, [
-        0 Uniform "coupling", 1 Read "extent", 2 Read "masks", 3 Read "raw", 4 Read "source",
-        5 ReadWrite "destination", 6 ReadWrite "log_det",
-    ];
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "rows",
+        6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "raw",
+    ], TILED;
     COUPLING_INVERSE = "coupling_inverse", COUPLING, [
-        0 Uniform "coupling", 1 Read "extent", 2 Read "masks", 3 Read "raw", 4 Read "source",
-        5 ReadWrite "destination", 6 ReadWrite "log_det",
-    ];
-    COUPLING_BACKWARD = "coupling_backward", COUPLING, [
-        0 Uniform "coupling", 1 Read "extent", 2 Read "masks", 3 Read "raw", 4 Read "source",
-        5 ReadWrite "destination", 7 Read "d_network", 8 ReadWrite "d_raw",
-    ];
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "rows",
+        6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "raw",
+    ], TILED;
+    COUPLING_BACKWARD = "coupling_backward", COUPLING_BACKWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
+        5 Read "d_output", 6 ReadWrite "partials", 7 Read "raw", 8 ReadWrite "d_coupling",
+    ], TILED;
     GATHER = "gather", BATCH, [
         0 Uniform "rules", 1 Read "state", 3 Read "data", 4 ReadWrite "batch",
     ];
@@ -193,8 +218,16 @@ kernels! {
         0 Uniform "rules", 2 Read "extent", 3 Read "data", 4 ReadWrite "batch",
     ];
     LOG_DENSITY = "log_density", DENSITY, [
-        0 Uniform "density", 1 Read "extent", 2 Read "latent", 3 Read "log_det", 4 ReadWrite "log_prob",
-    ];
+        0 Uniform "layer", 1 Read "extent", 3 Read "source", 9 Read "shares", 10 ReadWrite "log_prob",
+        11 ReadWrite "log_det",
+    ], LAYER;
+    LOG_DETERMINANT = "log_determinant", DENSITY, [
+        0 Uniform "layer", 1 Read "extent", 9 Read "shares", 11 ReadWrite "log_det",
+    ], LAYER;
+    LOG_DENSITY_BACKWARD = "log_density_backward", DENSITY, [
+        0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 7 Read "raw",
+        8 ReadWrite "d_coupling", 9 Read "shares", 10 ReadWrite "log_prob",
+    ], LAYER;
     SUM_PARTIALS = "sum_partials", REDUCE, [
         0 Uniform "rules", 1 Read "partials", 2 ReadWrite "gradient", 3 ReadWrite "norms",
     ];

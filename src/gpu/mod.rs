@@ -5,13 +5,18 @@
 //! [`Engine`](crate::engine::Engine) on top.
 
 mod adapter;
+pub mod autotune;
 pub mod cost;
 mod engine;
 pub mod evaluation;
 pub mod executor;
 pub mod fused;
 pub mod kernel;
+mod layered;
 pub mod plan;
+pub mod tile;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tile_cache;
 pub mod training;
 pub mod uniforms;
 

@@ -3,12 +3,11 @@
 
 use super::fused::Packing;
 use super::kernel::{
-    ACCUMULATE, ADAM_UPDATE, ADVANCE, CLOSE_EPOCH, COUPLING_FORWARD, GATHER, KEEP_BEST, Kernel, SUM_PARTIALS,
-    TAKE,
+    ACCUMULATE, ADAM_UPDATE, ADVANCE, CLOSE_EPOCH, GATHER, KEEP_BEST, Kernel, SUM_PARTIALS, TAKE,
 };
-use super::plan::{
-    BufferId, Direction, Dispatch, FlowBuffers, Plan, Program, ProgramId, Recorder, groups_of_256,
-};
+use super::layered::{Activations, Direction, FlowBuffers, Gradients, Recorder};
+use super::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
+use super::tile::Tiling;
 use super::uniforms;
 use crate::engine::Training;
 use crate::flow::Flow;
@@ -63,6 +62,10 @@ impl TrainingShape {
 pub struct TrainingPlan {
     /// The plan itself.
     pub plan: Plan,
+    /// Training rows N.
+    pub train_rows: u32,
+    /// Rows of a full batch.
+    pub batch: u32,
     /// Steps in an epoch.
     pub steps_per_epoch: u32,
     /// Validation tiles after an epoch.
@@ -77,8 +80,8 @@ pub struct TrainingPlan {
     pub train: BufferId,
     /// Validation rows [V, D].
     pub validation_rows: BufferId,
-    /// Masks [L, D].
-    pub masks: BufferId,
+    /// Order of the features in each coupling [L, 2, D].
+    pub order: BufferId,
     /// Parameters `[P]`.
     pub parameters: BufferId,
     /// Packed copies of the parameters, in the fused plan.
@@ -108,6 +111,11 @@ pub struct TrainingPlan {
 impl TrainingPlan {
     /// The plan of training `flow`.
     pub fn new(flow: &Flow, layout: &Layout, shape: &TrainingShape) -> Self {
+        Self::tiled(flow, layout, shape, &Tiling::default())
+    }
+
+    /// The same plan with the tiles of `tiling`.
+    pub fn tiled(flow: &Flow, layout: &Layout, shape: &TrainingShape, tiling: &Tiling) -> Self {
         let mut plan = Plan::default();
         let (features, batch, total) = (flow.features, shape.batch, layout.total);
         let words = |bytes: usize| bytes.div_ceil(4);
@@ -118,30 +126,31 @@ impl TrainingPlan {
         let history = plan.buffer("history", HISTORY * words(size_of::<uniforms::Record>()));
         let train = plan.buffer("training rows", shape.train_rows * features);
         let validation_rows = plan.buffer("validation rows", shape.validation_rows * features);
-        let masks = plan.buffer("masks", flow.layers() * features);
+        let order = plan.buffer("order", 2 * flow.layers() * features);
         let parameters = plan.buffer("parameters", total);
         let gradient = plan.buffer("gradient", total);
         let moment1 = plan.buffer("moment1", total);
         let moment2 = plan.buffer("moment2", total);
         let best = plan.buffer("best parameters", total);
 
-        let splits = batch.div_ceil(ROWS_PER_SPLIT).clamp(1, MOST_SPLITS);
+        let rows_per_split = batch.div_ceil(batch.div_ceil(ROWS_PER_SPLIT).clamp(1, MOST_SPLITS)).max(1);
+        let splits = batch.div_ceil(rows_per_split);
         let norm_groups = total.div_ceil(256).min(1024);
         let partials = plan.buffer("partial gradients", splits * total);
         let norms = plan.buffer("norms", norm_groups);
         let log_prob = plan.buffer("log_prob", batch);
-        let log_det = plan.buffer("log_det", batch);
-        let shared = FlowBuffers { capacity: batch, extent: state, parameters, masks, log_det };
-        let recorder = Recorder { flow, layout, shared };
+        let shares = plan.buffer("shares of log_det", batch * features);
+        let shared = FlowBuffers { capacity: batch, extent: state, parameters, order, shares };
+        let recorder = Recorder { flow, layout, tiling, shared };
         let rows: Vec<BufferId> = (0..=flow.layers())
             .map(|place| plan.buffer(format!("coupling input {place}"), batch * features))
             .collect();
-        let pre: Vec<Vec<BufferId>> = (0..flow.layers())
-            .map(|transform| recorder.pre_activations(&mut plan, &format!("pre_activations.{transform}")))
+        let stored: Vec<Activations> = (0..flow.layers())
+            .map(|transform| recorder.activations(&mut plan, &format!("transforms.{transform} ")))
             .collect();
         let d_pre = recorder.pre_activations(&mut plan, "d_pre_activations");
-        let carried = plan.buffer("d_rows", batch * features);
-        let d_network = plan.buffer("d_network", 2 * batch * features);
+        let d_coupling = plan.buffer("d_coupling", 3 * batch * features);
+        let gradients = Gradients { d_pre, d_coupling, partials, rows_per_split };
 
         let rules = rules(features, total, shape, splits, norm_groups, validation_capacity);
         // Cost: floating-point operations, and 32-bit words moved.
@@ -168,28 +177,16 @@ impl TrainingPlan {
         let gathered = [0, 2 * batch * features];
         record(&mut step, &GATHER, "rows of the batch", &[state, train, rows[0]], batch_groups, gathered);
         for transform in 0..flow.layers() {
-            let (source, raw) = (rows[transform], pre[transform][layout.depth() - 1]);
-            recorder.conditioner_forward(&mut step, transform, source, &pre[transform]);
-            let ends = [source, rows[transform + 1]];
-            recorder.transform(&mut step, &COUPLING_FORWARD, transform, transform == 0, raw, ends);
+            let ends = [rows[transform], rows[transform + 1]];
+            let begins = transform == 0;
+            recorder.transform(&mut step, Direction::Forward, transform, begins, ends, &stored[transform]);
         }
-        recorder.log_density(&mut step, rows[flow.layers()], log_prob);
+        let last = flow.layers() - 1;
+        recorder.log_density_backward(&mut step, rows[last + 1], stored[last].raw, log_prob, d_coupling);
         for transform in (0..flow.layers()).rev() {
-            let raw = pre[transform][layout.depth() - 1];
-            let d_raw = d_pre[layout.depth() - 1];
-            let output = rows[transform + 1];
-            recorder.transform_backward(&mut step, transform, raw, output, carried, [d_network, d_raw]);
-            let d_input = (transform > 0).then_some(d_network);
-            recorder.conditioner_backward(
-                &mut step,
-                transform,
-                rows[transform],
-                &pre[transform],
-                &d_pre,
-                partials,
-                d_input,
-                splits,
-            );
+            let before = stored[transform.saturating_sub(1)].raw;
+            let Activations { pre, .. } = &stored[transform];
+            recorder.transform_backward(&mut step, transform, rows[transform], pre, before, &gradients);
         }
         let each = groups_of_256(total);
         let sums = [norm_groups as u32, 1, 1];
@@ -208,13 +205,14 @@ impl TrainingPlan {
             capacity: validation_capacity,
             extent: validation,
             parameters,
-            masks,
-            log_det: plan.buffer("validation log_det", validation_capacity),
+            order,
+            shares: plan.buffer("validation shares of log_det", validation_capacity * features),
         };
-        let recorder = Recorder { flow, layout, shared: tile };
+        let recorder = Recorder { flow, layout, tiling, shared: tile };
         let ends =
             [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), validation_capacity * features));
-        let tile_pre = recorder.pre_activations(&mut plan, "validation pre_activations");
+        let tile_log_det = plan.buffer("validation log_det", validation_capacity);
+        let tile_activations = recorder.activations(&mut plan, "validation ");
         let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
         let tile_groups = [validation_capacity.div_ceil(256) as u32, 1, 1];
         let taken = [0, 2 * validation_capacity * features];
@@ -226,8 +224,8 @@ impl TrainingPlan {
             tile_groups,
             taken,
         );
-        let latent = recorder.forward(&mut validate, ends, &tile_pre, Direction::Forward);
-        recorder.log_density(&mut validate, latent, tile_log_prob);
+        let latent = recorder.pass(&mut validate, ends, &tile_activations, Direction::Forward);
+        recorder.log_density(&mut validate, latent, tile_log_prob, tile_log_det);
         let accumulated = [validation_capacity; 2];
         let sum = [tile_log_prob, validation];
         record(&mut validate, &ACCUMULATE, "validation loss", &sum, [1; 3], accumulated);
@@ -239,6 +237,8 @@ impl TrainingPlan {
         let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
         Self {
             plan,
+            train_rows: shape.train_rows as u32,
+            batch: batch as u32,
             steps_per_epoch: shape.train_rows.div_ceil(batch.max(1)) as u32,
             validation_tiles: shape.validation_rows.div_ceil(validation_capacity) as u32,
             validation_capacity,
@@ -246,7 +246,7 @@ impl TrainingPlan {
             validation,
             train,
             validation_rows,
-            masks,
+            order,
             parameters,
             packed: None,
             gradient,

@@ -24,23 +24,12 @@ shared! {
 }
 
 shared! {
-    /// A linear layer; `shaders/linear.wgsl`.
-    Linear {
-        inputs: u32, outputs: u32, weight: u32, bias: u32, network_stride: u32, source_stride: u32, capacity: u32,
-        activation: u32, masked: u32, mask: u32, rows_per_split: u32, parameters: u32,
+    /// A linear layer of both networks of a coupling, and the coupling; `shaders/layer.wgsl`.
+    Layer {
+        inputs: u32, outputs: u32, input_width: u32, output_width: u32, weight: u32, bias: u32, network_stride: u32,
+        parameters: u32, source_stride: u32, d_output: u32, capacity: u32, features: u32, order: u32, kept: u32,
+        through: u32, rows_per_split: u32, input_groups: u32, begins: u32, bound: f32, lanes: u32,
     }
-}
-
-shared! {
-    /// A coupling; `shaders/coupling.wgsl`.
-    Coupling {
-        features: u32, mask: u32, capacity: u32, lanes: u32, bound: f32, first: u32, last: u32, padding: u32,
-    }
-}
-
-shared! {
-    /// The base density; `shaders/density.wgsl`.
-    Density { features: u32, lanes: u32, padding0: u32, padding1: u32 }
 }
 
 shared! {

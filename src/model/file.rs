@@ -52,28 +52,22 @@ impl Model {
         };
         let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
 
-        let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
+        let mut tensors = Vec::new();
         for tensor in Layout::new(&self.flow).tensors {
-            let bytes =
-                self.parameters[tensor.range()].iter().flat_map(|value| value.to_le_bytes()).collect();
-            tensors.push((tensor.name, Dtype::F32, tensor.shape, bytes));
+            tensors.push(Tensor::f32(
+                tensor.name.clone(),
+                tensor.shape.clone(),
+                &self.parameters[tensor.range()],
+            ));
         }
         for (layer, mask) in self.flow.masks.iter().enumerate() {
-            let bytes = mask.iter().flat_map(|&kept| f32::from(u8::from(kept)).to_le_bytes()).collect();
-            tensors.push((mask_name(layer), Dtype::F32, vec![mask.len()], bytes));
+            let values: Vec<f32> = mask.iter().map(|&kept| f32::from(u8::from(kept))).collect();
+            tensors.push(Tensor::f32(mask_name(layer), vec![mask.len()], &values));
         }
         for (name, values) in [("mean", &self.standardiser.mean), ("std", &self.standardiser.std)] {
-            let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            tensors.push((format!("standardiser.{name}"), Dtype::F64, vec![values.len()], bytes));
+            tensors.push(Tensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
         }
-        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
-            let view =
-                TensorView::new(*dtype, shape.clone(), bytes).expect("invariant: shapes match lengths");
-            (name.as_str(), view)
-        });
-        // A single entry, because a map of several would be written in an order that changes from run to run.
-        safetensors::serialize(views, Some(HashMap::from([(ENTRY.to_owned(), json)])))
-            .expect("invariant: a model's header fits a safetensors file")
+        serialise(&tensors, ENTRY, json)
     }
 
     /// The model in the bytes of a model file. `name` is used in messages.
@@ -108,19 +102,51 @@ impl Model {
     }
 }
 
+/// A tensor on its way into a file.
+pub(crate) struct Tensor {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Tensor {
+    pub(crate) fn f32(name: impl Into<String>, shape: Vec<usize>, values: &[f32]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { name: name.into(), dtype: Dtype::F32, shape, bytes }
+    }
+
+    pub(crate) fn f64(name: impl Into<String>, shape: Vec<usize>, values: &[f64]) -> Self {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Self { name: name.into(), dtype: Dtype::F64, shape, bytes }
+    }
+}
+
+/// A safetensors file of `tensors` with `json` as the metadata's `entry`.
+pub(crate) fn serialise(tensors: &[Tensor], entry: &str, json: String) -> Vec<u8> {
+    let views = tensors.iter().map(|tensor| {
+        let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)
+            .expect("invariant: shapes match lengths");
+        (tensor.name.as_str(), view)
+    });
+    // A single entry, because a map of several would be written in an order that changes from run to run.
+    safetensors::serialize(views, Some(HashMap::from([(entry.to_owned(), json)])))
+        .expect("invariant: the header fits a safetensors file")
+}
+
 fn mask_name(layer: usize) -> String {
     format!("transforms.{layer}.mask")
 }
 
 /// Result whose error says what is wrong with a file.
-type Parsed<T> = std::result::Result<T, String>;
+pub(crate) type Parsed<T> = std::result::Result<T, String>;
 
 fn parse(bytes: &[u8]) -> Parsed<Model> {
     let (metadata, data) = split(bytes)?;
     let json = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY)).ok_or_else(|| {
         format!("it is a safetensors file, but no moonflow model: its metadata has no entry `{ENTRY}`")
     })?;
-    let version: Version = header_json(json)?;
+    let version: Version = header_json(ENTRY, json)?;
     if version.format_version > FORMAT_VERSION {
         return Err(format!(
             "it has format version {}, and this moonflow reads up to version {FORMAT_VERSION}; update moonflow",
@@ -130,7 +156,7 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     if version.format_version == 0 {
         return Err("its format version is 0, which never existed".into());
     }
-    let Header { flow, columns, training, .. } = header_json(json)?;
+    let Header { flow, columns, training, .. } = header_json(ENTRY, json)?;
     flow.validate().map_err(|error| error.to_string())?;
     let tensors = Tensors { metadata: &metadata, data };
     // The layout's size follows from a few numbers of the header: hold it against the file before it is made.
@@ -177,7 +203,7 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
 /// The safetensors header and the bytes behind it.
 ///
 /// `SafeTensors::deserialize` adds lengths that a header may lie about without checking for overflow; this does not.
-fn split(bytes: &[u8]) -> Parsed<(Metadata, &[u8])> {
+pub(crate) fn split(bytes: &[u8]) -> Parsed<(Metadata, &[u8])> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }
@@ -202,8 +228,9 @@ fn split(bytes: &[u8]) -> Parsed<(Metadata, &[u8])> {
     Ok((metadata, data))
 }
 
-fn header_json<'a, T: Deserialize<'a>>(json: &'a str) -> Parsed<T> {
-    serde_json::from_str(json).map_err(|error| format!("its metadata entry `{ENTRY}` is invalid: {error}"))
+/// The JSON of the metadata's `entry`.
+pub(crate) fn header_json<'a, T: Deserialize<'a>>(entry: &str, json: &'a str) -> Parsed<T> {
+    serde_json::from_str(json).map_err(|error| format!("its metadata entry `{entry}` is invalid: {error}"))
 }
 
 /// Bytes of parameters up to which a layout is made without a look at the file's size. Below it, a tensor that is
@@ -222,13 +249,13 @@ fn layout_within(flow: &Flow, bytes: usize) -> Parsed<Layout> {
 }
 
 /// Access to tensors by name, checked for type, shape and finite values.
-struct Tensors<'a> {
-    metadata: &'a Metadata,
-    data: &'a [u8],
+pub(crate) struct Tensors<'a> {
+    pub(crate) metadata: &'a Metadata,
+    pub(crate) data: &'a [u8],
 }
 
 impl Tensors<'_> {
-    fn f32(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f32>> {
+    pub(crate) fn f32(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f32>> {
         let bytes = self.bytes(name, Dtype::F32, shape)?;
         let (words, _) = bytes.as_chunks::<4>();
         let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
@@ -238,14 +265,18 @@ impl Tensors<'_> {
         }
     }
 
-    fn f64(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f64>> {
-        let bytes = self.bytes(name, Dtype::F64, shape)?;
-        let (words, _) = bytes.as_chunks::<8>();
-        let values: Vec<f64> = words.iter().map(|word| f64::from_le_bytes(*word)).collect();
+    pub(crate) fn f64(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f64>> {
+        let values = self.any_f64(name, shape)?;
         match values.iter().position(|value| !value.is_finite()) {
             Some(index) => Err(format!("tensor `{name}` is not finite: {} at {index}", values[index])),
             None => Ok(values),
         }
+    }
+
+    /// Values that need not be finite.
+    pub(crate) fn any_f64(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f64>> {
+        let (words, _) = self.bytes(name, Dtype::F64, shape)?.as_chunks::<8>();
+        Ok(words.iter().map(|word| f64::from_le_bytes(*word)).collect())
     }
 
     fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Parsed<&[u8]> {

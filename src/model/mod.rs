@@ -1,7 +1,7 @@
 //! What is kept of a training: flow, parameters, standardiser, column names and the training's record.
 //! It stands between the engines, which know standardised units, and the user, whose units it takes and gives.
 
-mod file;
+pub(crate) mod file;
 mod recipe;
 mod record;
 
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 pub use file::FORMAT_VERSION;
 pub use recipe::Recipe;
-pub use record::{DataSource, HeldOut, Outcome, TrainingRecord};
+pub use record::{DataSource, HeldOut, LatentFeature, Outcome, SelfCheck, TrainingRecord};
 
 use crate::data::{Standardiser, Table};
 use crate::engine::{Engine, Sampling};

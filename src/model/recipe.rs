@@ -38,6 +38,16 @@ pub struct Recipe {
     pub weight_decay: f32,
     /// Share of the rows that is kept for validation.
     pub validation_fraction: f64,
+    /// Epochs without a lower validation loss after which training ends; `None` trains all of them.
+    #[serde(default)]
+    pub patience: Option<u32>,
+    /// Decay F of an exponential moving average of the weights over epochs, which is validated and kept in place of
+    /// the weights; see [`crate::train::Average`].
+    #[serde(default)]
+    pub ema: Option<f64>,
+    /// Whether a steep rise of the loss takes training back to the epoch before it, at half the rate.
+    #[serde(default)]
+    pub rollback: bool,
     /// Seed of the initial weights, the split, the row orders and toy data.
     pub seed: u64,
 }
@@ -60,6 +70,9 @@ impl Default for Recipe {
             clip_norm: Some(5.0),
             weight_decay: 0.0,
             validation_fraction: 0.1,
+            patience: None,
+            ema: None,
+            rollback: false,
             seed: 0,
         }
     }
@@ -160,6 +173,18 @@ impl Recipe {
                 self.validation_fraction
             ));
         }
+        if self.patience == Some(0) {
+            return fail("patience must be at least 1 epoch, got 0; leave it out to train all epochs".into());
+        }
+        if self.ema.is_some_and(|decay| !(decay > 0.0 && decay < 1.0)) {
+            return fail(format!(
+                "the decay of the weights' average must lie between 0 and 1, got {}",
+                self.ema.unwrap_or_default()
+            ));
+        }
+        if self.patience.is_some() && self.validation_fraction == 0.0 {
+            return fail("patience needs validation rows to judge by, but the validation share is 0".into());
+        }
         Ok(())
     }
 
@@ -243,6 +268,13 @@ mod tests {
             (Recipe { clip_norm: Some(0.0), ..base() }, "clipping norm must be positive"),
             (Recipe { weight_decay: -0.1, ..base() }, "weight decay must lie between 0 and 1, got -0.1"),
             (Recipe { validation_fraction: 1.0, ..base() }, "below 1, got 1"),
+            (Recipe { patience: Some(0), ..base() }, "patience must be at least 1 epoch, got 0"),
+            (Recipe { ema: Some(1.0), ..base() }, "must lie between 0 and 1, got 1"),
+            (Recipe { ema: Some(f64::NAN), ..base() }, "must lie between 0 and 1, got NaN"),
+            (
+                Recipe { patience: Some(3), validation_fraction: 0.0, ..base() },
+                "patience needs validation rows",
+            ),
         ] {
             let message = recipe.validate().expect_err(rule).to_string();
             assert!(message.contains(rule), "{message}");

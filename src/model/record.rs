@@ -26,7 +26,11 @@ pub enum Outcome {
     Finished,
     /// The observer asked for an end before.
     Interrupted,
-    /// A loss or gradient that is not finite was met in `epoch`, counted from 1.
+    /// The validation loss had not fallen for as many epochs as the recipe's patience.
+    EarlyStop,
+    /// The time was up.
+    TimeLimit,
+    /// Too many steps in a row had a loss or gradient that is not finite, the last of them in `epoch`, counted from 1.
     NonFinite {
         /// The epoch.
         epoch: u32,
@@ -72,8 +76,56 @@ pub struct TrainingRecord {
     pub train_nll: Option<f64>,
     /// Mean of −log p over the validation rows after that epoch, nats, user's units.
     pub validation_nll: Option<f64>,
+    /// Steps left out because their loss or gradient was not finite.
+    #[serde(default)]
+    pub skipped_steps: u32,
+    /// Times that training went back to an earlier state, each at half the rate before.
+    #[serde(default)]
+    pub rollbacks: u32,
     /// The loss on fresh rows, where it was measured.
     pub held_out: Option<HeldOut>,
+    /// The loss on the rows kept for a test, where there are any.
+    #[serde(default)]
+    pub test: Option<HeldOut>,
+    /// What the model was found to be worth after training.
+    #[serde(default)]
+    pub check: Option<SelfCheck>,
+}
+
+/// What a model was found to be worth after its training: whether it is one to one, whether its densities are right,
+/// whether it does as well on rows it has not seen, and whether its latent variable is normal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelfCheck {
+    /// Largest error of a feature, in standardised units, after a pass to the latent variable and back.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub round_trip: f64,
+    /// Largest difference between a row's log-determinant and that of finite differences, in nats; `None` where
+    /// there are too many features for it.
+    pub log_det: Option<f64>,
+    /// Validation loss less training loss, nats per row; `None` without validation rows.
+    pub gap: Option<f64>,
+    /// Standard error of that gap.
+    pub gap_error: Option<f64>,
+    /// Rows whose latent variable was looked at.
+    pub latent_rows: usize,
+    /// The latent features `[D]`.
+    pub latent: Vec<LatentFeature>,
+    /// A sentence on everything that is suspicious; empty when nothing is.
+    pub suspicious: Vec<String>,
+}
+
+/// How normal one latent feature is over a sample: mean 0, deviation 1 and distance 0 if it is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatentFeature {
+    /// Mean.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub mean: f64,
+    /// Standard deviation.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub std: f64,
+    /// Kolmogorov–Smirnov distance from the standard normal: largest difference of the distribution functions.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub distance: f64,
 }
 
 /// JSON has no NaN and no infinity: they are written as null.

@@ -25,6 +25,8 @@ pub enum Stream {
     Split = 4,
     /// Random coupling masks.
     Masks = 5,
+    /// Rows kept for a test.
+    Test = 6,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

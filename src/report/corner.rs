@@ -4,15 +4,21 @@
 use super::axes::{self, Frame, LABEL_SIZE, REMARK_SIZE, Ticks};
 use super::colour::{DATA, FRAME, INK, MODEL, TEXT};
 use super::svg::{self, Anchor, Area, Stroke, Svg, Text};
-use super::{CORNER, limits, panels};
+use super::{CORNER, DensityGrid, contour, limits, panels};
 
 /// Between two cells.
 const GAP: f64 = 8.0;
 /// Rows that a cell draws at most.
 const DRAWN: usize = 900;
+/// Rows that a cell's lines are made of at most.
+const SMOOTHED: usize = 20_000;
+/// Cells of their histogram on either side, and the width of its smoothing in cells.
+const CELLS: usize = 56;
+const SMOOTHING: f64 = 1.3;
 
 /// The first [`CORNER`] features: histograms of both on the diagonal, the data below it, the samples above it, so that
-/// a good fit is a picture symmetric about the diagonal.
+/// a good fit is a picture symmetric about the diagonal. The lines are of the other table: around the samples' dots
+/// those of the data, and the other way round.
 pub(super) fn panel(
     svg: &mut Svg,
     area: Area,
@@ -50,9 +56,14 @@ pub(super) fn panel(
                 marginals(svg, cell, ranges[row], [data, samples].map(|rows| (rows, features, row)));
             } else {
                 frame.grid(svg, x_ticks, y_ticks);
-                let (rows, colour) = if row > column { (data, DATA) } else { (samples, MODEL) };
+                let mut both = [(data, DATA), (samples, MODEL)];
+                if row < column {
+                    both.reverse();
+                }
+                let [(rows, colour), (others, line)] = both;
                 let points = panels::chosen(rows, features, [column, row], DRAWN);
                 panels::dots(svg, &frame, &points, colour);
+                outlines(svg, &frame, others, features, [column, row], line);
             }
             frame.border(svg);
             let name = |feature: usize| svg::fit(&columns[feature], LABEL_SIZE, side);
@@ -71,11 +82,59 @@ pub(super) fn panel(
     }
 }
 
+/// The borders of the smallest regions that hold 50 and 90 per cent of `rows`, by a smoothed histogram.
+fn outlines(svg: &mut Svg, frame: &Frame, rows: &[f64], features: usize, axes: [usize; 2], colour: &str) {
+    let points = panels::chosen(rows, features, axes, SMOOTHED);
+    let grid = smoothed(&points, (frame.x.low, frame.x.high), (frame.y.low, frame.y.high));
+    svg.clipped(frame.area, |svg| {
+        for (level, width) in contour::levels(&grid.log_density, &[0.5, 0.9]).into_iter().zip([2.0, 1.3]) {
+            let lines: Vec<Vec<_>> = contour::contour(&grid, level)
+                .into_iter()
+                .map(|line| line.into_iter().map(|point| frame.at(point)).collect())
+                .collect();
+            svg.polylines(&lines, Stroke::solid(colour, width));
+        }
+    });
+}
+
+/// The log-density of `points` on a square grid: counts, smoothed along either axis by a Gaussian of [`SMOOTHING`]
+/// cells.
+fn smoothed(points: &[(f64, f64)], x: (f64, f64), y: (f64, f64)) -> DensityGrid {
+    let place = |value: f64, (low, high): (f64, f64)| {
+        let place = (value - low) / (high - low) * CELLS as f64;
+        (0.0..CELLS as f64).contains(&place).then_some(place as usize)
+    };
+    let mut counts = vec![0.0f64; CELLS * CELLS];
+    for &(px, py) in points {
+        if let (Some(column), Some(row)) = (place(px, x), place(py, y)) {
+            counts[row * CELLS + column] += 1.0;
+        }
+    }
+    let reach = (4.0 * SMOOTHING).ceil() as isize;
+    let weight = |distance: isize| (-0.5 * (distance as f64 / SMOOTHING).powi(2)).exp();
+    let blur = |counts: &[f64], step: usize| -> Vec<f64> {
+        (0..CELLS * CELLS)
+            .map(|cell| {
+                let at = (cell / step % CELLS) as isize;
+                let start = cell - at as usize * step;
+                (-reach..=reach)
+                    .filter(|offset| (0..CELLS as isize).contains(&(at + offset)))
+                    .map(|offset| weight(offset) * counts[start + (at + offset) as usize * step])
+                    .sum()
+            })
+            .collect()
+    };
+    let counts = blur(&blur(&counts, 1), CELLS);
+    DensityGrid { x, y, columns: CELLS, rows: CELLS, log_density: counts.into_iter().map(f64::ln).collect() }
+}
+
 /// Which colour is which, at the right end of the title's line.
 fn key(svg: &mut Svg, area: Area) {
     let y = area.top - 14.0;
     let mut right = area.right();
-    for (name, colour) in [("samples, upper right", MODEL), ("data, lower left", DATA)] {
+    for (name, colour) in
+        [("samples, upper right; lines: data", MODEL), ("data, lower left; lines: samples", DATA)]
+    {
         svg.text(right, y, &Text::new(name, REMARK_SIZE, TEXT).anchor(Anchor::End));
         let x = right - super::font::width(name, REMARK_SIZE) - 14.0;
         svg.circle((x, y - 5.5), 5.0, colour, Stroke::solid(colour, 1.0));
@@ -177,6 +236,17 @@ mod tests {
             assert!((mass - 1.0).abs() < 1e-6, "D = {features}: mass {mass}");
             assert!((square / features as f64 - 1.0).abs() < 1e-6, "D = {features}: E r² = {square}");
         }
+    }
+
+    #[test]
+    fn smoothing_keeps_the_mass_and_puts_the_peak_where_the_points_are() {
+        let grid = smoothed(&[(0.25, 0.75); 10], (0.0, 1.0), (0.0, 1.0));
+        let peak = (0..CELLS * CELLS).max_by(|&a, &b| grid.log_density[a].total_cmp(&grid.log_density[b]));
+        let (x, y) = grid.centre(peak.expect("cells"));
+        assert!((x - 0.25).abs() < 0.02 && (y - 0.75).abs() < 0.02, "({x}, {y})");
+        let mass: f64 = grid.log_density.iter().map(|value| value.exp()).sum();
+        let want = 10.0 * std::f64::consts::TAU * SMOOTHING * SMOOTHING;
+        assert!((mass / want - 1.0).abs() < 1e-2, "{mass} for {want}");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //! It is the last thing made on the data's way, from numbers that the trainer and the model have already computed.
 //!
 //! With two features the sheet shows both planes, the data's and the latent's, and the density between them; with
-//! more it shows a corner plot of the first [`CORNER`] features. The same input gives the same bytes on every
+//! more it shows a corner plot of the first [`CORNER`] features. Either has the latent's quantiles and the loss curves. The same input gives the same bytes on every
 //! machine: the font is embedded, and nothing is drawn at random.
 
+mod animation;
 mod axes;
 mod colour;
 mod contour;
@@ -13,9 +14,11 @@ mod font;
 mod limits;
 mod loss;
 mod panels;
+mod quantiles;
 mod raster;
 mod svg;
 
+pub use animation::{Animation, Still};
 pub use limits::limits;
 
 use crate::error::{Error, Result, expect_length};
@@ -226,9 +229,10 @@ impl Figure<'_> {
         let top = upper(0).bottom() + ROW_GAP;
         let square = Area { left: LEFT, top, width: SIDE, height: SIDE };
         panels::latent(svg, square, ('d', "Latent"), self.latent);
-        let left = upper(1).left;
-        let wide = Area { left, top, width: RIGHT - left, height: SIDE };
-        loss::panel(svg, wide, 'e', self.history, self.floor);
+        quantiles::panel(svg, Area { left: upper(1).left, ..square }, 'e', self.latent, self.columns);
+        let left = upper(2).left;
+        let right = Area { left, width: RIGHT - left, ..square };
+        loss::panel(svg, right, 'f', self.history, self.floor);
         Ok((square.bottom() + FOOT).ceil())
     }
 
@@ -240,7 +244,10 @@ impl Figure<'_> {
         let half = Area { left, top: TOP, width: RIGHT - left, height: 0.5 * (square.height - ROW_GAP) };
         corner::radius(svg, half, 'b', self.latent, self.columns.len());
         let lower = Area { top: half.bottom() + ROW_GAP, ..half };
-        loss::panel(svg, lower, 'c', self.history, self.floor);
-        (square.bottom() + FOOT).ceil()
+        quantiles::panel(svg, lower, 'c', self.latent, self.columns);
+        let last =
+            Area { left: LEFT, top: square.bottom() + ROW_GAP, width: RIGHT - LEFT, height: 0.75 * SIDE };
+        loss::panel(svg, last, 'd', self.history, self.floor);
+        (last.bottom() + FOOT).ceil()
     }
 }

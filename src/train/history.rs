@@ -22,6 +22,8 @@ pub struct Epoch {
     pub seconds: f64,
     /// Whether these parameters were the best so far.
     pub improved: bool,
+    /// Steps left out because their loss or gradient was not finite. Not part of `history.csv`.
+    pub skipped: u32,
 }
 
 impl Epoch {
@@ -35,6 +37,7 @@ impl Epoch {
             grad_norm: record.grad_norm,
             seconds,
             improved: record.improved,
+            skipped: 0,
         }
     }
 
@@ -104,6 +107,7 @@ impl History {
                 grad_norm: number(4)?,
                 seconds: number(5)?,
                 improved: false,
+                skipped: 0,
             };
             if epoch.validation_nll.is_some_and(|nll| nll < best) {
                 best = epoch.nll();
@@ -128,6 +132,7 @@ mod tests {
             grad_norm: 0.25,
             seconds: 0.5 * f64::from(epoch),
             improved,
+            skipped: 0,
         };
         History {
             epochs: vec![epoch(1, Some(0.3), true), epoch(2, Some(0.2), true), epoch(3, Some(0.4), false)],

@@ -1,11 +1,19 @@
 //! Training: runs an engine epoch by epoch over a dataset and keeps the parameters that do best on validation rows.
 //! It stands between a [`Dataset`] and a [`Model`], and decides nothing that the [`Recipe`] does not say.
 
+mod average;
+mod check;
+mod checkpoint;
 mod history;
+mod run;
 
 use std::ops::ControlFlow;
 
+pub use average::Average;
+pub use check::self_check;
+pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, fingerprint};
 pub use history::{Epoch, History};
+pub use run::Progress;
 
 pub use crate::model::{Outcome, Recipe};
 
@@ -14,6 +22,25 @@ use crate::engine::{Engine, Training};
 use crate::error::{Error, Result};
 use crate::model::{DataSource, Model, TrainingRecord};
 use crate::optimiser::State;
+
+use run::Run;
+
+/// Something that happened within an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A step was skipped, because its loss or gradient was not finite.
+    Skipped {
+        /// The epoch, counted from 1.
+        epoch: u32,
+    },
+    /// A loss rose steeply, or was never finite, and training went back to an earlier state at half the rate.
+    RolledBack {
+        /// The epoch, counted from 1.
+        epoch: u32,
+        /// The epoch whose end it went back to.
+        to: u32,
+    },
+}
 
 /// What watches a training, and may end it.
 pub trait Observer {
@@ -28,6 +55,17 @@ pub trait Observer {
     /// Is told of every completed epoch, in order. [`ControlFlow::Break`] ends the training; what has been reached
     /// by then is kept.
     fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()>;
+
+    /// Is told of what happened within an epoch.
+    fn event(&mut self, _: Event) {}
+
+    /// Is given the training as it stands, to go on from another time: see [`Options`] for when.
+    ///
+    /// # Errors
+    /// What goes wrong in keeping it, which ends the training.
+    fn checkpoint(&mut self, _: &Checkpoint) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Watches nothing.
@@ -51,6 +89,18 @@ fn clock() -> f64 {
     0.0
 }
 
+/// How a training is carried out, besides what its recipe says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Seconds after which training ends with the epoch under way.
+    pub time_limit: Option<f64>,
+    /// Epochs from one checkpoint to the next, the last epoch included. Without it, a checkpoint is made only of a
+    /// training that the observer or the time limit ends.
+    pub checkpoint_every: Option<u32>,
+    /// The training to go on with.
+    pub resume: Option<Checkpoint>,
+}
+
 /// The result of [`fit`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fitted {
@@ -62,25 +112,36 @@ pub struct Fitted {
     pub outcome: Outcome,
 }
 
-/// Seconds of training between two looks at the observer, where an epoch takes less.
-const CHUNK_SECONDS: f64 = 0.05;
-
-/// Most epochs between two looks at the observer.
-const MAX_CHUNK: f64 = 10.0;
-
-/// Trains `engine`'s flow on `dataset` from the initial weights of the recipe's seed.
-///
-/// The parameters kept are those after the epoch with the lowest validation loss; without validation rows, the
-/// last ones. A non-finite loss or gradient ends the training as [`Outcome::NonFinite`], with the best parameters
-/// from before it. `source` goes into the model's record.
+/// [`fit_with`] the usual options.
 ///
 /// # Errors
-/// [`Error::Argument`] when recipe, engine and dataset do not fit each other; those of the engine.
+/// Those of [`fit_with`].
 pub async fn fit<E: Engine>(
     engine: &mut E,
     dataset: &Dataset,
     recipe: &Recipe,
     source: DataSource,
+    observer: &mut impl Observer,
+) -> Result<Fitted> {
+    fit_with(engine, dataset, recipe, source, Options::default(), observer).await
+}
+
+/// Trains `engine`'s flow on `dataset` from the initial weights of the recipe's seed, or from a checkpoint.
+///
+/// The parameters kept are those after the epoch with the lowest validation loss; without validation rows, the
+/// last ones. A step whose loss or gradient is not finite is skipped; ten in a row, or as many as an epoch has, end
+/// the training as [`Outcome::NonFinite`], with the best parameters from before them. `source` goes into the model's record, together
+/// with a [`self_check`] of the model.
+///
+/// # Errors
+/// [`Error::Argument`] when recipe, engine, dataset and checkpoint do not fit each other; those of the engine and of
+/// the observer.
+pub async fn fit_with<E: Engine>(
+    engine: &mut E,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    source: DataSource,
+    mut options: Options,
     observer: &mut impl Observer,
 ) -> Result<Fitted> {
     let flow = engine.flow().clone();
@@ -91,6 +152,15 @@ pub async fn fit<E: Engine>(
              `recipe.flow({features})`"
         )));
     }
+    if recipe.patience.is_some() && dataset.validation.is_empty() {
+        return Err(Error::Argument(
+            "patience needs validation rows to judge by; keep some, or leave it out".into(),
+        ));
+    }
+    if options.checkpoint_every == Some(0) {
+        return Err(Error::Argument("checkpoints must be at least 1 epoch apart, got 0".into()));
+    }
+    let log_det = dataset.standardiser.log_det();
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / features, recipe.batch);
     let training = Training {
         train: dataset.standardiser.apply(&dataset.train),
@@ -100,11 +170,40 @@ pub async fn fit<E: Engine>(
         schedule: recipe.schedule(steps_per_epoch)?,
         seed: recipe.seed,
     };
-    engine.begin_training(training, State::initial(&flow, recipe.seed))?;
-    let (history, outcome) =
-        run_epochs(engine, recipe.epochs, dataset.standardiser.log_det(), observer).await?;
+    let fresh = Checkpoint {
+        recipe: recipe.clone(),
+        columns: dataset.columns.clone(),
+        device: engine.device().to_string(),
+        rows: fingerprint(&training, log_det),
+        state: State::initial(&flow, recipe.seed),
+        progress: Progress::default(),
+    };
+    let (kept, resumed) = match options.resume.take() {
+        Some(checkpoint) => (checkpoint.fitted_to(fresh)?, true),
+        None => (fresh, false),
+    };
+    let mut progress = kept.progress.clone();
+    if recipe.ema.is_some() && progress.average.is_none() {
+        progress.average = Some(Average::new(kept.state.parameters.len()));
+    }
+    let written = resumed.then_some(progress.history.epochs.len() as u32);
+    let mut run =
+        Run { engine, observer, recipe, options: &options, training, kept, progress, log_det, written };
+    let outcome = run.run().await?;
+    if matches!(outcome, Outcome::Interrupted | Outcome::TimeLimit)
+        || (options.checkpoint_every.is_some() && !matches!(outcome, Outcome::NonFinite { .. }))
+    {
+        run.checkpoint().await?;
+    }
 
-    let parameters = engine.best_parameters().await?;
+    let Progress { history, average, skipped, rollbacks, .. } = run.progress;
+    let parameters = match average {
+        Some(average) if average.epochs > 0 => match average.best {
+            Some(best) => best.parameters,
+            None => average.narrow(),
+        },
+        _ => engine.best_parameters().await?,
+    };
     let kept = if dataset.validation.is_empty() { history.epochs.last() } else { history.best() };
     let record = TrainingRecord {
         moonflow: env!("CARGO_PKG_VERSION").into(),
@@ -116,49 +215,19 @@ pub async fn fit<E: Engine>(
         best_epoch: kept.map(|epoch| epoch.epoch),
         train_nll: kept.map(|epoch| epoch.train_nll),
         validation_nll: kept.and_then(|epoch| epoch.validation_nll),
+        skipped_steps: skipped,
+        rollbacks,
         held_out: None,
+        test: None,
+        check: None,
     };
-    let model = Model {
+    let mut model = Model {
         flow,
         parameters,
         standardiser: dataset.standardiser.clone(),
         columns: dataset.columns.clone(),
         record,
     };
+    model.record.check = Some(self_check(&model, engine, dataset).await?);
     Ok(Fitted { model, history, outcome })
-}
-
-/// Trains for `epochs` epochs, fewer when the observer or a non-finite number ends it.
-///
-/// The engine is asked for as many epochs at once as keep the observer informed: short epochs would otherwise cost
-/// a readback each. How they are cut does not change what they compute.
-async fn run_epochs<E: Engine>(
-    engine: &mut E,
-    epochs: u32,
-    log_det: f64,
-    observer: &mut impl Observer,
-) -> Result<(History, Outcome)> {
-    let mut history = History::default();
-    let start = observer.seconds();
-    let (mut done, mut chunk) = (0, 1);
-    while done < epochs {
-        let before = observer.seconds();
-        let records = engine.train(chunk.min(epochs - done)).await?;
-        let each = (observer.seconds() - before) / records.len().max(1) as f64;
-        let mut stop = false;
-        for (index, record) in records.iter().enumerate() {
-            if record.halted {
-                return Ok((history, Outcome::NonFinite { epoch: record.epoch }));
-            }
-            let epoch = Epoch::new(record, log_det, before - start + each * (index + 1) as f64);
-            history.epochs.push(epoch);
-            stop |= observer.epoch(&epoch).is_break();
-        }
-        done += records.len().max(1) as u32;
-        if stop && done < epochs {
-            return Ok((history, Outcome::Interrupted));
-        }
-        chunk = (CHUNK_SECONDS / each).clamp(1.0, MAX_CHUNK) as u32;
-    }
-    Ok((history, Outcome::Finished))
 }

@@ -59,6 +59,7 @@ fn train_writes_model_history_and_picture_and_says_what_it_did() {
         "device   CPU",
         "held out NLL",
         "floor",
+        "check    round trip within",
     ] {
         assert!(said.contains(part), "`{part}` is not in: {said}");
     }
@@ -67,7 +68,7 @@ fn train_writes_model_history_and_picture_and_says_what_it_did() {
         .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
         .collect();
     files.sort();
-    assert_eq!(files, ["history.csv", "model.safetensors", "moons.png"]);
+    assert_eq!(files, ["config.toml", "history.csv", "model.safetensors", "moons.png"]);
 
     let history = fs::read_to_string(folder.path().join("o/history.csv")).expect("written");
     let mut lines = history.lines();
@@ -212,7 +213,7 @@ fn plan_is_made_without_a_gpu() {
 fn help_names_every_command_and_version_its_number() {
     let folder = folder();
     let help = succeed(folder.path(), &["--help"]);
-    for command in ["train", "score", "sample", "plot", "info", "devices", "plan"] {
+    for command in ["train", "score", "sample", "plot", "info", "devices", "plan", "completions", "man"] {
         assert!(help.contains(command), "{help}");
         succeed(folder.path(), &[command, "--help"]);
     }
@@ -270,4 +271,39 @@ fn readers_that_go_away_are_no_error() {
     drop(stdout);
     let output = child.wait_with_output().expect("ends");
     assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn autotune_searches_once_keeps_its_cache_apart_and_changes_no_sample() {
+    if std::env::var_os("MOONFLOW_SKIP_GPU_TESTS").is_some() {
+        return;
+    }
+    let folder = folder();
+    train(folder.path(), "moons", "o", &[]);
+    let sample = |more: &[&str]| {
+        let output = Command::new(cargo_bin("moonflow"))
+            .args(["sample", "--model", "o/model.safetensors", "-n", "20", "--device", "gpu"])
+            .args(more)
+            .env("XDG_CACHE_HOME", folder.path().join("cache"))
+            .current_dir(folder.path())
+            .output()
+            .expect("the program starts");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let file = folder.path().join("cache/moonflow/tiles.json");
+    let (plain, _) = sample(&[]);
+    assert!(!file.exists(), "nothing is kept without --autotune");
+    let (tuned, said) = sample(&["--autotune"]);
+    assert!(said.contains("tuned    coupling_inverse") && file.exists(), "{said}");
+    let (again, silent) = sample(&["--autotune"]);
+    assert!(!silent.contains("tuned"), "{silent}");
+    fs::write(&file, "no JSON").expect("writable");
+    let (broken, noted) = sample(&[]);
+    assert!(noted.contains("tiles.json: ignored"), "{noted}");
+    assert!([tuned, again, broken].iter().all(|rows| *rows == plain));
+
+    let said = train(folder.path(), "moons", "p", &["--autotune"]);
+    assert!(said.contains("device   CPU"), "the CPU engine has nothing to search: {said}");
 }

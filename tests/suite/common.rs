@@ -344,15 +344,9 @@ impl<E: Engine> Subject for Single<E> {
             schedule: ORACLE_SCHEDULE,
             seed: 3,
         };
-        let zeros = vec![0.0; self.parameters.len()];
-        let state = State {
-            parameters: self.parameters.clone(),
-            moment1: zeros.clone(),
-            moment2: zeros,
-            step: 0,
-            epoch: 0,
-        };
-        self.engine.begin_training(training, state).expect("a fitting state");
+        self.engine
+            .begin_training(training, State::from_parameters(self.parameters.clone()))
+            .expect("a fitting state");
         let records = pollster::block_on(self.engine.train(steps)).expect("training");
         let state = pollster::block_on(self.engine.training_state()).expect("training");
         (wide(&state.parameters), records.iter().map(|record| record.train_nll).collect())

@@ -72,6 +72,15 @@ fn gradients_equal_central_differences_for_every_masking_and_another_bound() {
 }
 
 #[test]
+fn gradients_of_conditional_flows_equal_central_differences() {
+    for (features, context, hidden) in [(1, 1, vec![4]), (2, 3, vec![5, 4]), (3, 9, vec![6])] {
+        let flow = Flow::conditional(features, context, 3, &hidden).expect("valid");
+        let (gradient, differences) = gradients(&flow, 7, 23);
+        check(&flow, &gradient, &differences, format!("{features} given {context}")).finish();
+    }
+}
+
+#[test]
 fn a_gradient_with_one_wrong_value_is_found_in_every_tensor() {
     let flow = Flow::new(3, 2, &[5, 4]).expect("valid").with_activation(Activation::Tanh);
     let (gradient, differences) = gradients(&flow, 6, 2);

@@ -249,3 +249,23 @@ fn a_small_mistake_breaks_every_law() {
     assert_eq!(log_det_is_that_of_the_numerical_jacobian(&case, &mut broken()).failures().len(), 1);
     assert_eq!(total_mass_is_one(&case, &mut broken()).failures().len(), 1);
 }
+
+#[test]
+fn a_conditional_density_integrates_to_one_whatever_is_given() {
+    const CELLS: usize = 4000;
+    let flow = Flow::conditional(1, 2, 3, &[8, 5]).expect("valid");
+    let parameters = random_parameters(&flow, 4);
+    let mut engine = Cpu::<f64>::new("cpu f64", &flow, &parameters);
+    let mut middles = Vec::new();
+    for given in [[0.0, 0.0], [1.5, -2.0], [-3.0, 0.25]] {
+        // ±8 in latent units, carried to the data's.
+        let ends = engine.inverse(&[-8.0, given[0], given[1], 8.0, given[0], given[1]]).0;
+        let (low, step) = (ends[0], (ends[3] - ends[0]) / CELLS as f64);
+        let rows: Vec<f64> =
+            (0..CELLS).flat_map(|cell| [low + (cell as f64 + 0.5) * step, given[0], given[1]]).collect();
+        let mass: f64 = engine.log_prob(&rows).iter().map(|log_prob| log_prob.exp() * step).sum();
+        assert!((mass - 1.0).abs() < 1e-6, "given {given:?}: {mass}");
+        middles.push(low + 0.5 * step * CELLS as f64);
+    }
+    assert!(middles.windows(2).all(|pair| pair[0] != pair[1]), "the context has no effect: {middles:?}");
+}

@@ -5,7 +5,7 @@ use moonflow::data::{Standardiser, Table};
 use moonflow::engine::Sampling;
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
-use moonflow::model::{FORMAT_VERSION, HeldOut, Model, Outcome, TrainingRecord};
+use moonflow::model::{FORMAT_VERSION, HeldOut, LatentFeature, Model, Outcome, SelfCheck, TrainingRecord};
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -31,6 +31,18 @@ fn model() -> Model {
             best_epoch: Some(2),
             train_nll: Some(1.0 / 3.0),
             validation_nll: Some(0.1),
+            skipped_steps: 2,
+            rollbacks: 1,
+            test: None,
+            check: Some(SelfCheck {
+                round_trip: 1e-6,
+                log_det: Some(1.0 / 7.0),
+                gap: None,
+                gap_error: None,
+                latent_rows: 10,
+                latent: vec![LatentFeature { mean: 0.1, std: 1.0 / 3.0, distance: 0.7 }; 2],
+                suspicious: vec!["höhe".into()],
+            }),
             held_out: Some(HeldOut {
                 rows: 10,
                 nll: 0.7,

@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use moonflow::flow::Flow;
+use moonflow::gpu::Target;
 use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::fused::Shape;
 use moonflow::gpu::plan::{Dispatch, Plan, Program};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::layout::Layout;
@@ -113,16 +115,19 @@ fn flow() -> Flow {
     Flow::new(3, 2, &[16, 8]).expect("valid")
 }
 
-fn training() -> TrainingPlan {
-    let shape = TrainingShape {
+fn shape() -> TrainingShape {
+    TrainingShape {
         train_rows: 200,
         validation_rows: 50,
         batch: BATCH,
         adam: Adam::default(),
         schedule: Schedule { decay: Decay::Constant, base: 1e-3, warmup_steps: 0, total_steps: 10 },
         seed: 0,
-    };
-    TrainingPlan::new(&flow(), &Layout::new(&flow()), &shape)
+    }
+}
+
+fn training() -> TrainingPlan {
+    TrainingPlan::new(&flow(), &Layout::new(&flow()), &shape())
 }
 
 fn dispatches<'a>(program: &'a Program, kernel: &'a str) -> impl Iterator<Item = &'a Dispatch> {
@@ -133,22 +138,78 @@ fn program<'a>(plan: &'a Plan, name: &str) -> &'a Program {
     plan.programs.iter().find(|program| program.name == name).expect("a program of this name")
 }
 
+/// Weights in use of both networks, by layer, over all couplings: first and last layers leave masked ones out.
+fn weights() -> [usize; 3] {
+    let flow = flow();
+    let mut weights = [0; 3];
+    for mask in &flow.masks {
+        let kept = mask.iter().filter(|kept| **kept).count();
+        for (sum, count) in weights.iter_mut().zip([kept * 16, 16 * 8, 8 * (3 - kept)]) {
+            *sum += 2 * count;
+        }
+    }
+    weights
+}
+
 #[test]
-fn matrix_products_cost_two_operations_for_each_weight_and_row() {
-    let weights = 2 * flow().layers() * (3 * 16 + 16 * 8 + 8 * 3);
+fn matrix_products_cost_two_operations_for_each_weight_in_use_and_row() {
+    let [first, hidden, last] = weights();
     let training = training().plan;
     let step = program(&training, "training step");
-    let flops = |kernel| dispatches(step, kernel).map(|dispatch| dispatch.flops).sum::<u64>();
-    let want = (2 * BATCH * weights) as u64;
-    assert_eq!(flops("linear_forward"), want);
-    assert_eq!(flops("linear_backward_weight"), want);
-    // Nothing below the first coupling asks for the gradient at its input.
-    assert_eq!(flops("linear_backward_input"), want - (2 * BATCH * 2 * 3 * 16) as u64);
+    let flops =
+        |program: &Program, kernel: &str| dispatches(program, kernel).map(|d| d.flops).sum::<u64>() as usize;
+    let transformed = last / 2 / 8;
+    assert_eq!(flops(step, "linear_forward"), 2 * BATCH * (first + hidden));
+    assert_eq!(flops(step, "coupling_forward"), 2 * BATCH * last + 15 * BATCH * transformed);
+    assert_eq!(flops(step, "linear_backward"), 4 * BATCH * (hidden + last));
+    // Nothing below the first coupling, which keeps two features, asks for the gradient at its input.
+    let lowest = 2 * 2 * 16;
+    let passed = 20 * BATCH * 3;
+    assert_eq!(flops(step, "coupling_backward"), 2 * BATCH * (2 * first - lowest) + passed);
 
     let evaluation = EvaluationPlan::new(&flow(), &Layout::new(&flow()), 64).plan;
-    for name in ["log_prob", "inverse", "sample"] {
-        let products = dispatches(program(&evaluation, name), "linear_forward").map(|d| d.flops).sum::<u64>();
-        assert_eq!(products, (2 * 64 * weights) as u64, "{name}");
+    for (name, kernel) in
+        [("log_prob", "coupling_forward"), ("inverse", "coupling_inverse"), ("sample", "coupling_inverse")]
+    {
+        let program = program(&evaluation, name);
+        assert_eq!(flops(program, "linear_forward"), 2 * 64 * (first + hidden), "{name}");
+        assert_eq!(flops(program, kernel), 2 * 64 * last + 15 * 64 * transformed, "{name}");
+    }
+}
+
+/// A training plan of `layers` couplings over 5 features.
+fn deep(layers: usize, hidden: &[usize]) -> TrainingPlan {
+    let flow = Flow::new(5, layers, hidden).expect("valid");
+    TrainingPlan::new(&flow, &Layout::new(&flow), &shape())
+}
+
+#[test]
+fn a_coupling_takes_two_dispatches_for_each_layer_and_a_step_few_others() {
+    for (hidden, most) in [(&[16][..], 4), (&[16, 8], 6), (&[16, 8, 24], 8)] {
+        for layers in [1, 4] {
+            let count = |layers| program(&deep(layers, hidden).plan, "training step").dispatches.len();
+            assert_eq!(count(2 * layers) - count(layers), most * layers, "{layers} couplings of {hidden:?}");
+            assert_eq!(count(layers), most * layers + 5);
+        }
+    }
+}
+
+#[test]
+fn more_couplings_need_memory_for_parameters_stored_inputs_and_activations_alone() {
+    let hidden = [16, 8];
+    for layers in [1, 3, 8] {
+        let more = deep(2 * layers, &hidden).plan.bytes() - deep(layers, &hidden).plan.bytes();
+        let parameters = Layout::new(&Flow::new(5, layers, &hidden).expect("valid")).total;
+        // Parameters, gradient, two moments, best, and one split of partial gradients.
+        let parameters = 6 * parameters;
+        // Both networks' pre-activations, each coupling's input and its raw log-scale; the order of its features.
+        let stored = layers * (BATCH * (2 * (16 + 8) + 2 * 5) + 2 * 5);
+        // One sum of squares for each workgroup of sum_partials, whatever is stored otherwise.
+        let norms = |plan: &TrainingPlan| {
+            plan.plan.buffers.iter().find(|buffer| buffer.label == "norms").expect("norms").bytes
+        };
+        let norms = norms(&deep(2 * layers, &hidden)) - norms(&deep(layers, &hidden));
+        assert_eq!(more, 4 * (parameters + stored) as u64 + norms, "{layers} couplings");
     }
 }
 
@@ -169,7 +230,11 @@ fn copies_cost_bytes_and_no_operations() {
 fn every_dispatch_says_what_it_is_for_and_fits_its_buffers() {
     let training = training().plan;
     let evaluation = EvaluationPlan::new(&flow(), &Layout::new(&flow()), 64).plan;
-    for plan in [&training, &evaluation] {
+    every_dispatch_fits(&[&training, &evaluation]);
+}
+
+fn every_dispatch_fits(plans: &[&Plan]) {
+    for plan in plans {
         for dispatch in plan.programs.iter().flat_map(|program| &program.dispatches) {
             assert!(!dispatch.label.is_empty(), "{}", dispatch.kernel.name);
             // Each buffer is at most read once and written once.
@@ -182,5 +247,61 @@ fn every_dispatch_says_what_it_is_for_and_fits_its_buffers() {
                 dispatch.bytes
             );
         }
+    }
+}
+
+#[test]
+fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
+    let (flow, target) = (flow(), Target::default());
+    let layout = Layout::new(&flow);
+    let step = Shape::training(&flow, &target, BATCH).expect("fits");
+    let block = Shape::evaluation(&flow, &target).expect("fits");
+    let training = TrainingPlan::fused(&flow, &layout, &shape(), [&step, &block]).plan;
+    let evaluation = EvaluationPlan::fused(&flow, &layout, 64, &block).plan;
+    for (plan, name, most) in [
+        (&training, "training step", 3),
+        (&training, "validation tile", 2),
+        (&training, "end of epoch", 2),
+        (&evaluation, "log_prob", 1),
+        (&evaluation, "inverse", 1),
+        (&evaluation, "sample", 1),
+    ] {
+        assert_eq!(program(plan, name).dispatches.len(), most, "{name}");
+    }
+    every_dispatch_fits(&[&training, &evaluation]);
+}
+
+#[test]
+fn activations_of_the_fused_plan_take_no_more_memory_for_more_couplings() {
+    let trail = |layers| {
+        let flow = Flow::new(3, layers, &[64, 64]).expect("valid");
+        let target = Target::default();
+        let blocks = Shape::training(&flow, &target, BATCH).expect("fits");
+        let block = Shape::evaluation(&flow, &target).expect("fits");
+        let plan = TrainingPlan::fused(&flow, &Layout::new(&flow), &shape(), [&blocks, &block]).plan;
+        let bytes = plan.buffers.iter().find(|buffer| buffer.label == "trail").expect("a trail").bytes;
+        (blocks.workgroup_bytes(), bytes)
+    };
+    let ((tiles, short), (more_tiles, long)) = (trail(1), trail(50));
+    assert_eq!(tiles, more_tiles);
+    // Two rows of features padded to four for each coupling, and nothing as wide as a hidden layer.
+    assert_eq!((short, long), (4 * (2 * BATCH * 4) as u64, 50 * short));
+}
+
+#[test]
+fn plan_says_which_plan_it_is_and_forces_either() {
+    for (arguments, plan) in [
+        (&["--hidden", "64,64"][..], "fused"),
+        (&["--hidden", "64,64", "--plan", "layered"], "layered"),
+        (&["--hidden", "200"], "layered"),
+        (&["--hidden", "64", "--plan", "fused"], "fused"),
+    ] {
+        let said = succeed(arguments);
+        assert!(said.contains(&format!("\nplan    {plan}\n")), "{arguments:?}: {said}");
+    }
+    let (status, _, message) = self::plan(&["--hidden", "200", "--plan", "fused"]);
+    assert_eq!(status, Some(1));
+    for part in ["200 wide", "128", "--plan layered"] {
+        assert!(message.contains(part), "`{part}` is not in {message}");
     }
 }

@@ -7,11 +7,11 @@ use moonflow::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Tran
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
 use moonflow::model::{DataSource, Model, Outcome, Recipe};
-use moonflow::optimiser::State;
-use moonflow::train::{Epoch, Observer, fit};
+use moonflow::optimiser::{Best, State};
+use moonflow::train::{Checkpoint, Epoch, Event, Fitted, Observer, Options, fit, fit_with};
 use moonflow::{Error, Result};
 
-/// An engine whose training follows a script of validation losses; `None` is an epoch that is not finite.
+/// An engine whose training follows a script of validation losses; `None` is an epoch whose only step is not finite.
 ///
 /// Its parameters after epoch e are all e, so that a test sees which epoch was kept. As a density it is the
 /// identity, so that a test sees what the model adds.
@@ -20,9 +20,12 @@ pub struct Scripted {
     flow: Flow,
     losses: Vec<Option<f64>>,
     done: usize,
-    best: (f64, usize),
-    halted: bool,
+    /// Whether the step of the epoch under way has been left out.
+    left_out: bool,
+    best: Option<(f64, Vec<f32>)>,
     chunks: Vec<u32>,
+    /// Rate and epoch of each state that a training was begun from.
+    begun: Vec<(f32, u32)>,
 }
 
 impl Scripted {
@@ -33,10 +36,15 @@ impl Scripted {
             flow,
             losses: losses.to_vec(),
             done: 0,
-            best: (f64::INFINITY, 0),
-            halted: false,
+            left_out: false,
+            best: None,
             chunks: Vec::new(),
+            begun: Vec::new(),
         }
+    }
+
+    fn parameters(&self, epoch: usize) -> Vec<f32> {
+        vec![epoch as f32; Layout::new(&self.flow).total]
     }
 }
 
@@ -73,7 +81,15 @@ impl Engine for Scripted {
         Ok(rows.flat_map(|row| vec![value(row); self.flow.features]).collect())
     }
 
-    fn begin_training(&mut self, _: Training, _: State) -> Result<()> {
+    async fn sample_given(&mut self, sampling: Sampling, _: &[f32]) -> Result<Vec<f32>> {
+        self.sample(sampling).await
+    }
+
+    fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
+        self.begun.push((training.schedule.base, state.epoch));
+        self.done = state.epoch as usize;
+        self.left_out = state.row > 0;
+        self.best = state.best.map(|best| (best.nll, best.parameters));
         Ok(())
     }
 
@@ -82,40 +98,52 @@ impl Engine for Scripted {
         let mut records = Vec::new();
         for _ in 0..epochs {
             let loss = self.losses[self.done];
-            self.done += 1;
-            self.halted |= loss.is_none();
-            let improved = !self.halted && loss.is_some_and(|loss| loss < self.best.0);
-            if let (true, Some(loss)) = (improved, loss) {
-                self.best = (loss, self.done);
-            }
+            let halted = loss.is_none() && !self.left_out;
+            let improved =
+                loss.is_some_and(|loss| self.best.as_ref().is_none_or(|(lowest, _)| loss < *lowest));
             records.push(EpochRecord {
-                epoch: self.done as u32,
+                epoch: self.done as u32 + 1,
                 train_nll: loss.unwrap_or(f64::NAN),
-                validation_nll: loss,
+                validation_nll: Some(loss.unwrap_or(f64::INFINITY)),
                 learning_rate: 1e-3,
                 grad_norm: 1.0,
                 improved,
-                halted: self.halted,
+                halted,
             });
+            if halted {
+                break;
+            }
+            self.done += 1;
+            self.left_out = false;
+            if let (true, Some(loss)) = (improved, loss) {
+                self.best = Some((loss, self.parameters(self.done)));
+            }
         }
         Ok(records)
     }
 
     async fn training_state(&mut self) -> Result<State> {
-        Ok(State::initial(&self.flow, 0))
+        Ok(State {
+            step: self.done as u32,
+            epoch: self.done as u32,
+            best: self.best.clone().map(|(nll, parameters)| Best { nll, parameters }),
+            ..State::from_parameters(self.parameters(self.done))
+        })
     }
 
     async fn best_parameters(&mut self) -> Result<Vec<f32>> {
-        Ok(vec![self.best.1 as f32; Layout::new(&self.flow).total])
+        Ok(self.best.clone().map_or_else(|| self.parameters(self.done), |(_, parameters)| parameters))
     }
 }
 
 /// Lets time pass as a test says, and stops after an epoch.
-struct Watch {
+pub struct Watch {
     now: f64,
     tick: f64,
     stop_after: u32,
-    seen: Vec<Epoch>,
+    pub seen: Vec<Epoch>,
+    pub events: Vec<Event>,
+    pub checkpoints: Vec<Checkpoint>,
 }
 
 impl Observer for Watch {
@@ -128,10 +156,19 @@ impl Observer for Watch {
         self.seen.push(*epoch);
         if epoch.epoch == self.stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
+
+    fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.checkpoints.push(checkpoint.clone());
+        Ok(())
+    }
 }
 
-fn watch(tick: f64, stop_after: u32) -> Watch {
-    Watch { now: 100.0, tick, stop_after, seen: Vec::new() }
+pub fn watch(tick: f64, stop_after: u32) -> Watch {
+    Watch { now: 100.0, tick, stop_after, seen: Vec::new(), events: Vec::new(), checkpoints: Vec::new() }
 }
 
 fn table() -> Table {
@@ -147,12 +184,21 @@ pub fn small(epochs: u32) -> Recipe {
     Recipe { epochs, layers: 2, hidden: vec![3], ..Recipe::default() }
 }
 
-fn fitted(losses: &[Option<f64>], watch: &mut Watch) -> (moonflow::train::Fitted, Scripted) {
-    let recipe = small(losses.len() as u32);
+fn fitted(losses: &[Option<f64>], watch: &mut Watch) -> (Fitted, Scripted) {
+    practised(&small(losses.len() as u32), losses, Options::default(), watch)
+}
+
+/// Of 24 training rows.
+fn practised(
+    recipe: &Recipe,
+    losses: &[Option<f64>],
+    options: Options,
+    watch: &mut Watch,
+) -> (Fitted, Scripted) {
     let dataset = Dataset::split(&table(), 0.2, 1).expect("splits");
     let mut engine = Scripted::new(recipe.flow(2).expect("valid"), losses);
-    let fitted = pollster::block_on(fit(&mut engine, &dataset, &recipe, source(), watch)).expect("fits");
-    (fitted, engine)
+    let fitted = fit_with(&mut engine, &dataset, recipe, source(), options, watch);
+    (pollster::block_on(fitted).expect("fits"), engine)
 }
 
 #[test]
@@ -218,4 +264,83 @@ fn engine_of_another_flow_is_refused() {
     let error =
         pollster::block_on(fit(&mut engine, &dataset, &small(1), source(), &mut ())).expect_err("other flow");
     assert!(matches!(error, Error::Argument(_)), "{error}");
+}
+
+#[test]
+fn patience_ends_training_and_the_best_parameters_are_kept() {
+    let losses = [3.0, 1.0, 2.0, 2.0, 1.0, 0.5, 0.4].map(Some);
+    // Whether epochs are looked at singly or ten at a time must not matter: the sixth would be better again.
+    for tick in [1.0, 1e-6] {
+        let recipe = Recipe { patience: Some(3), ..small(7) };
+        let (fitted, engine) = practised(&recipe, &losses, Options::default(), &mut watch(tick, 0));
+        assert_eq!((fitted.outcome, fitted.history.epochs.len()), (Outcome::EarlyStop, 5), "tick {tick}");
+        assert_eq!(engine.done, 5, "no epoch is trained that patience does not reach");
+        assert!(fitted.model.parameters.iter().all(|&value| value == 2.0));
+        assert_eq!((fitted.model.record.epochs, fitted.model.record.best_epoch), (5, Some(2)));
+        let recipe = Recipe { patience: Some(4), ..recipe };
+        let (fitted, _) = practised(&recipe, &losses, Options::default(), &mut watch(tick, 0));
+        assert_eq!((fitted.outcome, fitted.model.record.best_epoch), (Outcome::Finished, Some(7)));
+    }
+}
+
+#[test]
+fn time_limit_ends_training_with_a_checkpoint_after_the_epoch_under_way() {
+    let losses: Vec<_> = (0..40).map(|epoch| Some(f64::from(epoch))).collect();
+    let options = Options { time_limit: Some(20.0), ..Options::default() };
+    let mut watch = watch(1.0, 0);
+    let (fitted, _) = practised(&small(40), &losses, options, &mut watch);
+    assert_eq!(fitted.outcome, Outcome::TimeLimit);
+    let epochs = fitted.history.epochs.len();
+    assert!((3..15).contains(&epochs), "{epochs} epochs of three looks at the clock each");
+    assert_eq!(watch.checkpoints.len(), 1);
+    assert_eq!(watch.checkpoints[0].progress.history, fitted.history);
+}
+
+#[test]
+fn checkpoints_come_every_so_many_epochs_and_after_the_last() {
+    let losses: Vec<_> = (0..11).map(|epoch| Some(f64::from(epoch))).collect();
+    let options = Options { checkpoint_every: Some(4), ..Options::default() };
+    let mut watch = watch(1e-6, 0);
+    practised(&small(11), &losses, options, &mut watch);
+    let epochs: Vec<_> = watch.checkpoints.iter().map(|kept| (kept.state.epoch, kept.state.row)).collect();
+    assert_eq!(epochs, [(4, 0), (8, 0), (11, 0)]);
+}
+
+#[test]
+fn steps_that_are_not_finite_are_skipped_counted_and_told() {
+    // Three steps an epoch.
+    let recipe = Recipe { batch: 8, ..small(4) };
+    let mut watch = watch(1.0, 0);
+    let options = Options { checkpoint_every: Some(1), ..Options::default() };
+    let (fitted, engine) = practised(&recipe, &[Some(3.0), None, Some(1.0), None], options, &mut watch);
+    assert_eq!((fitted.outcome, fitted.model.record.skipped_steps), (Outcome::Finished, 2));
+    let skipped: Vec<_> = fitted.history.epochs.iter().map(|epoch| epoch.skipped).collect();
+    assert_eq!(skipped, [0, 1, 0, 1]);
+    assert_eq!(watch.events, [Event::Skipped { epoch: 2 }, Event::Skipped { epoch: 4 }]);
+    assert_eq!(fitted.model.record.best_epoch, Some(3));
+    assert_eq!(engine.begun.iter().map(|begun| begun.1).collect::<Vec<_>>(), [0, 1, 3]);
+    let rows: Vec<_> =
+        watch.checkpoints.iter().map(|kept| (kept.state.epoch, kept.progress.skipped)).collect();
+    assert_eq!(rows, [(1, 0), (2, 1), (3, 1), (4, 2)], "checkpoints stand between epochs");
+}
+
+#[test]
+fn a_steep_rise_goes_back_to_the_epoch_before_at_half_the_rate() {
+    // The script does not learn from it; so after eight times it is taken as it is.
+    let recipe = Recipe { rollback: true, ..small(4) };
+    let losses = [3.0, 1.0, 2.5, 2.0].map(Some);
+    let mut watch = watch(1.0, 0);
+    let (fitted, engine) = practised(&recipe, &losses, Options::default(), &mut watch);
+    let begun: Vec<_> = (0..=8).map(|k| (5e-3 * 0.5f32.powi(k), if k == 0 { 0 } else { 2 })).collect();
+    assert_eq!(engine.begun, begun);
+    assert_eq!(watch.events, [Event::RolledBack { epoch: 3, to: 2 }; 8]);
+    assert_eq!((fitted.outcome, fitted.model.record.rollbacks), (Outcome::Finished, 8));
+    assert_eq!(fitted.history.epochs.len(), 4);
+    assert!(fitted.model.parameters.iter().all(|&value| value == 2.0), "the best outlives the way back");
+    // One nat over two columns is no steep rise, and without the option none is.
+    for (losses, rollback) in [([3.0, 1.0, 1.9, 2.0], true), ([3.0, 1.0, 9.0, 2.0], false)] {
+        let recipe = Recipe { rollback, ..small(4) };
+        let (fitted, _) = practised(&recipe, &losses.map(Some), Options::default(), &mut watch);
+        assert_eq!(fitted.model.record.rollbacks, 0);
+    }
 }

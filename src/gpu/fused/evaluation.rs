@@ -74,7 +74,7 @@ impl EvaluationPlan {
             parameters,
             packing: Some(packing),
             request: Some(request),
-            masks,
+            order: masks,
             normal_table,
             input,
             output,

@@ -176,6 +176,8 @@ impl TrainingPlan {
         let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
         Self {
             plan,
+            train_rows: shape.train_rows as u32,
+            batch: batch as u32,
             steps_per_epoch: shape.train_rows.div_ceil(batch.max(1)) as u32,
             validation_tiles: shape.validation_rows.div_ceil(validation_capacity) as u32,
             validation_capacity,
@@ -183,7 +185,7 @@ impl TrainingPlan {
             validation,
             train,
             validation_rows,
-            masks,
+            order: masks,
             parameters,
             packed: Some((packed, packing)),
             gradient,

@@ -1,255 +1,339 @@
-//! `shaders/coupling.wgsl` and `shaders/bijector/affine.wgsl` against `src/cpu/coupling.rs`.
+//! `shaders/coupling.wgsl`, `shaders/coupling_backward.wgsl` and `shaders/bijector/affine.wgsl` against
+//! `src/cpu/linear.rs`, then `src/cpu/coupling.rs`.
 
 use moonflow::cpu::Real;
 use moonflow::cpu::coupling::{
-    coupling_backward as cpu_backward, coupling_forward as cpu_forward, coupling_inverse as cpu_inverse,
+    coupling_backward as cpu_backward, coupling_forward as cpu_forward, coupling_input_backward,
+    coupling_inverse as cpu_inverse,
 };
-use moonflow::cpu::loss::negative_log_likelihood_backward;
-use moonflow::gpu::kernel::{COUPLING_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE};
-use moonflow::gpu::plan::{groups_of_256, lanes};
+use moonflow::flow::Activation;
+use moonflow::gpu::kernel::{COUPLING_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Kernel};
+use moonflow::gpu::plan::grid;
 use moonflow::gpu::uniforms;
 
-use super::harness::{Call, Case, POISON, poisoned, random, real};
+use super::harness::{Call, Case, POISON, bits, poisoned, random, real};
+use super::layer::{Place, Setup, TILES, order, pick};
 
-/// Features that fill 2 to 32 lanes, in part or twice.
-const FEATURES: [usize; 5] = [3, 2, 5, 12, 33];
-/// (rows, capacity): a workgroup takes 8 rows of 33 features and 128 of 2.
-const ROWS: [(usize, usize); 6] = [(3, 5), (1, 1), (63, 64), (64, 64), (65, 70), (130, 133)];
+/// (rows, capacity, hidden width, features): features that fill a thin tile in part, and ones that take several.
+const SIZES: [(usize, usize, usize, usize); 9] = [
+    (3, 5, 2, 3),
+    (65, 70, 33, 12),
+    (130, 133, 17, 33),
+    (1, 1, 1, 2),
+    (63, 64, 64, 5),
+    (64, 64, 16, 2),
+    (33, 40, 5, 150),
+    (7, 64, 65, 9),
+    (64, 65, 4, 8),
+];
 
-/// A coupling of which no two values are alike; log-scales far into saturation among them.
-struct Setup {
-    rows: usize,
-    capacity: usize,
-    features: usize,
-    /// Keeps the features whose index has this parity.
-    parity: usize,
-    /// Whether log_det starts at zero; in the backward direction, whether the output is the latent variable.
-    end: bool,
+/// Activation and tile: those so thin that a thread can hold two of them, and one that is not. The pipelines that find
+/// most mistakes soonest come first.
+const PIPELINES: [(Activation, usize); 4] =
+    [(Activation::Silu, 1), (Activation::Relu, 0), (Activation::Relu, 2), (Activation::Tanh, 3)];
+
+/// The last layer of both networks with the coupling behind it.
+struct Coupling {
+    layer: Setup,
+    /// Whether log_det begins with it.
+    begins: bool,
     bound: f32,
-    /// Raw log-scale and shift.
-    raw: [Vec<f32>; 2],
-    source: Vec<f32>,
-    /// log_det before, or the carried d_z and both networks' parts of it.
-    log_det: Vec<f32>,
-    d_z: [Vec<f32>; 3],
+    rows: Vec<f32>,
+    shares: Vec<f32>,
 }
 
-impl Setup {
-    /// Every number of features with every number of rows, both parities and both ends.
+impl Coupling {
+    /// Every size with every pipeline; both parities and both ends by turns.
     fn all() -> impl Iterator<Item = Self> {
-        let sizes =
-            FEATURES.into_iter().flat_map(|features| ROWS.map(|(rows, capacity)| (features, rows, capacity)));
-        sizes.flat_map(|(features, rows, capacity)| {
-            [(0, false), (1, false), (0, true), (1, true)].map(|(parity, end)| {
-                let seed = (features + rows + parity) as u64;
-                let of = |what: u64, limit| random(rows * features, limit, 1000 * what + seed);
-                // Mostly positive, so that log_det is no small difference of large sums.
-                let mut log_scale: Vec<f32> = of(1, 3.0).iter().map(|value| value + 2.0).collect();
-                for value in log_scale.iter_mut().skip(6).step_by(7) {
-                    *value *= 12.0;
-                }
-                Self {
-                    rows,
-                    capacity,
-                    features,
-                    parity,
-                    end,
-                    bound: if parity == 0 { 2.0 } else { 0.75 },
-                    raw: [log_scale, of(2, 2.0)],
-                    source: of(3, 3.0),
-                    log_det: random(rows, 3.0, 4000 + seed),
-                    d_z: [of(5, 1.0), of(6, 1.0), of(7, 1.0)],
-                }
-            })
-        })
+        (0..PIPELINES.len())
+            .flat_map(|turn| SIZES.into_iter().enumerate().map(move |(at, size)| Self::new(at, turn, size)))
     }
 
-    fn mask(&self) -> Vec<bool> {
-        (0..self.features).map(|feature| feature % 2 == self.parity).collect()
+    fn new(at: usize, turn: usize, (rows, capacity, hidden, features): (usize, usize, usize, usize)) -> Self {
+        let parity = (at + turn) % 2;
+        let (activation, tile) = PIPELINES[turn];
+        let mut layer =
+            Setup::new((rows, capacity, hidden, features), Place::Last, activation, parity, TILES[tile]);
+        // Now and then the log-scale is exactly the bias, so that no rounding of its sum hides the bijector's own.
+        let exact = at.is_multiple_of(3);
+        for (network, weight) in layer.weight.iter_mut().enumerate() {
+            weight
+                .iter_mut()
+                .for_each(|weight| *weight *= if exact && network == 0 { 0.0 } else { 1.0 / hidden as f32 });
+        }
+        // Mostly positive, so that log_det is no small difference of large sums, and some far into saturation.
+        for (at, bias) in layer.bias[0].iter_mut().enumerate().filter(|(_, bias)| **bias != 0.0) {
+            *bias = if at % 7 == 6 { 12.0 * *bias } else { *bias + 1.0 };
+        }
+        let seed = (rows + features + 2 * turn) as u64;
+        Self {
+            begins: (at + turn).is_multiple_of(3),
+            bound: if turn.is_multiple_of(2) { 2.0 } else { 0.75 },
+            rows: random(rows * features, 3.0, 3000 + seed),
+            shares: random(rows * features, 3.0, 4000 + seed),
+            layer,
+        }
     }
 
-    fn places(&self) -> std::ops::Range<usize> {
-        0..self.rows * self.features
-    }
-
-    fn call(&self, groups: [u32; 3]) -> Call {
-        let Self { rows, capacity, features, parity, end, .. } = self;
-        let uniform = uniforms::Coupling {
-            features: *features as u32,
-            mask: *features as u32,
-            capacity: *capacity as u32,
-            lanes: lanes(*features),
-            bound: self.bound,
-            first: u32::from(*end),
-            last: u32::from(*end),
-            padding: 0,
-        };
-        // The first of two couplings has another mask.
-        let mut masks: Vec<f32> = self.mask().iter().map(|&kept| f32::from(u8::from(!kept))).collect();
-        masks.extend(self.mask().iter().map(|&kept| f32::from(u8::from(kept))));
-        let size = capacity * features;
-        let raw = self.raw.iter().flat_map(|plane| poisoned(plane, size)).collect();
-        Call::new(
-            format!("{rows} of {capacity} rows of {features}, parity {parity}, end {end}:"),
-            &uniform,
-            groups,
-        )
-        .record("extent", &uniforms::Extent { rows: *rows as u32, first: 9 })
-        .values("masks", &masks, masks.len())
-        .bind("raw", raw)
-        .values("source", &self.source, size)
-    }
-
-    fn row_groups(&self) -> [u32; 3] {
-        [(self.capacity * lanes(self.features) as usize).div_ceil(256) as u32, 1, 1]
-    }
-
-    fn transform<R: Real>(&self, twin: Transform<R>) -> [Vec<R>; 2] {
-        let mut values = vec![R::nan(); self.rows * self.features];
-        let mut log_det = if self.end { vec![R::zero(); self.rows] } else { real(&self.log_det) };
-        let [log_scale, shift] = [0, 1].map(|plane| real::<R>(&self.raw[plane]));
-        let bound = R::from_wide(self.bound.into());
-        twin(bound, &self.mask(), &real(&self.source), &log_scale, &shift, &mut values, &mut log_det);
-        [values, log_det]
-    }
-
-    fn transform_call(&self, truth: Transform<f64>, single: Transform<f32>) -> Call {
-        let [values, log_det] = self.transform(truth);
-        let [values_single, log_det_single] = self.transform(single);
-        let before = if self.end { vec![] } else { self.log_det.clone() };
-        self.call(self.row_groups())
-            .bind("destination", vec![POISON; self.capacity * self.features])
-            .expect("", self.places(), values, &values_single)
-            .values("log_det", &before, self.capacity)
-            .expect("", 0..self.rows, log_det, &log_det_single)
-    }
-
-    /// d_raw and d_x.
-    fn backward<R: Real>(&self) -> [Vec<R>; 3] {
-        let nan = || vec![R::nan(); self.rows * self.features];
-        let (mut d_log_scale, mut d_shift, mut d_x, mut d_z) = (nan(), nan(), nan(), nan());
-        let z = real::<R>(&self.source);
-        if self.end {
-            negative_log_likelihood_backward(self.rows, &z, &mut d_z);
-        } else {
-            let [carried, scale, translate] = [0, 1, 2].map(|part| real::<R>(&self.d_z[part]));
-            for (at, d_z) in d_z.iter_mut().enumerate() {
-                *d_z = carried[at] + scale[at] + translate[at];
+    /// Values, each feature's share of log_det, and raw log-scales.
+    fn transform<R: Real>(&self, twin: Transform<R>) -> [Vec<R>; 3] {
+        let [log_scale, shift] = [0, 1].map(|network| self.layer.forward::<R>(network));
+        let rows = real::<R>(&self.rows);
+        let mut values = vec![R::nan(); rows.len()];
+        let mut shares = if self.begins { vec![R::zero(); rows.len()] } else { real(&self.shares) };
+        let features = self.layer.features();
+        // A row of which one feature alone counts yields that feature's share.
+        for (feature, kept) in self.layer.mask.iter().enumerate().filter(|(_, kept)| !**kept) {
+            assert!(!kept);
+            let column =
+                |values: &[R]| values.iter().skip(feature).step_by(features).copied().collect::<Vec<_>>();
+            let mut share = column(&shares);
+            let mut value = share.clone();
+            let bound = R::from_wide(self.bound.into());
+            let [x, o, t] = [&rows, &log_scale, &shift].map(|values| column(values));
+            twin(bound, &[false], &x, &o, &t, &mut value, &mut share);
+            for row in 0..x.len() {
+                values[row * features + feature] = value[row];
+                shares[row * features + feature] = share[row];
             }
         }
-        let bound = R::from_wide(self.bound.into());
-        cpu_backward(
-            bound,
-            self.rows,
-            &self.mask(),
-            &d_z,
-            &z,
-            &real(&self.raw[0]),
-            &mut d_log_scale,
-            &mut d_shift,
-            &mut d_x,
-        );
-        [d_log_scale, d_shift, d_x]
+        for (at, value) in values.iter_mut().enumerate().filter(|(at, _)| self.layer.mask[at % features]) {
+            *value = rows[at];
+        }
+        [values, shares, log_scale]
+    }
+
+    fn call(&self, truth: Transform<f64>, single: Transform<f32>) -> Call {
+        let layer = &self.layer;
+        let features = layer.features();
+        let size = layer.capacity * features;
+        let uniform =
+            uniforms::Layer { begins: u32::from(self.begins), bound: self.bound, ..layer.uniform() };
+        let groups = layer.forward_groups(layer.kept().max(features - layer.kept()), 1);
+        let [values, shares, raw] = self.transform(truth);
+        let [values_single, shares_single, raw_single] = self.transform(single);
+        let all = 0..layer.rows * features;
+        let transformed = layer.used_outputs();
+        let kept = &layer.mask;
+        let before = if self.begins { vec![] } else { self.shares.clone() };
+        layer
+            .call(&uniform, groups)
+            .values("rows", &self.rows, size)
+            .bind("destination", vec![POISON; size])
+            .expect(
+                "transformed",
+                layer.plane(0, features, &transformed),
+                pick(&values, &transformed),
+                &pick(&values_single, &transformed),
+            )
+            .expect_bits("kept", layer.plane(0, features, kept), bits(&pick(&self.rows, kept)))
+            .values("shares", &before, size)
+            .expect("", all, shares, &shares_single)
+            .bind("raw", vec![POISON; size])
+            .expect(
+                "",
+                layer.plane(0, features, &transformed),
+                pick(&raw, &transformed),
+                &pick(&raw_single, &transformed),
+            )
     }
 }
 
 /// [`cpu_forward`] or [`cpu_inverse`].
 type Transform<R> = fn(R, &[bool], &[R], &[R], &[R], &mut [R], &mut [R]);
 
+fn forward_case(
+    kernel: &'static Kernel,
+    truth: Transform<f64>,
+    single: Transform<f32>,
+    changes: &'static [(&'static str, &'static str)],
+) -> Case {
+    let calls = Coupling::all().map(|coupling| coupling.call(truth, single)).collect();
+    Case { kernel, factor: 4.0, calls, changes }
+}
+
 pub fn coupling_forward() -> Case {
-    Case {
-        kernel: &COUPLING_FORWARD,
-        factor: 4.0,
-        calls: Setup::all().map(|setup| setup.transform_call(cpu_forward, cpu_forward)).collect(),
-        changes: &[
+    forward_case(
+        &COUPLING_FORWARD,
+        cpu_forward,
+        cpu_forward,
+        &[
             ("(x - shift) * exp_accurate(-s), -s)", "(x - shift) * exp_accurate(-s), s)"),
             ("(x - shift) * exp_accurate(-s), -s)", "(x - shift) * exp_accurate(s), -s)"),
             ("(x - shift) * exp_accurate(-s), -s)", "x * exp_accurate(-s) - shift, -s)"),
             ("bound * tanh_stable(raw / bound)", "tanh_stable(raw)"),
-            ("if a < 0.3 {", "if a < 0.5 {"),
-            ("masks[coupling.mask + j] == 1.0", "masks[coupling.mask + j] != 1.0"),
-            ("masks[coupling.mask + j] == 1.0", "masks[j] == 1.0"),
-            ("coupling.first == 1u", "true"),
-            ("coupling.first == 1u", "false"),
-            ("log_det[row] += total;", "log_det[row] -= total;"),
-            ("if row < extent.rows {", "if row < coupling.capacity {"),
-            ("lane == 0u && row < extent.rows", "lane == 0u && row < coupling.capacity"),
-            ("group * (256u / coupling.lanes)", "group * (128u / coupling.lanes)"),
-            ("var stride = lanes / 2u", "var stride = lanes / 4u"),
-            ("j < coupling.features; j += coupling.lanes", "j < coupling.lanes; j += coupling.lanes"),
-            (
-                "let plane = coupling.capacity * coupling.features;\n    var",
-                "let plane = extent.rows * coupling.features;\n    var",
-            ),
+            ("if a < 0.3 {", "if a < 0.7 {"),
             ("n * 0.693359375", "n * 0.69335"),
+            ("return order[layer.order + layer.kept + out];", "return order[layer.order + out];"),
+            ("return order[layer.order + layer.kept + out];", "return order[layer.kept + out];"),
+            ("shares[index] = moved.y;", "shares[index] += moved.y;"),
+            ("shares[index] += moved.y;", "shares[index] = moved.y;"),
+            ("shares[index] = 0.0;", ""),
+            ("raw[index] = o;", "raw[index] = t;"),
+            ("destination[index] = rows[index];", ""),
+            ("row < extent.rows && out < layer.outputs", "row < layer.capacity && out < layer.outputs"),
+            ("row < extent.rows && place < layer.kept", "row < layer.capacity && place < layer.kept"),
+            ("row < extent.rows && place < layer.kept", "row < extent.rows && place < 4u"),
+            ("parameters[bias_index(0u, out)]", "parameters[bias_index(1u, out)]"),
+            ("+ parameters[bias_index(1u, out)];", ";"),
+            ("forward_product(local, 1u, first_row, first)", "forward_product(local, 0u, first_row, first)"),
+            ("return activate(ACTIVATION, value);", "return value;"),
+            ("let first = group.x * TILE_COLUMNS;", "let first = 0u;"),
         ],
-    }
+    )
 }
 
 pub fn coupling_inverse() -> Case {
-    Case {
-        kernel: &COUPLING_INVERSE,
-        factor: 4.0,
-        calls: Setup::all().map(|setup| setup.transform_call(cpu_inverse, cpu_inverse)).collect(),
-        changes: &[
+    forward_case(
+        &COUPLING_INVERSE,
+        cpu_inverse,
+        cpu_inverse,
+        &[
             ("z * exp_accurate(s) + shift, s)", "z * exp_accurate(s) + shift, -s)"),
             ("z * exp_accurate(s) + shift, s)", "z * exp_accurate(-s) + shift, s)"),
             ("z * exp_accurate(s) + shift, s)", "(z + shift) * exp_accurate(s), s)"),
-            ("transform_row(group.x, local, true);", "transform_row(group.x, local, false);"),
+            ("couple(group, local, true);", "couple(group, local, false);"),
             ("if inverse {", "if !inverse {"),
-            ("group * (256u / coupling.lanes)", "group * 256u / (2u * coupling.lanes)"),
         ],
+    )
+}
+
+/// The first layer of both networks backward, and the coupling before them.
+struct Backward {
+    layer: Setup,
+    /// The mask of the coupling before.
+    before: Vec<bool>,
+    /// Whether there is a coupling before.
+    passes: bool,
+    bound: f32,
+    raw: Vec<f32>,
+    carried: Vec<f32>,
+}
+
+impl Backward {
+    fn all() -> impl Iterator<Item = Self> {
+        (0..PIPELINES.len())
+            .flat_map(|turn| SIZES.into_iter().enumerate().map(move |(at, size)| Self::new(at, turn, size)))
+    }
+
+    fn new(at: usize, turn: usize, (rows, capacity, hidden, features): (usize, usize, usize, usize)) -> Self {
+        let parity = (at + turn) % 2;
+        let size = (rows, capacity, features, hidden);
+        let layer = Setup::new(size, Place::First, Activation::Relu, parity, TILES[PIPELINES[turn].1]);
+        let seed = (rows + features + 2 * turn) as u64;
+        let mut raw: Vec<f32> =
+            random(rows * features, 3.0, 5000 + seed).iter().map(|value| value + 2.0).collect();
+        for value in raw.iter_mut().skip(6).step_by(7) {
+            *value *= 12.0;
+        }
+        // The usual opposite, or a mask that has features in common with this one's.
+        let before = |feature: usize| {
+            if (turn + at / 2).is_multiple_of(2) { feature % 2 != parity } else { feature % 3 == 1 }
+        };
+        Self {
+            layer: layer.split([1, 3][(at + turn) % 2]),
+            before: (0..features).map(before).collect(),
+            passes: at % 4 != 1 || turn % 2 == 1,
+            bound: if turn.is_multiple_of(2) { 2.0 } else { 0.75 },
+            raw,
+            carried: random(rows * features, 1.0, 6000 + seed),
+        }
+    }
+
+    /// What is carried on, d_raw and d_shift.
+    fn backward<R: Real>(&self) -> [Vec<R>; 3] {
+        let layer = &self.layer;
+        let mut d_z = real::<R>(&self.carried);
+        for network in 0..2 {
+            coupling_input_backward(&layer.mask, &layer.backward_input::<R>(network), &mut d_z);
+        }
+        let nan = || vec![R::nan(); d_z.len()];
+        let (mut d_log_scale, mut d_shift, mut d_x) = (nan(), nan(), nan());
+        cpu_backward(
+            R::from_wide(self.bound.into()),
+            layer.rows,
+            &self.before,
+            &d_z,
+            &real(&layer.source[0]),
+            &real(&self.raw),
+            &mut d_log_scale,
+            &mut d_shift,
+            &mut d_x,
+        );
+        [d_x, d_log_scale, d_shift]
+    }
+
+    fn call(&self) -> Call {
+        let layer = &self.layer;
+        let features = layer.features();
+        let size = layer.capacity * features;
+        let tile = layer.tile;
+        let tiles = tile.across(layer.kept().max(features - layer.kept())) * tile.down(layer.capacity);
+        let uniform = uniforms::Layer {
+            bound: self.bound,
+            through: 2 * features as u32,
+            input_groups: if self.passes { tiles } else { 0 },
+            ..layer.uniform()
+        };
+        let transformed: Vec<bool> = self.before.iter().map(|kept| !kept).collect();
+        let every = vec![true; features];
+        let mut d_coupling = poisoned(&self.carried, size);
+        d_coupling.resize(3 * size, POISON);
+        let mut call = layer
+            .call(&uniform, grid((uniform.input_groups + layer.weight_groups()) as usize))
+            .bind("order", order(&[&self.before, &layer.mask]))
+            .bind("source", layer.planes(&layer.source[..1], features, &every))
+            .bind("d_output", layer.planes(&layer.d_output, layer.outputs, &layer.used_outputs()))
+            .bind("raw", layer.planes(std::slice::from_ref(&self.raw), features, &transformed))
+            .bind("d_coupling", d_coupling);
+        if self.passes {
+            let parts = self.backward::<f64>().into_iter().zip(self.backward::<f32>());
+            for (plane, ((truth, single), used)) in
+                parts.zip([&every, &transformed, &transformed]).enumerate()
+            {
+                let places = layer.plane(plane, features, used);
+                call = call.expect(
+                    ["", "raw", "shift"][plane],
+                    places,
+                    pick(&truth, used),
+                    &pick(&single, used),
+                );
+            }
+        }
+        layer.expect_partials(call)
     }
 }
 
 pub fn coupling_backward() -> Case {
-    let call = |setup: Setup| {
-        let size = setup.capacity * setup.features;
-        let truth = setup.backward::<f64>();
-        let single = setup.backward::<f32>();
-        let [d_log_scale, d_shift, d_x] = truth;
-        let places = setup.places();
-        let beyond = places.start + size..places.end + size;
-        let (carried, d_network) = match setup.end {
-            true => (vec![POISON; size], vec![POISON; 2 * size]),
-            false => (
-                poisoned(&setup.d_z[0], size),
-                setup.d_z[1..].iter().flat_map(|plane| poisoned(plane, size)).collect(),
-            ),
-        };
-        setup
-            .call(groups_of_256(size))
-            .bind("d_network", d_network)
-            .bind("destination", carried)
-            .expect("", places.clone(), d_x, &single[2])
-            .bind("d_raw", vec![POISON; 2 * size])
-            .expect("log-scale", places, d_log_scale, &single[0])
-            .expect("shift", beyond, d_shift, &single[1])
-    };
     Case {
         kernel: &COUPLING_BACKWARD,
         factor: 4.0,
-        calls: Setup::all().map(call).collect(),
+        calls: Backward::all().map(|backward| backward.call()).collect(),
         changes: &[
             ("-d_z * z - d_log_det", "-d_z * z + d_log_det"),
             ("-d_z * z - d_log_det", "d_z * z - d_log_det"),
             ("d_s * tanh_slope(raw / bound), -d_x)", "d_s, -d_x)"),
             ("d_s * tanh_slope(raw / bound), -d_x)", "d_s * tanh_slope(raw / bound), d_x)"),
             ("d_z * exp_accurate(-log_scale(raw, bound))", "d_z * exp_accurate(log_scale(raw, bound))"),
-            ("let per_row = 1.0 / f32(extent.rows);", "let per_row = 1.0 / f32(coupling.capacity);"),
-            ("coupling.last == 0u", "true"),
-            ("coupling.last == 0u", "false"),
-            ("+ d_network[plane + index]", ""),
-            ("+ d_network[index]", "+ d_network[plane + index]"),
-            ("destination[index] = d_z;", "destination[index] = 0.0;"),
-            ("d_raw[index] = 0.0;", ""),
-            ("d_raw[plane + index] = 0.0;", ""),
-            ("d_raw[index] = gradient.y;", "d_raw[index] = gradient.z;"),
+            ("-1.0 / f32(extent.rows)", "-1.0 / f32(layer.capacity)"),
+            ("d_coupling[index] = d_z;", "d_coupling[index] = 0.0;"),
+            ("d_coupling[plane + index] = gradient.y;", "d_coupling[plane + index] = gradient.z;"),
+            ("d_coupling[2u * plane + index] = gradient.z;", ""),
             (
-                "masks[coupling.mask + index % coupling.features]",
-                "masks[coupling.mask + index % coupling.capacity]",
+                "order[layer.through + layer.features + feature]",
+                "order[layer.order + layer.features + feature]",
             ),
-            ("index >= extent.rows * coupling.features", "index >= coupling.capacity * coupling.features"),
+            ("order[layer.through + layer.features + feature] == 1u", "false"),
+            ("add_input_product(scale, local, 1u, first_row, first)", "scale"),
+            ("add_input_product(scale, local, 1u,", "add_input_product(scale, local, 0u,"),
+            ("d_coupling[row * layer.features + feature] + values[j]", "values[j]"),
+            ("order[layer.order + layer.kept + place]", "order[layer.order + place]"),
+            ("row < extent.rows && place < transformed", "row < extent.rows && place < 4u"),
+            ("max(layer.kept, transformed)", "layer.kept"),
+            ("max(layer.kept, transformed)", "transformed"),
+            ("row < extent.rows && column + j < layer.inputs", "column + j < layer.inputs"),
+            ("return order[layer.order + k];", "return k;"),
+            ("weight_gradient(local, number - layer.input_groups);", "weight_gradient(local, number);"),
         ],
     }
 }

@@ -160,7 +160,7 @@ fn against_the_cpu(engine: &mut GpuEngine, count: usize) -> Comparison {
     check("log_prob", &log_prob(engine, &x), &want, &single_values);
     let sampling = Sampling { rows: count, first: 9, seed: SEED, temperature: 0.75 };
     let (want, single_values) =
-        (exact.sample(sampling).expect("rows"), single.sample(sampling).expect("rows"));
+        (exact.sample(sampling, &[]).expect("rows"), single.sample(sampling, &[]).expect("rows"));
     check("samples", &sample(engine, count, 9, 0.75), &want, &single_values);
     comparison
 }

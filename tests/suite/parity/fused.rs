@@ -159,8 +159,8 @@ pub fn fused_sample() -> Case {
                 temperature: sampling.temperature,
                 ..Default::default()
             };
-            let truth = subject.engine::<f64>().sample(sampling).expect("samples");
-            let own = subject.engine::<f32>().sample(sampling).expect("samples");
+            let truth = subject.engine::<f64>().sample(sampling, &[]).expect("samples");
+            let own = subject.engine::<f32>().sample(sampling, &[]).expect("samples");
             calls.push(
                 subject
                     .call(&format!("{rows} of {capacity} samples"), capacity)

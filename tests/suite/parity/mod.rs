@@ -11,9 +11,12 @@ mod evaluation;
 mod fused;
 mod harness;
 mod latent;
+mod layer;
+mod layered;
 mod linear;
 mod permutation;
 mod plan;
+mod plans;
 mod reduce;
 mod training;
 
@@ -47,9 +50,9 @@ macro_rules! cases {
 }
 
 cases! {
-    linear: linear_forward linear_backward_input linear_backward_weight;
+    linear: linear_forward linear_backward;
     coupling: coupling_forward coupling_inverse coupling_backward;
-    density: log_density;
+    density: log_density log_determinant log_density_backward;
     batch: gather take;
     reduce: sum_partials;
     adam: advance adam;

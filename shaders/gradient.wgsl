@@ -1,0 +1,141 @@
+// What the backward kernels of a linear layer share: tiles of its two gradients' products, and where its weight
+// gradient goes. A dispatch makes both gradients, which need the same d_output and source and not each other: its
+// first input_groups workgroups take d_h = d_y · W, the others d_W = d_yᵀ · h and d_b = Σ_rows d_y, split by rows.
+
+@group(0) @binding(5) var<storage, read> d_output: array<f32>;
+@group(0) @binding(6) var<storage, read_write> partials: array<f32>;
+
+// The gradient d_y, zero beyond the rows below `end`.
+fn output_gradient(network: u32, row: u32, out: u32, end: u32) -> f32 {
+    if row >= end || out >= layer.outputs {
+        return 0.0;
+    }
+    return d_output[layer.d_output + output_index(network, row, out)];
+}
+
+// Adds a tile of d_y · W to `product`.
+fn add_input_product(product: Tile, local: u32, network: u32, first_row: u32, first_column: u32) -> Tile {
+    let tx = local % THREADS_X;
+    let ty = local / THREADS_X;
+    let busy = first_row + tile_row(ty, 0u, 0u) < extent.rows && first_column + tile_column(tx, 0u) < layer.inputs;
+    var tile = product;
+    for (var start = 0u; start < layer.outputs; start += TILE_DEPTH) {
+        for (var i = local; i < TILE_DEPTH * QUADS_A; i += THREADS) {
+            let out = start + i % TILE_DEPTH;
+            let quad = i / TILE_DEPTH;
+            let row = first_row + 4u * quad;
+            tile_a[(i % TILE_DEPTH) * LINE_A + quad] = vec4<f32>(
+                output_gradient(network, row, out, extent.rows),
+                output_gradient(network, row + 1u, out, extent.rows),
+                output_gradient(network, row + 2u, out, extent.rows),
+                output_gradient(network, row + 3u, out, extent.rows),
+            );
+        }
+        for (var i = local; i < TILE_DEPTH * QUADS_B; i += THREADS) {
+            let out = start + i / QUADS_B;
+            let quad = i % QUADS_B;
+            let column = first_column + 4u * quad;
+            tile_b[(i / QUADS_B) * LINE_B + quad] = vec4<f32>(
+                weight(network, out, column),
+                weight(network, out, column + 1u),
+                weight(network, out, column + 2u),
+                weight(network, out, column + 3u),
+            );
+        }
+        workgroupBarrier();
+        if busy {
+            tile = multiply_tiles(tile, tx, ty, min(TILE_DEPTH, layer.outputs - start));
+        }
+        workgroupBarrier();
+    }
+    return tile;
+}
+
+// Tile number `group` of the weight gradient, and of the bias gradient beside its first column, to partials.
+fn weight_gradient(local: u32, group: u32) {
+    let tiles_x = (layer.inputs + TILE_COLUMNS - 1u) / TILE_COLUMNS;
+    let tiles_y = (layer.outputs + TILE_ROWS - 1u) / TILE_ROWS;
+    let network = group % 2u;
+    let first_column = (group / 2u) % tiles_x * TILE_COLUMNS;
+    let first_out = (group / 2u / tiles_x) % tiles_y * TILE_ROWS;
+    let split = group / 2u / tiles_x / tiles_y;
+    let tx = local % THREADS_X;
+    let ty = local / THREADS_X;
+    let busy = first_out + tile_row(ty, 0u, 0u) < layer.outputs && first_column + tile_column(tx, 0u) < layer.inputs;
+    let sums_bias = first_column == 0u && tx == 0u;
+    // The uniform bound keeps the barriers in uniform control flow; rows beyond the batch count as zero.
+    let begin = split * layer.rows_per_split;
+    let end = min(extent.rows, begin + layer.rows_per_split);
+    var tile = Tile();
+    var bias = vec4<f32>();
+    var lower_bias = vec4<f32>();
+    for (var start = 0u; start < layer.rows_per_split; start += TILE_DEPTH) {
+        for (var i = local; i < TILE_DEPTH * QUADS_A; i += THREADS) {
+            let row = begin + start + i / QUADS_A;
+            let quad = i % QUADS_A;
+            let out = first_out + 4u * quad;
+            tile_a[(i / QUADS_A) * LINE_A + quad] = vec4<f32>(
+                output_gradient(network, row, out, end),
+                output_gradient(network, row, out + 1u, end),
+                output_gradient(network, row, out + 2u, end),
+                output_gradient(network, row, out + 3u, end),
+            );
+        }
+        for (var i = local; i < TILE_DEPTH * QUADS_B; i += THREADS) {
+            let row = begin + start + i / QUADS_B;
+            let quad = i % QUADS_B;
+            let column = first_column + 4u * quad;
+            tile_b[(i / QUADS_B) * LINE_B + quad] = vec4<f32>(
+                input(network, row, column, end),
+                input(network, row, column + 1u, end),
+                input(network, row, column + 2u, end),
+                input(network, row, column + 3u, end),
+            );
+        }
+        workgroupBarrier();
+        if busy {
+            tile = multiply_tiles(tile, tx, ty, TILE_DEPTH);
+        }
+        if sums_bias {
+            for (var k = 0u; k < TILE_DEPTH; k++) {
+                bias += tile_a[k * LINE_A + ROWS_OF_HALF * ty / 4u];
+                if BLOCK_ROWS == 8u {
+                    lower_bias += tile_a[k * LINE_A + HALF_A + ty];
+                }
+            }
+        }
+        workgroupBarrier();
+    }
+    let base = split * layer.parameters;
+    for (var row_half = 0u; row_half < ROW_HALVES; row_half++) {
+        for (var i = 0u; i < ROWS_OF_HALF; i++) {
+            let row = tile_row(ty, row_half, i);
+            let out = first_out + row;
+            for (var column_half = 0u; column_half < COLUMN_HALVES; column_half++) {
+                let values = tile_values(tile, row_half, i, column_half);
+                let column = first_column + tile_column(tx, column_half);
+                for (var j = 0u; j < 4u; j++) {
+                    if out < layer.outputs && column + j < layer.inputs {
+                        partials[base + weight_index(network, out, column + j)] = values[j];
+                    }
+                }
+            }
+            if sums_bias && out < layer.outputs {
+                partials[base + bias_index(network, out)] = select(bias, lower_bias, row_half == 1u)[row % 4u];
+            }
+        }
+    }
+}
+
+// Number of a workgroup on a grid of two dimensions.
+fn group_number(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+    return group.y * groups.x + group.x;
+}
+
+// Workgroups that make the weight gradient.
+fn weight_groups() -> u32 {
+    let tiles_x = (layer.inputs + TILE_COLUMNS - 1u) / TILE_COLUMNS;
+    let tiles_y = (layer.outputs + TILE_ROWS - 1u) / TILE_ROWS;
+    let splits = (layer.capacity + layer.rows_per_split - 1u) / layer.rows_per_split;
+    return 2u * tiles_x * tiles_y * splits;
+}

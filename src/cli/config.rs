@@ -1,0 +1,229 @@
+//! Configuration files of `moonflow train`: TOML whose keys are the command's long flags, and `data` for its argument.
+//!
+//! A file is turned into arguments that the command line then overrides. So there is one list of options and one set
+//! of rules for their values, whichever way they come.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+use moonflow::data::write_atomically;
+use moonflow::flow::{Activation, Masking};
+use moonflow::model::Recipe;
+use moonflow::optimiser::Decay;
+use moonflow::{Error, Result};
+use toml::{Table, Value};
+
+use super::source::nearest;
+
+/// What a training writes its resolved configuration to, beside the model.
+pub const FILE_NAME: &str = "config.toml";
+
+/// The command that is configured.
+const TRAIN: &str = "train";
+
+/// Flags that say where a configuration is or how to tell of the training, not what it is.
+const NOT_CONFIGURED: [&str; 4] = ["config", "resume", "help", "version"];
+
+/// The command line `arguments`, with those that its configuration file adds. They are as they were where there is no
+/// such file or they cannot be parsed, which the parser then says better.
+///
+/// # Errors
+/// [`Error::Io`] when the file cannot be read, [`Error::Argument`] when it is not TOML, has a key that is no option, or
+/// a value that the option refuses.
+pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<Vec<OsString>> {
+    let Ok(matches) = command().try_get_matches_from(&arguments) else { return Ok(arguments) };
+    let Some((TRAIN, given)) = matches.subcommand() else { return Ok(arguments) };
+    let resumed = given.get_one::<PathBuf>("resume").map(|folder| folder.join(FILE_NAME));
+    let file = match given.get_one::<PathBuf>("config") {
+        Some(file) => file.clone(),
+        None => match resumed.filter(|file| file.exists()) {
+            Some(file) => file,
+            None => return Ok(arguments),
+        },
+    };
+    let text = fs::read_to_string(&file).map_err(|source| Error::io(&file, source))?;
+    let fail = |message: String| Error::Argument(format!("{}: {message}", file.display()));
+    let table: Table =
+        text.parse().map_err(|error: toml::de::Error| fail(error.to_string().trim_end().into()))?;
+    let command_of_training = command();
+    let known = keys(&command_of_training);
+    let mut all = Vec::new();
+    let mut added = Vec::new();
+    for (key, value) in &table {
+        if !known.contains(&key.as_str()) {
+            let near =
+                nearest(key, &known).map(|name| format!(" Did you mean `{name}`?")).unwrap_or_default();
+            return Err(fail(format!(
+                "there is no option `{key}`.{near} The options are {}",
+                known.join(", ")
+            )));
+        }
+        let value = scalar(value).ok_or_else(|| {
+            fail(format!("`{key}` must be a number, a text, true, false or a list of numbers, got {value}"))
+        })?;
+        let argument: OsString = if key == "data" { value.into() } else { format!("--{key}={value}").into() };
+        if !is_given(given, key) {
+            added.push(argument.clone());
+        }
+        all.push(argument);
+    }
+    // Alone first, so that a refused value is the file's fault and not the command line's.
+    let prefix = || [OsString::from("moonflow"), TRAIN.into()].into_iter();
+    command().try_get_matches_from(prefix().chain(all)).map_err(|error| {
+        let text = error.to_string();
+        fail(text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+    })?;
+    let mut merged = arguments;
+    let place = merged.iter().position(|argument| argument == TRAIN).map_or(merged.len(), |place| place + 1);
+    merged.splice(place..place, added);
+    Ok(merged)
+}
+
+/// Every key that a configuration may have.
+fn keys(command: &Command) -> Vec<&str> {
+    let train = command.find_subcommand(TRAIN).expect("invariant: there is a command `train`");
+    let flags = train.get_arguments().filter_map(|argument| argument.get_long());
+    std::iter::once("data").chain(flags.filter(|flag| !NOT_CONFIGURED.contains(flag))).collect()
+}
+
+/// Whether the command line has the option `key` itself, or one that takes its place.
+fn is_given(given: &ArgMatches, key: &str) -> bool {
+    let named = |key: &str| given.value_source(&key.replace('-', "_")) == Some(ValueSource::CommandLine);
+    named(key)
+        || match key {
+            "out" => named("resume"),
+            "test" => named("test-fraction"),
+            "test-fraction" => named("test"),
+            // Rows and noise are a toy density's; they fall with it.
+            "rows" | "noise" => named("data"),
+            _ => false,
+        }
+}
+
+/// The value as it is written on a command line.
+fn scalar(value: &Value) -> Option<String> {
+    Some(match value {
+        Value::String(text) => text.clone(),
+        Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Boolean(truth) => truth.to_string(),
+        Value::Array(values) => values.iter().map(scalar).collect::<Option<Vec<_>>>()?.join(","),
+        Value::Datetime(_) | Value::Table(_) => return None,
+    })
+}
+
+/// What besides its recipe makes a training what it is.
+pub struct Resolved<'a> {
+    pub data: &'a str,
+    pub rows: Option<u32>,
+    pub noise: Option<f64>,
+    pub recipe: &'a Recipe,
+    pub test: Option<&'a Path>,
+    pub test_fraction: Option<f64>,
+    pub time_limit: Option<f64>,
+    pub checkpoint_every: Option<u32>,
+    pub device: &'a str,
+    pub out: &'a Path,
+}
+
+impl Resolved<'_> {
+    /// Writes the configuration, every option resolved, so that the training can be repeated from it alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = format!(
+            "# moonflow {}: `moonflow train --config` with this file repeats the training.\n{}",
+            env!("CARGO_PKG_VERSION"),
+            self.table()
+        );
+        write_atomically(path, |out| out.write_all(text.as_bytes()))
+    }
+
+    fn table(&self) -> Table {
+        let recipe = self.recipe;
+        let mut table = Table::new();
+        let mut set = |key: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                table.insert(key.to_owned(), value);
+            }
+        };
+        let path = |path: &Path| Value::from(path.to_string_lossy().into_owned());
+        set("data", Some(self.data.into()));
+        set("rows", self.rows.map(whole));
+        set("noise", self.noise.map(Value::from));
+        set("test", self.test.map(path));
+        set("test-fraction", self.test_fraction.map(Value::from));
+        set("validation-fraction", Some(recipe.validation_fraction.into()));
+        set("preset", Some(recipe.preset.as_str().into()));
+        set("epochs", Some(whole(recipe.epochs)));
+        set("batch", Some(whole(recipe.batch)));
+        set("layers", Some(whole(recipe.layers as u64)));
+        set(
+            "hidden",
+            Some(recipe.hidden.iter().map(|&width| whole(width as u64)).collect::<Vec<_>>().into()),
+        );
+        let activation = Activation::ALL.iter().find(|(_, activation)| *activation == recipe.activation);
+        set("activation", activation.map(|(name, _)| (*name).into()));
+        let mask = match recipe.masking {
+            Masking::Alternating => "alternating",
+            Masking::HalfSplit => "half-split",
+            Masking::Random { .. } => "random",
+        };
+        set("mask", Some(mask.into()));
+        set("bound", Some(decimal(recipe.bound)));
+        set("lr", Some(decimal(recipe.learning_rate)));
+        let decay = match recipe.decay {
+            Decay::Constant => "constant",
+            Decay::Cosine => "cosine",
+        };
+        set("decay", Some(decay.into()));
+        set("warmup", Some(whole(recipe.warmup)));
+        set("clip", Some(decimal(recipe.clip_norm.unwrap_or(0.0))));
+        set("weight-decay", Some(decimal(recipe.weight_decay)));
+        set("patience", recipe.patience.map(whole));
+        set("ema", recipe.ema.map(Value::from));
+        set("rollback", Some(recipe.rollback.into()));
+        set("seed", Some(whole(recipe.seed)));
+        set("time-limit", self.time_limit.map(Value::from));
+        set("checkpoint-every", self.checkpoint_every.map(whole));
+        set("device", Some(self.device.into()));
+        set("out", Some(path(self.out)));
+        table
+    }
+}
+
+/// A whole number; TOML's have 63 bits, and a text is taken as well.
+fn whole(number: impl Into<u64>) -> Value {
+    let number = number.into();
+    i64::try_from(number).map_or_else(|_| number.to_string().into(), Value::from)
+}
+
+/// The shortest decimal that names `value`.
+fn decimal(value: f32) -> Value {
+    Value::from(value.to_string().parse::<f64>().unwrap_or_else(|_| value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_a_command_line_has_them() {
+        let table: Table =
+            "a = [64, 32]\nb = 5e-3\nc = true\nd = \"x y\"\ne = 7\nf = { g = 1 }\n".parse().expect("TOML");
+        let texts: Vec<_> = table.values().map(scalar).collect();
+        let want = [Some("64,32"), Some("0.005"), Some("true"), Some("x y"), Some("7"), None];
+        assert_eq!(texts, want.map(|text| text.map(str::to_owned)));
+    }
+
+    #[test]
+    fn numbers_keep_every_digit() {
+        assert_eq!(decimal(5e-3), Value::Float(0.005));
+        assert_eq!(whole(u64::MAX), Value::String(u64::MAX.to_string()));
+        assert_eq!(whole(3u32), Value::Integer(3));
+    }
+}

@@ -1,0 +1,316 @@
+//! Weights and gradients as the products of [`super::product`] read and write them, and the way between that and the
+//! flat buffer of [`Layout`].
+//!
+//! Only what a coupling's mask lets through is kept: the first layer's inputs are the kept features, the last layer's
+//! outputs the transformed ones. Wide sides are cut into panels, and their ends filled up with zeros.
+
+use crate::flow::{Flow, Network};
+use crate::layout::{Layout, LinearSpan};
+
+use super::Real;
+use super::buffer::Buffer;
+use super::product::{padded, panel};
+use super::simd::vectorised;
+
+/// Columns up to which a product is made of dots instead of panels.
+pub(super) const THIN: usize = 8;
+
+/// Place of a layer in its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    First,
+    Middle,
+    Last,
+}
+
+/// A linear layer of a coupling's networks, in compact form.
+///
+/// Offsets count from the beginning of the network's weights or gradients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layer {
+    pub place: Place,
+    /// Kept features in the first layer.
+    pub inputs: usize,
+    /// Transformed features in the last layer.
+    pub outputs: usize,
+    /// Its place in the flat buffer, from the beginning of the network.
+    span: LinearSpan,
+    /// Weights for the way forward: panels of outputs `[outputs / panel][inputs][panel]`, or, where the last layer is
+    /// thin, rows [outputs, padded inputs].
+    pub forward: usize,
+    /// `[padded outputs]`.
+    pub bias: usize,
+    /// Weights for the way back: panels of inputs `[inputs / panel][outputs][panel]`, or, where the first layer is
+    /// thin, rows [inputs, padded outputs].
+    pub backward: usize,
+    /// Gradient: [outputs, padded inputs]; in the first layer its transpose, with the bias as a last row,
+    /// [inputs + 1, padded outputs].
+    pub gradient: usize,
+    /// Gradient of the bias `[padded outputs]`; in the first layer part of `gradient`.
+    pub d_bias: usize,
+}
+
+/// A coupling's features and the layers of both its networks, which have the same shape.
+#[derive(Clone, Debug)]
+pub(super) struct CouplingPlan {
+    pub kept: Vec<usize>,
+    pub transformed: Vec<usize>,
+    pub layers: Vec<Layer>,
+    /// Values of one network's packed weights.
+    pub weights: usize,
+    /// Values of one network's packed gradient, and where those of the coupling's first network begin.
+    pub gradient: usize,
+    pub gradient_start: usize,
+}
+
+/// How a flow is packed.
+#[derive(Clone, Debug)]
+pub(super) struct Packing {
+    pub couplings: Vec<CouplingPlan>,
+    /// Values of the whole packed gradient.
+    pub gradient: usize,
+    features: usize,
+}
+
+/// Distance between rows of `width` values: whole panels, and an odd number of them, so that a column's values spread
+/// over all sets of a cache.
+pub(super) fn stride<R>(width: usize) -> usize {
+    (width.div_ceil(panel::<R>()) | 1) * panel::<R>()
+}
+
+impl CouplingPlan {
+    fn new<R>(layout: &Layout, mask: &[bool], gradient_start: usize) -> Self {
+        let (kept, transformed): (Vec<usize>, Vec<usize>) =
+            (0..mask.len()).partition(|&feature| mask[feature]);
+        let last = layout.depth() - 1;
+        let (mut weights, mut gradient) = (0, 0);
+        let take = |total: &mut usize, count: usize| {
+            let start = *total;
+            *total += padded::<R>(count);
+            start
+        };
+        let layers = (0..=last)
+            .map(|layer| {
+                let span = layout.linear(0, Network::Scale, layer);
+                let (place, inputs, outputs) = match layer {
+                    0 => (Place::First, kept.len(), span.outputs),
+                    _ if layer == last => (Place::Last, span.inputs, transformed.len()),
+                    _ => (Place::Middle, span.inputs, span.outputs),
+                };
+                let (wide_inputs, wide_outputs) = (padded::<R>(inputs), padded::<R>(outputs));
+                let (rows, columns) = match place {
+                    Place::First => (inputs + 1, wide_outputs),
+                    _ => (outputs, wide_inputs),
+                };
+                Layer {
+                    place,
+                    inputs,
+                    outputs,
+                    span,
+                    forward: take(&mut weights, (inputs * wide_outputs).max(outputs * wide_inputs)),
+                    bias: take(&mut weights, wide_outputs),
+                    backward: take(&mut weights, (outputs * wide_inputs).max(inputs * wide_outputs)),
+                    gradient: take(&mut gradient, rows * columns),
+                    d_bias: if place == Place::First {
+                        gradient - columns
+                    } else {
+                        take(&mut gradient, wide_outputs)
+                    },
+                }
+            })
+            .collect();
+        Self { kept, transformed, layers, weights, gradient, gradient_start }
+    }
+
+    /// Whether the networks' results come as dots, one value a feature, and not in padded rows.
+    pub fn thin_output(&self) -> bool {
+        self.transformed.len() <= THIN
+    }
+
+    /// Whether the gradient at the networks' input comes as dots.
+    pub fn thin_input(&self) -> bool {
+        self.kept.len() <= THIN
+    }
+
+    /// Distance between rows of values at transformed features.
+    pub fn transformed_stride<R>(&self) -> usize {
+        let count = self.transformed.len();
+        if self.thin_output() { count } else { padded::<R>(count) }
+    }
+
+    /// Distance between rows of gradients at kept features.
+    pub fn kept_stride<R>(&self) -> usize {
+        let count = self.kept.len();
+        if self.thin_input() { count } else { padded::<R>(count) }
+    }
+}
+
+impl Packing {
+    pub fn new<R>(flow: &Flow, layout: &Layout) -> Self {
+        let mut gradient = 0;
+        let couplings = flow
+            .masks
+            .iter()
+            .map(|mask| {
+                let plan = CouplingPlan::new::<R>(layout, mask, gradient);
+                gradient += 2 * plan.gradient;
+                plan
+            })
+            .collect();
+        Self { couplings, gradient, features: flow.features }
+    }
+
+    /// Packs the weights of one network of `plan` from its stretch of the flat buffer.
+    pub fn pack<R: Real>(&self, plan: &CouplingPlan, flat: &[R], to: &mut [R]) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for layer in &plan.layers {
+                    self.pack_layer(plan, layer, flat, to);
+                }
+            },
+        );
+    }
+
+    #[inline(always)]
+    fn pack_layer<R: Real>(&self, plan: &CouplingPlan, layer: &Layer, flat: &[R], to: &mut [R]) {
+        let &Layer { inputs, outputs, span, .. } = layer;
+        let weight = &flat[span.weight..span.weight + span.inputs * span.outputs];
+        let bias = &flat[span.bias..span.bias + span.outputs];
+        match layer.place {
+            Place::First => {
+                let at = |k: usize, o: usize| weight[o * self.features + plan.kept[k]];
+                pack_panels(inputs, outputs, at, &mut to[layer.forward..]);
+                if plan.thin_input() {
+                    pack_rows(inputs, outputs, at, &mut to[layer.backward..]);
+                } else {
+                    pack_panels(outputs, inputs, |o, k| at(k, o), &mut to[layer.backward..]);
+                }
+                to[layer.bias..layer.bias + outputs].copy_from_slice(bias);
+            }
+            Place::Middle => {
+                pack_transposed(inputs, weight, &mut to[layer.forward..]);
+                pack_panels(outputs, inputs, |o, i| weight[o * inputs + i], &mut to[layer.backward..]);
+                to[layer.bias..layer.bias + outputs].copy_from_slice(bias);
+            }
+            Place::Last => {
+                let at = |f: usize, i: usize| weight[plan.transformed[f] * inputs + i];
+                if plan.thin_output() {
+                    pack_rows(outputs, inputs, at, &mut to[layer.forward..]);
+                } else {
+                    pack_panels(inputs, outputs, |i, f| at(f, i), &mut to[layer.forward..]);
+                }
+                pack_panels(outputs, inputs, at, &mut to[layer.backward..]);
+                for (to, &feature) in to[layer.bias..].iter_mut().zip(&plan.transformed) {
+                    *to = bias[feature];
+                }
+            }
+        }
+    }
+
+    /// Adds up one network's packed gradients, which begin at `start` in each of `slots`, in the order of the slots, and
+    /// unpacks the sum into its stretch of the flat gradient. Where a mask lets nothing through the flat gradient stays
+    /// as it is, which is zero.
+    ///
+    /// `sum`: the packed sum, overwritten.
+    pub fn unpack<R: Real>(
+        &self,
+        plan: &CouplingPlan,
+        slots: &[Buffer<R>],
+        start: usize,
+        sum: &mut [R],
+        flat: &mut [R],
+    ) {
+        let range = start..start + plan.gradient;
+        sum.copy_from_slice(&slots[0][range.clone()]);
+        for slot in &slots[1..] {
+            vectorised(
+                #[inline(always)]
+                || {
+                    for (sum, &value) in sum.iter_mut().zip(&slot[range.clone()]) {
+                        *sum += value;
+                    }
+                },
+            );
+        }
+        for layer in &plan.layers {
+            let &Layer { inputs, outputs, span, .. } = layer;
+            let rows = match layer.place {
+                Place::First => sum[layer.gradient..].chunks_exact(padded::<R>(outputs)),
+                _ => sum[layer.gradient..].chunks_exact(padded::<R>(inputs)),
+            };
+            let d_bias = &sum[layer.d_bias..layer.d_bias + outputs];
+            match layer.place {
+                Place::First => {
+                    for (row, &feature) in rows.zip(&plan.kept) {
+                        for (o, &value) in row[..outputs].iter().enumerate() {
+                            flat[span.weight + o * self.features + feature] = value;
+                        }
+                    }
+                    flat[span.bias..span.bias + outputs].copy_from_slice(d_bias);
+                }
+                Place::Middle => {
+                    let weights = flat[span.weight..span.bias].chunks_exact_mut(inputs);
+                    for (to, row) in weights.zip(rows) {
+                        to.copy_from_slice(&row[..inputs]);
+                    }
+                    flat[span.bias..span.bias + outputs].copy_from_slice(d_bias);
+                }
+                Place::Last => {
+                    for ((row, &feature), &d_bias) in rows.zip(&plan.transformed).zip(d_bias) {
+                        let to = span.weight + feature * inputs;
+                        flat[to..to + inputs].copy_from_slice(&row[..inputs]);
+                        flat[span.bias + feature] = d_bias;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `[columns / panel][depth][panel]` of `at(depth, column)`, filled up with zeros.
+#[inline(always)]
+fn pack_panels<R: Real>(depth: usize, columns: usize, at: impl Fn(usize, usize) -> R, to: &mut [R]) {
+    let width = panel::<R>();
+    for (first, to) in (0..columns).step_by(width).zip(to.chunks_exact_mut(depth * width)) {
+        let count = width.min(columns - first);
+        for (k, to) in to.chunks_exact_mut(width).enumerate() {
+            if count == width {
+                for (j, to) in to.iter_mut().enumerate() {
+                    *to = at(k, first + j);
+                }
+            } else {
+                for (j, to) in to.iter_mut().enumerate() {
+                    *to = if j < count { at(k, first + j) } else { R::zero() };
+                }
+            }
+        }
+    }
+}
+
+/// `[rows / panel][width][panel]` of the transpose of `matrix` [rows, width], filled up with zeros.
+#[inline(always)]
+fn pack_transposed<R: Real>(width: usize, matrix: &[R], to: &mut [R]) {
+    let panel = panel::<R>();
+    for (rows, to) in matrix.chunks(panel * width).zip(to.chunks_exact_mut(width * panel)) {
+        if rows.len() < panel * width {
+            to.fill(R::zero());
+        }
+        for (place, row) in rows.chunks_exact(width).enumerate().take(panel) {
+            for (to, &value) in to.chunks_exact_mut(panel).zip(row) {
+                to[place] = value;
+            }
+        }
+    }
+}
+
+/// Rows [rows, padded width] of `at(row, column)`, filled up with zeros.
+#[inline(always)]
+fn pack_rows<R: Real>(rows: usize, width: usize, at: impl Fn(usize, usize) -> R, to: &mut [R]) {
+    for (row, to) in to.chunks_exact_mut(padded::<R>(width)).take(rows).enumerate() {
+        for (column, to) in to[..width].iter_mut().enumerate() {
+            *to = at(row, column);
+        }
+        to[width..].fill(R::zero());
+    }
+}

@@ -1,0 +1,477 @@
+//! The two matrix products that conditioners are made of, on one thread: [`panels`] where the result is wide, and
+//! [`dots`] where it is a few columns. Both read operands that [`super::packed`] or a layer before has laid out, begin
+//! from a bias or a sum and end with the nonlinearity, so a value is touched once.
+//!
+//! A general matrix product packs both operands at every call and leaves bias, nonlinearity and thin sides to further
+//! passes over the data. Here weights are packed once a step and activations not at all: at the same rate in its
+//! inner loop as the crate `gemm`, a training step takes two thirds of the time (`cargo bench --bench steps`).
+
+use pulp::{Simd, WithSimd};
+
+use super::Real;
+use super::simd::with_registers;
+
+/// Values in a panel: a cache line's worth of columns, two registers of AVX2 or one of AVX-512.
+pub(super) const fn panel<R>() -> usize {
+    64 / size_of::<R>()
+}
+
+/// `width` rounded up to whole panels.
+pub(super) const fn padded<R>(width: usize) -> usize {
+    width.next_multiple_of(panel::<R>())
+}
+
+/// A matrix to be read value by value: its distances between rows and between columns.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a, R> {
+    values: &'a [R],
+    row: usize,
+    column: usize,
+}
+
+impl<'a, R> Matrix<'a, R> {
+    /// `values` as rows that are `stride` apart.
+    pub fn rows(values: &'a [R], stride: usize) -> Self {
+        Self { values, row: stride, column: 1 }
+    }
+
+    /// The transpose of `values` as rows that are `stride` apart.
+    pub fn transposed(values: &'a [R], stride: usize) -> Self {
+        Self { values, row: 1, column: stride }
+    }
+
+    /// Values that a view of this many rows and columns reaches.
+    fn reach(&self, rows: usize, columns: usize) -> usize {
+        if rows == 0 || columns == 0 {
+            return 0;
+        }
+        (rows - 1) * self.row + (columns - 1) * self.column + 1
+    }
+}
+
+/// The factor whose columns go through the registers: panels of [`panel`] columns.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a, R> {
+    values: &'a [R],
+    /// Distance from a row of a panel to the next one.
+    row: usize,
+    /// Distance from a panel to the next one.
+    panel: usize,
+}
+
+impl<'a, R> Panels<'a, R> {
+    /// Packed panels `[n / panel][depth][panel]`.
+    pub fn packed(values: &'a [R], depth: usize) -> Self {
+        Self { values, row: panel::<R>(), panel: depth * panel::<R>() }
+    }
+
+    /// Rows that are `stride` apart, at least a whole number of panels.
+    pub fn rows(values: &'a [R], stride: usize) -> Self {
+        Self { values, row: stride, panel: panel::<R>() }
+    }
+
+    fn reach(&self, depth: usize, panels: usize) -> usize {
+        if depth == 0 || panels == 0 {
+            return 0;
+        }
+        (depth - 1) * self.row + (panels - 1) * self.panel + panel::<R>()
+    }
+}
+
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a, R> {
+    Zero,
+    /// The same padded row `[n]` for every row of the result.
+    Bias(&'a [R]),
+    /// What the destination holds.
+    Sum,
+}
+
+/// What becomes of a product before it is stored.
+#[derive(Clone, Copy)]
+pub(super) enum Finish<'a, R> {
+    Identity,
+    /// max(0, ·), which keeps a NaN.
+    Relu,
+    /// · above zero, elsewhere the slope times ·.
+    Leaky(R),
+    /// The product where the gate, of the destination's shape and stride, is above zero; else `slope` times it.
+    Gate {
+        gate: &'a [R],
+        slope: R,
+    },
+}
+
+/// to = finish(start + left · right), for left [m, depth], right [depth, n] and to [m, n] in rows `stride` apart.
+///
+/// `n` is a whole number of panels. Every value is summed over increasing depth, so it does not depend on the rows
+/// and columns beside it.
+pub(super) fn panels<R: Real>(
+    [m, n, depth]: [usize; 3],
+    left: Matrix<R>,
+    right: Panels<R>,
+    start: Start<R>,
+    finish: Finish<R>,
+    to: &mut [R],
+    stride: usize,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(n.is_multiple_of(panel::<R>()), "{n} columns are not whole panels");
+    assert!(left.values.len() >= left.reach(m, depth), "left factor holds less than [{m}, {depth}]");
+    assert!(
+        right.values.len() >= right.reach(depth, n / panel::<R>()),
+        "right factor holds less than [{depth}, {n}]"
+    );
+    let reach = (m - 1) * stride + n;
+    assert!(stride >= n && to.len() >= reach, "product holds less than [{m}, {n}]");
+    if let Start::Bias(bias) = start {
+        assert!(bias.len() >= n, "bias holds less than [{n}]");
+    }
+    if let Finish::Gate { gate, .. } = finish {
+        assert!(gate.len() >= reach, "gate holds less than [{m}, {n}]");
+    }
+    with_registers(PanelProduct { m, n, depth, left, right, start, finish, to, stride });
+}
+
+struct PanelProduct<'a, 'b, R> {
+    m: usize,
+    n: usize,
+    depth: usize,
+    left: Matrix<'a, R>,
+    right: Panels<'a, R>,
+    start: Start<'a, R>,
+    finish: Finish<'a, R>,
+    /// Whose lengths were checked, as all others.
+    to: &'b mut [R],
+    stride: usize,
+}
+
+impl<R: Real> WithSimd for PanelProduct<'_, '_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        // Rows × registers of a panel: twelve sums hide the latency of multiply-add and leave registers for the
+        // operands. Where there are few rows, four registers of several panels instead.
+        match panel::<R>() / R::lanes::<S>() {
+            1 => self.all::<S, 12, 1, 4>(simd),
+            2 => self.all::<S, 6, 2, 4>(simd),
+            4 => self.all::<S, 3, 4, 4>(simd),
+            8 => self.all::<S, 1, 8, 8>(simd),
+            _ => self.all::<S, 1, 16, 16>(simd),
+        }
+    }
+}
+
+impl<R: Real> PanelProduct<'_, '_, R> {
+    /// Panel by panel, which stays in the first cache while the rows pass, in blocks of `M` rows and the `V` registers of
+    /// a panel.
+    #[inline(always)]
+    fn all<S: Simd, const M: usize, const V: usize, const W: usize>(&mut self, simd: S) {
+        let panels = self.n / panel::<R>();
+        let mut panel = 0;
+        while W > V && self.m <= 3 && panel + W / V <= panels {
+            match self.m {
+                1 => self.block::<S, 1, W, V>(simd, 0, panel),
+                2 => self.block::<S, 2, W, V>(simd, 0, panel),
+                _ => self.block::<S, 3, W, V>(simd, 0, panel),
+            }
+            panel += W / V;
+        }
+        while panel < panels {
+            let mut row = 0;
+            while row + M <= self.m {
+                self.block::<S, M, V, V>(simd, row, panel);
+                row += M;
+            }
+            macro_rules! rest {
+                ($($count:literal)*) => {
+                    match self.m - row {
+                        $($count if $count < M => self.block::<S, $count, V, V>(simd, row, panel),)*
+                        _ => {}
+                    }
+                };
+            }
+            rest!(1 2 3 4 5 6 7 8 9 10 11);
+            panel += 1;
+        }
+    }
+
+    /// Rows `row..row + M` of `W` registers from a panel's first on, where a panel is `V` registers.
+    #[inline(always)]
+    fn block<S: Simd, const M: usize, const W: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        panel: usize,
+    ) {
+        let lanes = R::lanes::<S>();
+        let column = panel * self::panel::<R>();
+        // SAFETY: `panels` has checked that every operand reaches as far as [m, n] and depth demand, and row + M ≤ m,
+        // column + W · lanes ≤ n hold by the loops of `all`.
+        unsafe {
+            let to = self.to.as_mut_ptr().add(row * self.stride + column);
+            let mut sums = match self.start {
+                Start::Zero => [[R::splat(simd, R::zero()); W]; M],
+                Start::Bias(bias) => {
+                    [std::array::from_fn(|v| R::load::<S>(bias.as_ptr().add(column + v * lanes))); M]
+                }
+                Start::Sum => std::array::from_fn(|m| {
+                    std::array::from_fn(|v| R::load::<S>(to.add(m * self.stride + v * lanes)))
+                }),
+            };
+            let mut left = self.left.values.as_ptr().add(row * self.left.row);
+            let mut right = self.right.values.as_ptr().add(panel * self.right.panel);
+            for _ in 0..self.depth {
+                let factors: [R::Vector<S>; W] = std::array::from_fn(|v| {
+                    R::load::<S>(right.add(v / V * self.right.panel + v % V * lanes))
+                });
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let factor = R::splat(simd, *left.add(m * self.left.row));
+                    for (sum, &other) in sums.iter_mut().zip(&factors) {
+                        *sum = R::multiply_add(simd, factor, other, *sum);
+                    }
+                }
+                left = left.wrapping_add(self.left.column);
+                right = right.wrapping_add(self.right.row);
+            }
+            for (m, sums) in sums.iter().enumerate() {
+                for (v, &sum) in sums.iter().enumerate() {
+                    let place = m * self.stride + v * lanes;
+                    let value = match self.finish {
+                        Finish::Identity => sum,
+                        Finish::Relu => R::rectify(simd, sum),
+                        Finish::Leaky(slope) => R::slope(simd, sum, slope, sum),
+                        Finish::Gate { gate, slope } => {
+                            let gate = R::load::<S>(gate.as_ptr().add(row * self.stride + column + place));
+                            R::slope(simd, gate, slope, sum)
+                        }
+                    };
+                    R::store::<S>(to.add(place), value);
+                }
+            }
+        }
+    }
+}
+
+/// to\[r, c\] = bias\[c\] + Σ left\[r, ·\] · right\[c, ·\], for left [m, depth], right [columns, depth] and to [m, columns]
+/// in rows `stride` apart. `depth` is a whole number of panels.
+///
+/// Sums run over the lanes of a register and then across them.
+pub(super) fn dots<R: Real>(
+    [m, columns, depth]: [usize; 3],
+    (left, left_stride): (&[R], usize),
+    right: &[R],
+    bias: Option<&[R]>,
+    to: &mut [R],
+    stride: usize,
+) {
+    if m == 0 || columns == 0 {
+        return;
+    }
+    assert!(depth.is_multiple_of(panel::<R>()), "{depth} values are not whole panels");
+    assert!(left.len() >= (m - 1) * left_stride + depth, "left factor holds less than [{m}, {depth}]");
+    assert!(right.len() >= columns * depth, "right factor holds less than [{columns}, {depth}]");
+    assert!(
+        stride >= columns && to.len() >= (m - 1) * stride + columns,
+        "product holds less than [{m}, {columns}]"
+    );
+    assert!(bias.is_none_or(|bias| bias.len() >= columns), "bias holds less than [{columns}]");
+    with_registers(Dots { m, columns, depth, left, left_stride, right, bias, to, stride });
+}
+
+struct Dots<'a, 'b, R> {
+    m: usize,
+    columns: usize,
+    depth: usize,
+    left: &'a [R],
+    left_stride: usize,
+    right: &'a [R],
+    bias: Option<&'a [R]>,
+    to: &'b mut [R],
+    stride: usize,
+}
+
+impl<R: Real> WithSimd for Dots<'_, '_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let mut column = 0;
+        while column + 2 <= self.columns {
+            self.columns_at::<S, 2>(simd, column);
+            column += 2;
+        }
+        if column < self.columns {
+            self.columns_at::<S, 1>(simd, column);
+        }
+    }
+}
+
+impl<R: Real> Dots<'_, '_, R> {
+    #[inline(always)]
+    fn columns_at<S: Simd, const C: usize>(&mut self, simd: S, column: usize) {
+        let mut row = 0;
+        while row + 4 <= self.m {
+            self.block::<S, 4, C>(simd, row, column);
+            row += 4;
+        }
+        while row < self.m {
+            self.block::<S, 1, C>(simd, row, column);
+            row += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn block<S: Simd, const M: usize, const C: usize>(&mut self, simd: S, row: usize, column: usize) {
+        let lanes = R::lanes::<S>();
+        let mut sums = [[R::splat(simd, R::zero()); C]; M];
+        // SAFETY: `dots` has checked that the operands reach as far as [m, columns] and depth demand; row + M ≤ m and
+        // column + C ≤ columns by the loops above; a panel, and so depth, is a whole number of registers.
+        unsafe {
+            let left = self.left.as_ptr().add(row * self.left_stride);
+            let right = self.right.as_ptr().add(column * self.depth);
+            let mut k = 0;
+            while k < self.depth {
+                let others: [R::Vector<S>; C] =
+                    std::array::from_fn(|c| R::load::<S>(right.add(c * self.depth + k)));
+                for (m, sums) in sums.iter_mut().enumerate() {
+                    let factor = R::load::<S>(left.add(m * self.left_stride + k));
+                    for (sum, &other) in sums.iter_mut().zip(&others) {
+                        *sum = R::multiply_add(simd, factor, other, *sum);
+                    }
+                }
+                k += lanes;
+            }
+        }
+        for (m, sums) in sums.into_iter().enumerate() {
+            for (c, sum) in sums.into_iter().enumerate() {
+                let bias = self.bias.map_or(R::zero(), |bias| bias[column + c]);
+                self.to[(row + m) * self.stride + column + c] = bias + R::sum(simd, sum);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize, seed: u64) -> Vec<f64> {
+        (0..count as u64)
+            .map(|i| {
+                let bits =
+                    (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.wrapping_mul(0xd134_2543_de82_ef95);
+                (bits.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+            })
+            .collect()
+    }
+
+    fn close(got: f64, want: f64, what: &str) {
+        assert!((got - want).abs() < 1e-12, "{what}: got {got}, want {want}");
+    }
+
+    #[test]
+    fn panel_products_equal_their_sums_for_every_block_start_and_finish() {
+        let (n, depth) = (3 * panel::<f64>(), 7);
+        for m in 1..=13 {
+            let stride = n + 3;
+            let (left, right) = (values(m * depth, 1), values(depth * n, 2));
+            let (bias, gate, before) = (values(n, 3), values(m * stride, 4), values(m * stride, 5));
+            let product = |r: usize, c: usize| -> f64 {
+                (0..depth).map(|k| left[r * depth + k] * right[k * n + c]).sum()
+            };
+            let gated = Finish::Gate { gate: &gate, slope: 0.25 };
+            for (name, start, finish) in [
+                ("zero", Start::Zero, Finish::Identity),
+                ("bias, relu", Start::Bias(&bias), Finish::Relu),
+                ("sum, gate", Start::Sum, gated),
+                ("zero, leaky", Start::Zero, Finish::Leaky(0.5)),
+            ] {
+                let mut to = before.clone();
+                let operands = (Matrix::rows(&left, depth), Panels::rows(&right, n));
+                panels([m, n, depth], operands.0, operands.1, start, finish, &mut to, stride);
+                for r in 0..m {
+                    for c in 0..n {
+                        let at = r * stride + c;
+                        let sum = product(r, c)
+                            + match start {
+                                Start::Zero => 0.0,
+                                Start::Bias(bias) => bias[c],
+                                Start::Sum => before[at],
+                            };
+                        let want = match finish {
+                            Finish::Identity => sum,
+                            Finish::Relu => sum.max(0.0),
+                            Finish::Leaky(slope) => sum * if sum > 0.0 { 1.0 } else { slope },
+                            Finish::Gate { gate, slope } => sum * if gate[at] > 0.0 { 1.0 } else { slope },
+                        };
+                        close(to[at], want, &format!("{name}, m = {m}, [{r}, {c}]"));
+                    }
+                    assert_eq!(
+                        to[r * stride + n..(r + 1) * stride],
+                        before[r * stride + n..(r + 1) * stride]
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn transposed_factors_and_packed_panels_are_read_as_such() {
+        let (m, n, depth) = (5, 2 * panel::<f64>(), 3);
+        let (left, right) = (values(m * depth, 6), values(depth * n, 7));
+        let mut packed = vec![f64::NAN; depth * n];
+        for k in 0..depth {
+            for c in 0..n {
+                let (p, within) = (c / panel::<f64>(), c % panel::<f64>());
+                packed[(p * depth + k) * panel::<f64>() + within] = right[k * n + c];
+            }
+        }
+        let mut to = vec![f64::NAN; m * n];
+        let (a, b) = (Matrix::transposed(&left, m), Panels::packed(&packed, depth));
+        panels([m, n, depth], a, b, Start::Zero, Finish::Identity, &mut to, n);
+        for r in 0..m {
+            for c in 0..n {
+                let want = (0..depth).map(|k| left[k * m + r] * right[k * n + c]).sum();
+                close(to[r * n + c], want, &format!("[{r}, {c}]"));
+            }
+        }
+    }
+
+    #[test]
+    fn dots_equal_their_sums() {
+        let depth = 3 * panel::<f64>();
+        for m in [1, 3, 4, 9] {
+            for columns in 1..=5 {
+                let (stride, to_stride) = (depth + 1, columns + 2);
+                let (left, right, bias) =
+                    (values(m * stride, 1), values(columns * depth, 2), values(columns, 3));
+                let mut to = vec![f64::NAN; m * to_stride];
+                dots([m, columns, depth], (&left, stride), &right, Some(&bias), &mut to, to_stride);
+                for r in 0..m {
+                    for c in 0..columns {
+                        let sum: f64 = (0..depth).map(|k| left[r * stride + k] * right[c * depth + k]).sum();
+                        close(
+                            to[r * to_stride + c],
+                            bias[c] + sum,
+                            &format!("[{r}, {c}] of {m} × {columns}"),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rectified_nan_stays_one() {
+        let n = panel::<f32>();
+        let mut to = vec![0.0f32; n];
+        let (a, b) = ([f32::NAN], vec![1.0f32; n]);
+        panels([1, n, 1], Matrix::rows(&a, 1), Panels::rows(&b, n), Start::Zero, Finish::Relu, &mut to, n);
+        assert!(to.iter().all(|value| value.is_nan()));
+    }
+}

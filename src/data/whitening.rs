@@ -1,0 +1,204 @@
+//! A linear map after which columns are uncorrelated: a flow that starts as the identity then starts as the Gaussian of
+//! the data's full covariance, and spends its couplings on what a Gaussian is not.
+//! It comes after the standardiser, and its log-determinant is part of log p.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result, expect_length};
+
+/// Added to the unit diagonal of the correlations: columns that are sums of others stay invertible, and the factor's
+/// entries below 10³.
+const RIDGE: f64 = 1e-6;
+
+/// y = L⁻¹ x, where L·Lᵀ are the correlations of standardised rows x.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Whitening {
+    /// L, lower triangular, row-major [D, D].
+    factor: Vec<f64>,
+}
+
+impl Whitening {
+    /// The map of standardised `rows`, row-major [N, D].
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `rows` are not whole, [`Error::Argument`] when there are none or their covariance is not
+    /// finite.
+    pub fn fit(rows: &[f64], features: usize) -> Result<Self> {
+        expect_length("rows", rows.len(), rows.len().next_multiple_of(features))?;
+        let count = rows.len() / features;
+        let mut factor = vec![0.0; features * features];
+        for row in rows.chunks_exact(features) {
+            for i in 0..features {
+                for j in 0..=i {
+                    factor[i * features + j] += row[i] * row[j];
+                }
+            }
+        }
+        for value in &mut factor {
+            *value /= count as f64;
+        }
+        for i in 0..features {
+            factor[i * features + i] += RIDGE;
+        }
+        factorise(&mut factor, features).ok_or_else(|| {
+            Error::Argument(format!(
+                "whitening needs rows whose covariance is positive and finite, got {count} rows of {features} columns"
+            ))
+        })?;
+        Ok(Self { factor })
+    }
+
+    /// The map with the factor L, lower triangular [D, D], as a model file holds it.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when it is not a lower triangle of finite numbers with a positive diagonal.
+    pub fn from_factor(factor: Vec<f64>, features: usize) -> Result<Self> {
+        expect_length("whitening factor", factor.len(), features * features)?;
+        let sound = factor.iter().enumerate().all(|(index, &value)| {
+            let (i, j) = (index / features, index % features);
+            value.is_finite() && (j < i || (j == i && value > 0.0) || (j > i && value == 0.0))
+        });
+        if sound {
+            return Ok(Self { factor });
+        }
+        Err(Error::Argument(
+            "a whitening factor must be a lower triangle of finite numbers with a positive diagonal".into(),
+        ))
+    }
+
+    /// L, lower triangular, row-major [D, D].
+    pub fn factor(&self) -> &[f64] {
+        &self.factor
+    }
+
+    /// Number of features D.
+    pub fn features(&self) -> usize {
+        self.factor.len().isqrt()
+    }
+
+    /// x → y in place, rows row-major [N, D].
+    pub fn apply(&self, rows: &mut [f64]) {
+        let features = self.features();
+        for row in rows.chunks_exact_mut(features) {
+            for i in 0..features {
+                let line = &self.factor[i * features..=i * features + i];
+                let known: f64 = line[..i].iter().zip(&*row).map(|(factor, y)| factor * y).sum();
+                row[i] = (row[i] - known) / line[i];
+            }
+        }
+    }
+
+    /// y → x in place, rows row-major [N, D].
+    pub fn invert(&self, rows: &mut [f64]) {
+        let features = self.features();
+        for row in rows.chunks_exact_mut(features) {
+            for i in (0..features).rev() {
+                let line = &self.factor[i * features..=i * features + i];
+                row[i] = line.iter().zip(&*row).map(|(factor, y)| factor * y).sum();
+            }
+        }
+    }
+
+    /// log |det ∂y/∂x| = −Σ ln Lᵢᵢ, the same for every row.
+    pub fn log_det(&self) -> f64 {
+        let features = self.features();
+        -(0..features).map(|i| self.factor[i * features + i].ln()).sum::<f64>()
+    }
+}
+
+/// Cholesky's factor in place of the lower triangle of a symmetric matrix; `None` where it is not positive definite.
+fn factorise(matrix: &mut [f64], size: usize) -> Option<()> {
+    for i in 0..size {
+        for j in 0..=i {
+            let (above, line) = matrix.split_at(i * size);
+            let other = if j < i { &above[j * size..] } else { line };
+            let known: f64 = line[..j].iter().zip(other).map(|(a, b)| a * b).sum();
+            let rest = matrix[i * size + j] - known;
+            if i == j {
+                if !(rest > 0.0 && rest.is_finite()) {
+                    return None;
+                }
+                matrix[i * size + i] = rest.sqrt();
+            } else {
+                matrix[i * size + j] = rest / matrix[j * size + j];
+            }
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    /// Correlated rows of mean 0 and about unit deviation.
+    fn rows(count: usize) -> Vec<f64> {
+        let mut noise = [0.0f32; 3];
+        (0..count as u32)
+            .flat_map(|row| {
+                random::normals(row, 5, &mut noise);
+                let [a, b, c] = noise.map(f64::from);
+                [a, 0.8 * a + 0.6 * b, 0.5 * c - 0.5 * a + 0.7 * b]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn whitened_rows_are_uncorrelated_with_unit_variance() {
+        let mut rows = rows(4000);
+        let whitening = Whitening::fit(&rows, 3).expect("fits");
+        whitening.apply(&mut rows);
+        for i in 0..3 {
+            for j in 0..3 {
+                let mean = rows.chunks(3).map(|row| row[i] * row[j]).sum::<f64>() / 4000.0;
+                let want = f64::from(u8::from(i == j));
+                assert!((mean - want).abs() < 1e-4, "[{i}, {j}]: {mean}");
+            }
+        }
+    }
+
+    #[test]
+    fn inverting_undoes_applying_and_the_log_det_is_the_determinants() {
+        let original = rows(50);
+        let whitening = Whitening::fit(&original, 3).expect("fits");
+        let mut rows = original.clone();
+        whitening.apply(&mut rows);
+        // The images of the unit vectors are the columns of L⁻¹, whose determinant is the product of its diagonal.
+        let mut unit = vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
+        whitening.apply(&mut unit);
+        assert!(((unit[0] * unit[4] * unit[8]).ln() - whitening.log_det()).abs() < 1e-12);
+        assert!(unit[3] == 0.0 && unit[6] == 0.0 && unit[7] == 0.0, "lower triangular");
+        whitening.invert(&mut rows);
+        for (got, want) in rows.iter().zip(original) {
+            assert!((got - want).abs() < 1e-12, "got {got}, want {want}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_the_sum_of_others_stays_invertible() {
+        let mut rows: Vec<f64> =
+            rows(100).chunks(3).flat_map(|row| [row[0], row[1], row[0] + row[1]]).collect();
+        let original = rows.clone();
+        let whitening = Whitening::fit(&rows, 3).expect("fits");
+        whitening.apply(&mut rows);
+        whitening.invert(&mut rows);
+        for (got, want) in rows.iter().zip(original) {
+            assert!((got - want).abs() < 1e-9, "got {got}, want {want}");
+        }
+    }
+
+    #[test]
+    fn unusable_rows_and_factors_are_refused() {
+        assert!(Whitening::fit(&[], 2).is_err());
+        assert!(Whitening::fit(&[1.0, f64::NAN], 2).is_err());
+        assert!(Whitening::fit(&[1.0], 2).is_err());
+        for factor in [[1.0, 0.5, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0], [1.0, 0.0, f64::NAN, 1.0]] {
+            assert!(Whitening::from_factor(factor.to_vec(), 2).is_err(), "{factor:?}");
+        }
+        assert_eq!(
+            Whitening::from_factor(vec![2.0, 0.0, 1.0, 4.0], 2).expect("sound").log_det(),
+            -(8.0f64.ln())
+        );
+    }
+}

@@ -1,0 +1,386 @@
+//! The layered plan's building blocks: a flow's dispatches, layer by layer, for any width. With n hidden layers a
+//! coupling takes n + 1 dispatches forward and n + 1 backward, each for both networks.
+//!
+//! Forward: a dispatch for each hidden layer, and one for the last layer with the coupling behind it. Backward: one
+//! for each layer, which makes the gradients of its weights and of its input side by side, for both read the same and
+//! neither waits for the other; that of the first layer also takes the gradient through the coupling before.
+
+use super::kernel::{
+    COUPLING_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Constant, Kernel, LINEAR_BACKWARD, LINEAR_FORWARD,
+    LOG_DENSITY, LOG_DENSITY_BACKWARD, LOG_DETERMINANT,
+};
+use super::plan::{BufferId, Dispatch, Plan, Program, grid, lanes};
+use super::tile::{Product, Tile, Tiling};
+use super::uniforms;
+use crate::flow::{Flow, Network};
+use crate::layout::Layout;
+
+/// Buffers through which a flow is computed, `capacity` rows at a time.
+pub(super) struct FlowBuffers {
+    pub capacity: usize,
+    pub extent: BufferId,
+    pub parameters: BufferId,
+    /// [L, 2, D], as [`Recorder::order`] has it.
+    pub order: BufferId,
+    /// Each feature's share of log_det [capacity, D].
+    pub shares: BufferId,
+}
+
+/// What a coupling's networks leave behind.
+pub(super) struct Activations {
+    /// Pre-activations of each hidden layer [2, capacity, width].
+    pub pre: Vec<BufferId>,
+    /// The raw log-scale [capacity, D], at transformed features.
+    pub raw: BufferId,
+}
+
+/// What the backward pass of a training step writes.
+pub(super) struct Gradients {
+    /// Of the pre-activations of each hidden layer [2, capacity, width].
+    pub d_pre: Vec<BufferId>,
+    /// Carried from coupling to coupling, and of raw log-scale and shift [3, capacity, D].
+    pub d_coupling: BufferId,
+    /// Of the parameters [splits, P]. Masked entries are never written and stay zero.
+    pub partials: BufferId,
+    /// Rows that a split sums.
+    pub rows_per_split: usize,
+}
+
+/// Appends a flow's dispatches to programs.
+pub(super) struct Recorder<'a> {
+    pub flow: &'a Flow,
+    pub layout: &'a Layout,
+    pub tiling: &'a Tiling,
+    pub shared: FlowBuffers,
+}
+
+impl Recorder<'_> {
+    /// For each coupling its features, kept ones first, then for each feature 1 if it is kept: [L, 2, D].
+    pub fn order(flow: &Flow) -> Vec<u32> {
+        let mut order = Vec::with_capacity(2 * flow.layers() * flow.features);
+        for mask in &flow.masks {
+            for wanted in [true, false] {
+                order
+                    .extend((0..).zip(mask).filter(|(_, kept)| **kept == wanted).map(|(feature, _)| feature));
+            }
+            order.extend(mask.iter().map(|&kept| u32::from(kept)));
+        }
+        order
+    }
+
+    /// Allocates what one coupling's networks leave behind.
+    pub fn activations(&self, plan: &mut Plan, label: &str) -> Activations {
+        let pre = self.pre_activations(plan, &format!("{label}pre_activations"));
+        let size = self.shared.capacity * self.flow.features;
+        Activations { pre, raw: plan.buffer(format!("{label}raw log-scale"), size) }
+    }
+
+    /// Allocates one buffer [2, capacity, width] a hidden layer.
+    pub fn pre_activations(&self, plan: &mut Plan, label: &str) -> Vec<BufferId> {
+        let hidden = self.flow.hidden.iter().enumerate();
+        hidden
+            .map(|(layer, width)| plan.buffer(format!("{label}.{layer}"), 2 * self.shared.capacity * width))
+            .collect()
+    }
+
+    /// A layer as the kernels see it, with its activations before and behind.
+    fn layer(&self, transform: usize, layer: usize) -> uniforms::Layer {
+        let span = self.layout.linear(transform, Network::Scale, layer);
+        let features = self.flow.features;
+        let kept = self.flow.masks[transform].iter().filter(|kept| **kept).count();
+        let (first, last) = (layer == 0, layer + 1 == self.layout.depth());
+        uniforms::Layer {
+            inputs: if first { kept } else { span.inputs } as u32,
+            outputs: if last { features - kept } else { span.outputs } as u32,
+            input_width: span.inputs as u32,
+            output_width: span.outputs as u32,
+            weight: span.weight as u32,
+            bias: span.bias as u32,
+            network_stride: self.layout.network_stride as u32,
+            parameters: self.layout.total as u32,
+            source_stride: if first { 0 } else { (self.shared.capacity * span.inputs) as u32 },
+            // Behind the plane that is carried from coupling to coupling.
+            d_output: if last { (self.shared.capacity * features) as u32 } else { 0 },
+            capacity: self.shared.capacity as u32,
+            features: features as u32,
+            order: (2 * transform * features) as u32,
+            kept: kept as u32,
+            through: (2 * transform.saturating_sub(1) * features) as u32,
+            rows_per_split: 0,
+            input_groups: 0,
+            begins: 0,
+            bound: self.flow.bound,
+            lanes: lanes(features),
+        }
+    }
+
+    /// Constants of a layer's kernel.
+    fn constants(&self, layer: usize, tile: Tile) -> Vec<Constant> {
+        let mut constants = vec![
+            ("FIRST", u32::from(layer == 0)),
+            ("LAST", u32::from(layer + 1 == self.layout.depth())),
+            ("ACTIVATION", self.flow.activation.code()),
+        ];
+        constants.extend(tile.constants());
+        constants
+    }
+
+    fn tile(&self, kernel: &Kernel, layer: &uniforms::Layer) -> Tile {
+        self.tiling.tile(&Product {
+            kernel: kernel.name,
+            rows: self.shared.capacity,
+            inputs: layer.inputs as usize,
+            outputs: layer.outputs as usize,
+        })
+    }
+
+    /// A dispatch of `kernel` for layer `layer`; `cost` is (FLOPs, words moved).
+    fn dispatch(
+        &self,
+        kernel: &'static Kernel,
+        layer: usize,
+        uniform: &uniforms::Layer,
+        buffers: Vec<BufferId>,
+        workgroups: [u32; 3],
+        (flops, words): (usize, usize),
+    ) -> Dispatch {
+        let transform = uniform.order as usize / (2 * self.flow.features);
+        let tile = self.tile(kernel, uniform);
+        Dispatch {
+            kernel,
+            label: format!("transforms.{transform} layer {layer}, {tile}"),
+            constants: self.constants(layer, tile),
+            uniform: bytemuck::bytes_of(uniform).to_vec(),
+            buffers,
+            workgroups,
+            flops: flops as u64,
+            bytes: 4 * words as u64,
+        }
+    }
+
+    /// Coupling `transform`, forward or inverse, from the rows `source` to the rows `destination`; `begins` starts
+    /// log_det at zero.
+    pub fn transform(
+        &self,
+        program: &mut Program,
+        direction: Direction,
+        transform: usize,
+        begins: bool,
+        [source, destination]: [BufferId; 2],
+        activations: &Activations,
+    ) {
+        let shared = &self.shared;
+        let rows = shared.capacity;
+        let mut input = source;
+        for (layer, &output) in activations.pre.iter().enumerate() {
+            let uniform = self.layer(transform, layer);
+            let tile = self.tile(&LINEAR_FORWARD, &uniform);
+            let Operands { inputs, outputs, planes, weights } = Operands::new(&uniform, layer);
+            program.dispatches.push(self.dispatch(
+                &LINEAR_FORWARD,
+                layer,
+                &uniform,
+                vec![shared.extent, shared.parameters, input, shared.order, output],
+                [tile.across(outputs), tile.down(rows), 2],
+                (2 * rows * weights, planes * rows * inputs + 2 * rows * outputs + weights),
+            ));
+            input = output;
+        }
+
+        let layer = activations.pre.len();
+        let uniform = uniforms::Layer { begins: u32::from(begins), ..self.layer(transform, layer) };
+        let kernel = match direction {
+            Direction::Forward => &COUPLING_FORWARD,
+            Direction::Inverse => &COUPLING_INVERSE,
+        };
+        let tile = self.tile(kernel, &uniform);
+        let Operands { inputs, outputs, weights, .. } = Operands::new(&uniform, layer);
+        let (features, kept) = (self.flow.features, uniform.kept as usize);
+        // Rows in and out, raw log-scales out; shares of log_det in and out, or all of them out.
+        let coupled = 2 * features + outputs + if begins { features } else { 2 * outputs };
+        program.dispatches.push(self.dispatch(
+            kernel,
+            layer,
+            &uniform,
+            vec![
+                shared.extent,
+                shared.parameters,
+                input,
+                shared.order,
+                source,
+                destination,
+                shared.shares,
+                activations.raw,
+            ],
+            [tile.across(outputs.max(kept)), tile.down(rows), 1],
+            (2 * rows * weights + 15 * rows * outputs, rows * (2 * inputs + coupled) + weights),
+        ));
+    }
+
+    /// Gradients of coupling `transform`, whose d_coupling is there, and that of the coupling before it: `before` is
+    /// the latter's raw log-scale, `source` its output.
+    pub fn transform_backward(
+        &self,
+        program: &mut Program,
+        transform: usize,
+        source: BufferId,
+        pre: &[BufferId],
+        before: BufferId,
+        gradients: &Gradients,
+    ) {
+        let shared = &self.shared;
+        let rows = shared.capacity;
+        let splits = rows.div_ceil(gradients.rows_per_split);
+        let mut d_output = gradients.d_coupling;
+        for layer in (0..=pre.len()).rev() {
+            let mut uniform = self.layer(transform, layer);
+            uniform.rows_per_split = gradients.rows_per_split as u32;
+            let kernel = if layer == 0 { &COUPLING_BACKWARD } else { &LINEAR_BACKWARD };
+            let tile = self.tile(kernel, &uniform);
+            let Operands { inputs, outputs, planes, weights } = Operands::new(&uniform, layer);
+            let product = 2 * rows * weights;
+            let (input_tiles, cost) = match layer {
+                // Nothing below the first coupling asks for the gradient at its input.
+                0 if transform == 0 => (0, (0, 0)),
+                0 => {
+                    let (features, kept) = (self.flow.features, uniform.kept as usize);
+                    let through = self.flow.masks[transform - 1].iter().filter(|kept| !**kept).count();
+                    // The other features of z, the carried gradient in and out; o in, d_o and d_t out.
+                    let passed = features - kept + 2 * features + 3 * through;
+                    let tiles = tile.across(kept.max(features - kept));
+                    (tiles, (product + 20 * rows * features, rows * passed + weights))
+                }
+                _ => (2 * tile.across(inputs), (product, planes * rows * inputs + weights)),
+            };
+            let input_groups = input_tiles * tile.down(rows);
+            let weight_groups = 2 * tile.across(inputs) as usize * tile.down(outputs) as usize * splits;
+            uniform.input_groups = input_groups;
+            let mut buffers = vec![shared.extent, shared.parameters, source, shared.order, d_output];
+            buffers.push(gradients.partials);
+            if layer == 0 {
+                buffers.extend([before, gradients.d_coupling]);
+            } else {
+                buffers[2] = pre[layer - 1];
+                d_output = gradients.d_pre[layer - 1];
+                buffers.push(d_output);
+            }
+            let read = planes * rows * inputs + 2 * rows * outputs;
+            program.dispatches.push(self.dispatch(
+                kernel,
+                layer,
+                &uniform,
+                buffers,
+                grid(input_groups as usize + weight_groups),
+                (product + cost.0, read + splits * weights + cost.1),
+            ));
+        }
+    }
+
+    /// A dispatch that sums features, [`lanes`] threads to a row.
+    fn sum_rows(
+        &self,
+        program: &mut Program,
+        kernel: &'static Kernel,
+        buffers: Vec<BufferId>,
+        flops: usize,
+        words: usize,
+    ) {
+        let last = self.flow.layers() - 1;
+        let mut uniform = self.layer(last, 0);
+        uniform.through = uniform.order;
+        let rows = self.shared.capacity;
+        program.dispatches.push(Dispatch {
+            kernel,
+            label: "base density".into(),
+            constants: Vec::new(),
+            uniform: bytemuck::bytes_of(&uniform).to_vec(),
+            buffers,
+            workgroups: [(rows * lanes(self.flow.features) as usize).div_ceil(256) as u32, 1, 1],
+            flops: (rows * flops) as u64,
+            bytes: (4 * rows * words) as u64,
+        });
+    }
+
+    /// log_det and log p of every row from latent rows.
+    pub fn log_density(
+        &self,
+        program: &mut Program,
+        latent: BufferId,
+        log_prob: BufferId,
+        log_det: BufferId,
+    ) {
+        let (features, shared) = (self.flow.features, &self.shared);
+        let buffers = vec![shared.extent, latent, shared.shares, log_prob, log_det];
+        self.sum_rows(program, &LOG_DENSITY, buffers, 3 * features, 2 * features + 2);
+    }
+
+    /// log_det of every row.
+    pub fn log_determinant(&self, program: &mut Program, log_det: BufferId) {
+        let (features, shared) = (self.flow.features, &self.shared);
+        let buffers = vec![shared.extent, shared.shares, log_det];
+        self.sum_rows(program, &LOG_DETERMINANT, buffers, features, features + 1);
+    }
+
+    /// log p of every row from latent rows, and the gradient through the last coupling, whose raw log-scale is `raw`.
+    pub fn log_density_backward(
+        &self,
+        program: &mut Program,
+        latent: BufferId,
+        raw: BufferId,
+        log_prob: BufferId,
+        d_coupling: BufferId,
+    ) {
+        let (features, shared) = (self.flow.features, &self.shared);
+        let transformed = self.flow.masks[self.flow.layers() - 1].iter().filter(|kept| !**kept).count();
+        let buffers = vec![shared.extent, latent, shared.order, raw, d_coupling, shared.shares, log_prob];
+        let words = 3 * features + 3 * transformed + 1;
+        self.sum_rows(program, &LOG_DENSITY_BACKWARD, buffers, 23 * features, words);
+    }
+
+    /// The whole pass between two alternating buffers; returns the one that holds the result.
+    pub fn pass(
+        &self,
+        program: &mut Program,
+        rows: [BufferId; 2],
+        activations: &Activations,
+        direction: Direction,
+    ) -> BufferId {
+        let layers = self.flow.layers();
+        let mut rows = rows;
+        for place in 0..layers {
+            let transform = match direction {
+                Direction::Forward => place,
+                Direction::Inverse => layers - 1 - place,
+            };
+            self.transform(program, direction, transform, place == 0, rows, activations);
+            rows.reverse();
+        }
+        rows[0]
+    }
+}
+
+/// Sizes of a layer's products, for their costs.
+struct Operands {
+    inputs: usize,
+    outputs: usize,
+    /// Planes of the input: one where both networks read the same rows.
+    planes: usize,
+    /// Weights in use, of both networks.
+    weights: usize,
+}
+
+impl Operands {
+    fn new(uniform: &uniforms::Layer, layer: usize) -> Self {
+        let (inputs, outputs) = (uniform.inputs as usize, uniform.outputs as usize);
+        Self { inputs, outputs, planes: if layer == 0 { 1 } else { 2 }, weights: 2 * inputs * outputs }
+    }
+}
+
+/// The way through a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Data to latent.
+    Forward,
+    /// Latent to data.
+    Inverse,
+}

@@ -1,0 +1,322 @@
+//! A training as it stands between two epochs, whole enough to go on bit for bit, and the file that keeps it.
+//!
+//! The file is safetensors like the model's, with one JSON entry, `moonflow-checkpoint`. Numbers that decide what comes
+//! after are tensors, so that no digit is lost: `parameters`, `moment1`, `moment2` `[P]` are `F32`; `corrections` `[2]`
+//! and `history` `[E, 7]` are `F64`; `best.parameters`, `best.nll`, and `average.…` are there where training has them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Average, Epoch, History, Progress};
+use crate::engine::Training;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::model::Recipe;
+use crate::model::file::{Parsed, Tensor, Tensors, header_json, serialise, split};
+use crate::optimiser::{Best, Decay, State};
+
+/// Version of the file's format. It grows when another reader would misread a file.
+pub const CHECKPOINT_VERSION: u32 = 1;
+
+/// The metadata entry that holds the [`Header`].
+const ENTRY: &str = "moonflow-checkpoint";
+
+/// Numbers of an epoch in the history's tensor; NaN stands for a validation loss that there is not.
+const EPOCH_NUMBERS: usize = 7;
+
+/// A training between two epochs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Checkpoint {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Names of the features `[D]`.
+    pub columns: Vec<String>,
+    /// The device computed on, as [`crate::engine::DeviceInfo`] prints itself. Another one goes on with other bits.
+    pub device: String,
+    /// [`fingerprint`] of the rows.
+    pub rows: u64,
+    /// Parameters and optimiser.
+    pub state: State,
+    /// What has been done and counted.
+    pub progress: Progress,
+}
+
+/// What the tensors do not say.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format_version: u32,
+    recipe: Recipe,
+    columns: Vec<String>,
+    device: String,
+    /// Hexadecimal, because JSON's numbers lose digits in other languages.
+    rows: String,
+    step: u32,
+    epoch: u32,
+    row: u32,
+    skipped: u32,
+    skipped_in_a_row: u32,
+    last_skipped: u32,
+    rollbacks: u32,
+    has_best: bool,
+    averaged_epochs: Option<u32>,
+    has_best_average: bool,
+}
+
+/// A number that tells one set of rows from another: FNV-1a over training rows, validation rows and the standardiser's
+/// log-determinant, in the order and precision in which an engine gets them.
+pub fn fingerprint(training: &Training, log_det: f64) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let rows =
+        training.train.iter().chain(&training.validation).flat_map(|value| value.to_bits().to_le_bytes());
+    let counts = [training.train.len() as u64, training.validation.len() as u64, log_det.to_bits()];
+    let bytes = counts.into_iter().flat_map(u64::to_le_bytes).chain(rows);
+    bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+}
+
+impl Checkpoint {
+    /// This checkpoint under the recipe of `fresh`, a training that is about to begin.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] that says which columns, rows or settings are not those that the checkpoint was made with,
+    /// or why it cannot be trained for another number of epochs.
+    pub(super) fn fitted_to(mut self, fresh: Self) -> Result<Self> {
+        let fail = |message: String| {
+            Err(Error::Argument(format!("the checkpoint cannot be gone on with: {message}")))
+        };
+        if self.columns != fresh.columns {
+            return fail(format!(
+                "it has the columns {}, and the data {}",
+                self.columns.join(", "),
+                fresh.columns.join(", ")
+            ));
+        }
+        let epochs = fresh.recipe.epochs;
+        let done = self.progress.history.epochs.len() as u32;
+        let differences = differences(&self.recipe, &fresh.recipe);
+        if !differences.is_empty() {
+            return fail(format!(
+                "its recipe is another: {}. Go on with the recipe that it was made with",
+                differences.join("; ")
+            ));
+        }
+        if epochs != self.recipe.epochs && self.recipe.decay != Decay::Constant {
+            return fail(format!(
+                "it was made for {} epochs, got {epochs}; its learning rate falls along a cosine to zero at the end, so \
+                 that another number of epochs is another training. Only --decay constant can be extended",
+                self.recipe.epochs
+            ));
+        }
+        if epochs < done {
+            return fail(format!("it has {done} epochs behind it already, got --epochs {epochs}"));
+        }
+        if self.rows != fresh.rows {
+            return fail(format!(
+                "the rows are not those that it was made with (fingerprint {:016x}, expected {:016x}); give it the same \
+                 data, unchanged",
+                fresh.rows, self.rows
+            ));
+        }
+        (self.recipe, self.device) = (fresh.recipe, fresh.device);
+        Ok(self)
+    }
+
+    /// The checkpoint as the bytes of its file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let Self { state, progress, .. } = self;
+        let best_average = progress.average.as_ref().and_then(|average| average.best.as_ref());
+        let header = Header {
+            format_version: CHECKPOINT_VERSION,
+            recipe: self.recipe.clone(),
+            columns: self.columns.clone(),
+            device: self.device.clone(),
+            rows: format!("{:016x}", self.rows),
+            step: state.step,
+            epoch: state.epoch,
+            row: state.row,
+            skipped: progress.skipped,
+            skipped_in_a_row: progress.skipped_in_a_row,
+            last_skipped: progress.last_skipped,
+            rollbacks: progress.rollbacks,
+            has_best: state.best.is_some(),
+            averaged_epochs: progress.average.as_ref().map(|average| average.epochs),
+            has_best_average: best_average.is_some(),
+        };
+        let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
+        let total = state.parameters.len();
+        let epochs = &progress.history.epochs;
+        let history: Vec<f64> = epochs.iter().flat_map(to_numbers).collect();
+        let mut tensors = vec![
+            Tensor::f32("parameters", vec![total], &state.parameters),
+            Tensor::f32("moment1", vec![total], &state.moment1),
+            Tensor::f32("moment2", vec![total], &state.moment2),
+            Tensor::f64("corrections", vec![2], &state.corrections),
+            Tensor::f64("history", vec![epochs.len(), EPOCH_NUMBERS], &history),
+        ];
+        for (prefix, best) in [("", state.best.as_ref()), ("average.", best_average)] {
+            if let Some(best) = best {
+                tensors.push(Tensor::f64(format!("{prefix}best.nll"), vec![1], &[best.nll]));
+                tensors.push(Tensor::f32(format!("{prefix}best.parameters"), vec![total], &best.parameters));
+            }
+        }
+        if let Some(average) = &progress.average {
+            tensors.push(Tensor::f64("average.parameters", vec![total], &average.parameters));
+        }
+        serialise(&tensors, ENTRY, json)
+    }
+
+    /// The checkpoint in the bytes of its file. `name` is used in messages.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] that says what is wrong: truncated, foreign, from another version, a tensor that is missing,
+    /// misshaped or not finite, or parts that contradict each other.
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
+        parse(bytes).map_err(|message| Error::Checkpoint { path: name.as_ref().to_owned(), message })
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Checkpoint {
+    /// Writes the file. Either the whole file is there afterwards or what was there before.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let bytes = self.to_bytes();
+        crate::data::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, and those of [`Checkpoint::from_bytes`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        Self::from_bytes(path, &bytes)
+    }
+}
+
+fn parse(bytes: &[u8]) -> Parsed<Checkpoint> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+
+    let (metadata, data) = split(bytes)?;
+    let json = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY)).ok_or_else(|| {
+        format!("it is a safetensors file, but no checkpoint: its metadata has no entry `{ENTRY}`")
+    })?;
+    let version: Version = header_json(ENTRY, json)?;
+    if version.format_version != CHECKPOINT_VERSION {
+        return Err(format!(
+            "it has format version {}, and this moonflow reads version {CHECKPOINT_VERSION} only; go on with the \
+             moonflow that wrote it",
+            version.format_version
+        ));
+    }
+    let header: Header = header_json(ENTRY, json)?;
+    let flow = header.recipe.flow(header.columns.len()).map_err(|error| error.to_string())?;
+    let total = Layout::new(&flow).total;
+    let tensors = Tensors { metadata: &metadata, data };
+    let best = |prefix: &str| -> Parsed<Best> {
+        Ok(Best {
+            nll: tensors.f64(&format!("{prefix}best.nll"), &[1])?[0],
+            parameters: tensors.f32(&format!("{prefix}best.parameters"), &[total])?,
+        })
+    };
+    let corrections = tensors.f64("corrections", &[2])?;
+    let state = State {
+        parameters: tensors.f32("parameters", &[total])?,
+        moment1: tensors.f32("moment1", &[total])?,
+        moment2: tensors.f32("moment2", &[total])?,
+        step: header.step,
+        epoch: header.epoch,
+        row: header.row,
+        corrections: [corrections[0], corrections[1]],
+        best: header.has_best.then(|| best("")).transpose()?,
+    };
+    let average = match header.averaged_epochs {
+        Some(epochs) => Some(Average {
+            parameters: tensors.f64("average.parameters", &[total])?,
+            epochs,
+            best: header.has_best_average.then(|| best("average.")).transpose()?,
+        }),
+        None => None,
+    };
+    if average.is_some() != header.recipe.ema.is_some() {
+        return Err("its recipe and its average of the weights contradict each other".into());
+    }
+    let epochs = header.epoch as usize;
+    // The shape says how much is there before anything of that size is made.
+    let numbers = tensors.any_f64("history", &[epochs, EPOCH_NUMBERS])?;
+    let (numbers, _) = numbers.as_chunks::<EPOCH_NUMBERS>();
+    let history = History { epochs: numbers.iter().map(from_numbers).collect() };
+    if let Some(place) = history.epochs.iter().zip(1..).position(|(epoch, number)| epoch.epoch != number) {
+        return Err(format!(
+            "its history has epoch {} where {} is due",
+            history.epochs[place].epoch,
+            place + 1
+        ));
+    }
+    let rows = u64::from_str_radix(&header.rows, 16).map_err(|_| {
+        format!("its fingerprint of the rows is `{}`, expected hexadecimal digits", header.rows)
+    })?;
+    let progress = Progress {
+        history,
+        average,
+        skipped: header.skipped,
+        skipped_in_a_row: header.skipped_in_a_row,
+        last_skipped: header.last_skipped,
+        rollbacks: header.rollbacks,
+    };
+    Ok(Checkpoint {
+        recipe: header.recipe,
+        columns: header.columns,
+        device: header.device,
+        rows,
+        state,
+        progress,
+    })
+}
+
+fn to_numbers(epoch: &Epoch) -> [f64; EPOCH_NUMBERS] {
+    // A loss that is NaN and one that there is not are told apart by their sign bits.
+    let validation =
+        epoch.validation_nll.map_or(-f64::NAN.abs(), |nll| if nll.is_nan() { f64::NAN.abs() } else { nll });
+    let flags = f64::from(epoch.skipped) * 2.0 + f64::from(u8::from(epoch.improved));
+    let Epoch { train_nll, learning_rate, grad_norm, seconds, .. } = *epoch;
+    [f64::from(epoch.epoch), train_nll, validation, learning_rate, grad_norm, seconds, flags]
+}
+
+fn from_numbers(numbers: &[f64; EPOCH_NUMBERS]) -> Epoch {
+    let [epoch, train_nll, validation, learning_rate, grad_norm, seconds, flags] = *numbers;
+    Epoch {
+        epoch: epoch as u32,
+        train_nll,
+        validation_nll: (!(validation.is_nan() && validation.is_sign_negative())).then_some(validation),
+        learning_rate,
+        grad_norm,
+        seconds,
+        improved: flags as u64 % 2 == 1,
+        skipped: (flags as u64 / 2) as u32,
+    }
+}
+
+/// `name: value in the checkpoint, value now` for every setting but the number of epochs that differs.
+fn differences(kept: &Recipe, now: &Recipe) -> Vec<String> {
+    // Through text, where a number of single precision has the digits that it was given.
+    let fields = |recipe: &Recipe| -> serde_json::Map<String, serde_json::Value> {
+        let text = serde_json::to_string(recipe).expect("invariant: a recipe is plain data");
+        serde_json::from_str(&text).expect("invariant: a recipe is an object")
+    };
+    let now = fields(now);
+    fields(kept)
+        .iter()
+        .filter(|(name, value)| *name != "epochs" && now.get(*name) != Some(value))
+        .map(|(name, value)| {
+            format!("{} is {value} in the checkpoint, {} now", name.replace('_', " "), now[name.as_str()])
+        })
+        .collect()
+}

@@ -1,0 +1,83 @@
+//! The layered plan's tiles: they change no bit, and the search for the fastest is remembered.
+
+use moonflow::engine::Engine;
+use moonflow::flow::{Activation, Flow};
+use moonflow::gpu::PlanKind;
+use moonflow::gpu::tile::Tiling;
+use moonflow::gpu::tile_cache::TileCache;
+
+use super::layer::TILES;
+use crate::common::{from_wide, random_parameters, uniform};
+use crate::gpu::engine;
+
+/// Loss and gradient with the tiles of `tiling`.
+fn with_tiling(flow: &Flow, x: &[f32], tiling: Tiling) -> Option<(f64, Vec<f32>)> {
+    let mut gpu = engine(flow, PlanKind::Layered)?;
+    gpu.set_tiling(tiling);
+    Engine::set_parameters(&mut gpu, &from_wide::<f32>(&random_parameters(flow, 2))).expect("fits");
+    Some(pollster::block_on(gpu.loss_and_gradient(x)).expect("rows"))
+}
+
+#[test]
+fn no_bit_of_loss_or_gradient_depends_on_the_tiles() {
+    let flow = Flow::new(9, 2, &[33, 70]).expect("valid").with_activation(Activation::Tanh);
+    let x = from_wide::<f32>(&uniform(70 * 9, 2.0, 1));
+    let Some(sound) = with_tiling(&flow, &x, Tiling::default()) else { return };
+    for tile in TILES {
+        let got = with_tiling(&flow, &x, Tiling::only(tile)).expect("as before");
+        assert_eq!(got.0, sound.0, "{tile}");
+        let differing =
+            got.1.iter().zip(&sound.1).filter(|(got, want)| got.to_bits() != want.to_bits()).count();
+        assert_eq!(differing, 0, "{tile}: values of the gradient that differ");
+    }
+}
+
+#[test]
+fn a_search_measures_each_product_once_and_its_cache_remembers_it_for_that_device_alone() {
+    let flow = Flow::new(2, 2, &[8]).expect("valid");
+    let Some(mut gpu) = engine(&flow, PlanKind::Layered) else { return };
+    let measured = pollster::block_on(gpu.tune_evaluation(64)).expect("a search");
+    let kernels: Vec<_> = measured.iter().map(|measured| measured.product.kernel).collect();
+    assert_eq!(kernels, ["coupling_forward", "coupling_inverse", "linear_forward"]);
+    for measured in &measured {
+        assert!(measured.product.candidates().contains(&measured.tile), "{measured:?}");
+        assert!(measured.seconds > 0.0 && measured.seconds <= measured.sound_seconds, "{measured:?}");
+    }
+    assert_eq!(pollster::block_on(gpu.tune_evaluation(64)).expect("a search"), []);
+
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let path = folder.path().join("deep/tiles.json");
+    assert_eq!(TileCache::read(&path), (TileCache::default(), None));
+    let mut cache = TileCache::default();
+    cache.insert(gpu.context(), &measured);
+    cache.insert(gpu.context(), &measured);
+    cache.write(&path).expect("written");
+    let (read, note) = TileCache::read(&path);
+    assert_eq!(note, None);
+    let tiling = read.tiling(gpu.context());
+    assert!(measured.iter().all(|measured| tiling.tile(&measured.product) == measured.tile));
+    assert!(measured.iter().all(|measured| tiling.knows(&measured.product)));
+
+    let text = std::fs::read_to_string(&path).expect("written");
+    let name = &gpu.context().info().name;
+    assert_eq!(text.matches(&format!("{name:?}")).count(), measured.len(), "each product once: {text}");
+    for (from, to) in [
+        (format!("{name:?}"), "\"another adapter\"".to_owned()),
+        (format!("{:?}", gpu.context().driver()), "\"another driver\"".to_owned()),
+        ("\"rows\": 64".to_owned(), "\"rows\": 63".to_owned()),
+        ("\"block_rows\": 1".to_owned(), "\"block_rows\": 0".to_owned()),
+        ("_forward\"".to_owned(), "_backwards\"".to_owned()),
+    ] {
+        let changed = text.replace(&from, &to);
+        assert_ne!(changed, text, "{from} is in the file");
+        std::fs::write(&path, changed).expect("writable");
+        let tiling = TileCache::read(&path).0.tiling(gpu.context());
+        assert!(!measured.iter().all(|measured| tiling.knows(&measured.product)), "{to} is believed");
+    }
+    for unusable in ["", "{", "[1]", &text.replace("\"format\": 1", "\"format\": 2")] {
+        std::fs::write(&path, unusable).expect("writable");
+        let (cache, note) = TileCache::read(&path);
+        assert_eq!(cache, TileCache::default());
+        assert!(note.is_some_and(|note| note.contains("tiles.json") && note.contains("--autotune")));
+    }
+}
