@@ -3,7 +3,7 @@
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed};
 use moonflow::flow::Flow;
-use moonflow::gpu::{Adapter, GpuEngine, adapters};
+use moonflow::gpu::{Adapter, GpuEngine, PlanKind, Target, adapters};
 use moonflow::optimiser::State;
 use moonflow::{Error, Result};
 
@@ -16,6 +16,41 @@ pub struct DeviceArgs {
     /// auto (a hardware GPU, else the CPU engine), cpu, gpu (any adapter, software too), or part of an adapter's name
     #[arg(long, value_name = "auto|cpu|gpu|NAME", default_value = "auto")]
     device: String,
+    #[command(flatten)]
+    plan: PlanArgs,
+}
+
+/// `--plan`.
+#[derive(clap::Args)]
+pub struct PlanArgs {
+    /// How a GPU goes about it: fused (a training step in 3 dispatches; hidden layers up to 128 wide), layered (some for
+    /// each layer; any width), or auto (fused where it fits)
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true, value_name = "auto|fused|layered")]
+    plan: PlanChoice,
+}
+
+/// A plan, or the one that suits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum PlanChoice {
+    #[default]
+    Auto,
+    Fused,
+    Layered,
+}
+
+impl PlanArgs {
+    /// The plan for `flow` on `target`.
+    pub fn choose(&self, flow: &Flow, target: &Target) -> PlanKind {
+        self.forced().unwrap_or_else(|| PlanKind::choose(flow, target))
+    }
+
+    fn forced(&self) -> Option<PlanKind> {
+        match self.plan {
+            PlanChoice::Auto => None,
+            PlanChoice::Fused => Some(PlanKind::Fused),
+            PlanChoice::Layered => Some(PlanKind::Layered),
+        }
+    }
 }
 
 impl DeviceArgs {
@@ -27,18 +62,23 @@ impl DeviceArgs {
     /// An engine for `flow` on the device asked for.
     ///
     /// # Errors
-    /// [`Error::Argument`] for a name that no adapter has, [`Error::Device`] when there is no adapter at all, and
-    /// those of the engine.
+    /// [`Error::Argument`] for a name that no adapter has or a plan without a GPU, [`Error::Device`] when there is no
+    /// adapter at all, and those of the engine.
     pub async fn engine(&self, flow: Flow) -> Result<AnyEngine> {
-        let cpu = |flow| Ok(AnyEngine::Cpu(CpuEngine::new(flow)?));
+        let cpu = |flow| match self.plan.forced() {
+            None => Ok(AnyEngine::Cpu(CpuEngine::new(flow)?)),
+            Some(plan) => Err(Error::Argument(format!(
+                "--plan {plan} is for a GPU, but the CPU engine was chosen; add --device gpu, or leave --plan out"
+            ))),
+        };
         if self.device == "cpu" {
             return cpu(flow);
         }
         let adapters = adapters().await;
         match choose(&self.device, &adapters)? {
             None => cpu(flow),
-            Some(adapter) => match GpuEngine::new(flow.clone(), adapter).await {
-                Err(error @ Error::Device(_)) if self.device == "auto" => {
+            Some(adapter) => match self.on(flow.clone(), adapter).await {
+                Err(error @ Error::Device(_)) if self.device == "auto" && self.plan.forced().is_none() => {
                     note(format_args!("warning: {error}; going on with the CPU engine"));
                     cpu(flow)
                 }
@@ -49,6 +89,11 @@ impl DeviceArgs {
                 }
             },
         }
+    }
+
+    async fn on(&self, flow: Flow, adapter: &Adapter) -> Result<GpuEngine> {
+        let plan = self.plan.choose(&flow, &adapter.target());
+        GpuEngine::with_plan(flow, adapter.open().await?, plan)
     }
 }
 
@@ -94,6 +139,16 @@ pub enum AnyEngine {
     Cpu(CpuEngine<f32>),
     /// On a GPU, or software that acts as one.
     Gpu(GpuEngine),
+}
+
+impl AnyEngine {
+    /// The device, and by which plan it computes.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Cpu(engine) => Engine::device(engine).to_string(),
+            Self::Gpu(engine) => format!("{}, {} plan", Engine::device(engine), engine.plan_kind()),
+        }
+    }
 }
 
 /// Calls a method of the engine inside.

@@ -5,14 +5,16 @@ use std::fmt::Write as _;
 use clap::value_parser;
 use moonflow::Result;
 use moonflow::engine::Training;
-use moonflow::gpu::adapters;
 use moonflow::gpu::cost::{Roofline, si};
 use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::fused::Shape;
 use moonflow::gpu::plan::{Plan, ProgramId};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::gpu::{PlanKind, Target, adapters};
 use moonflow::layout::Layout;
 use serde_json::{Value, json};
 
+use super::device;
 use super::info::{describe_flow, describe_recipe};
 use super::output::{self, grouped};
 use super::recipe::RecipeArgs;
@@ -32,6 +34,8 @@ pub struct PlanArgs {
     json: bool,
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    kind: device::PlanArgs,
     #[command(flatten)]
     roofline: RooflineArgs,
 }
@@ -78,25 +82,40 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
         schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
         seed: recipe.seed,
     };
-    let training = TrainingPlan::new(&flow, &layout, &shape);
-    let evaluation = EvaluationPlan::new(&flow, &layout, EVALUATED_ROWS).plan;
+    let target = Target::default();
+    let kind = args.kind.choose(&flow, &target);
+    let (training, evaluation) = match kind {
+        PlanKind::Layered => {
+            (TrainingPlan::new(&flow, &layout, &shape), EvaluationPlan::new(&flow, &layout, EVALUATED_ROWS))
+        }
+        PlanKind::Fused => {
+            let step = Shape::training(&flow, &target, shape.batch)?;
+            let block = Shape::evaluation(&flow, &target)?;
+            (
+                TrainingPlan::fused(&flow, &layout, &shape, [&step, &block]),
+                EvaluationPlan::fused(&flow, &layout, EVALUATED_ROWS, &block),
+            )
+        }
+    };
     let roofline = args.roofline.roofline();
     if args.json {
         return output::write_json(&json!({
             "flow": output::as_json(&flow),
             "recipe": output::as_json(&recipe),
+            "plan": kind.to_string(),
             "steps_per_epoch": training.steps_per_epoch,
             "validation_tiles": training.validation_tiles,
             "training": as_json(&training.plan, roofline),
-            "evaluation": as_json(&evaluation, roofline),
+            "evaluation": as_json(&evaluation.plan, roofline),
         }));
     }
 
-    let mut text = format!("flow    {}\nrecipe  {}\n", describe_flow(&flow), describe_recipe(&recipe));
+    let mut text =
+        format!("flow    {}\nrecipe  {}\nplan    {kind}\n", describe_flow(&flow), describe_recipe(&recipe));
     text += &describe(&format!("training on {} rows", grouped(train_rows as u64)), &training.plan, roofline);
     text += &epoch(&training, roofline);
     let title = format!("evaluation of {} rows at a time", grouped(EVALUATED_ROWS as u64));
-    text += &describe(&title, &evaluation, roofline);
+    text += &describe(&title, &evaluation.plan, roofline);
     for adapter in adapters().await {
         let verdict = match training.plan.check(&adapter.limits()) {
             Ok(()) => "can hold this".to_owned(),

@@ -149,7 +149,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     }
     say(format_args!("flow     {}", describe_flow(engine.flow())));
     say(format_args!("recipe   {}", describe_recipe(&recipe)));
-    say(format_args!("device   {}", engine.device()));
+    say(format_args!("device   {}", engine.describe()));
     if let Some(checkpoint) = &checkpoint {
         say(format_args!("resumed  after epoch {}", checkpoint.progress.history.epochs.len()));
         if checkpoint.device != engine.device().to_string() {

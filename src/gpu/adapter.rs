@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::fused::Target;
 use super::kernel::{Access, Constant, Kernel};
 use crate::engine::DeviceInfo;
 use crate::error::{Error, Result};
@@ -59,6 +60,11 @@ impl Adapter {
     /// The adapter's limits.
     pub fn limits(&self) -> wgpu::Limits {
         self.adapter.limits()
+    }
+
+    /// What a plan needs to know of it.
+    pub fn target(&self) -> Target {
+        Target { limits: self.limits(), software: self.info.software }
     }
 
     /// Opens a device with all the limits that the adapter has.
@@ -132,6 +138,11 @@ impl Context {
     /// The device's limits.
     pub fn limits(&self) -> wgpu::Limits {
         self.device.limits()
+    }
+
+    /// What a plan needs to know of it.
+    pub fn target(&self) -> Target {
+        Target { limits: self.limits(), software: self.info.software }
     }
 
     /// Reports what went wrong since the device was opened.

@@ -7,6 +7,7 @@ use super::adapter::{Adapter, Context};
 use super::autotune::{Measured, autotune};
 use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
+use super::fused::{PlanKind, Shape};
 use super::layered::Recorder;
 use super::plan::{BufferId, ProgramId};
 use super::tile::Tiling;
@@ -39,6 +40,7 @@ pub struct GpuEngine {
     context: Context,
     flow: Flow,
     layout: Layout,
+    kind: PlanKind,
     parameters: Vec<f32>,
     evaluation: Option<(Executor, EvaluationPlan)>,
     training: Option<(Executor, TrainingPlan)>,
@@ -56,16 +58,29 @@ impl GpuEngine {
         Self::on(flow, adapter.open().await?)
     }
 
-    /// An engine on a device that is open already; compiled kernels are shared.
+    /// An engine on a device that is open already; compiled kernels are shared. The plan is the fused one where the
+    /// flow fits it, else the layered one.
     ///
     /// # Errors
     /// [`Error::Flow`] for an invalid flow.
     pub fn on(flow: Flow, context: Context) -> Result<Self> {
+        let kind = PlanKind::choose(&flow, &context.target());
+        Self::with_plan(flow, context, kind)
+    }
+
+    /// An engine that executes `flow` by the plan asked for.
+    ///
+    /// # Errors
+    /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
+    pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
         if flow.context > 0 {
             return Err(Error::Device(
                 "conditional flows run on the CPU engine only so far; take --device cpu".into(),
             ));
+        }
+        if kind == PlanKind::Fused {
+            Shape::training(&flow, &context.target(), 1)?;
         }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
@@ -73,11 +88,39 @@ impl GpuEngine {
             context,
             flow,
             layout,
+            kind,
             parameters,
             evaluation: None,
             training: None,
             first_row: 0,
             tiling: Tiling::default(),
+        })
+    }
+
+    /// The plan that it executes.
+    pub fn plan_kind(&self) -> PlanKind {
+        self.kind
+    }
+
+    fn evaluation_plan(&self, capacity: usize) -> Result<EvaluationPlan> {
+        Ok(match self.kind {
+            PlanKind::Layered => EvaluationPlan::tiled(&self.flow, &self.layout, capacity, &self.tiling),
+            PlanKind::Fused => {
+                let shape = Shape::evaluation(&self.flow, &self.context.target())?;
+                EvaluationPlan::fused(&self.flow, &self.layout, capacity, &shape)
+            }
+        })
+    }
+
+    fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
+        Ok(match self.kind {
+            PlanKind::Layered => TrainingPlan::tiled(&self.flow, &self.layout, shape, &self.tiling),
+            PlanKind::Fused => {
+                let target = self.context.target();
+                let step = Shape::training(&self.flow, &target, shape.batch)?;
+                let evaluation = Shape::evaluation(&self.flow, &target)?;
+                TrainingPlan::fused(&self.flow, &self.layout, shape, [&step, &evaluation])
+            }
         })
     }
 
@@ -93,11 +136,14 @@ impl GpuEngine {
     }
 
     /// Measures which tiles are fastest for the products of a training of this shape, except for those known, and
-    /// takes them from the next training on.
+    /// takes them from the next training on. The fused plan has none.
     ///
     /// # Errors
     /// Those of the device.
     pub async fn tune_training(&mut self, shape: &TrainingShape) -> Result<Vec<Measured>> {
+        if self.kind == PlanKind::Fused {
+            return Ok(Vec::new());
+        }
         let Self { context, flow, layout, tiling, .. } = self;
         let plan = |tiling: &Tiling| TrainingPlan::tiled(flow, layout, shape, tiling).plan;
         autotune(context, flow, plan, tiling).await
@@ -108,6 +154,9 @@ impl GpuEngine {
     /// # Errors
     /// Those of the device.
     pub async fn tune_evaluation(&mut self, rows: usize) -> Result<Vec<Measured>> {
+        if self.kind == PlanKind::Fused {
+            return Ok(Vec::new());
+        }
         self.prepare(rows)?;
         let capacity = self.evaluation.take().map_or(TILE_ROWS.0, |(_, plan)| plan.capacity);
         let Self { context, flow, layout, tiling, .. } = self;
@@ -139,10 +188,11 @@ impl GpuEngine {
         self.begin_training(training, state)?;
         let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
         executor.submit([plan.step]);
+        let first = plan.log_prob_at;
         let [log_prob, gradient] =
-            executor.read([(plan.log_prob, rows), (plan.gradient, self.layout.total)]).await?;
+            executor.read([(plan.log_prob, first + rows), (plan.gradient, self.layout.total)]).await?;
         self.training = None;
-        let loss = -log_prob.iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
+        let loss = -log_prob[first..].iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
         Ok((loss, gradient))
     }
 
@@ -154,18 +204,20 @@ impl GpuEngine {
             return Ok(());
         }
         let mut capacity = wanted;
-        let mut plan = EvaluationPlan::tiled(&self.flow, &self.layout, capacity, &self.tiling);
+        let mut plan = self.evaluation_plan(capacity)?;
         let limits = self.context.limits();
         while capacity > TILE_ROWS.0 && (plan.plan.bytes() > TILE_BYTES || plan.plan.check(&limits).is_err())
         {
             capacity /= 2;
-            plan = EvaluationPlan::tiled(&self.flow, &self.layout, capacity, &self.tiling);
+            plan = self.evaluation_plan(capacity)?;
             plan.capacity_limited = true;
         }
         let executor = Executor::new(&self.context, &plan.plan)?;
-        executor.write(plan.order, &Recorder::order(&self.flow));
+        if self.kind == PlanKind::Layered {
+            executor.write(plan.order, &Recorder::order(&self.flow));
+        }
         executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
-        executor.write(plan.parameters, &self.parameters);
+        write_parameters(&executor, &plan, &self.parameters);
         self.evaluation = Some((executor, plan));
         Ok(())
     }
@@ -216,6 +268,13 @@ fn feed(rows: &[f32], features: usize) -> impl Fn(&Executor, &EvaluationPlan, Ra
     move |executor, plan, tile| executor.write(plan.input, &rows[tile.start * features..tile.end * features])
 }
 
+fn write_parameters(executor: &Executor, plan: &EvaluationPlan, parameters: &[f32]) {
+    match &plan.packing {
+        Some(packing) => executor.write(plan.parameters, &packing.pack(parameters)),
+        None => executor.write(plan.parameters, parameters),
+    }
+}
+
 fn not_training() -> Error {
     Error::Argument("no training was begun on this engine: call begin_training first".into())
 }
@@ -233,7 +292,7 @@ impl Engine for GpuEngine {
         expect_length("parameters", parameters.len(), self.layout.total)?;
         self.parameters.copy_from_slice(parameters);
         if let Some((executor, plan)) = &self.evaluation {
-            executor.write(plan.parameters, parameters);
+            write_parameters(executor, plan, parameters);
         }
         self.context.health()
     }
@@ -266,7 +325,10 @@ impl Engine for GpuEngine {
                 temperature: sampling.temperature,
                 ..Default::default()
             };
-            executor.write_uniform(plan.sample, 0, &request);
+            match plan.request {
+                Some(buffer) => executor.write(buffer, &[request]),
+                None => executor.write_uniform(plan.sample, 0, &request),
+            }
         };
         let outputs: [Output; 1] = [(|plan| plan.output, features)];
         let [samples] = self.evaluate(sampling.rows, |plan| plan.sample, request, outputs).await?;
@@ -281,11 +343,14 @@ impl Engine for GpuEngine {
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         training.validate(&state, self.flow.features, self.layout.total)?;
         let shape = TrainingShape::new(&training, self.flow.features);
-        let plan = TrainingPlan::tiled(&self.flow, &self.layout, &shape, &self.tiling);
+        let plan = self.training_plan(&shape)?;
         let executor = Executor::new(&self.context, &plan.plan)?;
         executor.write(plan.train, &training.train);
         executor.write(plan.validation_rows, &training.validation);
-        executor.write(plan.order, &Recorder::order(&self.flow));
+        match &plan.packed {
+            Some((packed, packing)) => executor.write(*packed, &packing.pack(&state.parameters)),
+            None => executor.write(plan.order, &Recorder::order(&self.flow)),
+        }
         executor.write(plan.parameters, &state.parameters);
         executor.write(plan.best, state.best.as_ref().map_or(&state.parameters, |best| &best.parameters));
         executor.write(plan.moment1, &state.moment1);

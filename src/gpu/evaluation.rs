@@ -1,5 +1,6 @@
 //! The plan of evaluation: forward with log-density, inverse, and sampling, `capacity` rows at a time.
 
+use super::fused::Packing;
 use super::kernel::LATENT_NOISE;
 use super::layered::{Direction, FlowBuffers, Recorder};
 use super::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
@@ -20,8 +21,12 @@ pub struct EvaluationPlan {
     pub capacity_limited: bool,
     /// Rows at hand: [`uniforms::Extent`].
     pub extent: BufferId,
-    /// Flat parameters `[P]`.
+    /// Flat parameters `[P]`, or their packed copies.
     pub parameters: BufferId,
+    /// How parameters are packed, in the fused plan.
+    pub packing: Option<Packing>,
+    /// Where the fused plan's sampling reads its [`uniforms::Latent`].
+    pub request: Option<BufferId>,
     /// Order of the features in each coupling [L, 2, D].
     pub order: BufferId,
     /// Table of the normal quantile, for sampling.
@@ -91,6 +96,8 @@ impl EvaluationPlan {
             capacity_limited: false,
             extent,
             parameters,
+            packing: None,
+            request: None,
             order,
             normal_table,
             input,

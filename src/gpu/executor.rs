@@ -24,7 +24,7 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Allocates the plan's buffers as zeros, compiles its kernels and binds them.
+    /// Allocates the plan's buffers with what they hold from the start, compiles its kernels and binds them.
     ///
     /// # Errors
     /// [`Error::Device`] when a limit is too small or memory runs out.
@@ -44,6 +44,9 @@ impl Executor {
                 })
             })
             .collect();
+        for (BufferId(index), bytes) in &plan.contents {
+            context.queue.write_buffer(&buffers[*index], 0, bytes);
+        }
         context.health()?;
 
         let align = u64::from(context.limits().min_uniform_buffer_offset_alignment).max(16);

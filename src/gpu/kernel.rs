@@ -93,10 +93,61 @@ const BATCH: &[&str] = texts!("prelude", "random", "optimiser_state", "batch");
 const DENSITY: &[&str] =
     texts!("prelude", "activation", "bijector/affine", "lanes", "layer", "through", "density");
 const REDUCE: &[&str] = texts!("optimiser_state", "sum", "reduce");
-const ADAM: &[&str] = texts!("prelude", "optimiser_state", "sum", "adam");
+const ADAM: &[&str] = texts!("prelude", "optimiser_state", "optimiser", "sum", "adam");
 const EPOCH: &[&str] = texts!("prelude", "optimiser_state", "sum", "epoch");
-const LATENT: &[&str] = texts!("random", "latent");
+const LATENT: &[&str] = texts!("random", "normal", "latent");
 const PERMUTATION: &[&str] = texts!("random", "permutation");
+const FUSED_FLOW_TEXTS: &[&str] = texts!(
+    "prelude",
+    "activation",
+    "bijector/affine",
+    "optimiser_state",
+    "fused_layout",
+    "fused_product",
+    "fused",
+    "fused_flow"
+);
+const FUSED_SAMPLE_TEXTS: &[&str] = texts!(
+    "prelude",
+    "activation",
+    "bijector/affine",
+    "optimiser_state",
+    "random",
+    "normal",
+    "fused_layout",
+    "fused_product",
+    "fused",
+    "fused_sample"
+);
+const FUSED_GRADIENT_TEXTS: &[&str] = texts!(
+    "prelude",
+    "activation",
+    "bijector/affine",
+    "optimiser_state",
+    "random",
+    "fused_layout",
+    "fused_product",
+    "fused",
+    "fused_backward",
+    "fused_gradient"
+);
+const FUSED_ADAM_TEXTS: &[&str] =
+    texts!("prelude", "optimiser_state", "optimiser", "sum", "fused_layout", "fused_places", "fused_adam");
+const FUSED_SUM_TEXTS: &[&str] =
+    texts!("optimiser_state", "sum", "fused_layout", "fused_places", "fused_sum");
+
+/// What the fused kernels leave open: the sizes of a workgroup, see `shaders/fused.wgsl`.
+const BLOCKS: &[Constant] = &[
+    ("ROWS", 16),
+    ("THREADS", 64),
+    ("QUADS", 1),
+    ("SLICES", 4),
+    ("WIDTH", 16),
+    ("TILES", 2),
+    ("ROW_BLOCKS", 1),
+    ("COLUMN_BLOCKS", 1),
+    ("ACTIVATION", 0),
+];
 
 /// What a layer's module leaves open: whether it is a network's first or last, and the activation of its inputs.
 const LAYER: &[Constant] = &[("FIRST", 0), ("LAST", 0), ("ACTIVATION", 0)];
@@ -201,6 +252,29 @@ kernels! {
     ];
     PERMUTE = "permutation", PERMUTATION, [
         0 Uniform "permutation_args", 1 ReadWrite "places",
+    ];
+    FUSED_FORWARD = "fused_forward", FUSED_FLOW_TEXTS, [
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
+        5 ReadWrite "destination", 6 ReadWrite "log_det", 7 ReadWrite "log_prob",
+    ], BLOCKS;
+    FUSED_INVERSE = "fused_inverse", FUSED_FLOW_TEXTS, [
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
+        5 ReadWrite "destination", 6 ReadWrite "log_det",
+    ], BLOCKS;
+    FUSED_SAMPLE = "fused_sample", FUSED_SAMPLE_TEXTS, [
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "request", 4 Read "normal_table",
+        5 ReadWrite "destination",
+    ], BLOCKS;
+    FUSED_GRADIENT = "fused_gradient", FUSED_GRADIENT_TEXTS, [
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "trail",
+        6 ReadWrite "partials", 7 ReadWrite "outcome",
+    ], BLOCKS;
+    FUSED_SUM = "fused_sum", FUSED_SUM_TEXTS, [
+        0 Uniform "fused", 1 Read "partials", 2 ReadWrite "gradient", 3 ReadWrite "norms",
+    ];
+    FUSED_ADAM = "fused_adam", FUSED_ADAM_TEXTS, [
+        0 Uniform "fused", 1 Read "outcome", 2 Read "norms", 3 Read "gradient", 4 ReadWrite "state",
+        5 ReadWrite "parameters", 6 ReadWrite "moment1", 7 ReadWrite "moment2", 8 ReadWrite "packed",
     ];
 }
 

@@ -10,6 +10,7 @@ pub mod cost;
 mod engine;
 pub mod evaluation;
 pub mod executor;
+pub mod fused;
 pub mod kernel;
 mod layered;
 pub mod plan;
@@ -21,3 +22,4 @@ pub mod uniforms;
 
 pub use adapter::{Adapter, Context, adapters};
 pub use engine::GpuEngine;
+pub use fused::{PlanKind, Target};

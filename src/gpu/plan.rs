@@ -73,6 +73,8 @@ impl Program {
 pub struct Plan {
     /// Every buffer.
     pub buffers: Vec<BufferSpec>,
+    /// What buffers hold from the start, where it is not zeros.
+    pub contents: Vec<(BufferId, Vec<u8>)>,
     /// Every program.
     pub programs: Vec<Program>,
 }
@@ -82,6 +84,14 @@ impl Plan {
     pub fn buffer(&mut self, label: impl Into<String>, count: usize) -> BufferId {
         self.buffers.push(BufferSpec { label: label.into(), bytes: 4 * count.max(4) as u64 });
         BufferId(self.buffers.len() - 1)
+    }
+
+    /// Adds a buffer that holds `values` from the start.
+    pub fn constant<T: bytemuck::Pod>(&mut self, label: impl Into<String>, values: &[T]) -> BufferId {
+        let bytes = bytemuck::cast_slice(values).to_vec();
+        let id = self.buffer(label, bytes.len().div_ceil(4));
+        self.contents.push((id, bytes));
+        id
     }
 
     /// Adds a program.

@@ -1,6 +1,7 @@
 //! The layered plan of training: a step, a validation tile and the end of an epoch, each the same every time.
 //! Everything that changes from step to step lives in buffers, so the host only replays.
 
+use super::fused::Packing;
 use super::kernel::{
     ACCUMULATE, ADAM_UPDATE, ADVANCE, CLOSE_EPOCH, GATHER, KEEP_BEST, Kernel, SUM_PARTIALS, TAKE,
 };
@@ -22,7 +23,7 @@ const ROWS_PER_SPLIT: usize = 256;
 /// Most partial gradients; each is as large as the parameters.
 const MOST_SPLITS: usize = 16;
 /// Most rows that validation takes at a time.
-const VALIDATION_TILE: usize = 8192;
+pub(super) const VALIDATION_TILE: usize = 8192;
 
 /// Sizes and rules of a training, without its data.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -83,6 +84,8 @@ pub struct TrainingPlan {
     pub order: BufferId,
     /// Parameters `[P]`.
     pub parameters: BufferId,
+    /// Packed copies of the parameters, in the fused plan.
+    pub packed: Option<(BufferId, Packing)>,
     /// Gradient of the last step before clipping `[P]`.
     pub gradient: BufferId,
     /// First moment `[P]`.
@@ -95,6 +98,8 @@ pub struct TrainingPlan {
     pub history: BufferId,
     /// log p of the step's rows `[batch]`.
     pub log_prob: BufferId,
+    /// Index of the first of them in their buffer.
+    pub log_prob_at: usize,
     /// One step: gather, forward, density, backward, update.
     pub step: ProgramId,
     /// One validation tile.
@@ -243,12 +248,14 @@ impl TrainingPlan {
             validation_rows,
             order,
             parameters,
+            packed: None,
             gradient,
             moment1,
             moment2,
             best,
             history,
             log_prob,
+            log_prob_at: 0,
             step,
             validate,
             close,
@@ -256,7 +263,7 @@ impl TrainingPlan {
     }
 }
 
-fn rules(
+pub(super) fn rules(
     features: usize,
     parameters: usize,
     shape: &TrainingShape,

@@ -78,3 +78,22 @@ shared! {
         n: u32, stream: u32, step: u32, key_low: u32, key_high: u32, padding0: u32, padding1: u32, padding2: u32,
     }
 }
+
+/// Most linear layers that a network may have in the fused plan.
+pub const MOST_SPANS: usize = 8;
+
+shared! {
+    /// A linear layer in the fused plan; `shaders/fused_layout.wgsl`.
+    Span {
+        inputs: u32, outputs: u32, input_quads: u32, output_quads: u32, weight: u32, natural: u32, bias: u32,
+        transposed: u32,
+    }
+}
+
+shared! {
+    /// A flow in the fused plan; `shaders/fused_layout.wgsl`.
+    Fused {
+        rules: Rules, couplings: u32, depth: u32, features: u32, bound: f32, network_stride: u32, packed_stride: u32,
+        slot_stride: u32, groups: u32, spans: [Span; MOST_SPANS],
+    }
+}

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use moonflow::cpu::{CpuEngine, Optimiser, Real};
 use moonflow::engine::{Engine, Training};
 use moonflow::flow::{Activation, Flow};
+use moonflow::gpu::PlanKind;
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
 use moonflow::random::{self, Stream};
@@ -221,14 +222,22 @@ pub trait Subject {
     fn adam(&mut self, x: &[f64], steps: u32) -> (Vec<f64>, Vec<f64>);
 }
 
-/// Every subject that laws and oracles hold for. Another engine is one more line.
+/// Every subject that oracles hold for. Another engine is one more line.
 pub fn subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
+    let mut subjects = general_subjects(flow, parameters);
+    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Fused));
+    subjects
+}
+
+/// Those that laws are tried on with many flows: the fused plan, which is compiled anew for every shape, is held to the
+/// layered one instead.
+pub fn general_subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
     let mut subjects: Vec<Box<dyn Subject>> = vec![
         Box::new(Cpu::<f64>::new("cpu f64", flow, parameters)),
         Box::new(Cpu::<f32>::new("cpu f32", flow, parameters)),
         Box::new(Single::new("cpu engine", CpuEngine::new(flow.clone()).expect("valid flow"), parameters)),
     ];
-    subjects.extend(Gpu::subject(flow, parameters));
+    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
     subjects
 }
 

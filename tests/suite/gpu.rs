@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use moonflow::flow::Flow;
-use moonflow::gpu::{Context, GpuEngine, adapters};
+use moonflow::gpu::{Context, GpuEngine, PlanKind, adapters};
 
 use crate::common::{Single, Subject, from_wide, wide};
 
@@ -26,18 +26,43 @@ pub fn context() -> Option<&'static Context> {
         .as_ref()
 }
 
-/// An engine for `flow` on the device under test.
-pub fn engine(flow: &Flow) -> Option<GpuEngine> {
-    context().map(|context| GpuEngine::on(flow.clone(), context.clone()).expect("valid flow"))
+/// An engine that executes `flow` by `plan` on the device under test.
+pub fn engine(flow: &Flow, plan: PlanKind) -> Option<GpuEngine> {
+    context().map(|context| {
+        GpuEngine::with_plan(flow.clone(), context.clone(), plan).expect("a flow that fits the plan")
+    })
 }
+
+/// Makes tests of functions that take a plan: one test for each plan.
+macro_rules! on_both_plans {
+    ($($name:ident)*) => {
+        mod layered {
+            $(#[test]
+            fn $name() {
+                super::$name(moonflow::gpu::PlanKind::Layered);
+            })*
+        }
+
+        mod fused {
+            $(#[test]
+            fn $name() {
+                super::$name(moonflow::gpu::PlanKind::Fused);
+            })*
+        }
+    };
+}
+pub(crate) use on_both_plans;
 
 /// The GPU engine, which also shows its gradient.
 pub struct Gpu(Single<GpuEngine>);
 
 impl Gpu {
-    pub fn subject(flow: &Flow, parameters: &[f64]) -> Option<Box<dyn Subject>> {
-        let engine = engine(flow)?;
-        Some(Box::new(Self(Single::new("gpu", engine, parameters))))
+    pub fn subject(flow: &Flow, parameters: &[f64], plan: PlanKind) -> Option<Box<dyn Subject>> {
+        let name = match plan {
+            PlanKind::Layered => "gpu layered",
+            PlanKind::Fused => "gpu fused",
+        };
+        Some(Box::new(Self(Single::new(name, engine(flow, plan)?, parameters))))
     }
 }
 

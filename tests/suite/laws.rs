@@ -6,7 +6,7 @@ use moonflow::flow::{Activation, Flow, Masking};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-use crate::common::{Comparison, Cpu, Subject, random_parameters, subjects, uniform};
+use crate::common::{Comparison, Cpu, Subject, general_subjects, random_parameters, uniform};
 
 /// A flow with its parameters and some rows of data.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ struct Case {
 
 impl Case {
     fn subjects(&self) -> Vec<Box<dyn Subject>> {
-        subjects(&self.flow, &self.parameters)
+        general_subjects(&self.flow, &self.parameters)
     }
 
     /// How much more the inverse moves than z does, relative to both: the factor on rounding errors.

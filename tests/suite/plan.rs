@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use moonflow::flow::Flow;
+use moonflow::gpu::Target;
 use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::fused::Shape;
 use moonflow::gpu::plan::{Dispatch, Plan, Program};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::layout::Layout;
@@ -228,7 +230,11 @@ fn copies_cost_bytes_and_no_operations() {
 fn every_dispatch_says_what_it_is_for_and_fits_its_buffers() {
     let training = training().plan;
     let evaluation = EvaluationPlan::new(&flow(), &Layout::new(&flow()), 64).plan;
-    for plan in [&training, &evaluation] {
+    every_dispatch_fits(&[&training, &evaluation]);
+}
+
+fn every_dispatch_fits(plans: &[&Plan]) {
+    for plan in plans {
         for dispatch in plan.programs.iter().flat_map(|program| &program.dispatches) {
             assert!(!dispatch.label.is_empty(), "{}", dispatch.kernel.name);
             // Each buffer is at most read once and written once.
@@ -241,5 +247,61 @@ fn every_dispatch_says_what_it_is_for_and_fits_its_buffers() {
                 dispatch.bytes
             );
         }
+    }
+}
+
+#[test]
+fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
+    let (flow, target) = (flow(), Target::default());
+    let layout = Layout::new(&flow);
+    let step = Shape::training(&flow, &target, BATCH).expect("fits");
+    let block = Shape::evaluation(&flow, &target).expect("fits");
+    let training = TrainingPlan::fused(&flow, &layout, &shape(), [&step, &block]).plan;
+    let evaluation = EvaluationPlan::fused(&flow, &layout, 64, &block).plan;
+    for (plan, name, most) in [
+        (&training, "training step", 3),
+        (&training, "validation tile", 2),
+        (&training, "end of epoch", 2),
+        (&evaluation, "log_prob", 1),
+        (&evaluation, "inverse", 1),
+        (&evaluation, "sample", 1),
+    ] {
+        assert_eq!(program(plan, name).dispatches.len(), most, "{name}");
+    }
+    every_dispatch_fits(&[&training, &evaluation]);
+}
+
+#[test]
+fn activations_of_the_fused_plan_take_no_more_memory_for_more_couplings() {
+    let trail = |layers| {
+        let flow = Flow::new(3, layers, &[64, 64]).expect("valid");
+        let target = Target::default();
+        let blocks = Shape::training(&flow, &target, BATCH).expect("fits");
+        let block = Shape::evaluation(&flow, &target).expect("fits");
+        let plan = TrainingPlan::fused(&flow, &Layout::new(&flow), &shape(), [&blocks, &block]).plan;
+        let bytes = plan.buffers.iter().find(|buffer| buffer.label == "trail").expect("a trail").bytes;
+        (blocks.workgroup_bytes(), bytes)
+    };
+    let ((tiles, short), (more_tiles, long)) = (trail(1), trail(50));
+    assert_eq!(tiles, more_tiles);
+    // Two rows of features padded to four for each coupling, and nothing as wide as a hidden layer.
+    assert_eq!((short, long), (4 * (2 * BATCH * 4) as u64, 50 * short));
+}
+
+#[test]
+fn plan_says_which_plan_it_is_and_forces_either() {
+    for (arguments, plan) in [
+        (&["--hidden", "64,64"][..], "fused"),
+        (&["--hidden", "64,64", "--plan", "layered"], "layered"),
+        (&["--hidden", "200"], "layered"),
+        (&["--hidden", "64", "--plan", "fused"], "fused"),
+    ] {
+        let said = succeed(arguments);
+        assert!(said.contains(&format!("\nplan    {plan}\n")), "{arguments:?}: {said}");
+    }
+    let (status, _, message) = self::plan(&["--hidden", "200", "--plan", "fused"]);
+    assert_eq!(status, Some(1));
+    for part in ["200 wide", "128", "--plan layered"] {
+        assert!(message.contains(part), "`{part}` is not in {message}");
     }
 }

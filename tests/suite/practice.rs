@@ -7,6 +7,7 @@ use moonflow::cpu::CpuEngine;
 use moonflow::data::{Dataset, Standardiser, Table};
 use moonflow::engine::{Engine, Training};
 use moonflow::flow::Activation;
+use moonflow::gpu::PlanKind;
 use moonflow::model::{Model, Outcome, Recipe};
 use moonflow::optimiser::{Decay, State};
 use moonflow::random::{self, Stream};
@@ -146,7 +147,8 @@ fn a_resumed_training_writes_the_model_file_of_one_never_interrupted_on_the_gpu(
     for recipe in [recipe(), Recipe { ema: Some(0.5), rollback: true, ..recipe() }] {
         let recipe = Recipe { epochs: 3, ..recipe };
         let flow = recipe.flow(3).expect("valid");
-        let (Some(mut engine), Some(mut other)) = (crate::gpu::engine(&flow), crate::gpu::engine(&flow))
+        let (Some(mut engine), Some(mut other)) =
+            (crate::gpu::engine(&flow, PlanKind::Layered), crate::gpu::engine(&flow, PlanKind::Layered))
         else {
             return;
         };
@@ -351,7 +353,7 @@ fn a_bad_row_costs_its_own_step_in_each_epoch_and_many_end_training() {
 fn the_skipped_step_is_the_same_on_the_gpu() {
     let recipe = Recipe { batch: 64, epochs: 2, ..recipe() };
     let flow = recipe.flow(3).expect("valid");
-    let Some(mut gpu) = crate::gpu::engine(&flow) else { return };
+    let Some(mut gpu) = crate::gpu::engine(&flow, PlanKind::Layered) else { return };
     // One row within an epoch, and one in the last batch of the first: nothing of that epoch is left behind it.
     let last = random::permute(199, 200, recipe.seed, Stream::Epoch, 0) as usize;
     let giants = with_giants(&[17, last]);

@@ -3,7 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use moonflow::gpu::kernel::{Access, KERNELS, Kernel};
+use moonflow::flow::{Activation, Flow};
+use moonflow::gpu::Target;
+use moonflow::gpu::fused::Shape;
+use moonflow::gpu::kernel::{
+    Access, Constant, FUSED_FORWARD, FUSED_GRADIENT, FUSED_INVERSE, FUSED_SAMPLE, KERNELS, Kernel,
+};
 use moonflow::gpu::uniforms;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
@@ -73,21 +78,63 @@ fn every_kernel_stays_within_the_portable_limits() {
     for kernel in KERNELS {
         let storage = kernel.bindings.iter().filter(|b| b.access != Access::Uniform).count();
         assert!(storage <= 8, "{}: {storage} storage buffers", kernel.name);
-        let (module, info) = parse(&kernel.source(), kernel.name);
-        let index = module.entry_points.iter().position(|e| e.name == kernel.name).expect("in the module");
-        let entry = &module.entry_points[index];
-        let threads: u32 = entry.workgroup_size.iter().product();
+        let (threads, bytes) = workgroup(kernel, &[]);
         assert!(threads <= 256, "{}: {threads} invocations", kernel.name);
-        let mut layouter = naga::proc::Layouter::default();
-        layouter.update(module.to_ctx()).expect("validated");
-        let used = info.get_entry_point(index);
-        let bytes: u32 = module
-            .global_variables
-            .iter()
-            .filter(|(handle, v)| v.space == naga::AddressSpace::WorkGroup && !used[*handle].is_empty())
-            .map(|(_, v)| layouter[v.ty].size)
-            .sum();
         assert!(bytes <= 16 * 1024, "{}: {bytes} bytes of workgroup memory", kernel.name);
+    }
+}
+
+/// Invocations of a workgroup and bytes of its memory.
+fn workgroup(kernel: &Kernel, constants: &[Constant]) -> (u32, u32) {
+    let (module, info) = parse(&kernel.specialised(constants), kernel.name);
+    let index = module.entry_points.iter().position(|e| e.name == kernel.name).expect("in the module");
+    let mut layouter = naga::proc::Layouter::default();
+    layouter.update(module.to_ctx()).expect("validated");
+    let used = info.get_entry_point(index);
+    let memory = module
+        .global_variables
+        .iter()
+        .filter(|(handle, v)| v.space == naga::AddressSpace::WorkGroup && !used[*handle].is_empty())
+        .map(|(_, v)| layouter[v.ty].size);
+    (module.entry_points[index].workgroup_size.iter().product(), memory.sum())
+}
+
+/// Fused kernels with constants as plans give them: for GPUs with the least limits and for a software adapter, at
+/// every number of quads, tiles and activations that matters.
+fn fused() -> Vec<(&'static Kernel, Shape, Target)> {
+    let mut cases = Vec::new();
+    for software in [false, true] {
+        for (features, hidden, activation) in [
+            (2, &[64, 64][..], Activation::Relu),
+            (5, &[17], Activation::Tanh),
+            (8, &[128, 128], Activation::LeakyRelu),
+            (32, &[128, 128, 128], Activation::Silu),
+            (100, &[64, 64], Activation::Relu),
+        ] {
+            let flow = Flow::new(features, 2, hidden).expect("valid").with_activation(activation);
+            let target = Target { software, ..Target::default() };
+            for batch in [1, 100, 256, 4096] {
+                let step = Shape::training(&flow, &target, batch);
+                cases.extend(step.map(|shape| (&FUSED_GRADIENT, shape, target.clone())));
+            }
+            let evaluation = Shape::evaluation(&flow, &target).expect("fits");
+            for kernel in [&FUSED_FORWARD, &FUSED_INVERSE, &FUSED_SAMPLE] {
+                cases.push((kernel, evaluation, target.clone()));
+            }
+        }
+    }
+    cases
+}
+
+#[test]
+fn fused_kernels_take_as_much_workgroup_memory_as_the_host_computes() {
+    let cases = fused();
+    let steps = cases.iter().filter(|(kernel, ..)| kernel.name == "fused_gradient").count();
+    assert!(steps > 20, "{steps} training steps fit");
+    for (kernel, shape, target) in cases {
+        let (threads, bytes) = workgroup(kernel, &shape.constants());
+        assert_eq!((threads as usize, bytes as usize), (shape.threads, shape.workgroup_bytes()), "{shape}");
+        assert!(bytes <= target.limits.max_compute_workgroup_storage_size, "{}: {shape}", kernel.name);
     }
 }
 
@@ -103,15 +150,18 @@ fn structs_have_the_same_fields_at_the_same_offsets_on_both_sides() {
         ("Rules", (uniforms::Rules::FIELDS, size_of::<uniforms::Rules>())),
         ("Validation", (uniforms::Validation::FIELDS, size_of::<uniforms::Validation>())),
         ("Record", (uniforms::Record::FIELDS, size_of::<uniforms::Record>())),
+        ("Span", (uniforms::Span::FIELDS, size_of::<uniforms::Span>())),
+        ("Fused", (uniforms::Fused::FIELDS, size_of::<uniforms::Fused>())),
     ]);
-    // These hold a thread's accumulators and never leave the shader.
+    // These stay within a shader, or hold one of the others in front of an array.
+    const OTHERS: [&str; 5] = ["Block", "Strip", "Product", "Places", "Outcome"];
     let mut unseen: BTreeSet<&str> = host.keys().copied().collect();
     for kernel in KERNELS {
         let (module, _) = parse(&kernel.source(), kernel.name);
         for (_, ty) in module.types.iter() {
             let naga::TypeInner::Struct { members, span } = &ty.inner else { continue };
             let name = ty.name.as_deref().unwrap_or_default();
-            if ["Block", "Tile"].contains(&name) {
+            if OTHERS.contains(&name) {
                 continue;
             }
             let (fields, size) = host[name];
@@ -135,9 +185,11 @@ fn tint_accepts_every_kernel() {
         return;
     };
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    for kernel in KERNELS {
+    let defaults = KERNELS.iter().map(|&kernel| (kernel, Vec::new()));
+    let specialised = fused().into_iter().map(|(kernel, shape, _)| (kernel, shape.constants()));
+    for (kernel, constants) in defaults.chain(specialised) {
         let file = folder.join(format!("{}.wgsl", kernel.name));
-        std::fs::write(&file, kernel.source()).expect("a target folder that can be written");
+        std::fs::write(&file, kernel.specialised(&constants)).expect("a target folder that can be written");
         let output = std::process::Command::new(&tint)
             .args(["--format", "wgsl", "--entry-point", kernel.name])
             .arg(&file)

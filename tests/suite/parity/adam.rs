@@ -9,10 +9,10 @@ use moonflow::optimiser::{Adam, Decay, Schedule};
 
 use super::harness::{Call, Case, random, real, words};
 
-const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-5, weight_decay: 0.05, clip_norm: 2.0 };
+pub const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-5, weight_decay: 0.05, clip_norm: 2.0 };
 const SCHEDULE: Schedule = Schedule { decay: Decay::Cosine, base: 3e-3, warmup_steps: 10, total_steps: 60 };
 
-fn rules(adam: &Adam, schedule: &Schedule) -> Rules {
+pub fn rules(adam: &Adam, schedule: &Schedule) -> Rules {
     let [rate1, rate2] = adam.rates().map(|rate| rate as f32);
     Rules {
         rate1,
@@ -30,25 +30,25 @@ fn rules(adam: &Adam, schedule: &Schedule) -> Rules {
 
 /// One situation in which training advances.
 #[derive(Clone, Copy)]
-struct Situation {
-    label: &'static str,
-    adam: Adam,
-    schedule: Schedule,
-    step: u32,
-    rows: usize,
-    first: usize,
-    train_rows: usize,
-    batch: usize,
-    groups: usize,
+pub struct Situation {
+    pub label: &'static str,
+    pub adam: Adam,
+    pub schedule: Schedule,
+    pub step: u32,
+    pub rows: usize,
+    pub first: usize,
+    pub train_rows: usize,
+    pub batch: usize,
+    pub groups: usize,
     /// Size of the partial squares of the norm.
-    squares: f32,
-    halted: bool,
+    pub squares: f32,
+    pub halted: bool,
     /// A value that takes the place of the last log p, or of the last partial square.
-    bad_row: Option<f32>,
-    bad_square: Option<f32>,
+    pub bad_row: Option<f32>,
+    pub bad_square: Option<f32>,
 }
 
-const USUAL: Situation = Situation {
+pub const USUAL: Situation = Situation {
     label: "a step amid an epoch",
     adam: ADAM,
     schedule: SCHEDULE,
@@ -101,7 +101,7 @@ fn situations() -> Vec<Situation> {
 }
 
 impl Situation {
-    fn log_prob(&self) -> Vec<f32> {
+    pub fn log_prob(&self) -> Vec<f32> {
         let mut values: Vec<f32> = random(self.rows, 3.0, 3).iter().map(|value| value - 5.0).collect();
         if let Some(bad) = self.bad_row {
             values[self.rows - 1] = bad;
@@ -109,7 +109,7 @@ impl Situation {
         values
     }
 
-    fn norms(&self) -> Vec<f32> {
+    pub fn norms(&self) -> Vec<f32> {
         let mut values: Vec<f32> =
             random(self.groups, 1.0, 4).iter().map(|value| self.squares * (1.5 + value)).collect();
         if let Some(bad) = self.bad_square {
@@ -118,7 +118,7 @@ impl Situation {
         values
     }
 
-    fn before(&self) -> TrainState {
+    pub fn before(&self) -> TrainState {
         let [bias_correction1, bias_correction2] = self.adam.bias_corrections(self.step);
         TrainState {
             rows: self.rows as u32,
@@ -142,7 +142,7 @@ impl Situation {
 
     /// Bias corrections, learning rate, clip factor, nll_sum and norm_sum, as the CPU's [`cpu_advance`] has them,
     /// and whether training is halted.
-    fn advance<R: Real>(&self) -> ([R; 6], bool) {
+    pub fn advance<R: Real>(&self) -> ([R; 6], bool) {
         let before = self.before();
         let narrow = |value: f32| R::from_wide(value.into());
         let mut progress = Progress {
@@ -167,10 +167,9 @@ impl Situation {
         ([correction1, correction2, learning_rate, clip, sums[0], sums[1]], progress.halted)
     }
 
-    fn call(&self) -> Call {
+    /// What is counted in the state afterwards.
+    fn after(&self, halted: bool) -> TrainState {
         let before = self.before();
-        let (truth, halted) = self.advance::<f64>();
-        let (single, _) = self.advance::<f32>();
         let mut after = before;
         after.halted = u32::from(halted);
         if !halted {
@@ -185,27 +184,42 @@ impl Situation {
         } else {
             (0, self.batch.min(self.train_rows) as u32, before.epoch + 1)
         };
+        after
+    }
+
+    /// Describes the buffer bound last as the state that this situation leaves.
+    pub fn expect_state(&self, mut call: Call) -> Call {
+        let (truth, halted) = self.advance::<f64>();
+        let (single, _) = self.advance::<f32>();
+        let after = self.after(halted);
         // The real numbers among the state's words.
         let reals = [6, 7, 8, 9, 10, 11];
         let names = ["bias_correction1", "bias_correction2", "learning_rate", "clip", "nll_sum", "norm_sum"];
         let others: Vec<usize> = (0..16).filter(|place| !reals.contains(place)).collect();
         let kept = others.iter().map(|&place| words(&after)[place]).collect();
-        let (log_prob, norms) = (self.log_prob(), self.norms());
-        let rules = Rules {
-            train_rows: self.train_rows as u32,
-            batch: self.batch as u32,
-            norm_groups: self.groups as u32,
-            ..rules(&self.adam, &self.schedule)
-        };
-        let mut call = Call::new(format!("{}:", self.label), &rules, [1; 3])
-            .values("norms", &norms, norms.len() + 300)
-            .values("log_prob", &log_prob, log_prob.len() + 300)
-            .record("state", &before)
-            .expect_bits("counts", others, kept);
+        call = call.expect_bits("counts", others, kept);
         for (at, name) in names.into_iter().enumerate() {
             call = call.expect(name, [reals[at]], vec![truth[at]], &[single[at]]);
         }
         call
+    }
+
+    pub fn rules(&self) -> Rules {
+        Rules {
+            train_rows: self.train_rows as u32,
+            batch: self.batch as u32,
+            norm_groups: self.groups as u32,
+            ..rules(&self.adam, &self.schedule)
+        }
+    }
+
+    fn call(&self) -> Call {
+        let (log_prob, norms) = (self.log_prob(), self.norms());
+        let call = Call::new(format!("{}:", self.label), &self.rules(), [1; 3])
+            .values("norms", &norms, norms.len() + 300)
+            .values("log_prob", &log_prob, log_prob.len() + 300)
+            .record("state", &self.before());
+        self.expect_state(call)
     }
 }
 
@@ -224,8 +238,8 @@ pub fn advance() -> Case {
             ("select(1.0, rules.clip_norm / norm, norm > rules.clip_norm)", "1.0"),
             ("select(1.0, rules.clip_norm / norm, norm > rules.clip_norm)", "rules.clip_norm / norm"),
             (
-                "state.learning_rate = learning_rate(state.step);",
-                "state.learning_rate = learning_rate(state.step + 1u);",
+                "state.learning_rate = learning_rate(rules, state.step);",
+                "state.learning_rate = learning_rate(rules, state.step + 1u);",
             ),
             ("rules.rate2 * (1.0 - state.bias_correction2)", "rules.rate1 * (1.0 - state.bias_correction2)"),
             ("f32(step + 1u) / f32(rules.warmup_steps)", "f32(step) / f32(rules.warmup_steps)"),
@@ -305,20 +319,17 @@ pub fn adam() -> Case {
         factor: 4.0,
         calls: sizes.map(call).into(),
         changes: &[
-            ("gradient[p] * update.clip", "gradient[p]"),
-            ("rules.rate1 * (g - moment1[p])", "rules.rate1 * g"),
-            ("rules.rate2 * (g * g - moment2[p])", "rules.rate1 * (g * g - moment2[p])"),
+            ("gradient * update.clip", "gradient"),
+            ("rules.rate1 * (g - moments.x)", "rules.rate1 * g"),
+            ("rules.rate2 * (g * g - moments.y)", "rules.rate1 * (g * g - moments.y)"),
             ("(m / update.bias_correction1)", "m"),
             ("v / update.bias_correction2", "v / update.bias_correction1"),
             (
                 "(sqrt(v / update.bias_correction2) + rules.epsilon)",
                 "sqrt(v / update.bias_correction2 + rules.epsilon)",
             ),
-            (
-                "update.learning_rate * rules.weight_decay * parameters[p]",
-                "rules.weight_decay * parameters[p]",
-            ),
-            ("parameters[p] = decayed - update", "parameters[p] = decayed + update"),
+            ("update.learning_rate * rules.weight_decay * parameter", "rules.weight_decay * parameter"),
+            ("vec3<f32>(decayed - update", "vec3<f32>(decayed + update"),
             ("p >= rules.parameters || update.halted == 1u", "p >= rules.parameters"),
             ("p >= rules.parameters || update.halted == 1u", "p > rules.parameters || update.halted == 1u"),
             ("(group.y * groups.x + group.x) * 256u", "group.x * 256u"),

@@ -3,11 +3,22 @@
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{Engine, Sampling, Transformed};
 use moonflow::flow::{Activation, Flow, Masking};
-use moonflow::gpu::GpuEngine;
+use moonflow::gpu::{GpuEngine, PlanKind};
 use moonflow::random;
 
 use crate::common::{Comparison, from_wide, random_parameters, relative_error, uniform, wide};
-use crate::gpu::engine;
+use crate::gpu::{engine, on_both_plans};
+
+on_both_plans! {
+    a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it
+    more_rows_than_a_tile_holds_are_cut_and_put_together_again
+    samples_are_the_same_however_they_are_cut
+    samples_are_the_inverse_of_the_noise_that_the_cpu_draws
+    every_answer_is_that_of_the_cpu
+    one_changed_parameter_changes_every_answer
+    no_rows_give_empty_answers
+    wrong_lengths_are_refused_with_both_numbers
+}
 
 const FEATURES: usize = 5;
 const SEED: u64 = 11;
@@ -22,8 +33,8 @@ fn parameters() -> Vec<f32> {
 }
 
 /// The GPU engine with parameters of which no layer is zero.
-fn trained() -> Option<GpuEngine> {
-    let mut engine = engine(&flow())?;
+fn trained(plan: PlanKind) -> Option<GpuEngine> {
+    let mut engine = engine(&flow(), plan)?;
     engine.set_parameters(&parameters()).expect("fits");
     Some(engine)
 }
@@ -49,9 +60,8 @@ fn sample(engine: &mut GpuEngine, rows: usize, first: u32, temperature: f32) -> 
     pollster::block_on(engine.sample(sampling)).expect("samples")
 }
 
-#[test]
-fn a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it() {
-    let Some(mut whole) = trained() else { return };
+fn a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it(plan: PlanKind) {
+    let Some(mut whole) = trained(plan) else { return };
     const MOST: usize = 200;
     let x = rows(MOST);
     let forward_whole = forward(&mut whole, &x);
@@ -60,7 +70,7 @@ fn a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it() {
     let sample_whole = sample(&mut whole, MOST, 7, 0.9);
     for count in [1, 63, 64, 65, MOST] {
         // An engine of its own has the smallest tile that holds these rows; the other one keeps its tile.
-        let mut fresh = trained().expect("as before");
+        let mut fresh = trained(plan).expect("as before");
         for engine in [&mut fresh, &mut whole] {
             let values = count * FEATURES;
             let got = forward(engine, &x[..values]);
@@ -75,12 +85,11 @@ fn a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it() {
     }
 }
 
-#[test]
-fn more_rows_than_a_tile_holds_are_cut_and_put_together_again() {
+fn more_rows_than_a_tile_holds_are_cut_and_put_together_again(plan: PlanKind) {
     const TILE: usize = 16_384;
     let flow = Flow::new(2, 1, &[1]).expect("valid");
     let fresh = || {
-        let mut engine = engine(&flow)?;
+        let mut engine = engine(&flow, plan)?;
         engine.set_parameters(&from_wide(&random_parameters(&flow, SEED))).expect("fits");
         Some(engine)
     };
@@ -95,9 +104,8 @@ fn more_rows_than_a_tile_holds_are_cut_and_put_together_again() {
     assert_eq!(sample(&mut large, TILE + 3, 0, 1.0)[2 * tail..], sample(&mut small, rows, tail as u32, 1.0));
 }
 
-#[test]
-fn samples_are_the_same_however_they_are_cut() {
-    let Some(mut engine) = trained() else { return };
+fn samples_are_the_same_however_they_are_cut(plan: PlanKind) {
+    let Some(mut engine) = trained(plan) else { return };
     let whole = sample(&mut engine, 150, 20, 0.8);
     for (from, count) in [(0, 1), (5, 64), (63, 66), (149, 1)] {
         let part = sample(&mut engine, count, 20 + from as u32, 0.8);
@@ -108,9 +116,8 @@ fn samples_are_the_same_however_they_are_cut() {
     assert_eq!(around[2 * FEATURES..], sample(&mut engine, 1, 0, 1.0));
 }
 
-#[test]
-fn samples_are_the_inverse_of_the_noise_that_the_cpu_draws() {
-    let Some(mut engine) = trained() else { return };
+fn samples_are_the_inverse_of_the_noise_that_the_cpu_draws(plan: PlanKind) {
+    let Some(mut engine) = trained(plan) else { return };
     for temperature in [0.0, 1.0] {
         let mut noise = vec![0.0; 70 * FEATURES];
         for (row, noise) in noise.chunks_mut(FEATURES).enumerate() {
@@ -158,17 +165,15 @@ fn against_the_cpu(engine: &mut GpuEngine, count: usize) -> Comparison {
     comparison
 }
 
-#[test]
-fn every_answer_is_that_of_the_cpu() {
-    let Some(mut engine) = trained() else { return };
+fn every_answer_is_that_of_the_cpu(plan: PlanKind) {
+    let Some(mut engine) = trained(plan) else { return };
     for count in [1, 65, 200] {
         against_the_cpu(&mut engine, count).finish();
     }
 }
 
-#[test]
-fn one_changed_parameter_changes_every_answer() {
-    let Some(mut engine) = trained() else { return };
+fn one_changed_parameter_changes_every_answer(plan: PlanKind) {
+    let Some(mut engine) = trained(plan) else { return };
     // The evaluation plan exists already when the parameters are replaced.
     against_the_cpu(&mut engine, 65).finish();
     let mut changed = parameters();
@@ -180,9 +185,8 @@ fn one_changed_parameter_changes_every_answer() {
     assert_eq!(against_the_cpu(&mut engine, 65).failures().len(), 6);
 }
 
-#[test]
-fn no_rows_give_empty_answers() {
-    let Some(mut engine) = trained() else { return };
+fn no_rows_give_empty_answers(plan: PlanKind) {
+    let Some(mut engine) = trained(plan) else { return };
     let empty = Transformed { values: vec![], log_det: vec![] };
     assert_eq!(forward(&mut engine, &[]), empty);
     assert_eq!(inverse(&mut engine, &[]), empty);
@@ -190,9 +194,8 @@ fn no_rows_give_empty_answers() {
     assert_eq!(sample(&mut engine, 0, 3, 1.0), [0.0; 0]);
 }
 
-#[test]
-fn wrong_lengths_are_refused_with_both_numbers() {
-    let Some(mut engine) = trained() else { return };
+fn wrong_lengths_are_refused_with_both_numbers(plan: PlanKind) {
+    let Some(mut engine) = trained(plan) else { return };
     let total = parameters().len();
     for (message, want) in [
         (

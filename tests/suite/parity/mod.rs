@@ -8,6 +8,7 @@ mod coupling;
 mod density;
 mod epoch;
 mod evaluation;
+mod fused;
 mod harness;
 mod latent;
 mod layer;
@@ -15,6 +16,7 @@ mod layered;
 mod linear;
 mod permutation;
 mod plan;
+mod plans;
 mod reduce;
 mod training;
 
@@ -57,6 +59,7 @@ cases! {
     epoch: accumulate close_epoch keep_best;
     latent: latent_noise;
     permutation: permutation;
+    fused: fused_forward fused_inverse fused_sample fused_gradient fused_sum fused_adam;
 }
 
 #[test]

@@ -5,13 +5,27 @@ use std::collections::BTreeMap;
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{Engine, EpochRecord, Training};
 use moonflow::flow::{Activation, Flow};
-use moonflow::gpu::GpuEngine;
+use moonflow::gpu::{GpuEngine, PlanKind};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Best, Decay, Schedule, State};
 use moonflow::random::{self, Stream};
 
 use crate::common::{Comparison, from_wide, random_parameters, relative_error, wide};
-use crate::gpu::engine;
+use crate::gpu::{engine, on_both_plans};
+
+on_both_plans! {
+    a_best_from_before_is_kept_until_it_is_beaten
+    fifty_steps_follow_the_cpu_in_every_loss_flag_and_tensor
+    a_training_that_differs_in_one_setting_is_found
+    the_same_seed_gives_the_same_bits_and_another_does_not
+    four_epochs_have_the_bits_of_two_and_two_and_of_a_resumed_training
+    a_training_resumed_after_every_epoch_has_the_bits_of_one_never_interrupted
+    best_parameters_are_those_of_the_lowest_validation_loss
+    without_validation_rows_the_current_parameters_are_the_best
+    a_loss_that_is_not_finite_halts_training_and_changes_nothing_from_then_on
+    validation_rows_that_are_not_finite_never_improve_and_do_not_halt
+    unusable_trainings_are_refused_with_the_reason
+}
 
 const ROWS: usize = 157;
 /// Four batches of 32 and one of 29.
@@ -99,8 +113,8 @@ impl Outcome {
         Self::new(&mut CpuEngine::<f32>::new(flow()).expect("valid"), training, state(), epochs)
     }
 
-    fn gpu(training: Training, epochs: u32) -> Option<Self> {
-        Some(Self::new(&mut engine(&flow())?, training, state(), epochs))
+    fn gpu(plan: PlanKind, training: Training, epochs: u32) -> Option<Self> {
+        Some(Self::new(&mut engine(&flow(), plan)?, training, state(), epochs))
     }
 
     /// Each trajectory over epochs, and each tensor after them: quantity, its part and its values.
@@ -152,9 +166,8 @@ fn compare(got: &Outcome, truth: &Outcome, single: &Outcome) -> Comparison {
     comparison
 }
 
-#[test]
-fn fifty_steps_follow_the_cpu_in_every_loss_flag_and_tensor() {
-    let Some(got) = Outcome::gpu(training(), EPOCHS) else { return };
+fn fifty_steps_follow_the_cpu_in_every_loss_flag_and_tensor(plan: PlanKind) {
+    let Some(got) = Outcome::gpu(plan, training(), EPOCHS) else { return };
     let (truth, single) = (Outcome::exact(&training(), EPOCHS), Outcome::cpu(training(), EPOCHS));
     assert_eq!(truth.counts, (EPOCHS * STEPS_PER_EPOCH, EPOCHS));
     let clipped = truth.records.iter().filter(|record| record.grad_norm > 1.5).count();
@@ -162,8 +175,7 @@ fn fifty_steps_follow_the_cpu_in_every_loss_flag_and_tensor() {
     compare(&got, &truth, &single).finish();
 }
 
-#[test]
-fn a_training_that_differs_in_one_setting_is_found() {
+fn a_training_that_differs_in_one_setting_is_found(plan: PlanKind) {
     const EPOCHS: u32 = 4;
     let (truth, single) = (Outcome::exact(&training(), EPOCHS), Outcome::cpu(training(), EPOCHS));
     let usual = training;
@@ -184,7 +196,7 @@ fn a_training_that_differs_in_one_setting_is_found() {
         ("a training row", swapped),
         ("a validation row", Training { validation: rows(38, 2), ..usual() }),
     ] {
-        let Some(got) = Outcome::gpu(training, EPOCHS) else { return };
+        let Some(got) = Outcome::gpu(plan, training, EPOCHS) else { return };
         assert!(!compare(&got, &truth, &single).failures().is_empty(), "{setting} makes no difference");
     }
 }
@@ -200,10 +212,9 @@ fn go_on(engine: &mut GpuEngine, epochs: u32) -> (Vec<EpochRecord>, State) {
     (records, pollster::block_on(engine.training_state()).expect("training"))
 }
 
-#[test]
-fn the_same_seed_gives_the_same_bits_and_another_does_not() {
-    let Some(mut first) = engine(&flow()) else { return };
-    let Some(mut second) = engine(&flow()) else { return };
+fn the_same_seed_gives_the_same_bits_and_another_does_not(plan: PlanKind) {
+    let Some(mut first) = engine(&flow(), plan) else { return };
+    let Some(mut second) = engine(&flow(), plan) else { return };
     let one = run(&mut first, training(), state(), 3);
     assert_eq!(run(&mut second, training(), state(), 3), one);
     // Nor does it matter what an engine trained before.
@@ -212,9 +223,8 @@ fn the_same_seed_gives_the_same_bits_and_another_does_not() {
     assert_ne!(other.1.parameters, one.1.parameters);
 }
 
-#[test]
-fn four_epochs_have_the_bits_of_two_and_two_and_of_a_resumed_training() {
-    let Some(mut engine) = engine(&flow()) else { return };
+fn four_epochs_have_the_bits_of_two_and_two_and_of_a_resumed_training(plan: PlanKind) {
+    let Some(mut engine) = engine(&flow(), plan) else { return };
     let whole = run(&mut engine, training(), state(), 4);
     let half = run(&mut engine, training(), state(), 2);
     let rest = go_on(&mut engine, 2);
@@ -226,9 +236,8 @@ fn four_epochs_have_the_bits_of_two_and_two_and_of_a_resumed_training() {
     assert_eq!(resumed, rest);
 }
 
-#[test]
-fn a_best_from_before_is_kept_until_it_is_beaten() {
-    let Some(mut gpu) = engine(&flow()) else { return };
+fn a_best_from_before_is_kept_until_it_is_beaten(plan: PlanKind) {
+    let Some(mut gpu) = engine(&flow(), plan) else { return };
     let mut cpu = CpuEngine::<f32>::new(flow()).expect("valid");
     for (nll, beaten) in [(-1e3, false), (1e3, true)] {
         let best = Best { nll, parameters: vec![0.5; state().parameters.len()] };
@@ -244,9 +253,8 @@ fn a_best_from_before_is_kept_until_it_is_beaten() {
     }
 }
 
-#[test]
-fn a_training_resumed_after_every_epoch_has_the_bits_of_one_never_interrupted() {
-    let Some(mut engine) = engine(&Flow::new(2, 2, &[2]).expect("valid")) else { return };
+fn a_training_resumed_after_every_epoch_has_the_bits_of_one_never_interrupted(plan: PlanKind) {
+    let Some(mut engine) = engine(&Flow::new(2, 2, &[2]).expect("valid"), plan) else { return };
     let training = || Training { train: rows(8, 1), validation: Vec::new(), batch: 7, ..training() };
     let state = State::initial(engine.flow(), 1);
     let steps = 12 * 2;
@@ -259,9 +267,8 @@ fn a_training_resumed_after_every_epoch_has_the_bits_of_one_never_interrupted() 
     assert_eq!(state, whole.1);
 }
 
-#[test]
-fn best_parameters_are_those_of_the_lowest_validation_loss() {
-    let Some(mut engine) = engine(&flow()) else { return };
+fn best_parameters_are_those_of_the_lowest_validation_loss(plan: PlanKind) {
+    let Some(mut engine) = engine(&flow(), plan) else { return };
     // A rate far too high after the first epochs makes validation worse.
     let schedule = Schedule { decay: Decay::Constant, base: 0.08, warmup_steps: 30, total_steps: 50 };
     engine.begin_training(Training { schedule, ..training() }, state()).expect("fits");
@@ -280,9 +287,8 @@ fn best_parameters_are_those_of_the_lowest_validation_loss() {
     assert!(worsened, "the case must be one where the last parameters are not the best");
 }
 
-#[test]
-fn without_validation_rows_the_current_parameters_are_the_best() {
-    let Some(mut engine) = engine(&flow()) else { return };
+fn without_validation_rows_the_current_parameters_are_the_best(plan: PlanKind) {
+    let Some(mut engine) = engine(&flow(), plan) else { return };
     let (records, state) = run(&mut engine, Training { validation: Vec::new(), ..training() }, state(), 2);
     assert!(records.iter().all(|record| record.validation_nll.is_none() && !record.improved));
     assert_eq!(pollster::block_on(engine.best_parameters()).expect("training"), state.parameters);
@@ -294,9 +300,8 @@ fn place(row: u32, epoch: u32) -> u32 {
     (0..ROWS as u32).find(at).expect("a permutation")
 }
 
-#[test]
-fn a_loss_that_is_not_finite_halts_training_and_changes_nothing_from_then_on() {
-    let Some(mut gpu) = engine(&flow()) else { return };
+fn a_loss_that_is_not_finite_halts_training_and_changes_nothing_from_then_on(plan: PlanKind) {
+    let Some(mut gpu) = engine(&flow(), plan) else { return };
     let healthy = run(&mut gpu, training(), state(), 1).1;
     // One row in the first batch of the second epoch, and one in its partial last batch.
     let early = (0..ROWS as u32).find(|&row| place(row, 1) < 32).expect("a row");
@@ -335,9 +340,8 @@ fn a_loss_that_is_not_finite_halts_training_and_changes_nothing_from_then_on() {
     }
 }
 
-#[test]
-fn validation_rows_that_are_not_finite_never_improve_and_do_not_halt() {
-    let Some(mut gpu) = engine(&flow()) else { return };
+fn validation_rows_that_are_not_finite_never_improve_and_do_not_halt(plan: PlanKind) {
+    let Some(mut gpu) = engine(&flow(), plan) else { return };
     for bad in [f32::INFINITY, f32::NAN] {
         let mut training = training();
         training.validation[4] = bad;
@@ -351,9 +355,8 @@ fn validation_rows_that_are_not_finite_never_improve_and_do_not_halt() {
     }
 }
 
-#[test]
-fn unusable_trainings_are_refused_with_the_reason() {
-    let Some(mut gpu) = engine(&flow()) else { return };
+fn unusable_trainings_are_refused_with_the_reason(plan: PlanKind) {
+    let Some(mut gpu) = engine(&flow(), plan) else { return };
     let mut messages = vec![
         pollster::block_on(gpu.train(1)).expect_err("no data").to_string(),
         pollster::block_on(gpu.training_state()).expect_err("no data").to_string(),

@@ -1,0 +1,60 @@
+// The fused plan's update: clip, Adam and the advance of the training state, in one dispatch.
+//
+// Equation:  that of optimiser.wgsl.
+// Threads:   workgroups of 256 stride over the parameters; each sums the norm and the loss for itself, from the state
+//            that the step began with, and the first one's first thread leaves the advanced state.
+// Data:      outcome: the state before the step and log p of its rows; norms [norm_groups]; gradient, parameters,
+//            moment1, moment2 [P]; packed: both packed copies of every parameter (fused.wgsl).
+// Order:     sums thread by thread with stride 256, then by a fixed tree: every workgroup has the same bits.
+// Twin:      src/cpu/adam.rs
+
+struct Outcome {
+    before: TrainState,
+    log_prob: array<f32>,
+}
+
+@group(0) @binding(0) var<uniform> fused: Fused;
+@group(0) @binding(1) var<storage, read> outcome: Outcome;
+@group(0) @binding(2) var<storage, read> norms: array<f32>;
+@group(0) @binding(3) var<storage, read> gradient: array<f32>;
+@group(0) @binding(4) var<storage, read_write> state: TrainState;
+@group(0) @binding(5) var<storage, read_write> parameters: array<f32>;
+@group(0) @binding(6) var<storage, read_write> moment1: array<f32>;
+@group(0) @binding(7) var<storage, read_write> moment2: array<f32>;
+@group(0) @binding(8) var<storage, read_write> packed: array<f32>;
+
+@compute @workgroup_size(256)
+fn fused_adam(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let rules = fused.rules;
+    var squares = 0.0;
+    for (var i = local; i < rules.norm_groups; i += 256u) {
+        squares += norms[i];
+    }
+    let squared_norm = sum_workgroup(local, squares);
+    var log_probs = 0.0;
+    for (var i = local; i < outcome.before.rows; i += 256u) {
+        log_probs += outcome.log_prob[i];
+    }
+    let nll = -sum_workgroup(local, log_probs);
+    let update = advanced(rules, outcome.before, squared_norm, nll);
+    if group.x == 0u && local == 0u {
+        state = update;
+    }
+    if update.halted == 1u {
+        return;
+    }
+    for (var p = group.x * 256u + local; p < rules.parameters; p += groups.x * 256u) {
+        let updated = adam_update(rules, update, gradient[p], parameters[p], vec2<f32>(moment1[p], moment2[p]));
+        parameters[p] = updated.x;
+        moment1[p] = updated.y;
+        moment2[p] = updated.z;
+        let places = places_of(p);
+        let base = 4u * fused.packed_stride * places.network;
+        packed[base + places.natural] = updated.x;
+        packed[base + places.transposed] = updated.x;
+    }
+}

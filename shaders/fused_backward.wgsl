@@ -1,0 +1,173 @@
+// A training step's way through one network of a coupling, in either direction: the heart of fused_gradient.
+//
+// Equation:  with h_l = act(y_l), y_l = W_l · h_(l−1) + b_l: d_W_l = d_y_lᵀ · h_(l−1), d_b_l = Σ_rows d_y_l,
+//            d_y_(l−1) = (d_y_l · W_l) ⊙ act'(y_(l−1)). Going back, activations are computed anew first.
+// Threads:   products as in fused_product.wgsl; a weight's gradient in blocks of as many outputs as inputs. There is one
+//            place in the text for each of the two, because compilers copy it to every place where it is used.
+// Data:      a tile for each hidden layer. Where h tells act' (ReLU, leaky ReLU) it holds h_l, else y_l, and tile 0 the h
+//            at hand. Then d_y_l takes its place: its product needs d_y_(l+1) only.
+// Order:     a barrier after each step; sums over increasing row.
+// Twin:      src/cpu/linear.rs. Follows fused.wgsl; the text behind it has partials and memory.
+
+const TELLING: bool = ACTIVATION == RELU || ACTIVATION == LEAKY_RELU;
+
+// The tile of what hidden layer `layer` gives out.
+fn output_tile(layer: u32) -> u32 {
+    return tile_at(select(layer + 1u, layer, TELLING));
+}
+
+// What goes into layer `layer`: kept features, or a tile of activations.
+fn input_of(layer: u32) -> u32 {
+    if layer == 0u {
+        return AT_KEPT;
+    }
+    return select(AT_TILES, tile_at(layer - 1u), TELLING);
+}
+
+// act(y) of hidden layer `layer` into tile 0, where its own tile holds y.
+fn activate_tile(local: u32, layer: u32) {
+    let source = output_tile(layer);
+    for (var item = local; item < ROWS * fused.spans[layer].output_quads; item += THREADS) {
+        memory[AT_TILES + item] = activate_quad(memory[source + item]);
+    }
+    workgroupBarrier();
+}
+
+// From the d_y of layer `layer`: that of the layer below in place of what its tile holds, or the gradient of the
+// features, which like the last layer's result is cut into shares.
+fn back_product(base: u32, network: u32, layer: u32, delta: u32) -> Product {
+    let span = fused.spans[layer];
+    var task = Product(
+        delta, span.output_quads, base + span.natural, span.input_quads, NO_BIAS, AT_RAW + network * SLICES * SPOTS, PLAIN,
+        SLICES,
+    );
+    if layer > 0u {
+        task.destination = output_tile(layer - 1u);
+        task.mode = SLOPED;
+        task.slices = 1u;
+    }
+    return task;
+}
+
+// The first `columns` quads, at most COLUMN_BLOCKS, of four rows of a tile.
+fn tile_strip(at: u32, stride: u32, columns: u32) -> Strip {
+    var strip = Strip();
+    strip.c0 = rows_at(at, stride);
+    if COLUMN_BLOCKS > 1u && columns > 1u {
+        strip.c1 = rows_at(at + 1u, stride);
+    }
+    if COLUMN_BLOCKS > 2u && columns > 2u {
+        strip.c2 = rows_at(at + 2u, stride);
+    }
+    if COLUMN_BLOCKS > 3u && columns > 3u {
+        strip.c3 = rows_at(at + 3u, stride);
+    }
+    return strip;
+}
+
+// d_W and d_b of a layer from the tiles of d_y and of its input, into the group's slot, or added to it. As a product, d_y
+// stands on end: four rows are its depth, and an output's quad of inputs is a column.
+fn put_gradient(local: u32, delta: u32, source: u32, span: Span, slot: u32, add: bool) {
+    let across = (span.input_quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
+    let down = (span.output_quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
+    for (var item = local; item < down * across; item += THREADS) {
+        let column = item % across * COLUMN_BLOCKS;
+        let out = item / across * COLUMN_BLOCKS;
+        let columns = span.input_quads - column;
+        let outs = span.output_quads - out;
+        var block = Block();
+        for (var row = 0u; row < ROWS; row += 4u) {
+            let inputs = tile_strip(source + row * span.input_quads + column, span.input_quads, columns);
+            let outputs = tile_strip(delta + row * span.output_quads + out, span.output_quads, outs);
+            block.r0 = strip_product(block.r0, inputs, transpose(outputs.c0));
+            if COLUMN_BLOCKS > 1u {
+                block.r1 = strip_product(block.r1, inputs, transpose(outputs.c1));
+            }
+            if COLUMN_BLOCKS > 2u {
+                block.r2 = strip_product(block.r2, inputs, transpose(outputs.c2));
+            }
+            if COLUMN_BLOCKS > 3u {
+                block.r3 = strip_product(block.r3, inputs, transpose(outputs.c3));
+            }
+        }
+        let at = slot + span.natural + 4u * out * span.input_quads + column;
+        put_weights(at, span.input_quads, columns, block.r0, add);
+        if COLUMN_BLOCKS > 1u && outs > 1u {
+            put_weights(at + 4u * span.input_quads, span.input_quads, columns, block.r1, add);
+        }
+        if COLUMN_BLOCKS > 2u && outs > 2u {
+            put_weights(at + 8u * span.input_quads, span.input_quads, columns, block.r2, add);
+        }
+        if COLUMN_BLOCKS > 3u && outs > 3u {
+            put_weights(at + 12u * span.input_quads, span.input_quads, columns, block.r3, add);
+        }
+    }
+    for (var out = local; out < span.output_quads; out += THREADS) {
+        var sum = vec4<f32>();
+        for (var row = 0u; row < ROWS; row++) {
+            sum += memory[delta + row * span.output_quads + out];
+        }
+        put_partial(slot + span.bias + out, sum, add);
+    }
+}
+
+fn put_weights(at: u32, stride: u32, columns: u32, strip: Strip, add: bool) {
+    put_outputs(at, stride, strip.c0, add);
+    if COLUMN_BLOCKS > 1u && columns > 1u {
+        put_outputs(at + 1u, stride, strip.c1, add);
+    }
+    if COLUMN_BLOCKS > 2u && columns > 2u {
+        put_outputs(at + 2u, stride, strip.c2, add);
+    }
+    if COLUMN_BLOCKS > 3u && columns > 3u {
+        put_outputs(at + 3u, stride, strip.c3, add);
+    }
+}
+
+fn put_outputs(at: u32, stride: u32, rows: mat4x4<f32>, add: bool) {
+    put_partial(at, rows[0], add);
+    put_partial(at + stride, rows[1], add);
+    put_partial(at + 2u * stride, rows[2], add);
+    put_partial(at + 3u * stride, rows[3], add);
+}
+
+fn put_partial(at: u32, value: vec4<f32>, add: bool) {
+    var before = vec4<f32>();
+    if add {
+        before = partials[at];
+    }
+    partials[at] = before + value;
+}
+
+// A network's hidden layers, and then its last layer; or, going back, the gradient of each layer in turn.
+fn through_network(local: u32, transform: u32, network: u32, group: u32, back: bool, add: bool) {
+    let base = (2u * transform + network) * fused.packed_stride;
+    let slot = (group * 2u * fused.couplings + 2u * transform + network) * fused.slot_stride;
+    let hidden = fused.depth - 1u;
+    var delta = AT_D_RAW + network * SPOTS;
+    for (var place = 0u; place < select(hidden + 1u, 2u * hidden + 1u, back); place++) {
+        let upwards = place <= hidden && !(back && place == hidden);
+        let layer = select(2u * hidden - place, place, upwards);
+        if !TELLING && layer > 0u {
+            activate_tile(local, layer - 1u);
+        }
+        var task: Product;
+        if upwards {
+            let mode = select(PLAIN, ACTIVATED, TELLING);
+            task = layer_product(base, network, layer, input_of(layer), output_tile(layer), mode);
+        } else {
+            put_gradient(local, delta, input_of(layer), fused.spans[layer], slot, add);
+            // Activations that were read are overwritten, unless tile 0 held them.
+            if TELLING {
+                workgroupBarrier();
+            }
+            task = back_product(base, network, layer, delta);
+            delta = task.destination;
+        }
+        // Nobody asks for the gradient of the data.
+        if upwards || layer > 0u || transform > 0u {
+            multiply(local, task);
+        }
+        workgroupBarrier();
+    }
+}

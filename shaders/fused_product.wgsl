@@ -1,0 +1,209 @@
+// Matrix products of a block of rows in workgroup memory with packed weights.
+//
+// Equation:  C[r, o] = start[o] + Σ_k A[r, k] · M[k, o], for tiles of rows A and packed matrices M.
+// Threads:   a thread makes a block of 4 · ROW_BLOCKS rows × 4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a
+//            column of `c` is a row's quad, so that four rows of four more k are one product of matrices. A product as
+//            narrow as the features is cut along its depth into SLICES shares, for which its readers add up.
+// Data:      A in memory, M in packed, C into memory.
+// Order:     no barriers; sums run over increasing depth.
+// Twin:      src/cpu/linear.rs. Precedes fused.wgsl.
+
+// What becomes of a product's results: kept as they are, activated, or multiplied by act' of what they replace.
+const PLAIN: u32 = 0u;
+const ACTIVATED: u32 = 1u;
+const SLOPED: u32 = 2u;
+
+const NO_BIAS: u32 = 0xffffffffu;
+
+// Four rows of up to sixteen columns.
+struct Strip {
+    c0: mat4x4<f32>,
+    c1: mat4x4<f32>,
+    c2: mat4x4<f32>,
+    c3: mat4x4<f32>,
+}
+
+struct Block {
+    r0: Strip,
+    r1: Strip,
+    r2: Strip,
+    r3: Strip,
+}
+
+fn activate_quad(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(
+        activate(ACTIVATION, x.x), activate(ACTIVATION, x.y), activate(ACTIVATION, x.z), activate(ACTIVATION, x.w),
+    );
+}
+
+fn slope_quad(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(
+        activation_slope(ACTIVATION, x.x),
+        activation_slope(ACTIVATION, x.y),
+        activation_slope(ACTIVATION, x.z),
+        activation_slope(ACTIVATION, x.w),
+    );
+}
+
+// Four quads of memory, `stride` apart.
+fn rows_at(at: u32, stride: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(memory[at], memory[at + stride], memory[at + 2u * stride], memory[at + 3u * stride]);
+}
+
+// Four quads of weights, `stride` apart.
+fn weights_at(at: u32, stride: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(packed[at], packed[at + stride], packed[at + 2u * stride], packed[at + 3u * stride]);
+}
+
+// The first `columns` quads, at most COLUMN_BLOCKS, of four rows of weights.
+fn weight_strip(at: u32, stride: u32, columns: u32) -> Strip {
+    var strip = Strip();
+    strip.c0 = weights_at(at, stride);
+    if COLUMN_BLOCKS > 1u && columns > 1u {
+        strip.c1 = weights_at(at + 1u, stride);
+    }
+    if COLUMN_BLOCKS > 2u && columns > 2u {
+        strip.c2 = weights_at(at + 2u, stride);
+    }
+    if COLUMN_BLOCKS > 3u && columns > 3u {
+        strip.c3 = weights_at(at + 3u, stride);
+    }
+    return strip;
+}
+
+fn strip_product(sum: Strip, matrix: Strip, a: mat4x4<f32>) -> Strip {
+    var strip = sum;
+    strip.c0 += matrix.c0 * a;
+    if COLUMN_BLOCKS > 1u {
+        strip.c1 += matrix.c1 * a;
+    }
+    if COLUMN_BLOCKS > 2u {
+        strip.c2 += matrix.c2 * a;
+    }
+    if COLUMN_BLOCKS > 3u {
+        strip.c3 += matrix.c3 * a;
+    }
+    return strip;
+}
+
+// A block of rows `stride` apart over `depth` quads, times as many columns of a matrix that is `quads` wide.
+fn product(source: u32, stride: u32, depth: u32, matrix: u32, quads: u32, columns: u32, start: Strip) -> Block {
+    var block = Block(start, start, start, start);
+    for (var k = 0u; k < depth; k++) {
+        let weights = weight_strip(matrix + 4u * k * quads, quads, columns);
+        let at = source + k;
+        block.r0 = strip_product(block.r0, weights, rows_at(at, stride));
+        if ROW_BLOCKS > 1u {
+            block.r1 = strip_product(block.r1, weights, rows_at(at + 4u * stride, stride));
+        }
+        if ROW_BLOCKS > 2u {
+            block.r2 = strip_product(block.r2, weights, rows_at(at + 8u * stride, stride));
+            block.r3 = strip_product(block.r3, weights, rows_at(at + 12u * stride, stride));
+        }
+    }
+    return block;
+}
+
+fn put_quad(at: u32, value: vec4<f32>, mode: u32) {
+    if mode == ACTIVATED {
+        memory[at] = activate_quad(value);
+    } else if mode == SLOPED {
+        memory[at] = value * slope_quad(memory[at]);
+    } else {
+        memory[at] = value;
+    }
+}
+
+fn put_rows(at: u32, stride: u32, rows: mat4x4<f32>, mode: u32) {
+    put_quad(at, rows[0], mode);
+    put_quad(at + stride, rows[1], mode);
+    put_quad(at + 2u * stride, rows[2], mode);
+    put_quad(at + 3u * stride, rows[3], mode);
+}
+
+fn put_strip(at: u32, stride: u32, columns: u32, strip: Strip, mode: u32) {
+    put_rows(at, stride, strip.c0, mode);
+    if COLUMN_BLOCKS > 1u && columns > 1u {
+        put_rows(at + 1u, stride, strip.c1, mode);
+    }
+    if COLUMN_BLOCKS > 2u && columns > 2u {
+        put_rows(at + 2u, stride, strip.c2, mode);
+    }
+    if COLUMN_BLOCKS > 3u && columns > 3u {
+        put_rows(at + 3u, stride, strip.c3, mode);
+    }
+}
+
+fn put_block(at: u32, stride: u32, columns: u32, block: Block, mode: u32) {
+    put_strip(at, stride, columns, block.r0, mode);
+    if ROW_BLOCKS > 1u {
+        put_strip(at + 4u * stride, stride, columns, block.r1, mode);
+    }
+    if ROW_BLOCKS > 2u {
+        put_strip(at + 8u * stride, stride, columns, block.r2, mode);
+        put_strip(at + 12u * stride, stride, columns, block.r3, mode);
+    }
+}
+
+// Four rows of a bias.
+fn bias_rows(at: u32, inside: bool) -> mat4x4<f32> {
+    var bias = vec4<f32>();
+    if inside {
+        bias = packed[at];
+    }
+    return mat4x4<f32>(bias, bias, bias, bias);
+}
+
+fn bias_strip(at: u32, columns: u32) -> Strip {
+    var strip = Strip();
+    strip.c0 = bias_rows(at, true);
+    if COLUMN_BLOCKS > 1u {
+        strip.c1 = bias_rows(at + 1u, columns > 1u);
+    }
+    if COLUMN_BLOCKS > 2u {
+        strip.c2 = bias_rows(at + 2u, columns > 2u);
+    }
+    if COLUMN_BLOCKS > 3u {
+        strip.c3 = bias_rows(at + 3u, columns > 3u);
+    }
+    return strip;
+}
+
+// A product: what it reads, and where its results go.
+struct Product {
+    // Tile of rows, in quads `depth` to the row.
+    source: u32,
+    depth: u32,
+    // Packed matrix, and how many quads it is wide.
+    matrix: u32,
+    quads: u32,
+    // Packed bias, or NO_BIAS.
+    bias: u32,
+    destination: u32,
+    mode: u32,
+    // Shares in which the depth is cut; each has a destination of its own behind the one before.
+    slices: u32,
+}
+
+fn multiply(local: u32, task: Product) {
+    let across = (task.quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
+    let items = ROWS / (4u * ROW_BLOCKS) * across;
+    let share = (task.depth + task.slices - 1u) / task.slices;
+    for (var item = local; item < task.slices * items; item += THREADS) {
+        let slice = item / items;
+        let quad = item % items % across * COLUMN_BLOCKS;
+        let row = item % items / across * (4u * ROW_BLOCKS);
+        let begin = min(slice * share, task.depth);
+        let count = min(share, task.depth - begin);
+        let columns = task.quads - quad;
+        var start = Strip();
+        if task.bias != NO_BIAS {
+            start = bias_strip(task.bias + quad, columns);
+        }
+        let source = task.source + row * task.depth + begin;
+        let matrix = task.matrix + 4u * begin * task.quads + quad;
+        let block = product(source, task.depth, count, matrix, task.quads, columns, start);
+        let destination = task.destination + (slice * ROWS + row) * task.quads + quad;
+        put_block(destination, task.quads, columns, block, task.mode);
+    }
+}

@@ -1,0 +1,88 @@
+//! The fused plan of evaluation: one dispatch for the forward pass with its log-density, one for the inverse, and one
+//! for sampling, its noise included.
+
+use super::super::evaluation::EvaluationPlan;
+use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
+use super::super::plan::{BufferId, Dispatch, Plan, Program};
+use super::super::uniforms;
+use super::packing::masks;
+use super::{Packing, Shape};
+use crate::flow::Flow;
+use crate::layout::Layout;
+use crate::random::NORMAL_TABLE;
+
+impl EvaluationPlan {
+    /// The fused plan of `flow` for `capacity` rows at a time with blocks of `shape`.
+    pub fn fused(flow: &Flow, layout: &Layout, capacity: usize, shape: &Shape) -> Self {
+        let mut plan = Plan::default();
+        let features = flow.features;
+        let packing = Packing::new(flow, layout);
+        let extent = plan.buffer("extent", 2);
+        let request = plan.buffer("request", size_of::<uniforms::Latent>() / 4);
+        let parameters = plan.buffer("packed weights", packing.len());
+        let masks = plan.constant("masks", &masks(flow));
+        let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
+        let input = plan.buffer("rows.0", capacity * features);
+        let output = plan.buffer("rows.1", capacity * features);
+        let log_det = plan.buffer("log_det", capacity);
+        let log_prob = plan.buffer("log_prob", capacity);
+
+        let uniform = bytemuck::bytes_of(&packing.uniform(flow, uniforms::Rules::default(), 0)).to_vec();
+        let weights: usize = flow.widths().windows(2).map(|pair| pair[0] * pair[1]).sum();
+        let flops = 2 * flow.layers() * capacity * (2 * weights + 15 * features / 2);
+        let mut program = |name, kernel: &'static Kernel, label: &str, buffers: &[BufferId], words: usize| {
+            let mut program = Program::new(name);
+            program.dispatches.push(Dispatch {
+                kernel,
+                constants: shape.constants(),
+                label: format!("{label}: {shape}"),
+                uniform: uniform.clone(),
+                buffers: buffers.to_vec(),
+                workgroups: [capacity.div_ceil(shape.rows) as u32, 1, 1],
+                flops: flops as u64,
+                bytes: 4 * (words + packing.len()) as u64,
+            });
+            plan.program(program)
+        };
+        let rows = capacity * features;
+        let forward = program(
+            "log_prob",
+            &FUSED_FORWARD,
+            "data to latent",
+            &[masks, parameters, extent, input, output, log_det, log_prob],
+            2 * (rows + capacity),
+        );
+        let inverse = program(
+            "inverse",
+            &FUSED_INVERSE,
+            "latent to data",
+            &[masks, parameters, extent, input, output, log_det],
+            2 * rows + capacity,
+        );
+        let sample = program(
+            "sample",
+            &FUSED_SAMPLE,
+            "noise to data",
+            &[masks, parameters, request, normal_table, output],
+            rows,
+        );
+        Self {
+            plan,
+            capacity,
+            capacity_limited: false,
+            extent,
+            parameters,
+            packing: Some(packing),
+            request: Some(request),
+            order: masks,
+            normal_table,
+            input,
+            output,
+            log_det,
+            log_prob,
+            forward,
+            inverse,
+            sample,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! How much a workgroup of the fused plan takes on, from the flow and the device's limits: the constants that its
+//! kernels are compiled with.
+
+use std::fmt;
+
+use super::super::kernel::Constant;
+use super::super::uniforms::MOST_SPANS;
+use crate::error::{Error, Result};
+use crate::flow::{Activation, Flow};
+
+/// The two ways in which the GPU engine executes a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanKind {
+    /// One dispatch for each layer of each coupling: any width.
+    Layered,
+    /// One dispatch for the whole flow, and three for a training step: networks that fit a workgroup.
+    Fused,
+}
+
+impl fmt::Display for PlanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Layered => "layered",
+            Self::Fused => "fused",
+        })
+    }
+}
+
+/// What a plan is made for: a device's limits, and whether it is software that runs on the CPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Its limits.
+    pub limits: wgpu::Limits,
+    /// Whether it is a CPU behind all the layers of a GPU's interface.
+    pub software: bool,
+}
+
+impl Default for Target {
+    /// A GPU with the limits that every WebGPU adapter has.
+    fn default() -> Self {
+        Self { limits: wgpu::Limits::default(), software: false }
+    }
+}
+
+impl PlanKind {
+    /// The fused plan where `flow` fits `target`, else the layered one.
+    pub fn choose(flow: &Flow, target: &Target) -> Self {
+        if Shape::training(flow, target, 1).is_ok() { Self::Fused } else { Self::Layered }
+    }
+}
+
+/// Widest hidden layer: beyond it, a tiled matrix product over the whole batch makes better use of a GPU.
+pub const MOST_WIDTH: usize = 128;
+/// Most threads of a workgroup.
+const MOST_THREADS: usize = 256;
+/// Most shares in which a thin layer's depth is cut.
+const MOST_SLICES: usize = 4;
+
+/// What suits a kind of device.
+struct Preferences {
+    /// Rows of a block that a workgroup takes when training, from the best to the least.
+    rows: &'static [usize],
+    /// The same for evaluation; one number whatever the rows at hand, because the order of sums depends on it.
+    evaluation_rows: &'static [usize],
+    /// Workgroups that a batch should be spread over before a workgroup takes more rows.
+    enough_groups: usize,
+    /// Edge of a thread's block, in quads.
+    block: usize,
+    fewest_threads: usize,
+}
+
+/// A thread's 4 × 4 block leaves registers for many workgroups.
+const HARDWARE: Preferences = Preferences {
+    rows: &[32, 16, 8, 4],
+    evaluation_rows: &[16, 8, 4],
+    enough_groups: 16,
+    block: 1,
+    fewest_threads: 64,
+};
+
+/// A software adapter loads lane by lane, at some 30 cycles a number, so that operations for each load are what counts:
+/// 8 × 8 blocks are 1.8 times as fast as 4 × 4. Larger ones are faster still, but take a quarter of a minute to compile.
+const SOFTWARE: Preferences = Preferences {
+    rows: &[32, 16, 8],
+    evaluation_rows: &[32, 16, 8],
+    enough_groups: 8,
+    block: 2,
+    fewest_threads: 8,
+};
+
+impl Preferences {
+    fn of(target: &Target) -> &'static Self {
+        if target.software { &SOFTWARE } else { &HARDWARE }
+    }
+}
+
+/// The sizes of a workgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of a block.
+    pub rows: usize,
+    /// Threads of a workgroup.
+    pub threads: usize,
+    /// Quads of four features in a row.
+    pub quads: usize,
+    /// Shares in which a thin layer's depth is cut.
+    pub slices: usize,
+    /// Quads of the widest hidden layer.
+    pub width: usize,
+    /// Activation tiles.
+    pub tiles: usize,
+    /// Rows and columns of a thread's block, in quads.
+    pub block: usize,
+    /// Number of the activation.
+    pub activation: u32,
+    /// Whether gradients at the networks' outputs are kept too.
+    training: bool,
+}
+
+impl Shape {
+    /// The shape for training on batches of `batch` rows.
+    ///
+    /// # Errors
+    /// [`Error::Device`] names what does not fit, what is needed and what there is.
+    pub fn training(flow: &Flow, target: &Target, batch: usize) -> Result<Self> {
+        let Preferences { rows, enough_groups, .. } = Preferences::of(target);
+        let least = rows.last().copied();
+        let enough = |rows: usize| batch.div_ceil(rows) >= *enough_groups || Some(rows) == least;
+        // A tile for every hidden layer; where an activation does not tell its slope, one more for activations.
+        let telling = matches!(flow.activation, Activation::Relu | Activation::LeakyRelu);
+        let tiles = if telling { flow.hidden.len().max(2) } else { flow.hidden.len() + 1 };
+        Self::largest(flow, target, rows.iter().copied().filter(|&rows| enough(rows)), tiles, true)
+    }
+
+    /// The shape for evaluation.
+    ///
+    /// # Errors
+    /// As [`Shape::training`].
+    pub fn evaluation(flow: &Flow, target: &Target) -> Result<Self> {
+        let rows = Preferences::of(target).evaluation_rows;
+        Self::largest(flow, target, rows.iter().copied(), 2, false)
+    }
+
+    fn largest(
+        flow: &Flow,
+        target: &Target,
+        rows: impl Iterator<Item = usize>,
+        tiles: usize,
+        training: bool,
+    ) -> Result<Self> {
+        let refuse = |what: String| {
+            Err(Error::Device(format!("the fused plan does not fit: {what}; --plan layered takes any flow")))
+        };
+        let widest = flow.hidden.iter().copied().max().unwrap_or_default();
+        if widest > MOST_WIDTH {
+            return refuse(format!("a hidden layer is {widest} wide, at most {MOST_WIDTH} is supported"));
+        }
+        let hidden = flow.hidden.len();
+        if hidden + 1 > MOST_SPANS {
+            return refuse(format!(
+                "there are {hidden} hidden layers, at most {} are supported",
+                MOST_SPANS - 1
+            ));
+        }
+        let storage = target.limits.max_storage_buffers_per_shader_stage;
+        if storage < 8 {
+            return refuse(format!(
+                "it binds 8 storage buffers, the adapter allows {storage} (max_storage_buffers_per_shader_stage)"
+            ));
+        }
+        let memory = target.limits.max_compute_workgroup_storage_size as usize;
+        let mut least = 0;
+        for rows in rows {
+            let shape = Self::with_rows(flow, target, rows, tiles, training);
+            least = shape.workgroup_bytes();
+            if least <= memory {
+                return Ok(shape);
+            }
+        }
+        refuse(format!(
+            "a workgroup needs {least} bytes of memory, the adapter allows {memory} \
+             (max_compute_workgroup_storage_size)"
+        ))
+    }
+
+    fn with_rows(flow: &Flow, target: &Target, rows: usize, tiles: usize, training: bool) -> Self {
+        let Preferences { block, fewest_threads, .. } = Preferences::of(target);
+        let most_threads = MOST_THREADS.min(target.limits.max_compute_invocations_per_workgroup as usize);
+        let quads = flow.features.div_ceil(4);
+        let width = flow.hidden.iter().copied().max().unwrap_or_default().div_ceil(4);
+        let blocks = |quads: usize| rows / (4 * block) * quads.div_ceil(*block);
+        // A thread for each block of the widest layer.
+        let threads = blocks(width).next_power_of_two().clamp(*fewest_threads, most_threads);
+        let slices = (threads / blocks(quads)).clamp(1, MOST_SLICES);
+        let activation = flow.activation.code();
+        Self { rows, threads, quads, slices, width, tiles, block: *block, activation, training }
+    }
+
+    /// Quads of a block of rows.
+    pub fn spots(&self) -> usize {
+        self.rows * self.quads
+    }
+
+    /// Bytes of workgroup memory that the kernels declare.
+    pub fn workgroup_bytes(&self) -> usize {
+        let areas = 2 + 2 * self.slices + if self.training { 2 } else { 0 };
+        16 * (areas * self.spots() + self.tiles * self.rows * self.width) + 4 * self.spots()
+    }
+
+    /// The constants of its kernels.
+    pub fn constants(&self) -> Vec<Constant> {
+        let values = [
+            self.rows,
+            self.threads,
+            self.quads,
+            self.slices,
+            self.width,
+            self.tiles,
+            self.block,
+            self.block,
+        ];
+        let names = ["ROWS", "THREADS", "QUADS", "SLICES", "WIDTH", "TILES", "ROW_BLOCKS", "COLUMN_BLOCKS"];
+        let sizes = names.into_iter().zip(values.map(|value| value as u32));
+        sizes.chain([("ACTIVATION", self.activation)]).collect()
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kib = self.workgroup_bytes() as f64 / 1024.0;
+        write!(f, "{} rows, {} threads, {kib:.1} KiB", self.rows, self.threads)
+    }
+}

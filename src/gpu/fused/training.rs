@@ -1,0 +1,203 @@
+//! The fused plan of training: a step is the gradient of a batch, the sum of its partial gradients, and the update.
+
+use super::super::kernel::{
+    ACCUMULATE, CLOSE_EPOCH, FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM, KEEP_BEST, Kernel,
+};
+use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
+use super::super::training::{HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, rules};
+use super::super::uniforms;
+use super::packing::masks;
+use super::{Packing, Shape};
+use crate::flow::Flow;
+use crate::layout::Layout;
+
+/// Most workgroups that share a batch; each has a partial gradient as large as the parameters.
+const MOST_GROUPS: usize = 64;
+/// Bytes of partial gradients from which workgroups take several blocks of rows instead.
+const PARTIAL_BYTES: usize = 64 << 20;
+/// Parameters for each workgroup that sums or updates them, and most such workgroups.
+const PARAMETERS_PER_GROUP: usize = 1024;
+const MOST_UPDATE_GROUPS: usize = 64;
+
+/// Matrix elements of all networks of a flow: of every layer, and of the first and last ones alone.
+struct Weights {
+    all: usize,
+    first: usize,
+    last: usize,
+}
+
+impl Weights {
+    fn new(flow: &Flow) -> Self {
+        let networks = 2 * flow.layers();
+        let widths = flow.widths();
+        let [first, last] = [flow.hidden.first(), flow.hidden.last()]
+            .map(|width| networks * flow.features * width.unwrap_or(&0));
+        let all = widths.windows(2).map(|pair| pair[0] * pair[1]).sum::<usize>() * networks;
+        Self { all, first, last }
+    }
+}
+
+impl TrainingPlan {
+    /// The fused plan of training `flow`, with one shape for its steps and one for its validation.
+    pub fn fused(
+        flow: &Flow,
+        layout: &Layout,
+        shape: &TrainingShape,
+        [fused, evaluation]: [&Shape; 2],
+    ) -> Self {
+        let mut plan = Plan::default();
+        let (features, batch, total) = (flow.features, shape.batch, layout.total);
+        let validation_capacity = shape.validation_rows.clamp(1, VALIDATION_TILE);
+        let packing = Packing::new(flow, layout);
+
+        let state = plan.buffer("state", size_of::<uniforms::TrainState>() / 4);
+        let validation = plan.buffer("validation", size_of::<uniforms::Validation>() / 4);
+        let history = plan.buffer("history", HISTORY * size_of::<uniforms::Record>() / 4);
+        let train = plan.buffer("training rows", shape.train_rows * features);
+        let validation_rows = plan.buffer("validation rows", shape.validation_rows * features);
+        let masks = plan.constant("masks", &masks(flow));
+        let parameters = plan.buffer("parameters", total);
+        let packed = plan.buffer("packed weights", packing.len());
+        let gradient = plan.buffer("gradient", total);
+        let moment1 = plan.buffer("moment1", total);
+        let moment2 = plan.buffer("moment2", total);
+        let best = plan.buffer("best parameters", total);
+
+        let most = (PARTIAL_BYTES / (4 * packing.slot())).clamp(1, MOST_GROUPS);
+        let groups = batch.div_ceil(fused.rows).clamp(1, most);
+        let update_groups = total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
+        let trail_words = 2 * flow.layers() * groups * 4 * fused.spots();
+        let trail = plan.buffer("trail", trail_words);
+        let partials = plan.buffer("partial gradients", groups * packing.slot());
+        let norms = plan.buffer("norms", update_groups);
+        let state_words = size_of::<uniforms::TrainState>() / 4;
+        let outcome = plan.buffer("outcome", state_words + batch);
+        let tile_rows = plan.buffer("validation latent", validation_capacity * features);
+        let tile_log_det = plan.buffer("validation log_det", validation_capacity);
+        let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
+
+        let rules = rules(features, total, shape, groups, update_groups, validation_capacity);
+        let uniform = packing.uniform(flow, rules, groups);
+        let (uniform, rules) = (bytemuck::bytes_of(&uniform).to_vec(), bytemuck::bytes_of(&rules).to_vec());
+        // Cost: floating-point operations, and 32-bit words moved.
+        let dispatch = |kernel: &'static Kernel,
+                        label: String,
+                        buffers: &[BufferId],
+                        workgroups: [u32; 3],
+                        [flops, words]: [usize; 2]| {
+            let of_flow = kernel.bindings[0].name == "fused";
+            Dispatch {
+                kernel,
+                constants: Vec::new(),
+                label,
+                uniform: if of_flow { uniform.clone() } else { rules.clone() },
+                buffers: buffers.to_vec(),
+                workgroups,
+                flops: flops as u64,
+                bytes: 4 * words as u64,
+            }
+        };
+
+        let weights = Weights::new(flow);
+        // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
+        let products = 4 * weights.all - weights.last - weights.first / flow.layers();
+        let elements = batch * features * flow.layers();
+        let moved = batch * (features + 1) + packing.len() + 2 * trail_words + groups * packing.slot();
+        let mut step = Program::new("training step");
+        step.dispatches.push(Dispatch {
+            constants: fused.constants(),
+            ..dispatch(
+                &FUSED_GRADIENT,
+                format!("gradient of a batch: {fused}"),
+                &[masks, packed, state, train, trail, partials, outcome],
+                [groups as u32, 1, 1],
+                [2 * batch * products + 35 * elements, moved],
+            )
+        });
+        // A parameter takes groups − 1 sums and a square to be summed; then clip, two moments, their corrections and
+        // the decayed update.
+        let each = [update_groups as u32, 1, 1];
+        let summed = [(groups + 1) * total, (groups + 1) * total];
+        step.dispatches.push(dispatch(
+            &FUSED_SUM,
+            "gradient".into(),
+            &[partials, gradient, norms],
+            each,
+            summed,
+        ));
+        step.dispatches.push(dispatch(
+            &FUSED_ADAM,
+            "parameters and training state".into(),
+            &[outcome, norms, gradient, state, parameters, moment1, moment2, packed],
+            each,
+            [18 * total + update_groups + batch, 9 * total + update_groups + batch],
+        ));
+
+        let mut validate = Program::new("validation tile");
+        validate.dispatches.push(Dispatch {
+            constants: evaluation.constants(),
+            ..dispatch(
+                &FUSED_FORWARD,
+                format!("validation rows: {evaluation}"),
+                &[masks, packed, validation, validation_rows, tile_rows, tile_log_det, tile_log_prob],
+                [validation_capacity.div_ceil(evaluation.rows) as u32, 1, 1],
+                [
+                    2 * validation_capacity * weights.all
+                        + 15 * validation_capacity * features * flow.layers(),
+                    2 * validation_capacity * (features + 1) + packing.len(),
+                ],
+            )
+        });
+        let sum = [tile_log_prob, validation];
+        validate.dispatches.push(dispatch(
+            &ACCUMULATE,
+            "validation loss".into(),
+            &sum,
+            [1; 3],
+            [validation_capacity; 2],
+        ));
+
+        let mut close = Program::new("end of epoch");
+        close.dispatches.push(dispatch(
+            &CLOSE_EPOCH,
+            "epoch's record".into(),
+            &[state, validation, history],
+            [1; 3],
+            [3, 8],
+        ));
+        close.dispatches.push(dispatch(
+            &KEEP_BEST,
+            "best parameters".into(),
+            &[state, parameters, best],
+            groups_of_256(total),
+            [0, 2 * total],
+        ));
+
+        let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
+        Self {
+            plan,
+            train_rows: shape.train_rows as u32,
+            batch: batch as u32,
+            steps_per_epoch: shape.train_rows.div_ceil(batch.max(1)) as u32,
+            validation_tiles: shape.validation_rows.div_ceil(validation_capacity) as u32,
+            validation_capacity,
+            state,
+            validation,
+            train,
+            validation_rows,
+            order: masks,
+            parameters,
+            packed: Some((packed, packing)),
+            gradient,
+            moment1,
+            moment2,
+            best,
+            history,
+            log_prob: outcome,
+            log_prob_at: state_words,
+            step,
+            validate,
+            close,
+        }
+    }
+}

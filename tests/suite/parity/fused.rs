@@ -1,0 +1,421 @@
+//! The fused kernels against the CPU engine, of which each is a stretch: `src/cpu/pass.rs`, `src/cpu/adam.rs`.
+
+use moonflow::cpu::adam::{Progress, Rule, adam as cpu_adam};
+use moonflow::cpu::{CpuEngine, Real};
+use moonflow::engine::Sampling;
+use moonflow::flow::{Activation, Flow, Masking};
+use moonflow::gpu::Target;
+use moonflow::gpu::fused::packing::masks;
+use moonflow::gpu::fused::{Packing, Shape};
+use moonflow::gpu::kernel::{
+    FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_INVERSE, FUSED_SAMPLE, FUSED_SUM, Kernel,
+};
+use moonflow::gpu::uniforms::{Extent, Latent, Rules, TrainState};
+use moonflow::layout::Layout;
+use moonflow::random::{self, NORMAL_TABLE, Stream};
+
+use super::adam::{ADAM, Situation, USUAL};
+use super::harness::{Call, Case, POISON, bits, poisoned, random as numbers, real, words};
+use crate::common::{from_wide, random_parameters, wide};
+
+/// A flow with all that its kernels read.
+struct Subject {
+    flow: Flow,
+    packing: Packing,
+    parameters: Vec<f32>,
+    target: Target,
+}
+
+impl Subject {
+    fn new(features: usize, layers: usize, hidden: &[usize], activation: Activation, software: bool) -> Self {
+        let flow = Flow::new(features, layers, hidden).expect("valid").with_activation(activation);
+        let flow = flow.with_masking(Masking::HalfSplit);
+        let layout = Layout::new(&flow);
+        Self {
+            packing: Packing::new(&flow, &layout),
+            parameters: from_wide(&random_parameters(&flow, 5)),
+            flow,
+            target: Target { software, ..Target::default() },
+        }
+    }
+
+    /// Ragged in every width, on a GPU's blocks and on a software adapter's. Changes of the shader are looked for in
+    /// the first.
+    fn all() -> [Self; 3] {
+        [
+            Self::new(5, 2, &[17, 6], Activation::Relu, false),
+            Self::new(3, 3, &[9, 21], Activation::Silu, true),
+            Self::new(2, 1, &[3], Activation::Tanh, false),
+        ]
+    }
+
+    fn engine<R: Real>(&self) -> CpuEngine<R> {
+        let mut engine = CpuEngine::<R>::new(self.flow.clone()).expect("valid");
+        engine.set_parameters(&real::<R>(&self.parameters)).expect("as many parameters as the flow has");
+        engine
+    }
+
+    fn evaluation(&self) -> Shape {
+        Shape::evaluation(&self.flow, &self.target).expect("a narrow flow")
+    }
+
+    /// A call of an evaluating kernel on `capacity` rows.
+    fn call(&self, label: &str, capacity: usize) -> Call {
+        let shape = self.evaluation();
+        let uniform = self.packing.uniform(&self.flow, Rules::default(), 0);
+        let groups = capacity.div_ceil(shape.rows) as u32;
+        let call = Call::new(format!("D {} {label}:", self.flow.features), &uniform, [groups, 1, 1]);
+        self.weights(call.constants(&shape.constants()))
+    }
+
+    fn weights(&self, call: Call) -> Call {
+        call.bind("masks", bits(&masks(&self.flow)))
+            .bind("packed", bits(&self.packing.pack(&self.parameters)))
+    }
+}
+
+/// Rows at hand, the first of them in the table, and rows that there is room for.
+const ROWS: [(usize, usize, usize); 2] = [(21, 3, 35), (1, 0, 4)];
+
+fn evaluating(
+    kernel: &'static Kernel,
+    inverse: bool,
+    changes: &'static [(&'static str, &'static str)],
+) -> Case {
+    let mut calls = Vec::new();
+    for subject in Subject::all() {
+        let features = subject.flow.features;
+        for (rows, first, capacity) in ROWS {
+            let table = numbers((first + rows) * features, 2.0, 7);
+            let x = &table[first * features..];
+            let (exact, single) = (subject.engine::<f64>(), subject.engine::<f32>());
+            let (truth, own) = if inverse {
+                (exact.inverse(&wide(x)).expect("rows"), single.inverse(x).expect("rows"))
+            } else {
+                (exact.forward(&wide(x)).expect("rows"), single.forward(x).expect("rows"))
+            };
+            let mut source = vec![POISON; first * features];
+            source.extend(poisoned(x, capacity * features));
+            let mut call = subject
+                .call(&format!("{rows} of {capacity} rows"), capacity)
+                .record("extent", &Extent { rows: rows as u32, first: first as u32 })
+                .bind("source", source)
+                .bind("destination", vec![POISON; capacity * features])
+                .expect("", 0..rows * features, truth.0, &own.0)
+                .bind("log_det", vec![POISON; capacity])
+                .expect("", 0..rows, truth.1, &own.1);
+            if !inverse {
+                let (truth, own) =
+                    (exact.log_prob(&wide(x)).expect("rows"), single.log_prob(x).expect("rows"));
+                call = call.bind("log_prob", vec![POISON; capacity]).expect("", 0..rows, truth, &own);
+            }
+            calls.push(call);
+        }
+    }
+    Case { kernel, factor: 16.0, calls, changes }
+}
+
+pub fn fused_forward() -> Case {
+    evaluating(
+        &FUSED_FORWARD,
+        false,
+        &[
+            ("quad_at(extent.first + row, spot % QUADS)", "quad_at(row, spot % QUADS)"),
+            ("log_dets[spot] += (shares", "log_dets[spot] = (shares"),
+            ("log_det - 0.5 * squares", "log_det - squares"),
+            ("memory[AT_ROWS + spot], kept(transform, spot)", "memory[AT_ROWS + spot], vec4<bool>(true)"),
+            ("let base = (2u * transform + network)", "let base = (2u * transform)"),
+            ("task.source + row * task.depth + begin", "task.source + row * task.depth"),
+            ("start = bias_strip(task.bias + quad, columns);", ""),
+            ("carry(local, transform, false)", "carry(local, transform, true)"),
+        ],
+    )
+}
+
+pub fn fused_inverse() -> Case {
+    evaluating(
+        &FUSED_INVERSE,
+        true,
+        &[
+            ("carry(local, fused.couplings - 1u - place, true)", "carry(local, place, true)"),
+            ("log_det[first + row] = density_of(row).x", "log_det[first + row] = density_of(row).y"),
+        ],
+    )
+}
+
+pub fn fused_sample() -> Case {
+    let mut calls = Vec::new();
+    for subject in Subject::all() {
+        let features = subject.flow.features;
+        for (rows, first, capacity) in ROWS {
+            let sampling = Sampling { rows, first: first as u32 + 40, seed: 9, temperature: 0.8 };
+            let [key_low, key_high] = random::key(sampling.seed);
+            let request = Latent {
+                rows: rows as u32,
+                features: features as u32,
+                first_row: sampling.first,
+                key_low,
+                key_high,
+                temperature: sampling.temperature,
+                ..Default::default()
+            };
+            let truth = subject.engine::<f64>().sample(sampling, &[]).expect("samples");
+            let own = subject.engine::<f32>().sample(sampling, &[]).expect("samples");
+            calls.push(
+                subject
+                    .call(&format!("{rows} of {capacity} samples"), capacity)
+                    .record("request", &request)
+                    .bind("normal_table", NORMAL_TABLE.as_flattened().to_vec())
+                    .bind("destination", vec![POISON; capacity * features])
+                    .expect("", 0..rows * features, truth, &own),
+            );
+        }
+    }
+    Case {
+        kernel: &FUSED_SAMPLE,
+        factor: 16.0,
+        calls,
+        changes: &[
+            ("request.first_row + row, 2u * quad + 1u,", "request.first_row + row, 2u * quad,"),
+            ("request.temperature * vec4<f32>(", "vec4<f32>("),
+            ("normal(low.z, low.w)", "normal(low.z, low.y)"),
+            ("if row < request.rows {", "if row <= request.rows {"),
+        ],
+    }
+}
+
+/// Gradient `[P]` of the loss over `all` rows that the given ones contribute.
+fn share<R: Real>(subject: &Subject, rows: &[f32], all: usize) -> Vec<f64> {
+    if rows.is_empty() {
+        return vec![0.0; subject.parameters.len()];
+    }
+    let (_, gradient) = subject.engine::<R>().loss_and_gradient(&real::<R>(rows)).expect("whole rows");
+    let factor = (rows.len() / subject.flow.features) as f64 / all as f64;
+    gradient.iter().map(|value| factor * value.wide()).collect()
+}
+
+pub fn fused_gradient() -> Case {
+    // (training rows, rows of the batch, the first of them, workgroups).
+    let batches = [(60, 21, 13, 2), (45, 7, 38, 3), (1, 1, 0, 1)];
+    let mut calls = Vec::new();
+    for (subject, (train_rows, rows, first, groups)) in
+        Subject::all().iter().flat_map(|subject| batches.map(|batch| (subject, batch)))
+    {
+        let (seed, epoch, features) = (3, 2, subject.flow.features);
+        let data = numbers(train_rows * features, 2.0, 4);
+        let batch: Vec<f32> = (first..first + rows)
+            .flat_map(|place| {
+                let row =
+                    random::permute(place as u32, train_rows as u32, seed, Stream::Epoch, epoch) as usize;
+                data[row * features..(row + 1) * features].to_vec()
+            })
+            .collect();
+        let shape = Shape::training(&subject.flow, &subject.target, rows).expect("a narrow flow");
+        let [key_low, key_high] = random::key(seed);
+        let rules = Rules {
+            train_rows: train_rows as u32,
+            parameters: subject.parameters.len() as u32,
+            key_low,
+            key_high,
+            ..Default::default()
+        };
+        let state =
+            TrainState { rows: rows as u32, first: first as u32, epoch, clip: 0.5, ..Default::default() };
+        let uniform = subject.packing.uniform(&subject.flow, rules, groups);
+        let slot = subject.packing.slot();
+        let trail = 2 * subject.flow.layers() * groups * 4 * shape.spots();
+        let label = format!("D {features}, {rows} rows in {groups} groups of {}:", shape.rows);
+        let call = Call::new(label, &uniform, [groups as u32, 1, 1]).constants(&shape.constants());
+        let mut call = subject
+            .weights(call)
+            .record("state", &state)
+            .values("data", &data, data.len() + 9)
+            .bind("trail", vec![POISON; trail])
+            .unchecked(0..trail)
+            .bind("partials", vec![POISON; groups * slot]);
+        for group in 0..groups {
+            let taken: Vec<f32> =
+                batch.chunks(shape.rows * features).skip(group).step_by(groups).flatten().copied().collect();
+            let truth = share::<f64>(subject, &taken, rows);
+            let own: Vec<f32> = from_wide(&share::<f32>(subject, &taken, rows));
+            let mut padding = vec![true; slot];
+            for tensor in &Layout::new(&subject.flow).tensors {
+                let places: Vec<usize> = tensor
+                    .range()
+                    .map(|p| {
+                        padding[subject.packing.slot_place(p)] = false;
+                        group * slot + subject.packing.slot_place(p)
+                    })
+                    .collect();
+                let range = tensor.range();
+                let name = format!("{group} {}", tensor.name);
+                call = call.expect(&name, places, truth[range.clone()].to_vec(), &own[range]);
+            }
+            let zeros: Vec<usize> = (0..slot).filter(|&at| padding[at]).map(|at| group * slot + at).collect();
+            let count = zeros.len();
+            call = call.expect_bits("padding", zeros, vec![0; count]);
+        }
+        let before = words(&state);
+        let truth = subject.engine::<f64>().log_prob(&wide(&batch)).expect("rows");
+        let own = subject.engine::<f32>().log_prob(&batch).expect("rows");
+        calls.push(
+            call.bind("outcome", vec![POISON; before.len() + rows + 5])
+                .expect_bits("before", 0..before.len(), before.clone())
+                .expect("log_prob", before.len()..before.len() + rows, truth, &own),
+        );
+    }
+    Case {
+        kernel: &FUSED_GRADIENT,
+        factor: 64.0,
+        calls,
+        changes: &[
+            ("permute(state.first + row,", "permute(row,"),
+            ("EPOCH_STREAM, state.epoch)", "EPOCH_STREAM, 0u)"),
+            ("let per_row = 1.0 / f32(state.rows);", "let per_row = 1.0 / 20.0;"),
+            ("let silent = keeps | vec4<bool>(!counts);", "let silent = vec4<bool>(!counts);"),
+            ("raw_sum(0u, spot) + raw_sum(1u, spot)", "raw_sum(1u, spot)"),
+            ("before = partials[at];", ""),
+            ("memory[at] = value * slope_quad(memory[at]);", "memory[at] = value;"),
+            (
+                "strip_product(block.r0, inputs, transpose(outputs.c0))",
+                "strip_product(block.r0, inputs, outputs.c0)",
+            ),
+            ("trail[trail_at(transform + 1u, group, spot)]", "trail[trail_at(transform, group, spot)]"),
+            ("sum += memory[delta", "sum = memory[delta"),
+        ],
+    }
+}
+
+pub fn fused_sum() -> Case {
+    let mut calls = Vec::new();
+    for (subject, (groups, norm_groups)) in Subject::all().iter().zip([(3, 2), (1, 1), (5, 1)]) {
+        let (total, slot) = (subject.parameters.len(), subject.packing.slot());
+        let mut partials = vec![POISON; groups * slot];
+        let shares: Vec<Vec<f32>> = (0..groups).map(|group| numbers(total, 1.0, 20 + group as u64)).collect();
+        for (group, share) in shares.iter().enumerate() {
+            for (p, value) in share.iter().enumerate() {
+                partials[group * slot + subject.packing.slot_place(p)] = value.to_bits();
+            }
+        }
+        fn sums<R: Real>(shares: &[Vec<f32>], norm_groups: usize) -> [Vec<R>; 2] {
+            let mut gradient = vec![R::zero(); shares[0].len()];
+            let mut norms = vec![R::zero(); norm_groups];
+            for (p, sum) in gradient.iter_mut().enumerate() {
+                for share in shares {
+                    *sum += R::from_wide(share[p].into());
+                }
+                norms[p / 256 % norm_groups] += *sum * *sum;
+            }
+            [gradient, norms]
+        }
+        let (truth, own) = (sums::<f64>(&shares, norm_groups), sums::<f32>(&shares, norm_groups));
+        let [gradient, norms] = truth;
+        let rules = Rules { parameters: total as u32, norm_groups: norm_groups as u32, ..Default::default() };
+        let uniform = subject.packing.uniform(&subject.flow, rules, groups);
+        calls.push(
+            Call::new(format!("{groups} slots of {total}:"), &uniform, [norm_groups as u32, 1, 1])
+                .bind("partials", partials)
+                .bind("gradient", vec![POISON; total + 9])
+                .expect("", 0..total, gradient, &own[0])
+                .bind("norms", vec![POISON; norm_groups + 3])
+                .expect("", 0..norm_groups, norms, &own[1]),
+        );
+    }
+    Case {
+        kernel: &FUSED_SUM,
+        factor: 8.0,
+        calls,
+        changes: &[
+            ("share < fused.groups", "share + 1u < fused.groups"),
+            ("squares += sum * sum;", "squares += sum;"),
+            ("4u * fused.slot_stride * places.network", "4u * fused.packed_stride * places.network"),
+            ("4u * (span.natural + out * span.input_quads)", "4u * (span.natural + out * span.output_quads)"),
+        ],
+    }
+}
+
+/// Parameters and both moments after the update that follows a situation.
+fn updated<R: Real>(situation: &Situation, [gradient, parameters, m, v]: &[Vec<f32>; 4]) -> [Vec<R>; 3] {
+    let ([correction1, correction2, learning_rate, clip, ..], halted) = situation.advance::<R>();
+    let progress = Progress { step: 0, correction1, correction2, learning_rate, clip, halted };
+    let mut result = [real(parameters), real(m), real(v)];
+    let [parameters, m, v] = &mut result;
+    cpu_adam(&Rule::new(&ADAM), &progress, &real(gradient), parameters, m, v);
+    result
+}
+
+pub fn fused_adam() -> Case {
+    let situations = [
+        USUAL,
+        Situation { label: "300 rows", rows: 300, train_rows: 700, batch: 300, first: 0, ..USUAL },
+        Situation { label: "a gradient that is not clipped", squares: 0.1, step: 3, ..USUAL },
+        Situation { label: "halted before", halted: true, ..USUAL },
+        Situation { label: "a NaN loss", bad_row: Some(f32::NAN), ..USUAL },
+        Situation { label: "an infinite gradient", bad_square: Some(f32::INFINITY), ..USUAL },
+    ];
+    let mut calls = Vec::new();
+    let subjects = Subject::all();
+    for (at, situation) in situations.iter().enumerate() {
+        let subject = &subjects[at % subjects.len()];
+        let total = subject.parameters.len();
+        let of = |what: u64, limit| numbers(total, limit, what + at as u64);
+        let squares = of(30, 1.0).iter().map(|value| value * value).collect();
+        let values = [of(40, 2.0), of(50, 1.0), of(60, 0.5), squares];
+        let (truth, own) = (updated::<f64>(situation, &values), updated::<f32>(situation, &values));
+        let rules = Rules { parameters: total as u32, ..situation.rules() };
+        let uniform = subject.packing.uniform(&subject.flow, rules, 1);
+        let mut outcome = words(&situation.before());
+        outcome.extend(poisoned(&situation.log_prob(), situation.rows + 300));
+        let norms = situation.norms();
+        let call = Call::new(format!("{}:", situation.label), &uniform, [2, 1, 1])
+            .bind("outcome", outcome)
+            .values("norms", &norms, norms.len() + 300)
+            .values("gradient", &values[0], total + 300)
+            .bind("state", words(&situation.before()));
+        let mut call = situation.expect_state(call);
+        for (at, name) in ["parameters", "moment1", "moment2"].into_iter().enumerate() {
+            call = call.values(name, &values[at + 1], total + 300).expect(
+                "",
+                0..total,
+                truth[at].clone(),
+                &own[at],
+            );
+        }
+        call = call.bind("packed", vec![POISON; subject.packing.len()]);
+        if !situation.advance::<f64>().1 {
+            let places: Vec<[usize; 2]> = (0..total).map(|p| subject.packing.packed_places(p)).collect();
+            let of = |copy: usize| places.iter().map(move |places| places[copy]);
+            call = call.expect("natural", of(0), truth[0].clone(), &own[0]);
+            // A bias has one copy.
+            let weights: Vec<usize> = (0..total).filter(|&p| places[p][0] != places[p][1]).collect();
+            call = call.expect(
+                "transposed",
+                weights.iter().map(|&p| places[p][1]),
+                weights.iter().map(|&p| truth[0][p]).collect(),
+                &weights.iter().map(|&p| own[0][p]).collect::<Vec<_>>(),
+            );
+        }
+        calls.push(call);
+    }
+    Case {
+        kernel: &FUSED_ADAM,
+        factor: 4.0,
+        calls,
+        changes: &[
+            ("i < rules.norm_groups; i += 256u", "i + 1u < rules.norm_groups; i += 256u"),
+            ("i < outcome.before.rows; i += 256u", "i < min(outcome.before.rows, 256u); i += 256u"),
+            ("let nll = -sum_workgroup", "let nll = sum_workgroup"),
+            ("if update.halted == 1u {", "if false {"),
+            ("packed[base + places.transposed] = updated.x;", ""),
+            ("packed[base + places.natural] = updated.x;", ""),
+            (
+                "4u * (span.transposed + column * span.output_quads) + out",
+                "4u * (span.transposed + out * span.output_quads) + column",
+            ),
+            (
+                "advanced(rules, outcome.before, squared_norm, nll)",
+                "advanced(rules, outcome.before, nll, squared_norm)",
+            ),
+        ],
+    }
+}

@@ -1,0 +1,98 @@
+//! Both plans as a whole: loss and gradient of flows of every depth against the CPU, on shapes that fill no tile.
+
+use moonflow::cpu::CpuEngine;
+use moonflow::engine::Engine;
+use moonflow::flow::{Activation, Flow, Masking};
+use moonflow::gpu::fused::Shape;
+use moonflow::gpu::{GpuEngine, PlanKind, Target};
+use moonflow::layout::Layout;
+
+use crate::common::{Comparison, from_wide, random_parameters, relative_error, uniform, wide};
+use crate::gpu::{context, engine, on_both_plans};
+
+on_both_plans! {
+    loss_and_gradient_are_those_of_the_cpu_on_ragged_shapes_of_every_depth
+}
+
+/// (features, couplings, hidden widths, rows, masking): one to three hidden layers, from one row to several splits or
+/// blocks.
+fn shapes() -> Vec<(usize, usize, Vec<usize>, usize, Masking)> {
+    vec![
+        (2, 3, vec![5], 1, Masking::Alternating),
+        (3, 2, vec![70], 65, Masking::Alternating),
+        (9, 3, vec![17, 33], 130, Masking::Random { seed: 5 }),
+        (5, 2, vec![3, 66, 20], 67, Masking::HalfSplit),
+        (37, 2, vec![12], 70, Masking::Alternating),
+        (2, 1, vec![4, 4], 600, Masking::Alternating),
+        (3, 1, vec![1], 7, Masking::Alternating),
+        (2, 2, vec![128, 100], 7, Masking::Alternating),
+        (2, 2, vec![65, 64], 33, Masking::HalfSplit),
+    ]
+}
+
+fn loss_and_gradient_are_those_of_the_cpu_on_ragged_shapes_of_every_depth(plan: PlanKind) {
+    let mut comparison = Comparison::new(format!("{plan} plan"));
+    for (at, (features, layers, hidden, rows, masking)) in shapes().into_iter().enumerate() {
+        let activation = Activation::ALL[at % Activation::ALL.len()].1;
+        let flow = Flow::new(features, layers, &hidden).expect("valid").with_masking(masking);
+        let flow = flow.with_activation(activation);
+        let parameters = random_parameters(&flow, 8 + at as u64);
+        let x = uniform(rows * features, 2.0, at as u64);
+        let Some(mut gpu) = engine(&flow, plan) else { return };
+        let mut exact = CpuEngine::<f64>::new(flow.clone()).expect("valid");
+        let mut single = CpuEngine::<f32>::new(flow.clone()).expect("valid");
+        exact.set_parameters(&parameters).expect("fits");
+        single.set_parameters(&from_wide::<f32>(&parameters)).expect("fits");
+        Engine::set_parameters(&mut gpu, &from_wide::<f32>(&parameters)).expect("fits");
+
+        let (loss, truth) = exact.loss_and_gradient(&x).expect("rows");
+        let (_, own) = single.loss_and_gradient(&from_wide::<f32>(&x)).expect("rows");
+        let (got_loss, got) = pollster::block_on(gpu.loss_and_gradient(&from_wide::<f32>(&x))).expect("rows");
+        let name = format!("{features}, {hidden:?}, {rows} rows {activation:?}");
+        comparison.check(&format!("{name} loss"), &[got_loss], &[loss], 1e-5);
+        let (got, own) = (wide(&got), wide(&own));
+        for tensor in &Layout::new(&flow).tensors {
+            let [got, want, own] = [&got, &truth, &own].map(|values| &values[tensor.range()]);
+            // Both are sums over rows whose parts cancel, each tensor's by chance.
+            let own = relative_error(own, want).clamp(2.0 * f64::from(f32::EPSILON), 1e-4);
+            comparison.check(&format!("{name} {}", tensor.name), got, want, 8.0 * own);
+            comparison.check_zeros(&format!("{name} {}", tensor.name), got, want);
+        }
+    }
+    comparison.finish();
+}
+
+#[test]
+fn the_fused_plan_is_taken_where_it_fits_and_else_refused_with_the_limit() {
+    let kind = |hidden: &[usize], target: &Target| {
+        PlanKind::choose(&Flow::new(2, 2, hidden).expect("valid"), target)
+    };
+    let portable = Target::default();
+    for hidden in [&[1][..], &[64, 64], &[128, 128], &[128, 128, 128], &[8; 7]] {
+        assert_eq!(kind(hidden, &portable), PlanKind::Fused, "{hidden:?}");
+    }
+    let with = |change: fn(&mut wgpu::Limits)| {
+        let mut target = Target::default();
+        change(&mut target.limits);
+        target
+    };
+    for (hidden, target, part) in [
+        (&[129, 8][..], Target::default(), "129 wide, at most 128"),
+        (&[8; 8], Target::default(), "8 hidden layers, at most 7"),
+        (&[8], with(|limits| limits.max_storage_buffers_per_shader_stage = 7), "allows 7"),
+        (
+            &[128, 128],
+            with(|limits| limits.max_compute_workgroup_storage_size = 4096),
+            "max_compute_workgroup_storage_size",
+        ),
+    ] {
+        assert_eq!(kind(hidden, &target), PlanKind::Layered, "{hidden:?}");
+        let flow = Flow::new(2, 2, hidden).expect("valid");
+        let message = Shape::training(&flow, &target, 64).expect_err("does not fit").to_string();
+        assert!(message.contains(part) && message.contains("--plan layered"), "{message}");
+    }
+    let Some(context) = context() else { return };
+    let wide = Flow::new(2, 2, &[129]).expect("valid");
+    assert!(GpuEngine::with_plan(wide.clone(), context.clone(), PlanKind::Fused).is_err());
+    assert_eq!(GpuEngine::on(wide, context.clone()).expect("valid").plan_kind(), PlanKind::Layered);
+}
