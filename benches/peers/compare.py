@@ -60,8 +60,8 @@ def peers(device):
         "pytorch-compile-graphs": torch("compile-graphs"),
         "jax-step": jax("step"),
         "jax-scan": jax("scan"),
-        "normflows": (python("normflows"), {"form": ["eager"]}, True),
-        "zuko": (python("zuko"), {"form": ["eager"]}, False),
+        "normflows": (python("normflows"), {"form": ["eager", "compile"]}, True),
+        "zuko": (python("zuko"), {"form": ["eager", "compile"]}, False),
         "flowjax": (python("flowjax"), {"form": ["step", "scan"]}, False),
         "burn-flex": (BURN + ["flex"], NETS, True),
         "burn-ndarray": (BURN + ["ndarray"], NETS, True),
@@ -203,8 +203,10 @@ class Comparison:
         job = {**job, **{key: value for key, value in variant.items() if key != "threads"}}
         others = [other for other in self.workers.values() if other is not worker]
         before, start = [other.cpu_seconds() for other in others], time.monotonic()
+        own = worker.cpu_seconds()
         answer = worker.ask({**job, "seconds": seconds}, self.options.timeout)
         elapsed = time.monotonic() - start
+        answer["cores"] = round((worker.cpu_seconds() - own) / elapsed, 2)
         for other, spent in zip(others, before):
             if elapsed > 0.4:
                 self.idle = max(self.idle, (other.cpu_seconds() - spent) / elapsed)
@@ -215,8 +217,8 @@ class Comparison:
         choices = {"threads": self.options.threads, **self.peers[name][1]}
         if job["job"] != "train":
             choices.pop("adam", None)
-            if len(choices.get("form", [])) > 1:
-                choices["form"] = choices["form"][:1]
+            if "scan" in choices.get("form", []):
+                choices["form"] = ["step"]
         return [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
 
     def calibrate(self, tasks):
@@ -421,14 +423,19 @@ def tasks(options):
 def table(windows):
     """Medians and ratios as lines. A ratio above 1: moonflow is faster, for seconds too."""
     rates = collections.defaultdict(lambda: collections.defaultdict(dict))
-    variants = {}
+    variants, cores = {}, collections.defaultdict(list)
     for window in windows:
+        cores[window["task"], window["peer"]].append(window.get("cores", 0.0))
         rates[window["task"]][window["peer"]][window["round"]] = window["rate"]
         variants[window["task"], window["peer"]] = describe(window["variant"])
     lines = []
     for task, by_peer in rates.items():
         unit = UNITS.get(task[0], "rows/s")
-        lines += ["", f"{label(task)}", f"{'':24} {unit:>10}  moonflow ÷ peer (range)   variant"]
+        lines += [
+            "",
+            f"{label(task)}",
+            f"{'':24} {unit:>10}  moonflow ÷ peer (range)   cores  variant",
+        ]
         own = by_peer.get("moonflow", {})
         for name, by_round in by_peer.items():
             ratios = [own[r] / rate for r, rate in by_round.items() if r in own]
@@ -441,7 +448,9 @@ def table(windows):
                 )
             median = statistics.median(by_round.values())
             shown = f"{median:.1f}" if task[0] in UNITS else f"{median:,.0f}"
-            lines.append(f"{name:24} {shown:>10}  {compared:24}  {variants[task, name]}")
+            busy = statistics.median(cores[task, name])
+            used = f"{busy:.1f}" if busy else ""
+            lines.append(f"{name:24} {shown:>10}  {compared:24}  {used:>5}  {variants[task, name]}")
     for name in dict.fromkeys(w["peer"] for w in windows if w["task"][0] == "process"):
         nlls = [w["nll"] for w in windows if w["peer"] == name and w["task"][0] == "process"]
         lines.append(f"{name:24} held-out NLL {statistics.median(nlls):.4f} nats")
@@ -457,6 +466,18 @@ def machine():
         model, flags = platform.processor() or platform.machine(), []
     widest = next((name for name in ("avx512f", "avx2") if name in flags), "")
     return f"{CORES} cores {model} {widest}".strip()
+
+
+def command():
+    """The command line without the flags that only say where things lie."""
+    places = ("--python", "--bin", "--moonflow", "--out")
+    words, kept = iter(sys.argv[1:]), ["compare.py"]
+    for word in words:
+        if word in places:
+            next(words, None)
+        elif not word.startswith(tuple(f"{place}=" for place in places)):
+            kept.append(word)
+    return " ".join(kept)
 
 
 def revision():
@@ -540,7 +561,7 @@ def main():
     for hello in comparison.hellos.values():
         versions |= hello["versions"]
     about = {
-        "command": " ".join(["compare.py", *sys.argv[1:]]),
+        "command": command(),
         "date": datetime.date.today().isoformat(),
         "revision": revision(),
         "machine": machine(),

@@ -30,7 +30,7 @@ fn main() -> Result<()> {
 }
 
 fn serve<E: Engine + 'static>(device: &str, make: impl Fn(Flow) -> Result<E>) -> Result<()> {
-    let hello = json!({ "versions": { "moonflow": env!("CARGO_PKG_VERSION") }, "device": device });
+    let hello = json!({ "versions": {}, "device": device });
     protocol::serve(hello, |job| prepare(job, make(flow(job)?)?), |job| check(job, make(flow(job)?)?))
 }
 
