@@ -17,12 +17,12 @@ pub struct DeviceArgs {
     #[arg(long, value_name = "auto|cpu|gpu|NAME", default_value = "auto")]
     device: String,
     #[command(flatten)]
-    plan: PlanArgs,
+    plan: PlanFlag,
 }
 
 /// `--plan`.
 #[derive(clap::Args)]
-pub struct PlanArgs {
+pub struct PlanFlag {
     /// How a GPU goes about it: fused (a training step in 3 dispatches; hidden layers up to 128 wide), layered (some for
     /// each layer; any width), or auto (fused where it fits)
     #[arg(long, value_enum, default_value_t, hide_possible_values = true, value_name = "auto|fused|layered")]
@@ -38,7 +38,7 @@ enum PlanChoice {
     Layered,
 }
 
-impl PlanArgs {
+impl PlanFlag {
     /// The plan for `flow` on `target`.
     pub fn choose(&self, flow: &Flow, target: &Target) -> PlanKind {
         self.forced().unwrap_or_else(|| PlanKind::choose(flow, target))

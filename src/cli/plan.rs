@@ -35,7 +35,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
-    kind: device::PlanArgs,
+    kind: device::PlanFlag,
     #[command(flatten)]
     roofline: RooflineArgs,
 }

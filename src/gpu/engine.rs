@@ -80,7 +80,7 @@ impl GpuEngine {
             ));
         }
         if kind == PlanKind::Fused {
-            Shape::training(&flow, &context.target(), 1)?;
+            Shape::fit(&flow, &context.target())?;
         }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];

@@ -45,7 +45,7 @@ impl Default for Target {
 impl PlanKind {
     /// The fused plan where `flow` fits `target`, else the layered one.
     pub fn choose(flow: &Flow, target: &Target) -> Self {
-        if Shape::training(flow, target, 1).is_ok() { Self::Fused } else { Self::Layered }
+        if Shape::fit(flow, target).is_ok() { Self::Fused } else { Self::Layered }
     }
 }
 
@@ -139,6 +139,15 @@ impl Shape {
     pub fn evaluation(flow: &Flow, target: &Target) -> Result<Self> {
         let rows = Preferences::of(target).evaluation_rows;
         Self::largest(flow, target, rows.iter().copied(), 2, false)
+    }
+
+    /// Checks that both training, on any batch, and evaluation have a shape.
+    ///
+    /// # Errors
+    /// As [`Shape::training`].
+    pub fn fit(flow: &Flow, target: &Target) -> Result<()> {
+        Self::training(flow, target, 1)?;
+        Self::evaluation(flow, target).map(drop)
     }
 
     fn largest(
