@@ -203,7 +203,7 @@ fn plan_is_made_without_a_gpu() {
         "5 features: 3 couplings, 16 relu networks",
         "training on 9,000 rows",
         "dispatches",
-        "coupling_forward",
+        "fused_gradient",
     ] {
         assert!(said.contains(part), "`{part}` is not in: {said}");
     }
