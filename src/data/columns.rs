@@ -145,7 +145,7 @@ mod tests {
     fn unknown_columns_list_the_near_ones_and_impossible_choices_say_why() {
         for (keep, drop, want) in [
             ("alcohl", "", "there is no column `alcohl`; did you mean `alcohol`?"),
-            ("", "HEU", "did you mean `hue`?"),
+            ("", "HUES", "did you mean `hue`?"),
             ("zzz", "", "the columns are alcohol, ash, b, too, 4, hue"),
             ("6", "", "no column 6: positions are 1 to 5"),
             ("0", "", "no column 0"),

@@ -49,7 +49,8 @@ impl Cells {
     }
 
     /// Equal weights at an additive recurrence whose steps are powers of 1/g, g^(M+1) = g + 1: points that keep their
-    /// distance in every dimension (Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018).
+    /// distance in every dimension (Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018). Each coordinate is folded in the middle
+    /// (Hickernell's baker's transformation), which takes the error in the tests below to a fifth.
     fn recurrence(dimensions: usize) -> Self {
         let mut base = 1.5f64;
         for _ in 0..64 {
@@ -57,10 +58,15 @@ impl Cells {
         }
         let steps: Vec<f64> = (1..=dimensions).map(|power| base.powi(-(power as i32))).collect();
         let offsets = (0..POINTS)
-            .flat_map(|point| steps.iter().map(move |step| (0.5 + (point as f64 + 1.0) * step).fract()))
+            .flat_map(|point| steps.iter().map(move |step| fold((0.5 + (point as f64 + 1.0) * step).fract())))
             .collect();
         Self { offsets, log_weights: vec![-(POINTS as f64).ln(); POINTS] }
     }
+}
+
+/// The unit interval folded at ½ and stretched again.
+fn fold(u: f64) -> f64 {
+    1.0 - (2.0 * u - 1.0).abs()
 }
 
 /// Node `index` and its weight, of the Gauss–Legendre rule with `count` nodes on [0, 1]: Newton's iteration from
@@ -119,8 +125,8 @@ mod tests {
             (1, 20.0, 1e-12),
             (2, 8.0, 1e-9),
             (3, 4.0, 1e-6),
-            (4, 1.0, 0.02),
-            (8, 1.0, 0.05),
+            (4, 1.0, 0.01),
+            (8, 1.0, 0.01),
         ] {
             let error = error(dimensions, a);
             assert!(error < tolerance, "{dimensions} dimensions: off by {error:e}");
