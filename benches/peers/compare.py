@@ -480,6 +480,23 @@ def command():
     return " ".join(kept)
 
 
+def installed(options):
+    """Versions of Python and of the packages in requirements.txt, as the interpreter has them."""
+    names = [line.split("==")[0] for line in (HERE / "requirements.txt").read_text().split()]
+    script = (
+        "import importlib.metadata as m, json, platform, sys\n"
+        "have = {d.name.lower(): d.version for d in m.distributions()}\n"
+        "found = {name: have[name] for name in sys.argv[1:] if name in have}\n"
+        "print(json.dumps({'python': platform.python_version(), **found}))"
+    )
+    try:
+        return json.loads(
+            subprocess.check_output([options.python, "-c", script, *names], text=True)
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
 def revision():
     git = lambda *words: subprocess.run(
         ["git", "-C", str(ROOT), *words],
@@ -488,7 +505,7 @@ def revision():
         text=True,
     ).stdout.strip()
     return git("rev-parse", "--short", "HEAD") + (
-        " with changes" if git("status", "--porcelain") else ""
+        " with changes" if git("status", "--porcelain", "-uno") else ""
     )
 
 
@@ -557,7 +574,7 @@ def main():
         finally:
             comparison.end()
 
-    versions = {}
+    versions = installed(options)
     for hello in comparison.hellos.values():
         versions |= hello["versions"]
     about = {
@@ -566,7 +583,7 @@ def main():
         "revision": revision(),
         "machine": machine(),
         "device": sorted({hello["device"] for hello in comparison.hellos.values()}),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions,
         "idle_cores": round(idle, 3),
         "left_out": comparison.broken,
     }
