@@ -98,7 +98,7 @@ pub fn learning_rate<R: Real>(schedule: &Schedule, step: u32) -> R {
 /// Values whose squares [`squared_norm`] sums at a time: long enough to be fast, short enough to be accurate.
 const NORM_BLOCK: usize = 1024;
 
-/// The Euclidean norm of the whole gradient `[P]`; see [`squared_norm`].
+/// The Euclidean norm of the whole gradient `[P]`, summed in a fixed order.
 pub fn global_norm<R: Real>(gradient: &[R]) -> R {
     squared_norm(gradient).sqrt()
 }

@@ -7,7 +7,7 @@
 //! softly, s = c · tanh(o / c).
 //!
 //! The functions here are the definition, with the standard library's functions; the engine runs them through
-//! [`super::affine`] on the transformed features alone.
+//! `cpu::affine` on the transformed features alone.
 
 use super::Real;
 use super::linear::tanh_slope;

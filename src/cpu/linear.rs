@@ -2,7 +2,7 @@
 //! Twin of `shaders/linear.wgsl`; every matrix is row-major, rows are the rows of a batch.
 //!
 //! The products here are the definition, sum by sum, each term rounded once; the engine runs them through
-//! [`super::conditioner`].
+//! `cpu::conditioner`.
 
 use crate::flow::{Activation, LEAKY_SLOPE};
 
