@@ -283,7 +283,17 @@ fn autotune_searches_once_keeps_its_cache_apart_and_changes_no_sample() {
     train(folder.path(), "moons", "o", &[]);
     let sample = |more: &[&str]| {
         let output = Command::new(cargo_bin("moonflow"))
-            .args(["sample", "--model", "o/model.safetensors", "-n", "20", "--device", "gpu"])
+            .args([
+                "sample",
+                "--model",
+                "o/model.safetensors",
+                "-n",
+                "20",
+                "--device",
+                "gpu",
+                "--plan",
+                "layered",
+            ])
             .args(more)
             .env("XDG_CACHE_HOME", folder.path().join("cache"))
             .current_dir(folder.path())
