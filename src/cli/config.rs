@@ -131,6 +131,7 @@ pub struct Resolved<'a> {
     pub time_limit: Option<f64>,
     pub checkpoint_every: Option<u32>,
     pub device: &'a str,
+    pub plan: &'a str,
     pub out: &'a Path,
 }
 
@@ -199,6 +200,7 @@ impl Resolved<'_> {
         set("time-limit", self.time_limit.map(Value::from));
         set("checkpoint-every", self.checkpoint_every.map(whole));
         set("device", Some(self.device.into()));
+        set("plan", Some(self.plan.into()));
         set("out", Some(path(self.out)));
         table
     }

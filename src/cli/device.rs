@@ -54,6 +54,15 @@ impl PlanFlag {
 }
 
 impl DeviceArgs {
+    /// What `--plan` was given.
+    pub fn plan(&self) -> &'static str {
+        match self.plan.plan {
+            PlanChoice::Auto => "auto",
+            PlanChoice::Fused => "fused",
+            PlanChoice::Layered => "layered",
+        }
+    }
+
     /// What was asked for.
     pub fn name(&self) -> &str {
         &self.device

@@ -175,6 +175,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         time_limit: args.time_limit,
         checkpoint_every: args.checkpoint_every,
         device: args.device.name(),
+        plan: args.device.plan(),
         out: &out,
     };
     let shape = TrainingShape {

@@ -47,6 +47,11 @@ impl TunedDeviceArgs {
         self.device.name()
     }
 
+    /// What `--plan` was given.
+    pub fn plan(&self) -> &'static str {
+        self.device.plan()
+    }
+
     /// With `--autotune` on a GPU: measures what is not known yet for `work`, and remembers it. A cache that cannot
     /// be written costs the next run another search, and nothing else.
     ///
