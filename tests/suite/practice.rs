@@ -98,8 +98,7 @@ fn resumed(checkpoint: Checkpoint) -> Options {
 fn interrupted<E: Engine>(engine: &mut E, recipe: &Recipe, after: u32) -> Checkpoint {
     let every = Options { checkpoint_every: Some(1), ..Options::default() };
     let (_, files) = train(engine, recipe, every, after);
-    let checkpoint = Checkpoint::from_bytes("c", files.last().expect("made")).expect("own file");
-    checkpoint
+    Checkpoint::from_bytes("c", files.last().expect("made")).expect("own file")
 }
 
 /// Recipes whose trainings carry different things from epoch to epoch.
