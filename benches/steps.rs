@@ -3,18 +3,19 @@
 //!
 //! `cargo bench --bench steps`, with a filter such as `train_step/cpu` where wanted. A training step is measured as
 //! the host sees it: an epoch of 8 steps from the call to the records read back, divided by 8. Where a step takes
-//! longer than 0.3 s, as on a software adapter, an epoch has one step.
+//! longer than 0.3 s, as on a software adapter, an epoch has one step. `encode` is what the host spends on a step.
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{Engine, Sampling, Training};
 use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::executor::Executor;
 use moonflow::gpu::plan::{Plan, ProgramId};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
-use moonflow::gpu::{Context, GpuEngine};
+use moonflow::gpu::{Context, GpuEngine, PlanKind, fused};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
 use pollster::block_on;
@@ -34,14 +35,56 @@ fn main() {
         product(&mut bench, shape);
         measure(&mut bench, "cpu", shape, cpu);
         if let Some(context) = &context {
-            measure(&mut bench, "gpu", shape, gpu(shape, context));
+            let fits = PlanKind::choose(&shape.flow(), &context.target()) == PlanKind::Fused;
+            for plan in [PlanKind::Layered, PlanKind::Fused].into_iter().take(if fits { 2 } else { 1 }) {
+                measure(&mut bench, &format!("gpu {plan}"), shape, gpu(shape, context, plan));
+            }
         }
+    }
+    if let Some(context) = &context {
+        encoding(&mut bench, context);
     }
     bench.finish();
 }
 
-fn gpu(shape: &Shape, context: &Context) -> GpuEngine {
-    GpuEngine::on(shape.flow(), context.clone()).expect("a valid shape")
+fn gpu(shape: &Shape, context: &Context, plan: PlanKind) -> GpuEngine {
+    GpuEngine::with_plan(shape.flow(), context.clone(), plan).expect("a flow that fits")
+}
+
+/// What the host spends on a training step: recording and submitting its dispatches, 256 steps at a time. The device has
+/// next to nothing to do, and is not waited for within a measurement.
+fn encoding(bench: &mut Bench, context: &Context) {
+    const STEPS: u32 = 256;
+
+    let shape = Shape { hidden: [1, 1], batch: 1, ..SHAPES[0] };
+    let (flow, target) = (shape.flow(), context.target());
+    let layout = Layout::new(&flow);
+    let sizes = TrainingShape::new(&training(&shape, 1), shape.features);
+    for kind in [PlanKind::Layered, PlanKind::Fused] {
+        let plan = match kind {
+            PlanKind::Layered => TrainingPlan::new(&flow, &layout, &sizes),
+            PlanKind::Fused => {
+                let blocks = fused::Shape::training(&flow, &target, 1).expect("narrow");
+                let evaluation = fused::Shape::evaluation(&flow, &target).expect("narrow");
+                TrainingPlan::fused(&flow, &layout, &sizes, [&blocks, &evaluation])
+            }
+        };
+        let cost = Cost { rows: 1, flops: 0, bytes: 0 };
+        bench.measure("encode", &format!("gpu {kind}"), &shape, cost, || {
+            let executor = Executor::new(context, &plan.plan).expect("fits");
+            let step = plan.step;
+            move |times| {
+                let spent = (0..times).map(|_| {
+                    let start = Instant::now();
+                    let submission = executor.submit(std::iter::repeat_n(step, STEPS as usize));
+                    let spent = start.elapsed();
+                    block_on(executor.wait(submission)).expect("a healthy device");
+                    spent
+                });
+                spent.sum::<Duration>() / STEPS
+            }
+        });
+    }
 }
 
 /// [B, H] · [H, H] by `gemm`, on all threads: the rate that a step consisting of nothing else could have.

@@ -9,6 +9,7 @@ use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
 use super::fused::{PlanKind, Shape};
 use super::layered::Recorder;
+use super::pace::Pace;
 use super::plan::{BufferId, ProgramId};
 use super::tile::Tiling;
 use super::training::{HISTORY, TrainingPlan, TrainingShape};
@@ -24,11 +25,6 @@ use crate::random::{self, NORMAL_TABLE};
 const TILE_ROWS: (usize, usize) = (64, 16_384);
 /// Bytes that an evaluation's buffers may take together before its tile is made smaller.
 const TILE_BYTES: u64 = 256 << 20;
-/// Most dispatches in one submission: some milliseconds of launches on a GPU.
-const DISPATCHES_PER_SUBMISSION: usize = 2048;
-/// Floating-point operations after which a submission ends: a tenth of a second on a GPU that reaches 200 GFLOP/s,
-/// so that no watchdog fires. A single step may take more.
-const FLOPS_PER_SUBMISSION: u64 = 20_000_000_000;
 /// Submissions on their way before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
 
@@ -46,6 +42,7 @@ pub struct GpuEngine {
     training: Option<(Executor, TrainingPlan)>,
     /// Rows that the first epoch of the training leaves out, because steps have been taken on them before.
     first_row: u32,
+    pace: Pace,
     tiling: Tiling,
 }
 
@@ -93,6 +90,7 @@ impl GpuEngine {
             evaluation: None,
             training: None,
             first_row: 0,
+            pace: Pace::default(),
             tiling: Tiling::default(),
         })
     }
@@ -390,8 +388,7 @@ impl Engine for GpuEngine {
         let mut left = epochs;
         while left > 0 {
             let stretch = left.min(HISTORY as u32);
-            run_epochs(executor, plan, stretch, self.first_row).await?;
-            let [history] = executor.read::<uniforms::Record, 1>([(plan.history, stretch as usize)]).await?;
+            let history = run_epochs(executor, plan, stretch, self.first_row, &mut self.pace).await?;
             for record in &history {
                 let halted = record.halted == 1;
                 let first = std::mem::take(&mut self.first_row);
@@ -458,9 +455,16 @@ impl Engine for GpuEngine {
     }
 }
 
-/// Submits `epochs` epochs, the first from row `first_row` on, in stretches bounded by [`DISPATCHES_PER_SUBMISSION`] and
-/// [`FLOPS_PER_SUBMISSION`], never waiting for more than the oldest of [`IN_FLIGHT`] submissions.
-async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32, first_row: u32) -> Result<()> {
+/// Submits `epochs` epochs, the first from row `first_row` on, and reads their records. Submissions take what `pace` has
+/// learned to be a tenth of a second; the host waits for none of them but the oldest of [`IN_FLIGHT`], so that the device
+/// always has the next one at hand, and the last one reads the records.
+async fn run_epochs(
+    executor: &Executor,
+    plan: &TrainingPlan,
+    epochs: u32,
+    first_row: u32,
+    pace: &mut Pace,
+) -> Result<Vec<uniforms::Record>> {
     // Records are counted from zero again; the field's place is the only thing the host writes in between.
     executor.write_at(plan.state, std::mem::offset_of!(uniforms::TrainState, records), &[0u32]);
     // (program, dispatches, FLOPs, runs) in the order of an epoch.
@@ -469,29 +473,33 @@ async fn run_epochs(executor: &Executor, plan: &TrainingPlan, epochs: u32, first
             let program = &plan.plan.programs[id.0];
             (id, program.dispatches.len(), program.flops(), runs)
         });
-    let mut on_their_way: VecDeque<Submission> = VecDeque::new();
-    let mut chunk = Vec::new();
-    let (mut dispatches, mut flops) = (0, 0);
     let steps_before = first_row.div_ceil(plan.batch.max(1)) as usize;
     let runs = (0..epochs).flat_map(|_| parts).flat_map(|(id, dispatches, flops, runs)| {
         std::iter::repeat_n((id, dispatches, flops), runs as usize)
     });
+    let mut on_their_way: VecDeque<(Submission, f64)> = VecDeque::new();
+    let mut chunk = Vec::new();
+    let (mut dispatches, mut flops, mut last_done) = (0, 0, 0.0f64);
     // Steps come first in an epoch.
-    let runs = runs.skip(steps_before);
-    for (program, its_dispatches, its_flops) in runs {
+    for (program, its_dispatches, its_flops) in runs.skip(steps_before) {
+        let units = Pace::units(dispatches, flops);
+        if !chunk.is_empty() && pace.is_full(units) {
+            on_their_way.push_back((executor.submit(chunk.drain(..)), units));
+            (dispatches, flops) = (0, 0);
+            if on_their_way.len() >= IN_FLIGHT
+                && let Some((oldest, units)) = on_their_way.pop_front()
+            {
+                let [submitted, done] = executor.wait(oldest).await?;
+                // It began when it was submitted, or when the one before it was done.
+                pace.learn(units, done - submitted.max(last_done));
+                last_done = done;
+            }
+        }
         chunk.push(program);
         dispatches += its_dispatches;
         flops += its_flops;
-        if dispatches >= DISPATCHES_PER_SUBMISSION || flops >= FLOPS_PER_SUBMISSION {
-            on_their_way.push_back(executor.submit(chunk.drain(..)));
-            (dispatches, flops) = (0, 0);
-            if on_their_way.len() >= IN_FLIGHT
-                && let Some(oldest) = on_their_way.pop_front()
-            {
-                executor.wait(oldest).await?;
-            }
-        }
     }
-    executor.submit(chunk);
-    Ok(())
+    let bytes = epochs as usize * size_of::<uniforms::Record>();
+    let (_, reading) = executor.submit_reading(chunk, &[(plan.history, bytes)]);
+    Ok(executor.collect(reading).await?.into_iter().flatten().collect())
 }

@@ -5,6 +5,7 @@ use futures_channel::oneshot;
 
 use super::adapter::{Context, Pipeline};
 use super::kernel::Access;
+use super::pace::clock;
 use super::plan::{BufferId, Plan, ProgramId};
 use crate::error::{Error, Result};
 
@@ -137,9 +138,20 @@ impl Executor {
 
     /// Submits `programs` in order, as one compute pass.
     pub fn submit(&self, programs: impl IntoIterator<Item = ProgramId>) -> Submission {
+        self.submit_reading(programs, &[]).0
+    }
+
+    /// [`Executor::submit`], after which the first so many bytes of each buffer are read in the same submission:
+    /// [`Executor::collect`] waits for them.
+    pub fn submit_reading(
+        &self,
+        programs: impl IntoIterator<Item = ProgramId>,
+        wanted: &[(BufferId, usize)],
+    ) -> (Submission, Reading) {
         let mut encoder =
             self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
+        let mut programs = programs.into_iter().peekable();
+        if programs.peek().is_some() {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             for ProgramId(program) in programs {
                 for recorded in &self.programs[program] {
@@ -150,23 +162,51 @@ impl Executor {
                 }
             }
         }
+        // Mapped ranges begin at multiples of 8 and copies have sizes that are multiples of 4.
+        let mut spans = Vec::with_capacity(wanted.len());
+        let mut total = 0;
+        for &(_, bytes) in wanted {
+            spans.push((total, bytes as u64));
+            total += (bytes as u64).next_multiple_of(16);
+        }
+        let staging = (!wanted.is_empty()).then(|| {
+            self.context.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("staging"),
+                size: total.max(16),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        if let Some(staging) = &staging {
+            for (&(BufferId(index), _), &(start, size)) in wanted.iter().zip(&spans) {
+                encoder.copy_buffer_to_buffer(&self.buffers[index], 0, staging, start, size);
+            }
+        }
+        let submitted = clock();
         let index = self.context.queue.submit([encoder.finish()]);
         let (sender, done) = oneshot::channel();
         self.context.queue.on_submitted_work_done(move || {
             // The receiver may be gone when nobody waits for this submission.
-            let _ = sender.send(());
+            let _ = sender.send(clock());
         });
-        Submission { index, done }
+        let (sender, mapped) = oneshot::channel();
+        if let Some(staging) = &staging {
+            staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                let _ = sender.send(result);
+            });
+        }
+        (Submission { index, submitted, done }, Reading { staging, spans, mapped })
     }
 
-    /// Waits until a submission is done.
+    /// Waits until a submission is done; when it was submitted and when it was done, by [`clock`].
     ///
     /// # Errors
     /// [`Error::Device`] when the device is lost.
-    pub async fn wait(&self, submission: Submission) -> Result<()> {
+    pub async fn wait(&self, submission: Submission) -> Result<[f64; 2]> {
         self.poll(Some(submission.index))?;
-        submission.done.await.map_err(|_| self.lost())?;
-        self.context.health()
+        let done = submission.done.await.map_err(|_| self.lost())?;
+        self.context.health()?;
+        Ok([submission.submitted, done])
     }
 
     /// Reads the first `count` values of each buffer, after all that was submitted before.
@@ -183,30 +223,16 @@ impl Executor {
     /// # Errors
     /// As [`Executor::read`].
     pub async fn read_each<T: Pod>(&self, wanted: &[(BufferId, usize)]) -> Result<Vec<Vec<T>>> {
-        // Mapped ranges begin at multiples of 8 and copies have sizes that are multiples of 4.
-        let mut spans = Vec::with_capacity(wanted.len());
-        let mut total = 0;
-        for &(_, count) in wanted {
-            let size = (count * size_of::<T>()) as u64;
-            spans.push((total, size));
-            total += size.next_multiple_of(16);
-        }
-        let staging = self.context.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("staging"),
-            size: total.max(16),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        let mut encoder =
-            self.context.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        for (&(BufferId(index), _), &(start, size)) in wanted.iter().zip(&spans) {
-            encoder.copy_buffer_to_buffer(&self.buffers[index], 0, &staging, start, size);
-        }
-        self.context.queue.submit([encoder.finish()]);
-        let (sender, mapped) = oneshot::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            let _ = sender.send(result);
-        });
+        let bytes: Vec<_> = wanted.iter().map(|&(buffer, count)| (buffer, count * size_of::<T>())).collect();
+        self.collect(self.submit_reading([], &bytes).1).await
+    }
+
+    /// Waits for what a submission read.
+    ///
+    /// # Errors
+    /// As [`Executor::read`].
+    pub async fn collect<T: Pod>(&self, reading: Reading) -> Result<Vec<Vec<T>>> {
+        let Reading { staging: Some(staging), spans, mapped } = reading else { return Ok(Vec::new()) };
         self.poll(None)?;
         let result = mapped.await.map_err(|_| self.lost())?;
         self.context.health()?;
@@ -248,5 +274,15 @@ impl Executor {
 /// Work on its way.
 pub struct Submission {
     index: wgpu::SubmissionIndex,
-    done: oneshot::Receiver<()>,
+    submitted: f64,
+    done: oneshot::Receiver<f64>,
+}
+
+/// Buffers being read.
+pub struct Reading {
+    /// `None` where nothing is.
+    staging: Option<wgpu::Buffer>,
+    /// Start and length of each in bytes.
+    spans: Vec<(u64, u64)>,
+    mapped: oneshot::Receiver<std::result::Result<(), wgpu::BufferAsyncError>>,
 }

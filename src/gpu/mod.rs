@@ -13,6 +13,7 @@ pub mod executor;
 pub mod fused;
 pub mod kernel;
 mod layered;
+pub mod pace;
 pub mod plan;
 pub mod tile;
 #[cfg(not(target_arch = "wasm32"))]
