@@ -100,6 +100,7 @@ impl Plans {
             *latent = uniforms::Latent {
                 rows: shape.batch as u32,
                 features: shape.features as u32,
+                modelled: shape.features as u32,
                 temperature: 1.0,
                 ..*latent
             };

@@ -1,7 +1,7 @@
 // The log-density of each row under the flow, and the log-determinant that is a part of it.
 //
-// Equation:  log_det = Σ_j shares_j; log p(x) = log_det − ½ Σ_j z_j² − D/2 · ln 2π, in nats, for the standard normal
-//            base.
+// Equation:  log_det = Σ_j shares_j; log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π, in nats, for the standard normal
+//            base, over the M modelled features; those behind them are context.
 // Threads:   a row takes `lanes` neighbouring threads of a workgroup of 256 (a power of two).
 //            log_density_backward also starts the backward pass: d_z = z / rows, through the last coupling.
 // Data:      shares, each feature's share of log_det, and source, the latent z [capacity, D]; log_det, log_prob
@@ -35,7 +35,7 @@ fn sum_shares(row: u32, lane: u32) -> f32 {
 fn sum_squares(row: u32, lane: u32) -> f32 {
     var sum = 0.0;
     if row < extent.rows {
-        for (var j = lane; j < layer.features; j += layer.lanes) {
+        for (var j = lane; j < layer.modelled; j += layer.lanes) {
             let z = source[row * layer.features + j];
             sum += z * z;
         }
@@ -44,7 +44,7 @@ fn sum_squares(row: u32, lane: u32) -> f32 {
 }
 
 fn density(determinant: f32, squares: f32) -> f32 {
-    return determinant - 0.5 * squares - f32(layer.features) * HALF_LN_TAU;
+    return determinant - 0.5 * squares - f32(layer.modelled) * HALF_LN_TAU;
 }
 
 @compute @workgroup_size(256)

@@ -119,15 +119,21 @@ fn carry(local: u32, transform: u32, inverse: bool) {
     }
 }
 
+// Of a quad of features, those that are modelled; the others are 0.
+fn modelled_part(value: vec4<f32>, quad: u32) -> vec4<f32> {
+    let feature = vec4<u32>(4u * quad) + vec4<u32>(0u, 1u, 2u, 3u);
+    return select(vec4<f32>(), value, feature < vec4<u32>(fused.modelled));
+}
+
 // log_det (x) and log p (y) of a row that has become latent.
 fn density_of(row: u32) -> vec2<f32> {
     const HALF_LN_TAU = 0.9189385332046727;
     var log_det = 0.0;
     var squares = 0.0;
     for (var spot = row * QUADS; spot < (row + 1u) * QUADS; spot++) {
-        let z = memory[AT_ROWS + spot];
+        let z = modelled_part(memory[AT_ROWS + spot], spot % QUADS);
         log_det += log_dets[spot];
         squares += (z.x * z.x + z.y * z.y) + (z.z * z.z + z.w * z.w);
     }
-    return vec2<f32>(log_det, log_det - 0.5 * squares - f32(fused.features) * HALF_LN_TAU);
+    return vec2<f32>(log_det, log_det - 0.5 * squares - f32(fused.modelled) * HALF_LN_TAU);
 }

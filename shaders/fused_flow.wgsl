@@ -1,6 +1,7 @@
 // Evaluation by the fused plan: a block of rows goes through all couplings in one dispatch, in either direction.
 //
-// Equation:  forward z = f(x), log p(x) = log_det − ½ Σ_j z_j² − D/2 · ln 2π; inverse x = f⁻¹(z).
+// Equation:  forward z = f(x), log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π over the M modelled
+//            features; inverse x = f⁻¹(z).
 // Threads:   a workgroup of THREADS takes ROWS rows; see fused.wgsl.
 // Data:      source [N, D], of which the rows from extent.first on are read; destination [capacity, D]; log_det and
 //            log_prob [capacity].

@@ -32,5 +32,10 @@ struct Fused {
     slot_stride: u32,
     // Workgroups that share a batch.
     groups: u32,
+    // Features whose density the flow is: all but the context behind them.
+    modelled: u32,
+    padding0: u32,
+    padding1: u32,
+    padding2: u32,
     spans: array<Span, 8>,
 }

@@ -1,8 +1,9 @@
 // Sampling by the fused plan: noise is drawn in the kernel and carried through the inverse, in one dispatch.
 //
-// Equation:  x = f⁻¹(temperature · noise), the noise that of latent.wgsl, bit by bit.
+// Equation:  x = f⁻¹(temperature · noise), the noise that of latent.wgsl, bit by bit; a context is taken as it is given.
 // Threads:   a workgroup of THREADS takes ROWS rows; see fused.wgsl.
-// Data:      normal_table [64, 32] of cubics; destination [capacity, D].
+// Data:      normal_table [64, 32] of cubics; source [capacity, D], of which the context is read; destination
+//            [capacity, D].
 // Order:     that of fused.wgsl.
 // Twin:      src/cpu/sampling.rs
 
@@ -11,26 +12,32 @@ const MEMORY: u32 = AT_END;
 @group(0) @binding(3) var<storage, read> request: Latent;
 @group(0) @binding(4) var<storage, read> normal_table: array<vec4<u32>>;
 @group(0) @binding(5) var<storage, read_write> destination: array<f32>;
+@group(0) @binding(6) var<storage, read> source: array<f32>;
 
 var<workgroup> memory: array<vec4<f32>, MEMORY>;
 
-// Noise of a spot, zero beyond the last feature.
-fn noise(row: u32, quad: u32) -> vec4<f32> {
+// Noise of a spot, and behind it the row's context; zero beyond the last feature.
+fn latent(row: u32, quad: u32) -> vec4<f32> {
     let key = vec2<u32>(request.key_low, request.key_high);
     let low = philox(vec4<u32>(request.first_row + row, 2u * quad, 0u, STREAM_LATENT), key);
     let high = philox(vec4<u32>(request.first_row + row, 2u * quad + 1u, 0u, STREAM_LATENT), key);
     let all = request.temperature * vec4<f32>(
         normal(low.x, low.y), normal(low.z, low.w), normal(high.x, high.y), normal(high.z, high.w),
     );
-    let left = fused.features - 4u * quad;
-    return select(vec4<f32>(), all, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(left));
+    var value = modelled_part(all, quad);
+    if row < request.rows {
+        for (var feature = max(4u * quad, fused.modelled); feature < min(4u * quad + 4u, fused.features); feature++) {
+            value[feature - 4u * quad] = source[row * fused.features + feature];
+        }
+    }
+    return value;
 }
 
 @compute @workgroup_size(THREADS)
 fn fused_sample(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * ROWS;
     for (var spot = local; spot < SPOTS; spot += THREADS) {
-        memory[AT_ROWS + spot] = noise(first + spot / QUADS, spot % QUADS);
+        memory[AT_ROWS + spot] = latent(first + spot / QUADS, spot % QUADS);
         log_dets[spot] = 0.0;
     }
     for (var place = 0u; place < fused.couplings; place++) {

@@ -1,6 +1,7 @@
 // Latent noise: latent[r, j] = temperature * quantile(random bits of (seed, first_row + r, j)), standard normal.
 // One thread makes two neighbouring features of a row from one Philox block; 256 threads a workgroup, on a 2-D grid.
-// In: normal_table [64, 32] of cubics. Out: latent [rows, features]; rows * ceil(features / 2) must be below 2^32.
+// In: normal_table [64, 32] of cubics. Out: latent [rows, features], of which the context behind the modelled
+// features is left as it is; rows * ceil(modelled / 2) must be below 2^32.
 // No barriers and no sums: integers until one exact conversion and one product, so every device gives the same bits.
 // Twin: src/random/normal.rs. Follows random.wgsl and normal.wgsl.
 
@@ -15,7 +16,7 @@ fn latent_noise(
     @builtin(local_invocation_index) local: u32,
 ) {
     let index = (group.y * groups.x + group.x) * 256u + local;
-    let blocks = (latent_args.features + 1u) / 2u;
+    let blocks = (latent_args.modelled + 1u) / 2u;
     let row = index / blocks;
     let block = index % blocks;
     if (row >= latent_args.rows) {
@@ -25,7 +26,7 @@ fn latent_noise(
     let words = philox(vec4<u32>(latent_args.first_row + row, block, 0u, STREAM_LATENT), key);
     let at = row * latent_args.features + 2u * block;
     latent[at] = latent_args.temperature * normal(words.x, words.y);
-    if (2u * block + 1u < latent_args.features) {
+    if (2u * block + 1u < latent_args.modelled) {
         latent[at + 1u] = latent_args.temperature * normal(words.z, words.w);
     }
 }

@@ -37,6 +37,8 @@ struct Layer {
     bound: f32,
     // Threads that share a row where rows are summed.
     lanes: u32,
+    // Features whose density the flow is: all but the context behind them.
+    modelled: u32,
 }
 
 @group(0) @binding(0) var<uniform> layer: Layer;

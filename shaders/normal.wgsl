@@ -13,8 +13,9 @@ struct Latent {
     key_low: u32,
     key_high: u32,
     temperature: f32,
-    padding0: u32,
-    padding1: u32,
+    // Features that get noise: all but the context.
+    modelled: u32,
+    padding: u32,
 }
 
 const STREAM_LATENT = 2u;

@@ -168,7 +168,9 @@ pub trait Engine {
     fn log_prob(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>>;
 
     /// Draws latent noise on the device and carries it through the inverse pass: x, row-major [rows, D].
-    fn sample(&mut self, sampling: Sampling) -> impl Future<Output = Result<Vec<f32>>>;
+    fn sample(&mut self, sampling: Sampling) -> impl Future<Output = Result<Vec<f32>>> {
+        self.sample_given(sampling, &[])
+    }
 
     /// As [`Engine::sample`] for a conditional flow: row r follows the context `context`\[r\], row-major
     /// [rows, C] and standardised; the result's rows hold the features and then that context, [rows, D].

@@ -52,14 +52,28 @@ impl TableArgs {
         ]
     }
 
-    /// Opens the table in `path` for training: every column chosen, as a number.
+    /// Opens the table in `path` for training: every column chosen, as a number, those of `context` behind the others.
+    /// Yields besides how many these are.
     ///
     /// # Errors
-    /// Those of [`Reader::open`] and [`Reader::select`], and of an unknown column.
-    pub fn open(&self, path: &Path) -> Result<Rows<'static>> {
+    /// Those of [`Reader::open`] and [`Reader::select`], of an unknown column, and when all are context.
+    pub fn open(&self, path: &Path, context: Option<&str>) -> Result<(Rows<'static>, usize)> {
         let reader = Reader::open(path, self.format)?;
-        let chosen = self.selection().resolve(reader.name(), reader.columns())?;
-        reader.select(&chosen, &[], self.missing())
+        let mut chosen = self.selection().resolve(reader.name(), reader.columns())?;
+        let mut given = Vec::new();
+        if let Some(context) = context {
+            let context = Selection { keep: Selection::split(context), drop: Vec::new() };
+            given = context.resolve(reader.name(), reader.columns())?;
+            chosen.retain(|place| !given.contains(place));
+            if chosen.is_empty() {
+                return Err(Error::data(
+                    reader.name(),
+                    "every column is context; leave at least one to be modelled",
+                ));
+            }
+        }
+        chosen.extend(&given);
+        Ok((reader.select(&chosen, &[], self.missing())?, given.len()))
     }
 
     /// Opens the table in `path` for `model`: its columns as numbers in the model's order, the others as text.

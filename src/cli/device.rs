@@ -195,10 +195,6 @@ impl Engine for AnyEngine {
         inside!(self, engine => Engine::log_prob(engine, x).await)
     }
 
-    async fn sample(&mut self, sampling: Sampling) -> Result<Vec<f32>> {
-        inside!(self, engine => Engine::sample(engine, sampling).await)
-    }
-
     async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
         inside!(self, engine => Engine::sample_given(engine, sampling, context).await)
     }

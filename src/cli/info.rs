@@ -54,6 +54,8 @@ fn as_json(model: &Model) -> serde_json::Value {
     let columns = std::iter::zip(&model.columns, std::iter::zip(mean, std)).zip(&preprocessing.steps);
     json!({
         "format_version": model.format_version(),
+        "context": model.flow.context,
+        "standardise": output::as_json(&preprocessing.standardise),
         "flow": output::as_json(&model.flow),
         "parameters": model.parameters.len(),
         "columns": columns
@@ -65,13 +67,24 @@ fn as_json(model: &Model) -> serde_json::Value {
     })
 }
 
+/// The names of columns, the last `context` of which are given.
+pub fn describe_columns(columns: &[String], context: usize) -> String {
+    let (modelled, given) = columns.split_at(columns.len() - context);
+    if given.is_empty() {
+        return modelled.join(", ");
+    }
+    format!("{} given {}", modelled.join(", "), given.join(", "))
+}
+
 /// The flow in one line.
 pub fn describe_flow(flow: &Flow) -> String {
     let hidden: Vec<String> = flow.hidden.iter().map(usize::to_string).collect();
     let activation = serde_name(&flow.activation);
     format!(
-        "RealNVP over {} features: {} coupling{}, {} {activation} networks, log-scale within ±{}, {} parameters",
-        flow.features,
+        "RealNVP over {} feature{}{}: {} coupling{}, {} {activation} networks, log-scale within ±{}, {} parameters",
+        flow.modelled(),
+        if flow.modelled() == 1 { "" } else { "s" },
+        if flow.context > 0 { format!(" given {}", flow.context) } else { String::new() },
         flow.layers(),
         if flow.layers() == 1 { "" } else { "s" },
         hidden.join("×"),
@@ -194,18 +207,29 @@ fn couplings(model: &Model) -> String {
 fn columns(model: &Model) -> String {
     let preprocessing = &model.preprocessing;
     let statistics = match preprocessing.standardise {
-        Standardise::Mean => ["mean", "deviation"],
+        Standardise::Mean | Standardise::Whiten => ["mean", "deviation"],
         Standardise::Robust => ["median", "IQR / 1.349"],
     };
     let steps = if preprocessing.is_plain() { "" } else { "before that" };
-    let mut table = vec![["column", statistics[0], statistics[1], steps].map(str::to_owned)];
+    let role = if preprocessing.context == 0 { "" } else { "role" };
+    let mut table = vec![["column", statistics[0], statistics[1], steps, role].map(str::to_owned)];
     for (index, name) in model.columns.iter().enumerate() {
         let Standardiser { mean, std } = &preprocessing.standardiser;
         let statistics = [mean[index], std[index]].map(|value| format!("{value:.6}"));
         let [mean, std] = statistics;
-        table.push([name.clone(), mean, std, describe_steps(&preprocessing.steps[index])]);
+        let role = match (preprocessing.context, index < preprocessing.modelled()) {
+            (0, _) => "",
+            (_, true) => "modelled",
+            (_, false) => "given",
+        };
+        table.push([name.clone(), mean, std, describe_steps(&preprocessing.steps[index]), role.to_owned()]);
     }
-    aligned(&table)
+    let whitened = if preprocessing.whitening.is_some() {
+        "whitened   after that, the columns are freed of their correlations\n\n"
+    } else {
+        ""
+    };
+    aligned(&table) + whitened
 }
 
 fn latent(check: &SelfCheck, columns: &[String]) -> String {

@@ -70,6 +70,13 @@ pub async fn run(args: PlotArgs) -> Result<()> {
             })?;
             inside(&model, &model.arrange(&table)?)
         }
+        None if model.flow.context > 0 => {
+            return Err(Error::Argument(
+                "the model is conditional, and its samples follow the context of the data's rows; name the data with \
+                 --data"
+                    .into(),
+            ));
+        }
         None => {
             note("the training data are not shown: they are in a file; name it with --data");
             Vec::new()
@@ -141,10 +148,17 @@ impl Picture<'_> {
         let Self { model, data, history, floor } = *self;
         let features = model.flow.features;
         let data = &data[..data.len().min(ROWS * features)];
-        let sampling = Sampling { rows: ROWS, first: 0, seed: model.record.recipe.seed, temperature: 1.0 };
-        let samples = model.sample(engine, sampling).await?;
+        let modelled = model.flow.modelled();
+        // Samples of a conditional model follow the context of the data's rows, so that both are of one joint density.
+        let context: Vec<f64> =
+            data.chunks_exact(features).flat_map(|row| &row[modelled..]).copied().collect();
+        let rows = if model.flow.context > 0 { data.len() / features } else { ROWS };
+        let sampling = Sampling { rows, first: 0, seed: model.record.recipe.seed, temperature: 1.0 };
+        let samples = model.sample_given(engine, sampling, &context).await?;
         let latent = model.latent(engine, data).await?;
-        let density = if features == 2 {
+        let latent: Vec<f64> =
+            latent.chunks_exact(features).flat_map(|row| &row[..modelled]).copied().collect();
+        let density = if features == 2 && modelled == 2 {
             let [x, y] = limits(data, &samples);
             let centres = DensityGrid::centres(x, y, CELLS, CELLS);
             let log_density = model.log_density(engine, &centres).await?;
@@ -157,6 +171,7 @@ impl Picture<'_> {
             title: title(model),
             subtitle: subtitle(model),
             columns: &model.columns,
+            context: model.flow.context,
             data,
             samples: &samples,
             latent: &latent,

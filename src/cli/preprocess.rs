@@ -13,6 +13,9 @@ use super::output::note;
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
 #[derive(clap::Args)]
 pub struct PreprocessArgs {
+    /// Columns that are given and not modelled, written like --columns: the density is that of the others given these
+    #[arg(long, value_name = "LIST")]
+    pub context: Option<String>,
     /// Columns of whole numbers: the flow sees them with uniform noise, a score is the log of a probability, and samples
     /// are whole
     #[arg(long, value_name = "LIST")]
@@ -24,15 +27,16 @@ pub struct PreprocessArgs {
     /// The logarithm of a column, as in price=log: the same as --bounds price=0:
     #[arg(long, value_name = "COLUMN=log", value_delimiter = ',', value_parser = transform)]
     transform: Vec<(String, Bounds)>,
-    /// Statistics that columns are standardised by: mean and deviation, or median and quartiles
-    #[arg(long, default_value = "mean", value_parser = PossibleValuesParser::new(["mean", "robust"]))]
+    /// How columns are standardised: by mean and deviation, by median and quartiles, or by mean and deviation and then
+    /// freed of their correlations
+    #[arg(long, default_value = "mean", value_parser = PossibleValuesParser::new(["mean", "robust", "whiten"]))]
     standardise: String,
 }
 
 impl PreprocessArgs {
     /// The flags as a configuration has them: key and value, where one was given. A transformation stands among the
     /// bounds, which say the same.
-    pub fn entries(&self) -> [(&'static str, Option<String>); 3] {
+    pub fn entries(&self) -> [(&'static str, Option<String>); 4] {
         let bounds: Vec<String> = self
             .bounds
             .iter()
@@ -40,17 +44,18 @@ impl PreprocessArgs {
             .map(|(column, bounds)| format!("{column}={bounds}"))
             .collect();
         [
+            ("context", self.context.clone()),
             ("dequantize", self.dequantize.clone()),
             ("bounds", (!bounds.is_empty()).then(|| bounds.join(","))),
             ("standardise", Some(self.standardise.clone())),
         ]
     }
 
-    /// What the flags say of a table called `name` with `columns`.
+    /// What the flags say of a table called `name` with `columns`, the last `context` of which are given.
     ///
     /// # Errors
     /// [`Error::Data`] for a column that is not there or has two bounds; those of the bounds' rules.
-    pub fn plan(&self, name: &str, columns: &[String]) -> Result<PreprocessingPlan> {
+    pub fn plan(&self, name: &str, columns: &[String], context: usize) -> Result<PreprocessingPlan> {
         let place = |wanted: &str| {
             let found = columns.iter().position(|column| column == wanted);
             found.ok_or_else(|| Error::data(name, unknown_column(wanted, columns)))
@@ -65,8 +70,12 @@ impl PreprocessArgs {
                 return Err(Error::Argument(format!("column `{column}` has two bounds; expected one")));
             }
         }
-        let standardise = if self.standardise == "robust" { Standardise::Robust } else { Standardise::Mean };
-        let plan = PreprocessingPlan { steps, standardise };
+        let standardise = match self.standardise.as_str() {
+            "robust" => Standardise::Robust,
+            "whiten" => Standardise::Whiten,
+            _ => Standardise::Mean,
+        };
+        let plan = PreprocessingPlan { steps, standardise, context };
         plan.validate(columns)?;
         Ok(plan)
     }
@@ -106,7 +115,8 @@ pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
     }
     let most = DIFFERENT.min(table.rows() / 2);
     let (mut whole, mut levels) = (Vec::new(), Vec::new());
-    for (index, name) in table.columns.iter().enumerate() {
+    let modelled = table.features() - plan.context;
+    for (index, name) in table.columns[..modelled].iter().enumerate() {
         if plan.steps.get(index).is_some_and(|steps| steps.dequantize) {
             continue;
         }

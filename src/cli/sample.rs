@@ -1,11 +1,11 @@
 //! `moonflow sample`: new rows from a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use moonflow::Result;
-use moonflow::data::{Encoding, TableWriter, chunk_rows};
+use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, TableWriter, chunk_rows, unknown_column};
 use moonflow::engine::Sampling;
 use moonflow::model::Model;
+use moonflow::{Error, Result};
 
 use super::progress::RowProgress;
 use super::tune::{TunedDeviceArgs, Work};
@@ -17,9 +17,13 @@ pub struct SampleArgs {
     /// Model file that `moonflow train` wrote
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Number of rows
+    /// Number of rows; with a table of --given, for each of its rows
     #[arg(short = 'n', value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     rows: u32,
+    /// What a conditional model is given: values of its context as in a=1.5,b=0, or a table with these columns; `-` reads
+    /// CSV from standard input
+    #[arg(long, value_name = "VALUES|FILE", allow_hyphen_values = true)]
+    given: Option<String>,
     /// Seed of the latent noise: the same seed, model and device give the same rows
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
     seed: u64,
@@ -39,23 +43,150 @@ pub struct SampleArgs {
 /// Writes the rows under the training data's column names, in the user's units, chunk by chunk.
 ///
 /// # Errors
-/// When the model cannot be read, and those of the engine and the output.
+/// When the model or what it is given cannot be read or do not fit each other, and those of the engine and the output.
 pub async fn run(args: SampleArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
+    let mut given = Given::new(args.given.as_deref(), &model)?;
+    let limit = chunk_rows(model.columns.len());
+    // Before the output is begun: most tables that cannot be read say so in their first rows.
+    let each = args.rows as usize;
+    let mut next = given.next((limit / each).max(1))?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
-    let limit = chunk_rows(model.columns.len()) as u32;
-    args.device.tune(&mut engine, Work::Evaluation(limit.min(args.rows) as usize)).await?;
+    args.device.tune(&mut engine, Work::Evaluation(limit.min(each))).await?;
     let mut writer = TableWriter::create(args.out.as_deref(), args.format, &[], &model.columns)?;
     let mut progress = RowProgress::new("sampling");
-    let mut first = 0;
-    while first < args.rows {
-        let rows = limit.min(args.rows - first);
-        let sampling =
-            Sampling { rows: rows as usize, first, seed: args.seed, temperature: args.temperature };
-        writer.write(&[], &model.sample(&mut engine, sampling).await?)?;
-        first += rows;
-        progress.update(u64::from(first), Some(f64::from(first) / f64::from(args.rows)));
+    let mut sampled: usize = 0;
+    while let Some(Context { rows: contexts, values, fraction }) = next {
+        let (start, wanted) = (sampled, contexts * each);
+        let width = model.flow.context;
+        while sampled < start + wanted {
+            let rows = limit.min(start + wanted - sampled);
+            let context: Vec<f64> = (sampled - start..sampled - start + rows)
+                .flat_map(|row| &values[row / each * width..(row / each + 1) * width])
+                .copied()
+                .collect();
+            let first = u32::try_from(sampled).map_err(|_| too_many())?;
+            let sampling = Sampling { rows, first, seed: args.seed, temperature: args.temperature };
+            writer.write(&[], &model.sample_given(&mut engine, sampling, &context).await?)?;
+            sampled += rows;
+            let within = (sampled - start) as f64 / wanted as f64;
+            progress.update(sampled as u64, fraction.map(|[from, to]| from + within * (to - from)));
+        }
+        next = given.next((limit / each).max(1))?;
     }
     progress.finish();
     writer.finish()
+}
+
+fn too_many() -> Error {
+    Error::Argument(format!("at most {} rows can be sampled from one seed", u32::MAX))
+}
+
+/// Some rows of context, and between which shares of the whole they lie, where that is known.
+struct Context {
+    rows: usize,
+    values: Vec<f64>,
+    fraction: Option<[f64; 2]>,
+}
+
+/// Where the context comes from.
+enum Given {
+    /// The same for all rows; taken once.
+    Once(Option<Vec<f64>>),
+    /// A row of the table after the other.
+    Table(Rows<'static>),
+}
+
+impl Given {
+    fn new(text: Option<&str>, model: &Model) -> Result<Self> {
+        let wanted = &model.columns[model.flow.modelled()..];
+        match text {
+            None if wanted.is_empty() => Ok(Self::Once(Some(Vec::new()))),
+            None => Err(Error::Argument(format!(
+                "the model is conditional; give it values, such as --given {}, or a table with {}",
+                wanted.iter().map(|name| format!("{name}=0")).collect::<Vec<_>>().join(","),
+                if wanted.len() == 1 { "this column" } else { "these columns" }
+            ))),
+            Some(_) if wanted.is_empty() => {
+                Err(Error::Argument("the model is not conditional: there is nothing to be --given".into()))
+            }
+            Some(text) if text != "-" && text.contains('=') && !Path::new(text).exists() => {
+                Ok(Self::Once(Some(assignments(text, wanted)?)))
+            }
+            Some(path) => {
+                let reader = Reader::open(Path::new(path), None)?;
+                let places = model.find_context(reader.name(), reader.columns(), reader.has_names())?;
+                Ok(Self::Table(reader.select(&places, &[], Missing::Refuse)?))
+            }
+        }
+    }
+
+    /// At most `limit` rows of context.
+    fn next(&mut self, limit: usize) -> Result<Option<Context>> {
+        match self {
+            Self::Once(values) => {
+                Ok(values.take().map(|values| Context { rows: 1, values, fraction: Some([0.0, 1.0]) }))
+            }
+            Self::Table(table) => {
+                let before = table.fraction();
+                let chunk = table.next(limit)?;
+                let fraction = before.zip(table.fraction()).map(|(from, to)| [from, to]);
+                Ok(chunk.map(|chunk| Context { rows: chunk.rows, values: chunk.numbers, fraction }))
+            }
+        }
+    }
+}
+
+/// The values of `a=1.5,b=0`, in the order of `wanted`.
+fn assignments(text: &str, wanted: &[String]) -> Result<Vec<f64>> {
+    let mut values = vec![None; wanted.len()];
+    for item in Selection::split(text) {
+        let fail = |message: String| Err(Error::Argument(format!("--given {text}: {message}")));
+        let Some((name, value)) = item.rsplit_once('=') else {
+            return fail(format!("`{item}` is no value of a column; expected one such as a=1.5"));
+        };
+        let Some(place) = wanted.iter().position(|column| column == name.trim()) else {
+            return fail(unknown_column(name.trim(), wanted));
+        };
+        match value.trim().parse::<f64>() {
+            Ok(value) if value.is_finite() => {
+                if values[place].replace(value).is_some() {
+                    return fail(format!("column `{name}` is given twice"));
+                }
+            }
+            _ => return fail(format!("`{value}` is not a finite number")),
+        }
+    }
+    let missing: Vec<&str> = std::iter::zip(wanted, &values)
+        .filter(|(_, value)| value.is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    if missing.is_empty() {
+        return Ok(values.into_iter().flatten().collect());
+    }
+    Err(Error::Argument(format!("--given {text}: the model needs {} too", missing.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_by_name_and_mistakes_say_what_is_wrong() {
+        let wanted = ["age", "a=b", "c, d"].map(String::from);
+        let values = assignments("c, d", &wanted).expect_err("no value").to_string();
+        assert!(values.contains("`c` is no value"), "{values}");
+        let values = assignments("\"c, d=-2e3\", age = 1.5,a=b=0", &wanted).expect("whole");
+        assert_eq!(values, [1.5, 0.0, -2000.0]);
+        for (text, want) in [
+            ("age=1", "the model needs a=b, c, d too"),
+            ("agee=1", "did you mean `age`?"),
+            ("age=x", "`x` is not a finite number"),
+            ("age=inf", "not a finite number"),
+            ("age=1,age=2", "given twice"),
+        ] {
+            let message = assignments(text, &wanted).expect_err(want).to_string();
+            assert!(message.starts_with("--given ") && message.contains(want), "{message}");
+        }
+    }
 }

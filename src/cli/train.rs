@@ -15,7 +15,9 @@ use serde_json::json;
 
 use super::columns::{self, TableArgs};
 use super::config::{self, Resolved};
-use super::info::{describe_check, describe_flow, describe_held_out, describe_recipe, describe_rows};
+use super::info::{
+    describe_check, describe_columns, describe_flow, describe_held_out, describe_recipe, describe_rows,
+};
 use super::output::{self, grouped, note};
 use super::plot::Picture;
 use super::preprocess::{self, PreprocessArgs};
@@ -75,10 +77,12 @@ pub struct TrainArgs {
 impl TrainArgs {
     fn source(&self) -> Result<Source> {
         match Source::parse(&self.data)? {
-            Source::Toy(_) if self.table.are_given() => Err(Error::Argument(format!(
-                "--format, --columns, --drop and --missing are for tables; `{}` is a toy density (./{0} is a file)",
-                self.data
-            ))),
+            Source::Toy(_) if self.table.are_given() || self.preprocess.context.is_some() => {
+                Err(Error::Argument(format!(
+                    "--format, --columns, --drop, --missing and --context are for tables; `{}` is a toy density (./{0} is a file)",
+                    self.data
+                )))
+            }
             Source::Toy(toy) => Ok(Source::Toy(match self.noise {
                 Some(noise) => toy.with_noise(noise)?,
                 None => toy,
@@ -109,13 +113,15 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let recipe = args.recipe.resolve()?;
     let source = args.source()?;
     let rows = args.rows.unwrap_or(TOY_ROWS);
+    let mut context = 0;
     let table = source.table(rows as usize, recipe.seed, |path| {
-        let rows = args.table.open(path)?;
+        let rows;
+        (rows, context) = args.table.open(path, args.preprocess.context.as_deref())?;
         let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
-        let plan = args.preprocess.plan(&name, &columns)?;
+        let plan = args.preprocess.plan(&name, &columns, context)?;
         columns::into_table(rows, |chunk, _| preprocess::check(&plan, &name, &columns, unit, chunk))
     })?;
-    let plan = args.preprocess.plan(&table.name, &table.columns)?;
+    let plan = args.preprocess.plan(&table.name, &table.columns, context)?;
     if table.features() < 2 {
         return Err(Error::data(
             &table.name,
@@ -125,7 +131,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let data = source.record(&table);
     let (table, test) = args.set_test_rows_aside(table, recipe.seed)?;
     let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
-    let flow = recipe.flow(dataset.features())?;
+    let flow = recipe.flow_over(&dataset)?;
     let mut engine = args.device.engine(flow).await?;
     let folder = args.resume.as_ref().or(args.out.as_ref());
     let out = folder.cloned().unwrap_or_else(|| Path::new("runs").join(source.name()));
@@ -142,7 +148,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         test.as_ref()
             .map(|test| format!(", {} for the test", grouped(test.rows() as u64)))
             .unwrap_or_default(),
-        table.columns.join(", ")
+        describe_columns(&table.columns, context)
     ));
     if matches!(source, Source::File(_)) {
         preprocess::point_out_discrete(&table, &plan);

@@ -35,10 +35,6 @@ impl Engine for CpuEngine<f32> {
         CpuEngine::log_prob(self, x)
     }
 
-    async fn sample(&mut self, sampling: Sampling) -> Result<Vec<f32>> {
-        CpuEngine::sample(self, sampling, &[])
-    }
-
     async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
         CpuEngine::sample(self, sampling, context)
     }

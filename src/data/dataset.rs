@@ -96,7 +96,7 @@ impl Dataset {
         Ok(Self { columns: table.columns.clone(), preprocessing, train, validation })
     }
 
-    /// Number of features D.
+    /// Number of features D, the context included.
     pub fn features(&self) -> usize {
         self.columns.len()
     }

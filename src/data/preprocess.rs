@@ -1,10 +1,11 @@
-//! The border between the user's units and the engine's: each column's steps, then the standardiser.
+//! The border between the user's units and the engine's: each column's steps, the standardiser, and where it is asked
+//! for the whitening behind it.
 //! It stands between a dataset or a table and an engine, there and back, with the log-determinant that keeps log p in
 //! the user's units.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Standardiser, Steps};
+use super::{Standardiser, Steps, Whitening};
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox};
 
@@ -17,6 +18,8 @@ pub enum Standardise {
     Mean,
     /// Median and interquartile range / 1.349, which is the standard deviation where the column is normal.
     Robust,
+    /// Mean and standard deviation, and then the linear map after which columns are uncorrelated.
+    Whiten,
 }
 
 /// What to do to the columns of a table, before it is known which statistics they have.
@@ -26,6 +29,8 @@ pub struct PreprocessingPlan {
     pub steps: Vec<Steps>,
     /// How to standardise what comes of them.
     pub standardise: Standardise,
+    /// How many of the columns, the last ones, are context: given, not modelled.
+    pub context: usize,
 }
 
 impl PreprocessingPlan {
@@ -43,7 +48,18 @@ impl PreprocessingPlan {
         if !self.steps.is_empty() {
             crate::error::expect_length("steps of the columns", self.steps.len(), columns.len())?;
         }
-        self.steps.iter().zip(columns).try_for_each(|(steps, name)| steps.validate(name))
+        if self.context >= columns.len() {
+            return Err(Error::Argument("every column is context; at least one must be modelled".into()));
+        }
+        for (index, (steps, name)) in self.steps.iter().zip(columns).enumerate() {
+            steps.validate(name)?;
+            if steps.dequantize && index >= columns.len() - self.context {
+                return Err(Error::Argument(format!(
+                    "column `{name}` is context, whose density is not modelled: it cannot be dequantised"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Adds to a row `[D]` the noise of its dequantised columns: uniform in (0, 1), of row `row` under `seed`.
@@ -86,11 +102,23 @@ impl PreprocessingPlan {
                 })?;
             }
         }
-        Ok(Preprocessing { steps, standardise: self.standardise, standardiser })
+        let whitening = match self.standardise {
+            Standardise::Mean | Standardise::Robust => None,
+            Standardise::Whiten => {
+                let mut rows = standardiser.apply64(seen);
+                context_first(&mut rows, columns.len(), self.context);
+                Some(Whitening::fit(&rows, columns.len())?)
+            }
+        };
+        let &Self { standardise, context, .. } = self;
+        Ok(Preprocessing { steps, standardise, standardiser, whitening, context })
     }
 }
 
-/// The steps of every column and the standardiser behind them.
+/// The steps of every column, the standardiser behind them, and the whitening behind that.
+///
+/// The last columns may be context. They are mapped like the others, but their log-determinant does not count: log p is
+/// that of the others given them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocessing {
     /// Steps of each column `[D]`.
@@ -99,6 +127,11 @@ pub struct Preprocessing {
     pub standardise: Standardise,
     /// Between the real line and standardised units.
     pub standardiser: Standardiser,
+    /// Of [`Standardise::Whiten`]: the map of rows whose context stands before the other columns, so that these are
+    /// freed of what they owe to the context, and the context of nothing.
+    pub whitening: Option<Whitening>,
+    /// Number of the last columns that are context.
+    pub context: usize,
 }
 
 /// Rows in standardised units with their log-determinants.
@@ -114,7 +147,7 @@ impl From<Standardiser> for Preprocessing {
     /// No steps but the standardiser.
     fn from(standardiser: Standardiser) -> Self {
         let steps = vec![Steps::default(); standardiser.features()];
-        Self { steps, standardise: Standardise::Mean, standardiser }
+        Self { steps, standardise: Standardise::Mean, standardiser, whitening: None, context: 0 }
     }
 }
 
@@ -134,23 +167,73 @@ impl Preprocessing {
         first_refusal(&self.steps, row).is_none()
     }
 
+    /// Number of the columns that are modelled: all but the context.
+    pub fn modelled(&self) -> usize {
+        self.steps.len() - self.context
+    }
+
+    /// The part of the log-determinant that is the same for every row, in nats.
+    fn constant_log_det(&self) -> f64 {
+        let stretch: f64 = self.standardiser.std[..self.modelled()].iter().map(|std| std.ln()).sum();
+        self.whitening.as_ref().map_or(0.0, |whitening| whitening.log_det_from(self.context)) - stretch
+    }
+
+    /// The real line → standardised and, where asked for, whitened: rows row-major [B, D], rounded once.
+    fn standardised(&self, rows: &[f64]) -> Vec<f32> {
+        let Some(whitening) = &self.whitening else { return self.standardiser.apply(rows) };
+        let mut rows = self.standardiser.apply64(rows);
+        context_first(&mut rows, self.steps.len(), self.context);
+        whitening.apply(&mut rows);
+        context_last(&mut rows, self.steps.len(), self.context);
+        rows.into_iter().map(|value| value as f32).collect()
+    }
+
+    /// A context in the user's units, row-major [B, C] → what an engine is given, row-major [B, C].
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `rows` are not whole, [`Error::Argument`] for a value that its column cannot have.
+    pub fn context_forward(&self, rows: &[f64], columns: &[String]) -> Result<Vec<f32>> {
+        let (modelled, context) = (self.modelled(), self.context);
+        crate::error::expect_length("context", rows.len(), rows.len().next_multiple_of(context.max(1)))?;
+        let mut whole = Vec::with_capacity(rows.len() / context.max(1) * self.steps.len());
+        for (row, given) in rows.chunks_exact(context.max(1)).enumerate() {
+            // The features do not bear on the context: it is whitened before them.
+            whole.extend_from_slice(&self.standardiser.mean[..modelled]);
+            for ((&x, steps), column) in given.iter().zip(&self.steps[modelled..]).zip(&columns[modelled..]) {
+                let problem =
+                    if x.is_finite() { steps.refusal(x) } else { Some(format!("{x} is not finite")) };
+                if let Some(problem) = problem {
+                    return Err(Error::Argument(format!(
+                        "context {}, column `{column}`: {problem}",
+                        row + 1
+                    )));
+                }
+                whole.push(steps.forward(x).0);
+            }
+        }
+        let standardised = self.standardised(&whole);
+        Ok(standardised.chunks_exact(self.steps.len()).flat_map(|row| &row[modelled..]).copied().collect())
+    }
+
     /// User's units → standardised, with log-determinants: `rows` row-major [B, D], whose dequantised columns have
     /// their noise. Computed in `f64`, rounded once.
     pub fn forward(&self, rows: &[f64]) -> Preprocessed {
-        let constant = self.standardiser.log_det();
+        let constant = self.constant_log_det();
         let features = self.steps.len();
         if self.is_plain() {
             let log_det = vec![constant; rows.len() / features];
-            return Preprocessed { values: self.standardiser.apply(rows), log_det };
+            return Preprocessed { values: self.standardised(rows), log_det };
         }
         let mut mapped = Vec::with_capacity(rows.len());
         let mut log_det = Vec::with_capacity(rows.len() / features);
         for row in rows.chunks_exact(features) {
             let mut sum = constant;
-            for (&x, steps) in row.iter().zip(&self.steps) {
+            for (column, (&x, steps)) in row.iter().zip(&self.steps).enumerate() {
                 let (y, slope) = steps.forward(x);
                 mapped.push(y);
-                sum += slope;
+                if column < self.modelled() || slope == f64::NEG_INFINITY {
+                    sum += slope;
+                }
             }
             if sum == f64::NEG_INFINITY {
                 // The engine must not meet a number that is not finite.
@@ -159,12 +242,21 @@ impl Preprocessing {
             }
             log_det.push(sum);
         }
-        Preprocessed { values: self.standardiser.apply(&mapped), log_det }
+        Preprocessed { values: self.standardised(&mapped), log_det }
     }
 
     /// Standardised → user's units, row-major [B, D]; dequantised columns hold whole numbers.
     pub fn inverse(&self, rows: &[f32]) -> Vec<f64> {
-        let mut values = self.standardiser.invert(rows);
+        let mut values = match &self.whitening {
+            None => self.standardiser.invert(rows),
+            Some(whitening) => {
+                let mut rows: Vec<f64> = rows.iter().map(|&value| f64::from(value)).collect();
+                context_first(&mut rows, self.steps.len(), self.context);
+                whitening.invert(&mut rows);
+                context_last(&mut rows, self.steps.len(), self.context);
+                self.standardiser.invert64(&rows)
+            }
+        };
         if !self.is_plain() {
             for (value, steps) in values.iter_mut().zip(self.steps.iter().cycle()) {
                 *value = steps.inverse(*value);
@@ -178,10 +270,27 @@ impl Preprocessing {
         let sum: f64 = if self.is_plain() {
             0.0
         } else {
-            rows.iter().zip(self.steps.iter().cycle()).map(|(&x, steps)| steps.forward(x).1).sum()
+            let slopes = |row: &[f64]| -> f64 {
+                row.iter().zip(&self.steps[..self.modelled()]).map(|(&x, steps)| steps.forward(x).1).sum()
+            };
+            rows.chunks_exact(self.steps.len()).map(slopes).sum()
         };
         let count = (rows.len() / self.steps.len()).max(1) as f64;
-        self.standardiser.log_det() + sum / count
+        self.constant_log_det() + sum / count
+    }
+}
+
+/// Moves the last `context` of each row's `features` values to its beginning.
+fn context_first(rows: &mut [f64], features: usize, context: usize) {
+    if context > 0 {
+        rows.chunks_exact_mut(features).for_each(|row| row.rotate_right(context));
+    }
+}
+
+/// Undoes [`context_first`].
+fn context_last(rows: &mut [f64], features: usize, context: usize) {
+    if context > 0 {
+        rows.chunks_exact_mut(features).for_each(|row| row.rotate_left(context));
     }
 }
 
@@ -217,27 +326,45 @@ mod tests {
     use crate::data::Bounds;
 
     fn fitted(standardise: Standardise) -> (Preprocessing, Vec<f64>) {
+        fitted_given(standardise, [0, 1, 2], 0)
+    }
+
+    /// Columns `a`, `b`, `c` in the order `order`, of which the last `context` are given.
+    fn fitted_given(
+        standardise: Standardise,
+        order: [usize; 3],
+        context: usize,
+    ) -> (Preprocessing, Vec<f64>) {
         let plan = PreprocessingPlan {
-            steps: vec![
-                Steps::default(),
-                Steps { dequantize: false, bounds: Some(Bounds { low: Some(0.0), high: Some(2.0) }) },
-                Steps { dequantize: true, bounds: None },
-            ],
+            steps: order
+                .map(|column| match column {
+                    0 => Steps::default(),
+                    1 => {
+                        Steps { bounds: Some(Bounds { low: Some(0.0), high: Some(2.0) }), ..Steps::default() }
+                    }
+                    _ => Steps { dequantize: true, ..Steps::default() },
+                })
+                .into(),
             standardise,
+            context,
         };
-        let mut rows: Vec<f64> =
-            (1..60).flat_map(|i| [f64::from(i * i), f64::from(i) / 30.0, f64::from(i % 4)]).collect();
+        let mut rows: Vec<f64> = (1..60)
+            .flat_map(|i| {
+                let row = [f64::from(i * i), f64::from(i) / 30.0, f64::from(i % 4)];
+                order.map(|column| row[column])
+            })
+            .collect();
         assert_eq!(plan.first_refusal(&rows), None);
         for (row, values) in rows.chunks_mut(3).enumerate() {
             plan.add_noise(values, row as u32, 1);
         }
-        let columns = ["a", "b", "c"].map(String::from);
+        let columns = order.map(|column| ["a", "b", "c"][column].to_owned());
         (plan.fit("t", &rows, &columns).expect("fits"), rows)
     }
 
     #[test]
     fn inverse_undoes_forward_with_whole_numbers_whole_again() {
-        for standardise in [Standardise::Mean, Standardise::Robust] {
+        for standardise in [Standardise::Mean, Standardise::Robust, Standardise::Whiten] {
             let (preprocessing, rows) = fitted(standardise);
             let there = preprocessing.forward(&rows);
             let back = preprocessing.inverse(&there.values);
@@ -265,6 +392,77 @@ mod tests {
     }
 
     #[test]
+    fn whitened_columns_are_uncorrelated_and_log_det_is_that_of_finite_differences() {
+        for (order, context) in [([0, 1, 2], 0), ([2, 1, 0], 1), ([2, 0, 1], 2), ([0, 2, 1], 1)] {
+            let (preprocessing, rows) = fitted_given(Standardise::Whiten, order, context);
+            let values = preprocessing.forward(&rows).values;
+            for (i, j) in [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)] {
+                let products = values.chunks(3).map(|row| f64::from(row[i]) * f64::from(row[j]));
+                let covariance = products.sum::<f64>() / (rows.len() / 3) as f64;
+                let want = f64::from(u8::from(i == j));
+                assert!((covariance - want).abs() < 1e-4, "{order:?} {context}: {i}, {j}: {covariance}");
+            }
+            // The Jacobian of the modelled columns by differences, expanded along its first row.
+            let modelled = 3 - context;
+            let row = &rows[30..33];
+            let column = |moved: usize| -> Vec<f64> {
+                let at = |by: f64| {
+                    let mut row = row.to_vec();
+                    row[moved] += by;
+                    preprocessing.forward(&row).values
+                };
+                let step = 1e-2;
+                std::iter::zip(at(step), at(-step))
+                    .map(|(up, down)| f64::from(up - down) / (2.0 * step))
+                    .collect()
+            };
+            let jacobian: Vec<Vec<f64>> = (0..modelled).map(column).collect();
+            let minor = |a: usize, b: usize, rows: [usize; 2]| {
+                jacobian[a][rows[0]] * jacobian[b][rows[1]] - jacobian[a][rows[1]] * jacobian[b][rows[0]]
+            };
+            let determinant = match modelled {
+                1 => jacobian[0][0],
+                2 => minor(0, 1, [0, 1]),
+                _ => {
+                    jacobian[0][0] * minor(1, 2, [1, 2]) - jacobian[0][1] * minor(1, 2, [0, 2])
+                        + jacobian[0][2] * minor(1, 2, [0, 1])
+                }
+            };
+            let log_det = preprocessing.forward(row).log_det[0];
+            assert!((determinant.abs().ln() - log_det).abs() < 2e-3, "{order:?} {context}: {log_det}");
+        }
+    }
+
+    #[test]
+    fn a_context_is_mapped_as_in_its_rows_counts_nothing_and_is_checked() {
+        let names = ["c", "a", "b"].map(String::from);
+        for standardise in [Standardise::Mean, Standardise::Robust, Standardise::Whiten] {
+            let (preprocessing, rows) = fitted_given(standardise, [2, 0, 1], 2);
+            let there = preprocessing.forward(&rows);
+            let given: Vec<f64> = rows.chunks(3).flat_map(|row| [row[1], row[2]]).collect();
+            let mapped = preprocessing.context_forward(&given, &names).expect("fits");
+            let want: Vec<f32> = there.values.chunks(3).flat_map(|row| [row[1], row[2]]).collect();
+            assert_eq!(mapped, want);
+            // One column is modelled, and no bound: the same log-determinant in every row.
+            assert!(there.log_det.iter().all(|log_det| *log_det == there.log_det[0]));
+            for (given, part) in [
+                ([1.0, 2.5], "context 1, column `b`: 2.5 does not lie between"),
+                ([f64::NAN, 1.0], "context 1, column `a`: NaN is not finite"),
+            ] {
+                let message = preprocessing.context_forward(&given, &names).expect_err(part).to_string();
+                assert!(message.contains(part), "{message}");
+            }
+            assert!(preprocessing.context_forward(&[1.0], &names).is_err());
+        }
+        let plan = |steps: Vec<Steps>, context| PreprocessingPlan { steps, context, ..Default::default() };
+        let counts = Steps { dequantize: true, ..Steps::default() };
+        let message =
+            plan(vec![Steps::default(), counts], 1).validate(&names[..2]).expect_err("noise").to_string();
+        assert!(message.contains("`a` is context"), "{message}");
+        assert!(plan(Vec::new(), 2).validate(&names[..2]).is_err());
+    }
+
+    #[test]
     fn robust_statistics_are_median_and_quartiles_and_ignore_outliers() {
         let column: Vec<f64> = (0..101).map(|i| if i == 100 { 1e9 } else { f64::from(i) }).collect();
         let (median, spread) = median_and_spread(column).expect("spread");
@@ -277,7 +475,7 @@ mod tests {
     fn noise_is_inside_its_cell_repeats_and_differs_by_row_column_and_seed() {
         let plan = PreprocessingPlan {
             steps: vec![Steps { dequantize: true, bounds: None }; 2],
-            standardise: Standardise::Mean,
+            ..PreprocessingPlan::default()
         };
         let draw = |row, seed| {
             let mut values = [0.0; 2];

@@ -67,6 +67,11 @@ impl Standardiser {
         self.map(z, |z, mean, std| f64::from(z) * std + mean)
     }
 
+    /// [`Standardiser::invert`] of numbers that were never rounded to `f32`.
+    pub fn invert64(&self, z: &[f64]) -> Vec<f64> {
+        self.map(z, |z, mean, std| z * std + mean)
+    }
+
     /// log |det ∂z/∂x| = −Σ ln std, in nats: added to a log-density of z it gives that of x in the user's units.
     pub fn log_det(&self) -> f64 {
         -self.std.iter().map(|std| std.ln()).sum::<f64>()

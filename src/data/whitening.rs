@@ -101,8 +101,13 @@ impl Whitening {
 
     /// log |det ∂y/∂x| = −Σ ln Lᵢᵢ, the same for every row.
     pub fn log_det(&self) -> f64 {
+        self.log_det_from(0)
+    }
+
+    /// The same for the features from `first` on, given those before it.
+    pub fn log_det_from(&self, first: usize) -> f64 {
         let features = self.features();
-        -(0..features).map(|i| self.factor[i * features + i].ln()).sum::<f64>()
+        -(first..features).map(|i| self.factor[i * features + i].ln()).sum::<f64>()
     }
 }
 

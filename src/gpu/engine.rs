@@ -71,11 +71,6 @@ impl GpuEngine {
     /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
     pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
-        if flow.context > 0 {
-            return Err(Error::Device(
-                "conditional flows run on the CPU engine only so far; take --device cpu".into(),
-            ));
-        }
         if kind == PlanKind::Fused {
             Shape::fit(&flow, &context.target())?;
         }
@@ -310,19 +305,31 @@ impl Engine for GpuEngine {
         Ok(log_prob)
     }
 
-    async fn sample(&mut self, sampling: Sampling) -> Result<Vec<f32>> {
-        let features = self.flow.features;
+    async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
+        let Flow { features, context: given, .. } = self.flow;
+        let modelled = self.flow.modelled();
+        expect_length("context", context.len(), sampling.rows * given)?;
         let [key_low, key_high] = random::key(sampling.seed);
         let request = |executor: &Executor, plan: &EvaluationPlan, tile: Range<usize>| {
             let request = uniforms::Latent {
                 rows: tile.len() as u32,
                 features: features as u32,
+                modelled: modelled as u32,
                 first_row: sampling.first.wrapping_add(tile.start as u32),
                 key_low,
                 key_high,
                 temperature: sampling.temperature,
                 ..Default::default()
             };
+            if given > 0 {
+                // Whole rows, whose features the device makes.
+                let mut rows = vec![0.0; tile.len() * features];
+                let context = context[tile.start * given..].chunks_exact(given);
+                for (row, context) in rows.chunks_exact_mut(features).zip(context) {
+                    row[modelled..].copy_from_slice(context);
+                }
+                executor.write(plan.input, &rows);
+            }
             match plan.request {
                 Some(buffer) => executor.write(buffer, &[request]),
                 None => executor.write_uniform(plan.sample, 0, &request),
@@ -331,11 +338,6 @@ impl Engine for GpuEngine {
         let outputs: [Output; 1] = [(|plan| plan.output, features)];
         let [samples] = self.evaluate(sampling.rows, |plan| plan.sample, request, outputs).await?;
         Ok(samples)
-    }
-
-    async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
-        expect_length("context", context.len(), sampling.rows * self.flow.context)?;
-        self.sample(sampling).await
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {

@@ -82,9 +82,9 @@ impl EvaluationPlan {
             label: "latent noise".into(),
             uniform: bytemuck::bytes_of(&uniforms::Latent::default()).to_vec(),
             buffers: vec![normal_table, input],
-            workgroups: groups_of_256(capacity * features.div_ceil(2)),
+            workgroups: groups_of_256(capacity * flow.modelled().div_ceil(2)),
             flops: 0,
-            bytes: (4 * capacity * features) as u64,
+            bytes: (4 * capacity * flow.modelled()) as u64,
         });
         sample.dispatches.extend(inverse.dispatches.iter().cloned());
         recorder.log_determinant(&mut inverse, log_det);

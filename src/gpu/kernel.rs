@@ -263,7 +263,7 @@ kernels! {
     ], BLOCKS;
     FUSED_SAMPLE = "fused_sample", FUSED_SAMPLE_TEXTS, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "request", 4 Read "normal_table",
-        5 ReadWrite "destination",
+        5 ReadWrite "destination", 6 Read "source",
     ], BLOCKS;
     FUSED_GRADIENT = "fused_gradient", FUSED_GRADIENT_TEXTS, [
         0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "trail",

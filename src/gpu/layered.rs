@@ -111,6 +111,7 @@ impl Recorder<'_> {
             begins: 0,
             bound: self.flow.bound,
             lanes: lanes(features),
+            modelled: self.flow.modelled() as u32,
         }
     }
 

@@ -29,14 +29,15 @@ shared! {
         inputs: u32, outputs: u32, input_width: u32, output_width: u32, weight: u32, bias: u32, network_stride: u32,
         parameters: u32, source_stride: u32, d_output: u32, capacity: u32, features: u32, order: u32, kept: u32,
         through: u32, rows_per_split: u32, input_groups: u32, begins: u32, bound: f32, lanes: u32,
+        modelled: u32,
     }
 }
 
 shared! {
     /// Latent noise; `shaders/latent.wgsl`.
     Latent {
-        rows: u32, features: u32, first_row: u32, key_low: u32, key_high: u32, temperature: f32, padding0: u32,
-        padding1: u32,
+        rows: u32, features: u32, first_row: u32, key_low: u32, key_high: u32, temperature: f32, modelled: u32,
+        padding: u32,
     }
 }
 
@@ -94,6 +95,7 @@ shared! {
     /// A flow in the fused plan; `shaders/fused_layout.wgsl`.
     Fused {
         rules: Rules, couplings: u32, depth: u32, features: u32, bound: f32, network_stride: u32, packed_stride: u32,
-        slot_stride: u32, groups: u32, spans: [Span; MOST_SPANS],
+        slot_stride: u32, groups: u32, modelled: u32, padding0: u32, padding1: u32, padding2: u32,
+        spans: [Span; MOST_SPANS],
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Weights, biases and masks are `F32`, the standardiser is `F64`; names and shapes are those of
 //! [`Layout`], plus `transforms.{i}.mask` `[D]` and `standardiser.mean`, `standardiser.std` `[D]`. The steps before the
-//! standardiser are in the JSON; a file has version 2 when there are any, else version 1. The bytes depend on the model alone, so equal models are equal files.
+//! standardiser are in the JSON, and the whitening behind it is `standardiser.whitening` `[D, D]`. A file has version 2
+//! when there are any of these or a context, else version 1. The bytes depend on the model alone, so equal models are
+//! equal files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,17 +14,20 @@ use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{Model, TrainingRecord};
-use crate::data::{Preprocessing, Standardise, Standardiser, Steps};
+use crate::data::{Preprocessing, Standardise, Standardiser, Steps, Whitening};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has steps
-/// before the standardiser.
+/// before the standardiser, a whitening behind it, or a context.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
+
+/// Name of the whitening's factor.
+const WHITENING: &str = "standardiser.whitening";
 
 /// Bytes before the safetensors header: its length as a little-endian `u64`.
 const LENGTH_BYTES: usize = 8;
@@ -42,7 +47,7 @@ struct Header {
     /// Of version 2: what is done to each column before it is standardised.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     steps: Vec<Steps>,
-    /// Says only how the standardiser was fitted, so it changes no version.
+    /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
     standardise: Standardise,
     training: TrainingRecord,
@@ -55,7 +60,8 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
-        if self.preprocessing.is_plain() { 1 } else { 2 }
+        let Preprocessing { whitening, context, .. } = &self.preprocessing;
+        if self.preprocessing.is_plain() && whitening.is_none() && *context == 0 { 1 } else { 2 }
     }
 
     /// The model as the bytes of its file.
@@ -64,7 +70,7 @@ impl Model {
             format_version: self.format_version(),
             flow: self.flow.clone(),
             columns: self.columns.clone(),
-            steps: if self.preprocessing.is_plain() { Vec::new() } else { self.preprocessing.steps.clone() },
+            steps: if self.format_version() == 1 { Vec::new() } else { self.preprocessing.steps.clone() },
             standardise: self.preprocessing.standardise,
             training: self.record.clone(),
         };
@@ -85,6 +91,10 @@ impl Model {
         }
         for (name, values) in [("mean", &standardiser.mean), ("std", &standardiser.std)] {
             tensors.push(Tensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
+        }
+        if let Some(whitening) = &self.preprocessing.whitening {
+            let features = whitening.features();
+            tensors.push(Tensor::f64(WHITENING, vec![features, features], whitening.factor()));
         }
         serialise(&tensors, ENTRY, json)
     }
@@ -206,7 +216,15 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     for tensor in &layout.tensors {
         parameters[tensor.range()].copy_from_slice(&tensors.f32(&tensor.name, &tensor.shape)?);
     }
-    let known = layout.tensors.len() + flow.layers() + 2;
+    let whitening = match standardise {
+        Standardise::Mean | Standardise::Robust => None,
+        Standardise::Whiten => {
+            let factor = tensors.f64(WHITENING, &[features, features])?;
+            let fail = |error: Error| format!("tensor `{WHITENING}`: {error}");
+            Some(Whitening::from_factor(factor, features).map_err(fail)?)
+        }
+    };
+    let known = layout.tensors.len() + flow.layers() + 2 + usize::from(whitening.is_some());
     if metadata.offset_keys().len() != known {
         return Err(format!(
             "it has {} tensors, but its flow has {known}; it may come from another program",
@@ -215,6 +233,9 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     }
     if columns.len() != features {
         return Err(format!("it names {} columns, but its flow has {features} features", columns.len()));
+    }
+    if version.format_version == 1 && (whitening.is_some() || flow.context > 0) {
+        return Err("it has format version 1, but a whitening or a context".into());
     }
     let steps = match (version.format_version, steps.len()) {
         (1, 0) => vec![Steps::default(); features],
@@ -227,7 +248,8 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     for (steps, name) in steps.iter().zip(&columns) {
         steps.validate(name).map_err(|error| error.to_string())?;
     }
-    let preprocessing = Preprocessing { steps, standardise, standardiser };
+    let context = flow.context;
+    let preprocessing = Preprocessing { steps, standardise, standardiser, whitening, context };
     Ok(Model { flow, parameters, preprocessing, columns, record: training })
 }
 

@@ -95,7 +95,8 @@ impl Model {
         Ok(standardised.iter().zip(log_det).map(|(&value, log_det)| f64::from(value) + log_det).collect())
     }
 
-    /// Latent z of each row, row-major [B, D], standard normal when the model fits. Whole numbers of a dequantised
+    /// Latent z of each row, row-major [B, D], standard normal when the model fits; a context stands behind it, in the
+    /// engine's units. Whole numbers of a dequantised
     /// column are taken in the middle of their interval; a row outside of the bounds has NaN.
     ///
     /// `rows`: row-major [B, D], in the user's units.
@@ -127,9 +128,32 @@ impl Model {
     /// Rows drawn from the model, row-major [rows, D], in the user's units. The noise is drawn on the device.
     ///
     /// # Errors
-    /// When the temperature is negative or not finite, the rows exceed 32 bits, the engine executes another flow,
-    /// or the device is lost.
+    /// When the temperature is negative or not finite, the rows exceed 32 bits, the flow is conditional, the engine
+    /// executes another flow, or the device is lost.
     pub async fn sample<E: Engine>(&self, engine: &mut E, sampling: Sampling) -> Result<Vec<f64>> {
+        self.sample_given(engine, sampling, &[]).await
+    }
+
+    /// As [`Model::sample`], row r given the context `context`\[r\], row-major [rows, C], in the user's units, which
+    /// stands at the row's end.
+    ///
+    /// # Errors
+    /// Those of [`Model::sample`]; when the context is not as many rows, or a value is one that its column cannot have.
+    pub async fn sample_given<E: Engine>(
+        &self,
+        engine: &mut E,
+        sampling: Sampling,
+        context: &[f64],
+    ) -> Result<Vec<f64>> {
+        let Flow { features, context: given, .. } = self.flow;
+        if context.len() != sampling.rows * given {
+            return Err(if context.is_empty() {
+                let names = self.columns[features - given..].join(", ");
+                Error::Argument(format!("the model is conditional; sampling it needs values of {names}"))
+            } else {
+                Error::Length { what: "context", got: context.len(), expected: sampling.rows * given }
+            });
+        }
         if !(sampling.temperature >= 0.0 && sampling.temperature.is_finite()) {
             return Err(Error::Argument(format!(
                 "the temperature must be at least 0 and finite, got {}",
@@ -149,8 +173,20 @@ impl Model {
         let mut first = sampling.first;
         while first < end {
             let rows = self.piece_rows().min((end - first) as usize);
-            let x = engine.sample(Sampling { rows, first, ..sampling }).await?;
+            let from = (first - sampling.first) as usize;
+            let context = &context[from * given..(from + rows) * given];
+            let standardised = self.preprocessing.context_forward(context, &self.columns)?;
+            let x = engine.sample_given(Sampling { rows, first, ..sampling }, &standardised).await?;
+            let start = values.len();
             values.extend(self.preprocessing.inverse(&x));
+            if given > 0 {
+                // As it was given, without the digits that single precision took.
+                for (row, context) in
+                    values[start..].chunks_exact_mut(features).zip(context.chunks_exact(given))
+                {
+                    row[features - given..].copy_from_slice(context);
+                }
+            }
             first += rows as u32;
         }
         Ok(values)
@@ -186,15 +222,35 @@ impl Model {
         columns: &[String],
         named: bool,
     ) -> Result<(Vec<usize>, Vec<usize>)> {
-        let want = &self.columns;
+        self.find(&self.columns, name, columns, named)
+    }
+
+    /// As [`Model::find_columns`], but only the columns that are context.
+    ///
+    /// # Errors
+    /// Those of [`Model::find_columns`].
+    pub fn find_context(&self, name: &str, columns: &[String], named: bool) -> Result<Vec<usize>> {
+        let context = &self.columns[self.flow.modelled()..];
+        Ok(self.find(context, name, columns, named)?.0)
+    }
+
+    fn find(
+        &self,
+        want: &[String],
+        name: &str,
+        columns: &[String],
+        named: bool,
+    ) -> Result<(Vec<usize>, Vec<usize>)> {
         if !named && columns.len() == want.len() {
             return Ok(((0..want.len()).collect(), Vec::new()));
         }
         let mut places = Vec::with_capacity(want.len());
         for wanted in want {
             let Some(place) = columns.iter().position(|column| column == wanted) else {
+                let verb =
+                    if want.len() == self.columns.len() { "was trained on" } else { "is conditioned on" };
                 let trained =
-                    format!("the model was trained on {} ({})", count(want.len(), "column"), want.join(", "));
+                    format!("the model {verb} {} ({})", count(want.len(), "column"), want.join(", "));
                 return Err(Error::data(
                     name,
                     if named {

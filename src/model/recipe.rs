@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::flow::{Activation, Flow, MAX_WIDTH, Masking};
 use crate::optimiser::{Adam, Decay, Schedule};
@@ -193,13 +194,29 @@ impl Recipe {
     /// # Errors
     /// [`Error::Argument`] or [`Error::Flow`] when a rule is broken.
     pub fn flow(&self, features: usize) -> Result<Flow> {
+        self.conditional_flow(features, 0)
+    }
+
+    /// The untrained flow of this recipe over `features` features given `context` others.
+    ///
+    /// # Errors
+    /// As [`Recipe::flow`].
+    pub fn conditional_flow(&self, features: usize, context: usize) -> Result<Flow> {
         self.validate()?;
-        let mut flow = Flow::new(features, self.layers, &self.hidden)?
+        let mut flow = Flow::conditional(features, context, self.layers, &self.hidden)?
             .with_masking(self.masking)
             .with_activation(self.activation);
         flow.bound = self.bound;
         flow.validate()?;
         Ok(flow)
+    }
+
+    /// The untrained flow of this recipe over the columns of `dataset`, given those that are context.
+    ///
+    /// # Errors
+    /// As [`Recipe::flow`].
+    pub fn flow_over(&self, dataset: &Dataset) -> Result<Flow> {
+        self.conditional_flow(dataset.preprocessing.modelled(), dataset.preprocessing.context)
     }
 
     /// The optimiser of this recipe.

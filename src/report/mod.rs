@@ -2,8 +2,9 @@
 //! It is the last thing made on the data's way, from numbers that the trainer and the model have already computed.
 //!
 //! With two features the sheet shows both planes, the data's and the latent's, and the density between them; with
-//! more it shows a corner plot of the first [`CORNER`] features. Either has the latent's quantiles and the loss curves. The same input gives the same bytes on every
-//! machine: the font is embedded, and nothing is drawn at random.
+//! more, or with a context, it shows a corner plot of the first [`CORNER`] features. Either has the latent's quantiles
+//! and the loss curves. The same input gives the same bytes on every machine: the font is embedded, and nothing is drawn
+//! at random.
 
 mod animation;
 mod axes;
@@ -128,11 +129,13 @@ pub struct Figure<'a> {
     pub subtitle: String,
     /// Names of the D features.
     pub columns: &'a [String],
+    /// How many of them, the last ones, are context: given, not modelled.
+    pub context: usize,
     /// Rows of the table: row-major [N, D], user's units.
     pub data: &'a [f64],
     /// Rows drawn from the model: row-major [M, D], user's units.
     pub samples: &'a [f64],
-    /// The data's latent: row-major [K, D], standard normal if the fit is perfect.
+    /// The data's latent: row-major [K, M] of the M modelled features, standard normal if the fit is perfect.
     pub latent: &'a [f64],
     /// The model's density, for D = 2; best over [`Figure::limits`], and 200 cells or more a side.
     pub density: Option<DensityGrid>,
@@ -165,7 +168,11 @@ impl Figure<'_> {
         self.check()?;
         let mut svg = Svg::default();
         self.headline(&mut svg);
-        let height = if self.columns.len() == 2 { self.planes(&mut svg)? } else { self.corner(&mut svg) };
+        let height = if self.columns.len() == 2 && self.context == 0 {
+            self.planes(&mut svg)?
+        } else {
+            self.corner(&mut svg)
+        };
         Ok(svg.finish(WIDTH, height, &self.title))
     }
 
@@ -184,8 +191,18 @@ impl Figure<'_> {
                 "picture: got {features} column(s), expected 2 or more; name every feature of the table"
             )));
         }
-        for (what, rows) in [("data", self.data), ("samples", self.samples), ("latent", self.latent)] {
-            expect_length(what, rows.len(), rows.len().next_multiple_of(features))?;
+        if self.context >= features {
+            return Err(Error::Argument(
+                "picture: every column is context; expected one that is modelled".into(),
+            ));
+        }
+        let modelled = self.modelled().len();
+        for (what, rows, width) in [
+            ("data", self.data, features),
+            ("samples", self.samples, features),
+            ("latent", self.latent, modelled),
+        ] {
+            expect_length(what, rows.len(), rows.len().next_multiple_of(width))?;
         }
         if let Some(grid) = &self.density {
             expect_length("density grid", grid.log_density.len(), grid.columns.saturating_mul(grid.rows))?;
@@ -195,6 +212,11 @@ impl Figure<'_> {
             expect_length("validation losses", history.validation_nll.len(), history.epoch.len())?;
         }
         Ok(())
+    }
+
+    /// Names of the modelled features.
+    fn modelled(&self) -> &[String] {
+        &self.columns[..self.columns.len() - self.context]
     }
 
     fn headline(&self, svg: &mut Svg) {
@@ -242,9 +264,9 @@ impl Figure<'_> {
         corner::panel(svg, square, 'a', self.columns, self.data, self.samples);
         let left = square.right() + 110.0;
         let half = Area { left, top: TOP, width: RIGHT - left, height: 0.5 * (square.height - ROW_GAP) };
-        corner::radius(svg, half, 'b', self.latent, self.columns.len());
+        corner::radius(svg, half, 'b', self.latent, self.modelled().len());
         let lower = Area { top: half.bottom() + ROW_GAP, ..half };
-        quantiles::panel(svg, lower, 'c', self.latent, self.columns);
+        quantiles::panel(svg, lower, 'c', self.latent, self.modelled());
         let last =
             Area { left: LEFT, top: square.bottom() + ROW_GAP, width: RIGHT - LEFT, height: 0.75 * SIDE };
         loss::panel(svg, last, 'd', self.history, self.floor);

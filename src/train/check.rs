@@ -37,7 +37,7 @@ const MOMENT_LIMIT: f64 = 0.2;
 /// # Errors
 /// Those of the engine.
 pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Dataset) -> Result<SelfCheck> {
-    let features = model.flow.features;
+    let (features, modelled) = (model.flow.features, model.flow.modelled());
     let unseen = if dataset.validation.is_empty() { &dataset.train } else { &dataset.validation };
     let unseen = spaced(unseen, features, LOSS_ROWS);
 
@@ -64,7 +64,7 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
         gap,
         gap_error,
         latent_rows: latent.len() / features,
-        latent: (0..features).map(|feature| latent_feature(&latent[feature..], features)).collect(),
+        latent: (0..modelled).map(|feature| latent_feature(&latent[feature..], features)).collect(),
         suspicious: Vec::new(),
     };
     check.suspicious = suspicions(&check, &model.columns);
@@ -153,9 +153,10 @@ fn largest(values: impl Iterator<Item = f64>) -> f64 {
     )
 }
 
-/// Largest difference between log-determinants and those of central differences over the first rows of `x` [B, D].
+/// Largest difference between log-determinants and those of central differences over the first rows of `x` [B, D], of
+/// which the modelled features are moved.
 fn log_det_error(model: &Model, x: &[f32]) -> Result<f64> {
-    let features = model.flow.features;
+    let (features, modelled) = (model.flow.features, model.flow.modelled());
     let mut engine = CpuEngine::<f64>::new(model.flow.clone())?;
     let parameters: Vec<f64> = model.parameters.iter().map(|&value| f64::from(value)).collect();
     engine.set_parameters(&parameters)?;
@@ -163,7 +164,7 @@ fn log_det_error(model: &Model, x: &[f32]) -> Result<f64> {
     for row in x.chunks_exact(features).take(DIFFERENCE_ROWS) {
         let row: Vec<f64> = row.iter().map(|&value| f64::from(value)).collect();
         let moved = |by: f64| -> Vec<f64> {
-            (0..features)
+            (0..modelled)
                 .flat_map(|moved| {
                     row.iter().enumerate().map(move |(i, x)| if i == moved { x + by } else { *x })
                 })
@@ -172,8 +173,11 @@ fn log_det_error(model: &Model, x: &[f32]) -> Result<f64> {
         let (_, log_det) = engine.forward(&row)?;
         let (up, _) = engine.forward(&moved(STEP))?;
         let (down, _) = engine.forward(&moved(-STEP))?;
-        let jacobian = std::iter::zip(up, down).map(|(up, down)| (up - down) / (2.0 * STEP)).collect();
-        errors.push(log_det[0] - log_abs_determinant(jacobian, features));
+        let jacobian = std::iter::zip(up.chunks_exact(features), down.chunks_exact(features))
+            .flat_map(|(up, down)| std::iter::zip(&up[..modelled], &down[..modelled]))
+            .map(|(up, down)| (up - down) / (2.0 * STEP))
+            .collect();
+        errors.push(log_det[0] - log_abs_determinant(jacobian, modelled));
     }
     Ok(largest(errors.into_iter()))
 }

@@ -146,10 +146,10 @@ pub async fn fit_with<E: Engine>(
 ) -> Result<Fitted> {
     let flow = engine.flow().clone();
     let features = dataset.features();
-    if flow != recipe.flow(features)? {
+    if flow != recipe.flow_over(dataset)? {
         return Err(Error::Argument(format!(
             "the engine's flow is not the recipe's over the dataset's {features} columns; make the engine from \
-             `recipe.flow({features})`"
+             `recipe.flow_over(&dataset)`"
         )));
     }
     if recipe.patience.is_some() && dataset.validation.is_empty() {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod cli;
 mod common;
+mod conditional;
 mod data;
 mod gpu;
 mod gradients;

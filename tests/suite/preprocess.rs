@@ -26,7 +26,7 @@ fn table(columns: &[&str], rows: impl Iterator<Item = Vec<f64>>) -> Table {
 /// A few epochs of a narrow flow: enough for it to be no identity.
 fn fitted(table: &Table, steps: Vec<Steps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
     let recipe = Recipe { epochs: 15, batch: 64, layers: 4, hidden: vec![12], ..Recipe::default() };
-    let plan = PreprocessingPlan { steps, standardise };
+    let plan = PreprocessingPlan { steps, standardise, context: 0 };
     let dataset = Dataset::split_with(table, 0.1, 0, &plan).expect("splits");
     let source = DataSource { name: "t".into(), noise: None, toy: false, rows: table.rows() };
     let mut engine = CpuEngine::<f32>::new(recipe.flow(dataset.features()).expect("valid")).expect("made");
@@ -192,18 +192,26 @@ fn rows_that_a_step_cannot_take_are_refused_by_row_at_training() {
         ),
         (WHOLE, "t: row 1, column 1 (`share`): 0.545 is not a whole number"),
     ] {
-        let plan = PreprocessingPlan { steps: vec![steps, Steps::default()], standardise: Standardise::Mean };
+        let plan = PreprocessingPlan {
+            steps: vec![steps, Steps::default()],
+            standardise: Standardise::Mean,
+            context: 0,
+        };
         let error = Dataset::split_with(&rows, 0.1, 0, &plan).expect_err(want);
         assert!(matches!(error, Error::Data { .. }) && error.to_string().contains(&want[..30]), "{error}");
     }
-    let plan = PreprocessingPlan { steps: vec![WHOLE], standardise: Standardise::Mean };
+    let plan = PreprocessingPlan { steps: vec![WHOLE], standardise: Standardise::Mean, context: 0 };
     assert!(matches!(Dataset::split_with(&rows, 0.1, 0, &plan), Err(Error::Length { .. })));
 }
 
 #[test]
 fn noise_repeats_with_the_seed_and_statistics_see_training_rows_only() {
     let rows = table(&["k", "x"], (0..200).map(|i| vec![f64::from(i % 7), f64::from(i * i % 31)]));
-    let plan = PreprocessingPlan { steps: vec![WHOLE, Steps::default()], standardise: Standardise::Mean };
+    let plan = PreprocessingPlan {
+        steps: vec![WHOLE, Steps::default()],
+        standardise: Standardise::Mean,
+        context: 0,
+    };
     let split = |seed| Dataset::split_with(&rows, 0.2, seed, &plan).expect("splits");
     assert_eq!(split(1), split(1));
     assert_ne!(split(1).train, split(2).train);

@@ -126,6 +126,7 @@ impl Fit {
                 "held-out NLL 0.3104 ± 0.0062 nats, 0.013 above the entropy floor · CPU, 2 threads · 11.8 s"
                     .to_owned(),
             columns: &self.columns,
+            context: 0,
             data: &self.data,
             samples: &self.samples,
             latent: &self.latent,
@@ -435,6 +436,7 @@ proptest::proptest! {
             title: String::new(),
             subtitle: String::new(),
             columns: &columns,
+            context: 0,
             data: &bits[..rows],
             samples: &scaled,
             latent: &bits[..rows],

@@ -63,8 +63,8 @@ impl EvaluationPlan {
             "sample",
             &FUSED_SAMPLE,
             "noise to data",
-            &[masks, parameters, request, normal_table, output],
-            rows,
+            &[masks, parameters, request, normal_table, output, input],
+            rows + capacity * flow.context,
         );
         Self {
             plan,

@@ -130,6 +130,10 @@ impl Packing {
             packed_stride: self.stride as u32,
             slot_stride: self.slot_stride as u32,
             groups: groups as u32,
+            modelled: flow.modelled() as u32,
+            padding0: 0,
+            padding1: 0,
+            padding2: 0,
             spans,
         }
     }

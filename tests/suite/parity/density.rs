@@ -15,6 +15,8 @@ struct Setup {
     rows: usize,
     capacity: usize,
     features: usize,
+    /// The last of them.
+    context: usize,
     z: Vec<f32>,
     shares: Vec<f32>,
 }
@@ -22,14 +24,17 @@ struct Setup {
 impl Setup {
     /// Features that fill 2 to 32 lanes, in part or twice; a workgroup takes 8 rows of 33 features and 128 of 2.
     fn all() -> impl Iterator<Item = Self> {
-        let sizes = [3, 2, 5, 12, 33].into_iter().flat_map(|features: usize| {
-            [(3, 5), (1, 1), (63, 64), (64, 64), (65, 70), (130, 133)]
-                .map(|(rows, capacity)| (features, rows, capacity))
-        });
-        sizes.map(|(features, rows, capacity)| Self {
+        let sizes = [(3, 0), (2, 0), (5, 0), (12, 0), (33, 0), (5, 2), (33, 20)].into_iter().flat_map(
+            |(features, context): (usize, usize)| {
+                [(3, 5), (1, 1), (63, 64), (64, 64), (65, 70), (130, 133)]
+                    .map(|(rows, capacity)| (features, context, rows, capacity))
+            },
+        );
+        sizes.map(|(features, context, rows, capacity)| Self {
             rows,
             capacity,
             features,
+            context,
             z: random(rows * features, 4.0, (rows + features) as u64),
             // Mostly positive, so that their sum is no small difference.
             shares: random(rows * features, 9.0, (rows * features) as u64).iter().map(|x| x + 5.0).collect(),
@@ -47,6 +52,7 @@ impl Setup {
             through: 4 * self.features as u32,
             bound: 1.5,
             lanes: lanes(self.features),
+            modelled: (self.features - self.context) as u32,
             ..Default::default()
         }
     }
@@ -67,7 +73,7 @@ impl Setup {
 
     fn log_prob<R: Real>(&self) -> Vec<R> {
         let mut nll = vec![R::nan(); self.rows];
-        negative_log_likelihood(0, &real::<R>(&self.z), &self.log_det::<R>(), &mut nll);
+        negative_log_likelihood(self.context, &real::<R>(&self.z), &self.log_det::<R>(), &mut nll);
         nll.iter().map(|&nll| -nll).collect()
     }
 
@@ -148,7 +154,9 @@ pub fn log_density() -> Case {
             ("return determinant - 0.5", "return -determinant - 0.5"),
             ("sum += z * z;", "sum += abs(z);"),
             ("var stride = lanes / 2u", "var stride = lanes / 4u"),
-            ("- f32(layer.features) * HALF_LN_TAU", "- HALF_LN_TAU"),
+            ("- f32(layer.modelled) * HALF_LN_TAU", "- HALF_LN_TAU"),
+            ("- f32(layer.modelled) * HALF_LN_TAU", "- f32(layer.features) * HALF_LN_TAU"),
+            ("j < layer.modelled", "j < layer.features"),
             ("log_prob[row] = density(determinant, squares);\n    }\n}\n\n@compute", "}\n}\n@compute"),
             ("return group * (256u / layer.lanes)", "return group * (128u / layer.lanes)"),
         ],

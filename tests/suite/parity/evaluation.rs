@@ -15,6 +15,7 @@ on_both_plans! {
     samples_are_the_same_however_they_are_cut
     samples_are_the_inverse_of_the_noise_that_the_cpu_draws
     every_answer_is_that_of_the_cpu
+    a_conditional_flow_answers_as_on_the_cpu_and_hands_the_context_back
     one_changed_parameter_changes_every_answer
     no_rows_give_empty_answers
     wrong_lengths_are_refused_with_both_numbers
@@ -40,7 +41,11 @@ fn trained(plan: PlanKind) -> Option<GpuEngine> {
 }
 
 fn rows(count: usize) -> Vec<f32> {
-    from_wide(&uniform(count * FEATURES, 2.0, 3))
+    rows_of(FEATURES, count)
+}
+
+fn rows_of(features: usize, count: usize) -> Vec<f32> {
+    from_wide(&uniform(count * features, 2.0, 3))
 }
 
 fn forward(engine: &mut GpuEngine, x: &[f32]) -> Transformed {
@@ -132,11 +137,14 @@ fn samples_are_the_inverse_of_the_noise_that_the_cpu_draws(plan: PlanKind) {
 /// What the GPU gives for some rows: each against double precision, off by at most 4 times as much as the CPU is in
 /// single precision, or 4 epsilons, relative to the largest value.
 fn against_the_cpu(engine: &mut GpuEngine, count: usize) -> Comparison {
-    let mut exact = CpuEngine::<f64>::new(flow()).expect("valid");
-    let mut single = CpuEngine::<f32>::new(flow()).expect("valid");
-    exact.set_parameters(&wide(&parameters())).expect("fits");
-    single.set_parameters(&parameters()).expect("fits");
-    let x = rows(count);
+    let flow = engine.flow().clone();
+    let parameters: Vec<f32> = from_wide(&random_parameters(&flow, SEED));
+    let mut exact = CpuEngine::<f64>::new(flow.clone()).expect("valid");
+    let mut single = CpuEngine::<f32>::new(flow.clone()).expect("valid");
+    exact.set_parameters(&wide(&parameters)).expect("fits");
+    single.set_parameters(&parameters).expect("fits");
+    let x = rows_of(flow.features, count);
+    let context = context_of(&flow, &x);
     let mut comparison = Comparison::new(format!("{count} rows"));
     let mut check = |name: &str, got: &[f32], want: &[f64], single: &[f32]| {
         let own = relative_error(&wide(single), want);
@@ -159,10 +167,35 @@ fn against_the_cpu(engine: &mut GpuEngine, count: usize) -> Comparison {
         (exact.log_prob(&wide(&x)).expect("rows"), single.log_prob(&x).expect("rows"));
     check("log_prob", &log_prob(engine, &x), &want, &single_values);
     let sampling = Sampling { rows: count, first: 9, seed: SEED, temperature: 0.75 };
-    let (want, single_values) =
-        (exact.sample(sampling, &[]).expect("rows"), single.sample(sampling, &[]).expect("rows"));
-    check("samples", &sample(engine, count, 9, 0.75), &want, &single_values);
+    let (want, single_values) = (
+        exact.sample(sampling, &wide(&context)).expect("rows"),
+        single.sample(sampling, &context).expect("rows"),
+    );
+    let got = pollster::block_on(engine.sample_given(sampling, &context)).expect("samples");
+    check("samples", &got, &want, &single_values);
     comparison
+}
+
+/// What the rows of `x` give a conditional flow.
+fn context_of(flow: &Flow, x: &[f32]) -> Vec<f32> {
+    x.chunks_exact(flow.features).flat_map(|row| &row[flow.modelled()..]).copied().collect()
+}
+
+fn a_conditional_flow_answers_as_on_the_cpu_and_hands_the_context_back(plan: PlanKind) {
+    for (features, context) in [(1, 1), (3, 2), (2, 7)] {
+        let flow = Flow::conditional(features, context, 3, &[9]).expect("valid");
+        let Some(mut engine) = engine(&flow, plan) else { return };
+        engine.set_parameters(&from_wide(&random_parameters(&flow, SEED))).expect("fits");
+        for count in [1, 70] {
+            against_the_cpu(&mut engine, count).finish();
+        }
+        let given = context_of(&flow, &rows_of(flow.features, 5));
+        let sampling = Sampling { rows: 5, first: 0, seed: 3, temperature: 1.0 };
+        let samples = pollster::block_on(engine.sample_given(sampling, &given)).expect("samples");
+        assert_eq!(context_of(&flow, &samples), given);
+        let message = pollster::block_on(engine.sample(sampling)).expect_err("no context").to_string();
+        assert_eq!(message, format!("context: got 0 values, expected {}", 5 * context));
+    }
 }
 
 fn every_answer_is_that_of_the_cpu(plan: PlanKind) {

@@ -27,9 +27,15 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(features: usize, layers: usize, hidden: &[usize], activation: Activation, software: bool) -> Self {
-        let flow = Flow::new(features, layers, hidden).expect("valid").with_activation(activation);
-        let flow = flow.with_masking(Masking::HalfSplit);
+    fn new(
+        [features, context]: [usize; 2],
+        layers: usize,
+        hidden: &[usize],
+        activation: Activation,
+        software: bool,
+    ) -> Self {
+        let flow = Flow::conditional(features, context, layers, hidden).expect("valid");
+        let flow = flow.with_activation(activation).with_masking(Masking::HalfSplit);
         let layout = Layout::new(&flow);
         Self {
             packing: Packing::new(&flow, &layout),
@@ -41,11 +47,12 @@ impl Subject {
 
     /// Ragged in every width, on a GPU's blocks and on a software adapter's. Changes of the shader are looked for in
     /// the first.
-    fn all() -> [Self; 3] {
+    fn all() -> [Self; 4] {
         [
-            Self::new(5, 2, &[17, 6], Activation::Relu, false),
-            Self::new(3, 3, &[9, 21], Activation::Silu, true),
-            Self::new(2, 1, &[3], Activation::Tanh, false),
+            Self::new([5, 0], 2, &[17, 6], Activation::Relu, false),
+            Self::new([3, 0], 3, &[9, 21], Activation::Silu, true),
+            Self::new([2, 0], 1, &[3], Activation::Tanh, false),
+            Self::new([3, 4], 2, &[5], Activation::Relu, false),
         ]
     }
 
@@ -123,6 +130,8 @@ pub fn fused_forward() -> Case {
             ("quad_at(extent.first + row, spot % QUADS)", "quad_at(row, spot % QUADS)"),
             ("log_dets[spot] += (shares", "log_dets[spot] = (shares"),
             ("log_det - 0.5 * squares", "log_det - squares"),
+            ("feature < vec4<u32>(fused.modelled)", "feature < vec4<u32>(fused.features)"),
+            ("f32(fused.modelled) * HALF_LN_TAU", "f32(fused.features) * HALF_LN_TAU"),
             ("memory[AT_ROWS + spot], kept(transform, spot)", "memory[AT_ROWS + spot], vec4<bool>(true)"),
             ("let base = (2u * transform + network)", "let base = (2u * transform)"),
             ("task.source + row * task.depth + begin", "task.source + row * task.depth"),
@@ -153,21 +162,29 @@ pub fn fused_sample() -> Case {
             let request = Latent {
                 rows: rows as u32,
                 features: features as u32,
+                modelled: subject.flow.modelled() as u32,
                 first_row: sampling.first,
                 key_low,
                 key_high,
                 temperature: sampling.temperature,
                 ..Default::default()
             };
-            let truth = subject.engine::<f64>().sample(sampling, &[]).expect("samples");
-            let own = subject.engine::<f32>().sample(sampling, &[]).expect("samples");
+            let rows_given = numbers(rows * features, 2.0, 8);
+            let context: Vec<f32> = rows_given
+                .chunks_exact(features)
+                .flat_map(|row| &row[subject.flow.modelled()..])
+                .copied()
+                .collect();
+            let truth = subject.engine::<f64>().sample(sampling, &wide(&context)).expect("samples");
+            let own = subject.engine::<f32>().sample(sampling, &context).expect("samples");
             calls.push(
                 subject
                     .call(&format!("{rows} of {capacity} samples"), capacity)
                     .record("request", &request)
                     .bind("normal_table", NORMAL_TABLE.as_flattened().to_vec())
                     .bind("destination", vec![POISON; capacity * features])
-                    .expect("", 0..rows * features, truth, &own),
+                    .expect("", 0..rows * features, truth, &own)
+                    .values("source", &rows_given, capacity * features),
             );
         }
     }
@@ -179,7 +196,9 @@ pub fn fused_sample() -> Case {
             ("request.first_row + row, 2u * quad + 1u,", "request.first_row + row, 2u * quad,"),
             ("request.temperature * vec4<f32>(", "vec4<f32>("),
             ("normal(low.z, low.w)", "normal(low.z, low.y)"),
-            ("if row < request.rows {", "if row <= request.rows {"),
+            ("if row < request.rows {\n            let at", "if row <= request.rows {\n            let at"),
+            ("source[row * fused.features + feature];", "source[row * fused.modelled + feature];"),
+            ("max(4u * quad, fused.modelled)", "4u * quad"),
         ],
     }
 }

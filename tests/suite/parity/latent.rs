@@ -9,30 +9,48 @@ use super::harness::{Call, Case, POISON, run};
 use crate::gpu::context;
 
 pub fn latent_noise() -> Case {
-    let sizes: [(u32, u32, u32, u64, f32, [u32; 2]); 6] = [
-        (3, 2, 5, 42, 1.0, [1, 1]),
-        (1, 1, 0, 0, 1.0, [1, 1]),
-        (257, 1, 0, u64::MAX, 0.7, [2, 1]),
-        (128, 5, 1_000_000, 0x0123_4567_89AB_CDEF, 1.3, [2, 1]),
-        (1000, 7, u32::MAX - 10, 1 << 32, 0.0, [3, 6]),
-        (1000, 6, 99, 3, 0.8, [5, 3]),
+    // Rows, modelled features and context, first row, seed, temperature, workgroups.
+    type Size = (u32, [u32; 2], u32, u64, f32, [u32; 2]);
+    let sizes: [Size; 8] = [
+        (3, [2, 0], 5, 42, 1.0, [1, 1]),
+        (1, [1, 0], 0, 0, 1.0, [1, 1]),
+        (257, [1, 0], 0, u64::MAX, 0.7, [2, 1]),
+        (128, [5, 0], 1_000_000, 0x0123_4567_89AB_CDEF, 1.3, [2, 1]),
+        (1000, [7, 0], u32::MAX - 10, 1 << 32, 0.0, [3, 6]),
+        (1000, [6, 0], 99, 3, 0.8, [5, 3]),
+        (70, [3, 2], 8, 5, 1.0, [1, 1]),
+        (70, [2, 1], 8, 6, 0.9, [1, 1]),
     ];
-    let call =
-        |(rows, features, first_row, seed, temperature, [x, y]): (u32, u32, u32, u64, f32, [u32; 2])| {
-            let [key_low, key_high] = random::key(seed);
-            let uniform =
-                Latent { rows, features, first_row, key_low, key_high, temperature, ..Default::default() };
-            let mut want = Vec::new();
-            for row in 0..rows {
-                let mut noise = vec![0.0; features as usize];
-                random::normals(first_row.wrapping_add(row), seed, &mut noise);
-                want.extend(noise.iter().map(|z| (temperature * z).to_bits()));
-            }
-            Call::new(format!("{rows} × {features} from row {first_row}, seed {seed}:"), &uniform, [x, y, 1])
-                .bind("normal_table", NORMAL_TABLE.as_flattened().to_vec())
-                .bind("latent", vec![POISON; want.len() + 8])
-                .expect_bits("", 0..want.len(), want)
+    let call = |(rows, [modelled, context], first_row, seed, temperature, [x, y]): Size| {
+        let features = modelled + context;
+        let [key_low, key_high] = random::key(seed);
+        let uniform = Latent {
+            rows,
+            features,
+            first_row,
+            key_low,
+            key_high,
+            temperature,
+            modelled,
+            ..Default::default()
         };
+        let (mut want, mut places) = (Vec::new(), Vec::new());
+        for row in 0..rows {
+            let mut noise = vec![0.0; modelled as usize];
+            random::normals(first_row.wrapping_add(row), seed, &mut noise);
+            want.extend(noise.iter().map(|z| (temperature * z).to_bits()));
+            // The context behind it stays what it was.
+            places.extend((row * features) as usize..(row * features + modelled) as usize);
+        }
+        Call::new(
+            format!("{rows} × {modelled} + {context} from row {first_row}, seed {seed}:"),
+            &uniform,
+            [x, y, 1],
+        )
+        .bind("normal_table", NORMAL_TABLE.as_flattened().to_vec())
+        .bind("latent", vec![POISON; (rows * features) as usize + 8])
+        .expect_bits("", places, want)
+    };
     Case {
         kernel: &LATENT_NOISE,
         factor: 0.0,
@@ -42,8 +60,9 @@ pub fn latent_noise() -> Case {
             ("latent_args.first_row + row, block", "row, block"),
             ("latent_args.temperature * normal(words.z, words.w)", "normal(words.z, words.w)"),
             ("normal(words.x, words.y)", "normal(words.y, words.x)"),
-            ("(latent_args.features + 1u) / 2u", "latent_args.features / 2u + 1u"),
-            ("2u * block + 1u < latent_args.features", "true"),
+            ("(latent_args.modelled + 1u) / 2u", "latent_args.modelled / 2u + 1u"),
+            ("(latent_args.modelled + 1u) / 2u", "(latent_args.features + 1u) / 2u"),
+            ("2u * block + 1u < latent_args.modelled", "true"),
             ("row >= latent_args.rows", "row > latent_args.rows"),
             ("high & 0x80000000u", "low & 0x80000000u"),
             ("+ 64u) >> 7u", ") >> 7u"),

@@ -183,6 +183,7 @@ impl Setup {
             begins: 0,
             bound: 0.0,
             lanes: lanes(features),
+            modelled: features as u32,
         }
     }
 
