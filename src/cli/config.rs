@@ -130,6 +130,7 @@ pub struct Resolved<'a> {
     pub test_fraction: Option<f64>,
     pub time_limit: Option<f64>,
     pub checkpoint_every: Option<u32>,
+    pub animate: Option<&'a Path>,
     pub device: &'a str,
     pub plan: &'a str,
     pub out: &'a Path,
@@ -199,6 +200,7 @@ impl Resolved<'_> {
         set("seed", Some(whole(recipe.seed)));
         set("time-limit", self.time_limit.map(Value::from));
         set("checkpoint-every", self.checkpoint_every.map(whole));
+        set("animate", self.animate.map(path));
         set("device", Some(self.device.into()));
         set("plan", Some(self.plan.into()));
         set("out", Some(path(self.out)));

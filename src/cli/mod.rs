@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 the work failed, 2 the command line was wrong.
 
+mod animate;
 mod columns;
 mod config;
 mod device;

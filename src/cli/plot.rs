@@ -210,7 +210,7 @@ fn loss_curves(history: &History) -> LossCurves {
     }
 }
 
-fn title(model: &Model) -> String {
+pub fn title(model: &Model) -> String {
     let hidden: Vec<String> = model.flow.hidden.iter().map(usize::to_string).collect();
     format!(
         "{}: RealNVP of {} coupling{}, {} networks",

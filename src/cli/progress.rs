@@ -35,6 +35,8 @@ pub struct Progress<'a> {
     pub format: LogFormat,
     /// Where checkpoints go.
     pub keep: Option<Keep<'a>>,
+    /// Epochs and parameters that were asked for on the way.
+    pub snapshots: Vec<(u32, Vec<f32>)>,
     stop: Arc<AtomicBool>,
     epochs: u32,
     rows: usize,
@@ -52,7 +54,17 @@ impl Progress<'_> {
                 .progress_chars("━╸─");
             ProgressBar::new(u64::from(epochs)).with_style(style)
         });
-        Self { format: LogFormat::Text, keep: None, stop, epochs, rows, floor, bar, last_line: None }
+        Self {
+            format: LogFormat::Text,
+            keep: None,
+            snapshots: Vec::new(),
+            stop,
+            epochs,
+            rows,
+            floor,
+            bar,
+            last_line: None,
+        }
     }
 
     /// Ends the display.
@@ -138,6 +150,10 @@ impl Observer for Progress<'_> {
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.keep.as_mut().map_or(Ok(()), |keep| keep(checkpoint))
+    }
+
+    fn snapshot(&mut self, epoch: u32, parameters: &[f32]) {
+        self.snapshots.push((epoch, parameters.to_vec()));
     }
 }
 

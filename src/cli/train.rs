@@ -13,6 +13,7 @@ use moonflow::train::{Checkpoint, Fitted, Options, fit_with};
 use moonflow::{Error, Result};
 use serde_json::json;
 
+use super::animate::Animated;
 use super::columns::{self, TableArgs};
 use super::config::{self, Resolved};
 use super::info::{
@@ -60,6 +61,9 @@ pub struct TrainArgs {
     /// Write a checkpoint to go on from every N epochs, and after the last
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
     checkpoint_every: Option<u32>,
+    /// Moving picture to write of the training of a flow with two features: samples and density, a .gif
+    #[arg(long, value_name = "FILE")]
+    animate: Option<PathBuf>,
     /// What to print: text for a person, or a line of JSON for each epoch and for the end
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -137,6 +141,8 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let out = folder.cloned().unwrap_or_else(|| Path::new("runs").join(source.name()));
     let checkpoint = args.resume.as_deref().map(load_checkpoint).transpose()?;
     let files = Files::in_folder(&out, &source.name())?;
+    let animation =
+        args.animate.as_deref().map(|path| Animated::new(path, engine.flow(), recipe.epochs)).transpose()?;
 
     let (train_rows, validation_rows) =
         (dataset.train.len() / dataset.features(), dataset.validation.len() / dataset.features());
@@ -180,6 +186,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         test_fraction: args.test_fraction,
         time_limit: args.time_limit,
         checkpoint_every: args.checkpoint_every,
+        animate: args.animate.as_deref(),
         device: args.device.name(),
         plan: args.device.plan(),
         out: &out,
@@ -195,8 +202,12 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     args.device.tune(&mut engine, Work::Training(shape)).await?;
 
     let floor = source.floor();
-    let options =
-        Options { time_limit: args.time_limit, checkpoint_every: args.checkpoint_every, resume: checkpoint };
+    let options = Options {
+        time_limit: args.time_limit,
+        checkpoint_every: args.checkpoint_every,
+        snapshots: animation.as_ref().map(|animation| animation.epochs.clone()).unwrap_or_default(),
+        resume: checkpoint,
+    };
     // The configuration goes with the first checkpoint, since both are needed to go on, and not before: a refused
     // --resume must leave the folder as it was.
     let mut configured = false;
@@ -211,6 +222,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     progress.keep = Some(Box::new(keep));
     let fitted = fit_with(&mut engine, &dataset, &recipe, data, options, &mut progress).await;
     progress.finish();
+    let snapshots = std::mem::take(&mut progress.snapshots);
     drop(progress);
     let Fitted { mut model, history, outcome } = fitted?;
 
@@ -264,14 +276,18 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     write_atomically(&files.history, |writer| history.write_csv(writer))?;
     let picture = Picture { model: &model, data: &table.values, history: Some(&history), floor };
     picture.write(&mut engine, &files.picture).await?;
+    if let Some(animation) = &animation {
+        animation.write(&model, &mut engine, &table.values, &history, snapshots).await?;
+    }
     say(format_args!("wrote    {}", files.model.display()));
-    for file in [&files.history, &files.config, &files.picture] {
+    let animated = animation.as_ref().map(|animation| &animation.path);
+    for file in [&files.history, &files.config, &files.picture].into_iter().chain(animated) {
         say(format_args!("         {}", file.display()));
     }
     if !text {
         output::say(json!({
             "event": "end", "record": output::as_json(&model.record), "model": files.model, "history": files.history,
-            "config": files.config, "picture": files.picture,
+            "config": files.config, "picture": files.picture, "animation": animated,
         }));
     }
     tested?;

@@ -66,6 +66,10 @@ pub trait Observer {
     fn checkpoint(&mut self, _: &Checkpoint) -> Result<()> {
         Ok(())
     }
+
+    /// Is given the parameters `[P]` after `epoch` epochs, for the epochs of [`Options::snapshots`]: their average where
+    /// the recipe asks for one.
+    fn snapshot(&mut self, _epoch: u32, _parameters: &[f32]) {}
 }
 
 /// Watches nothing.
@@ -97,6 +101,8 @@ pub struct Options {
     /// Epochs from one checkpoint to the next, the last epoch included. Without it, a checkpoint is made only of a
     /// training that the observer or the time limit ends.
     pub checkpoint_every: Option<u32>,
+    /// Epochs, ascending, after which the observer is given the parameters; 0 is before the first.
+    pub snapshots: Vec<u32>,
     /// The training to go on with.
     pub resume: Option<Checkpoint>,
 }

@@ -79,6 +79,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         let mut chunk = 1;
         // Rows of the epoch under way before a step that was skipped.
         let mut part = Part::default();
+        self.snapshot().await?;
         loop {
             let wanted = match self.most_epochs() {
                 0 if self.completed() < self.recipe.epochs => return Ok(Outcome::EarlyStop),
@@ -106,6 +107,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
                 continue;
             }
             self.keep_good_state().await?;
+            self.snapshot().await?;
             if self.options.checkpoint_every.is_some_and(|every| self.completed().is_multiple_of(every)) {
                 self.checkpoint().await?;
             }
@@ -132,7 +134,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         self.recipe.ema.is_some() || self.recipe.rollback
     }
 
-    /// Epochs that can be trained without missing a decision: the end, patience running out, or a checkpoint. How
+    /// Epochs that can be trained without missing a decision: the end, patience running out, a checkpoint or a snapshot. How
     /// training is cut into chunks, which depends on time, must not change what it computes.
     fn most_epochs(&self) -> u32 {
         let done = self.completed();
@@ -143,6 +145,9 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         }
         if let Some(every) = self.options.checkpoint_every {
             most = most.min(every - done % every);
+        }
+        if let Some(next) = self.options.snapshots.iter().find(|&&epoch| epoch > done) {
+            most = most.min(next - done);
         }
         if self.looks_at_every_epoch() { most.min(1) } else { most }
     }
@@ -249,6 +254,20 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         {
             self.keep_state().await?;
         }
+        Ok(())
+    }
+
+    /// Shows the observer the parameters where it asked for them.
+    async fn snapshot(&mut self) -> Result<()> {
+        let done = self.completed();
+        if !self.options.snapshots.contains(&done) {
+            return Ok(());
+        }
+        let parameters = match &self.progress.average {
+            Some(average) if average.epochs > 0 => average.narrow(),
+            _ => self.engine.training_state().await?.parameters,
+        };
+        self.observer.snapshot(done, &parameters);
         Ok(())
     }
 

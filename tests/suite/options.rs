@@ -150,8 +150,8 @@ fn every_option_of_training_is_one_of_the_configuration() {
     assert!(flags.len() > 25, "{flags:?}");
     // What says where the configuration is, or what is printed, or changes no result; and one test for the other.
     // How a table is read has a test of its own.
-    let others = ["autotune", "config", "resume", "help", "log-format", "test", "test-fraction", "no-header"];
-    let tables = ["bounds", "columns", "dequantize", "drop", "format", "missing", "transform"];
+    let others = ["animate", "autotune", "config", "resume", "help", "log-format", "test", "test-fraction"];
+    let tables = ["bounds", "columns", "context", "dequantize", "drop", "format", "missing", "transform"];
     let others: Vec<&str> = others.into_iter().chain(tables).collect();
     for flag in flags.iter().filter(|flag| !others.contains(flag)) {
         assert!(
@@ -351,6 +351,36 @@ fn patience_and_the_time_limit_end_a_training_and_are_told() {
         Checkpoint::load(path.join("p/checkpoint.safetensors")).expect("whole").state.epoch,
         record.epochs
     );
+}
+
+#[test]
+fn an_animation_shows_every_still_and_changes_nothing_of_the_training() {
+    use image::AnimationDecoder;
+
+    let folder = folder();
+    let path = folder.path();
+    train(path, "moons", "plain", &["--ema", "0.5"]);
+    let said = train(path, "moons", "shown", &["--ema", "0.5", "--animate", "a.gif"]);
+    assert!(said.contains("a.gif"), "{said}");
+    assert_eq!(bytes(path, &format!("plain/{MODEL}")), bytes(path, &format!("shown/{MODEL}")));
+    let gif = bytes(path, "a.gif");
+    let decoder = image::codecs::gif::GifDecoder::new(std::io::Cursor::new(&gif)).expect("a GIF");
+    let frames = decoder.into_frames().collect_frames().expect("whole");
+    assert_eq!(frames.len(), 4, "before training, after both epochs, and the model kept");
+    assert!(frames[0].buffer() != frames[1].buffer());
+
+    fs::write(path.join("t.csv"), "a,b,c\n1,2,3\n2,1,4\n3,5,1\n0,1,1\n").expect("written");
+    for (arguments, wanted) in [
+        (&["moons", "--animate", "a.png"][..], "must end in .gif"),
+        (&["t.csv", "--animate", "a.gif"], "the flow has 3"),
+        (&["t.csv", "--animate", "a.gif", "--columns", "a,b", "--context", "b"], "the flow has 1 given 1"),
+        (&["moons", "--animate", "none/a.gif"], "none"),
+    ] {
+        let output = moonflow(path, &[&["train", "--out", "no"], arguments].concat());
+        let message = text(&output.stderr);
+        assert!(!output.status.success() && message.contains(wanted), "{arguments:?}: {message}");
+        assert!(!path.join("no/model.safetensors").exists());
+    }
 }
 
 fn json(text: &str) -> Value {
