@@ -2,7 +2,8 @@
 //
 // Equation:  batch[r] = data[π(first + r)], π the epoch's permutation (random.wgsl), or the identity.
 // Threads:   a workgroup takes 256 rows: each thread finds one row's source, then all copy features side by side.
-// Data:      data [N, D]; batch [capacity, D].
+// Data:      data [N, D], or the rows of it from rules.shard_first on that a buffer holds: others are left to the
+//            dispatches over the other buffers; batch [capacity, D].
 // Order:     one barrier between finding and copying; nothing is summed.
 // Twin:      src/cpu/batch.rs
 
@@ -20,8 +21,10 @@ fn copy_rows(group: u32, local: u32, rows: u32) {
     let begin = group * 256u;
     let count = min(256u, rows - min(rows, begin)) * rules.features;
     for (var i = local; i < count; i += 256u) {
-        let source = sources[i / rules.features] * rules.features + i % rules.features;
-        batch[begin * rules.features + i] = data[source];
+        let source = sources[i / rules.features] - rules.shard_first;
+        if source < arrayLength(&data) / rules.features {
+            batch[begin * rules.features + i] = data[source * rules.features + i % rules.features];
+        }
     }
 }
 

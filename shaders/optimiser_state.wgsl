@@ -53,5 +53,6 @@ struct Rules {
     decay: u32,
     validation_rows: u32,
     validation_capacity: u32,
-    padding: u32,
+    // Place of the first row of the buffer at hand, where a table is cut into several.
+    shard_first: u32,
 }

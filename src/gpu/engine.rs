@@ -12,7 +12,7 @@ use super::layered::Recorder;
 use super::pace::Pace;
 use super::plan::{BufferId, ProgramId};
 use super::tile::Tiling;
-use super::training::{HISTORY, TrainingPlan, TrainingShape};
+use super::training::{HISTORY, Shard, TrainingPlan, TrainingShape};
 use super::uniforms;
 use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed, whole_rows};
 use crate::error::{Error, Result, expect_length};
@@ -44,6 +44,7 @@ pub struct GpuEngine {
     first_row: u32,
     pace: Pace,
     tiling: Tiling,
+    most_shard_rows: usize,
 }
 
 impl GpuEngine {
@@ -87,6 +88,7 @@ impl GpuEngine {
             first_row: 0,
             pace: Pace::default(),
             tiling: Tiling::default(),
+            most_shard_rows: usize::MAX,
         })
     }
 
@@ -105,9 +107,24 @@ impl GpuEngine {
         })
     }
 
+    /// Rows of a table that a buffer holds.
+    fn shard_rows(&self) -> usize {
+        let limits = self.context.limits();
+        let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        (bytes / (4 * self.flow.features as u64)).min(self.most_shard_rows as u64) as usize
+    }
+
+    /// The fused plan has one buffer for a table: a longer one takes the layered plan.
     fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
-        Ok(match self.kind {
-            PlanKind::Layered => TrainingPlan::tiled(&self.flow, &self.layout, shape, &self.tiling),
+        let shard_rows = self.shard_rows();
+        let kind = match shape.train_rows.max(shape.validation_rows) > shard_rows {
+            true => PlanKind::Layered,
+            false => self.kind,
+        };
+        Ok(match kind {
+            PlanKind::Layered => {
+                TrainingPlan::sharded(&self.flow, &self.layout, shape, &self.tiling, shard_rows)
+            }
             PlanKind::Fused => {
                 let target = self.context.target();
                 let step = Shape::training(&self.flow, &target, shape.batch)?;
@@ -115,6 +132,12 @@ impl GpuEngine {
                 TrainingPlan::fused(&self.flow, &self.layout, shape, [&step, &evaluation])
             }
         })
+    }
+
+    /// Cuts tables into buffers of at most `rows` rows from the next training on, where the device would take more: as it
+    /// cuts those that are larger than its limits.
+    pub fn limit_shards(&mut self, rows: usize) {
+        self.most_shard_rows = rows;
     }
 
     /// The device that it computes on.
@@ -341,12 +364,17 @@ impl Engine for GpuEngine {
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
-        training.validate(&state, self.flow.features, self.layout.total)?;
-        let shape = TrainingShape::new(&training, self.flow.features);
+        let features = self.flow.features;
+        training.validate(&state, features, self.layout.total)?;
+        let shape = TrainingShape::new(&training, features);
         let plan = self.training_plan(&shape)?;
         let executor = Executor::new(&self.context, &plan.plan)?;
-        executor.write(plan.train, &training.train);
-        executor.write(plan.validation_rows, &training.validation);
+        for (shards, table) in [(&plan.train, &training.train), (&plan.validation_rows, &training.validation)]
+        {
+            for &Shard { buffer, first, rows } in shards {
+                executor.write(buffer, &table[first * features..(first + rows) * features]);
+            }
+        }
         match &plan.packed {
             Some((packed, packing)) => executor.write(*packed, &packing.pack(&state.parameters)),
             None => executor.write(plan.order, &Recorder::order(&self.flow)),

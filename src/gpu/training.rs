@@ -57,6 +57,28 @@ impl TrainingShape {
     }
 }
 
+/// Some rows of a table, in a buffer of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// The buffer.
+    pub buffer: BufferId,
+    /// Place of its first row in the table.
+    pub first: usize,
+    /// Its rows.
+    pub rows: usize,
+}
+
+/// Buffers for a table of `rows` rows of `features`, none with more than `most` rows.
+pub(super) fn shards(plan: &mut Plan, label: &str, rows: usize, features: usize, most: usize) -> Vec<Shard> {
+    let most = most.max(1);
+    let places = (0..rows.max(1)).step_by(most.min(rows.max(1)));
+    let shard = |first: usize| {
+        let rows = most.min(rows - first);
+        Shard { buffer: plan.buffer(label, rows * features), first, rows }
+    };
+    places.map(shard).collect()
+}
+
 /// Buffers and programs with which a flow is trained.
 #[derive(Clone, Debug)]
 pub struct TrainingPlan {
@@ -77,9 +99,9 @@ pub struct TrainingPlan {
     /// [`uniforms::Validation`].
     pub validation: BufferId,
     /// Training rows [N, D].
-    pub train: BufferId,
+    pub train: Vec<Shard>,
     /// Validation rows [V, D].
-    pub validation_rows: BufferId,
+    pub validation_rows: Vec<Shard>,
     /// Order of the features in each coupling [L, 2, D].
     pub order: BufferId,
     /// Parameters `[P]`.
@@ -116,6 +138,18 @@ impl TrainingPlan {
 
     /// The same plan with the tiles of `tiling`.
     pub fn tiled(flow: &Flow, layout: &Layout, shape: &TrainingShape, tiling: &Tiling) -> Self {
+        Self::sharded(flow, layout, shape, tiling, usize::MAX)
+    }
+
+    /// The same plan, its tables cut into buffers of at most `shard_rows` rows: a batch is gathered from one after the
+    /// other.
+    pub fn sharded(
+        flow: &Flow,
+        layout: &Layout,
+        shape: &TrainingShape,
+        tiling: &Tiling,
+        shard_rows: usize,
+    ) -> Self {
         let mut plan = Plan::default();
         let (features, batch, total) = (flow.features, shape.batch, layout.total);
         let words = |bytes: usize| bytes.div_ceil(4);
@@ -124,8 +158,9 @@ impl TrainingPlan {
         let state = plan.buffer("state", words(size_of::<uniforms::TrainState>()));
         let validation = plan.buffer("validation", words(size_of::<uniforms::Validation>()));
         let history = plan.buffer("history", HISTORY * words(size_of::<uniforms::Record>()));
-        let train = plan.buffer("training rows", shape.train_rows * features);
-        let validation_rows = plan.buffer("validation rows", shape.validation_rows * features);
+        let train = shards(&mut plan, "training rows", shape.train_rows, features, shard_rows);
+        let validation_rows =
+            shards(&mut plan, "validation rows", shape.validation_rows, features, shard_rows);
         let order = plan.buffer("order", 2 * flow.layers() * features);
         let parameters = plan.buffer("parameters", total);
         let gradient = plan.buffer("gradient", total);
@@ -175,7 +210,16 @@ impl TrainingPlan {
         let mut step = Program::new("training step");
         let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
         let gathered = [0, 2 * batch * features];
-        record(&mut step, &GATHER, "rows of the batch", &[state, train, rows[0]], batch_groups, gathered);
+        let shard = |program: &mut Program, shard: &Shard| {
+            let rules = uniforms::Rules { shard_first: shard.first as u32, ..rules };
+            let dispatch = program.dispatches.last_mut().expect("invariant: it was recorded");
+            dispatch.uniform = bytemuck::bytes_of(&rules).to_vec();
+        };
+        for part in &train {
+            let buffers = [state, part.buffer, rows[0]];
+            record(&mut step, &GATHER, "rows of the batch", &buffers, batch_groups, gathered);
+            shard(&mut step, part);
+        }
         for transform in 0..flow.layers() {
             let ends = [rows[transform], rows[transform + 1]];
             let begins = transform == 0;
@@ -216,14 +260,11 @@ impl TrainingPlan {
         let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
         let tile_groups = [validation_capacity.div_ceil(256) as u32, 1, 1];
         let taken = [0, 2 * validation_capacity * features];
-        record(
-            &mut validate,
-            &TAKE,
-            "validation rows",
-            &[validation, validation_rows, ends[0]],
-            tile_groups,
-            taken,
-        );
+        for part in &validation_rows {
+            let buffers = [validation, part.buffer, ends[0]];
+            record(&mut validate, &TAKE, "validation rows", &buffers, tile_groups, taken);
+            shard(&mut validate, part);
+        }
         let latent = recorder.pass(&mut validate, ends, &tile_activations, Direction::Forward);
         recorder.log_density(&mut validate, latent, tile_log_prob, tile_log_det);
         let accumulated = [validation_capacity; 2];
@@ -294,6 +335,6 @@ pub(super) fn rules(
         decay: shape.schedule.decay as u32,
         validation_rows: shape.validation_rows as u32,
         validation_capacity: validation_capacity as u32,
-        padding: 0,
+        shard_first: 0,
     }
 }

@@ -56,7 +56,7 @@ shared! {
         train_rows: u32, batch: u32, features: u32, parameters: u32, key_low: u32, key_high: u32, norm_groups: u32,
         splits: u32, rate1: f32, rate2: f32, epsilon: f32, weight_decay: f32, clip_norm: f32, base_rate: f32,
         warmup_steps: u32, total_steps: u32, decay: u32, validation_rows: u32, validation_capacity: u32,
-        padding: u32,
+        shard_first: u32,
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::kernel::{
     ACCUMULATE, CLOSE_EPOCH, FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM, KEEP_BEST, Kernel,
 };
 use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
-use super::super::training::{HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, rules};
+use super::super::training::{HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, rules, shards};
 use super::super::uniforms;
 use super::packing::masks;
 use super::{Packing, Shape};
@@ -53,8 +53,9 @@ impl TrainingPlan {
         let state = plan.buffer("state", size_of::<uniforms::TrainState>() / 4);
         let validation = plan.buffer("validation", size_of::<uniforms::Validation>() / 4);
         let history = plan.buffer("history", HISTORY * size_of::<uniforms::Record>() / 4);
-        let train = plan.buffer("training rows", shape.train_rows * features);
-        let validation_rows = plan.buffer("validation rows", shape.validation_rows * features);
+        let train = shards(&mut plan, "training rows", shape.train_rows, features, usize::MAX);
+        let validation_rows =
+            shards(&mut plan, "validation rows", shape.validation_rows, features, usize::MAX);
         let masks = plan.constant("masks", &masks(flow));
         let parameters = plan.buffer("parameters", total);
         let packed = plan.buffer("packed weights", packing.len());
@@ -109,7 +110,7 @@ impl TrainingPlan {
             ..dispatch(
                 &FUSED_GRADIENT,
                 format!("gradient of a batch: {fused}"),
-                &[masks, packed, state, train, trail, partials, outcome],
+                &[masks, packed, state, train[0].buffer, trail, partials, outcome],
                 [groups as u32, 1, 1],
                 [2 * batch * products + 35 * elements, moved],
             )
@@ -139,7 +140,15 @@ impl TrainingPlan {
             ..dispatch(
                 &FUSED_FORWARD,
                 format!("validation rows: {evaluation}"),
-                &[masks, packed, validation, validation_rows, tile_rows, tile_log_det, tile_log_prob],
+                &[
+                    masks,
+                    packed,
+                    validation,
+                    validation_rows[0].buffer,
+                    tile_rows,
+                    tile_log_det,
+                    tile_log_prob,
+                ],
                 [validation_capacity.div_ceil(evaluation.rows) as u32, 1, 1],
                 [
                     2 * validation_capacity * weights.all

@@ -1,9 +1,11 @@
 //! `shaders/batch.wgsl` against `src/cpu/batch.rs`: rows are copied, so their bits are the same.
 
+use std::ops::Range;
+
 use moonflow::cpu::batch::gather as cpu_gather;
 use moonflow::gpu::kernel::{GATHER, TAKE};
 use moonflow::gpu::uniforms::{Extent, Rules, TrainState};
-use moonflow::random;
+use moonflow::random::{self, Stream};
 
 use super::harness::{Call, Case, POISON, bits, random as values};
 
@@ -46,10 +48,45 @@ pub fn gather() -> Case {
         .bind("batch", vec![POISON; capacity * features])
         .expect_bits("", 0..rows * features, bits(&batch))
     };
+    // A buffer that holds some of the table's rows: only those are written.
+    let part = |(features, table, first, rows, shard): (usize, usize, usize, usize, Range<usize>)| {
+        let (seed, epoch) = (99 + table as u64, 4);
+        let data = values(table * features, 9.0, 1);
+        let [key_low, key_high] = random::key(seed);
+        let rules = Rules {
+            train_rows: table as u32,
+            features: features as u32,
+            key_low,
+            key_high,
+            shard_first: shard.start as u32,
+            ..Default::default()
+        };
+        let state = TrainState { rows: rows as u32, first: first as u32, epoch, ..Default::default() };
+        let (mut places, mut want) = (Vec::new(), Vec::new());
+        for row in 0..rows {
+            let place = (first + row) as u32;
+            let source = random::permute(place, table as u32, seed, Stream::Epoch, epoch) as usize;
+            if shard.contains(&source) {
+                places.extend(row * features..(row + 1) * features);
+                want.extend_from_slice(&data[source * features..(source + 1) * features]);
+            }
+        }
+        let held = &data[shard.start * features..shard.end * features];
+        Call::new(
+            format!("rows {shard:?} of {table} × {features}:"),
+            &rules,
+            [rows.div_ceil(256) as u32, 1, 1],
+        )
+        .record("state", &state)
+        .values("data", held, held.len())
+        .bind("batch", vec![POISON; rows * features])
+        .expect_bits("", places, bits(&want))
+    };
+    let parts = [(3, 130, 60, 65, 0..50), (3, 130, 60, 65, 50..100), (5, 300, 0, 300, 290..300)].map(part);
     Case {
         kernel: &GATHER,
         factor: 0.0,
-        calls: SIZES.map(call).into(),
+        calls: SIZES.map(call).into_iter().chain(parts).collect(),
         changes: &[
             ("const EPOCH_STREAM: u32 = 1u;", "const EPOCH_STREAM: u32 = 2u;"),
             ("key, EPOCH_STREAM, state.epoch)", "key, EPOCH_STREAM, state.step)"),
@@ -57,7 +94,9 @@ pub fn gather() -> Case {
             ("permute(state.first + row,", "permute(row,"),
             ("copy_rows(group.x, local, state.rows);", "copy_rows(group.x, local, state.rows - 1u);"),
             ("copy_rows(group.x, local, state.rows);", "copy_rows(group.x, local, rules.batch);"),
-            ("i % rules.features;", "(i + 1u) % rules.features;"),
+            ("+ i % rules.features]", "+ (i + 1u) % rules.features]"),
+            ("- rules.shard_first", ""),
+            ("if source < arrayLength(&data) / rules.features", "if true"),
             ("batch[begin * rules.features + i]", "batch[i]"),
             ("min(256u, rows - min(rows, begin))", "min(256u, rows)"),
         ],

@@ -18,6 +18,7 @@ on_both_plans! {
     fifty_steps_follow_the_cpu_in_every_loss_flag_and_tensor
     a_training_that_differs_in_one_setting_is_found
     the_same_seed_gives_the_same_bits_and_another_does_not
+    tables_larger_than_a_buffer_train_to_the_bits_of_the_layered_plan
     four_epochs_have_the_bits_of_two_and_two_and_of_a_resumed_training
     a_training_resumed_after_every_epoch_has_the_bits_of_one_never_interrupted
     best_parameters_are_those_of_the_lowest_validation_loss
@@ -210,6 +211,18 @@ fn run(engine: &mut GpuEngine, training: Training, state: State, epochs: u32) ->
 fn go_on(engine: &mut GpuEngine, epochs: u32) -> (Vec<EpochRecord>, State) {
     let records = pollster::block_on(engine.train(epochs)).expect("training");
     (records, pollster::block_on(engine.training_state()).expect("training"))
+}
+
+fn tables_larger_than_a_buffer_train_to_the_bits_of_the_layered_plan(plan: PlanKind) {
+    let Some(whole) = Outcome::gpu(PlanKind::Layered, training(), 2) else { return };
+    // Four buffers of training rows and one of validation rows, then 16 and 4.
+    for rows in [50, 10] {
+        let mut engine = engine(&flow(), plan).expect("as before");
+        engine.limit_shards(rows);
+        let cut = Outcome::new(&mut engine, training(), state(), 2);
+        assert_eq!(cut.records, whole.records, "{rows} rows");
+        assert!(cut.parameters == whole.parameters && cut.best == whole.best, "{rows} rows");
+    }
 }
 
 fn the_same_seed_gives_the_same_bits_and_another_does_not(plan: PlanKind) {
