@@ -160,9 +160,14 @@ impl Context {
 
     /// `kernel` with these constants, compiled on first use.
     pub(super) fn pipeline(&self, kernel: &'static Kernel, constants: &[Constant]) -> Pipeline {
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (std::ptr::from_ref(kernel).addr(), kernel.values(constants));
-        pipelines.entry(key).or_insert_with(|| self.compile(kernel, constants)).clone()
+        let pipelines = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines().get(&key) {
+            return pipeline.clone();
+        }
+        // Not under the lock, which others need while a driver takes its time.
+        let pipeline = self.compile(kernel, constants);
+        pipelines().entry(key).or_insert(pipeline).clone()
     }
 
     fn compile(&self, kernel: &Kernel, constants: &[Constant]) -> Pipeline {
