@@ -1,13 +1,16 @@
 //! RealNVP normalizing flows, trained, scored and sampled on any GPU or on the CPU.
 //!
-//! A [`flow::Flow`] is pure data. An [`engine::Engine`] executes it: `gpu` in WGSL compute shaders
+//! [`Trainer`] fits a [`Recipe`] to a [`Dataset`]; what comes of it is a [`Density`] to score and sample with, and its
+//! [`Model`] is what is kept. Beneath them, a [`Flow`] is pure data. An [`engine::Engine`] executes it: `gpu` in WGSL compute shaders
 //! through wgpu, [`cpu`] in Rust, generic over `f32` and `f64`. [`train`] fits a flow to a
-//! [`data::Dataset`], and a [`model::Model`] is what is kept: flow, parameters and standardiser, with
-//! log-densities in nats and in the user's own units.
+//! dataset, and a model holds flow, parameters and preprocessing, with log-densities in nats and in the user's own units.
 #![warn(missing_docs)]
 
 pub mod cpu;
 pub mod data;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod density;
+pub mod device;
 pub mod engine;
 pub mod error;
 pub mod flow;
@@ -20,7 +23,13 @@ pub mod random;
 pub mod report;
 pub mod train;
 
+pub use data::{Dataset, Table};
+#[cfg(not(target_arch = "wasm32"))]
+pub use density::{Density, Trained, Trainer};
+pub use device::Device;
 pub use error::{Error, Result};
+pub use flow::Flow;
+pub use model::{Model, Recipe};
 
 /// The README's example is compiled and run with the documentation's.
 #[cfg(doctest)]

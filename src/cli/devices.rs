@@ -1,9 +1,10 @@
 //! `moonflow devices`: what can compute here, and which of it `--device auto` takes.
 
 use moonflow::Result;
+use moonflow::device::devices;
 use serde_json::json;
 
-use super::{device, output};
+use super::output;
 
 /// Arguments of `moonflow devices`.
 #[derive(clap::Args)]
@@ -18,7 +19,7 @@ pub struct DevicesArgs {
 /// # Errors
 /// Those of the engines and of standard output.
 pub async fn run(args: &DevicesArgs) -> Result<()> {
-    let (devices, default) = device::devices().await?;
+    let (devices, default) = devices().await?;
     if args.json {
         let list = devices.iter().enumerate().map(|(index, device)| {
             json!({

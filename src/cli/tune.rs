@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use moonflow::Result;
+use moonflow::device::AnyEngine;
 use moonflow::flow::Flow;
 use moonflow::gpu::GpuEngine;
 use moonflow::gpu::autotune::Measured;
@@ -11,7 +12,7 @@ use moonflow::gpu::tile::Product;
 use moonflow::gpu::tile_cache::TileCache;
 use moonflow::gpu::training::TrainingShape;
 
-use super::device::{AnyEngine, DeviceArgs};
+use super::device::DeviceArgs;
 use super::output::note;
 
 /// `--device`, and whether to search.

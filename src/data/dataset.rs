@@ -8,6 +8,8 @@ use crate::random::{Permutation, Stream};
 /// The rows of one training, in the user's units.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
+    /// The table's name.
+    pub name: String,
     /// Names of the features `[D]`.
     pub columns: Vec<String>,
     /// Fitted to the training rows; validation rows have no part in it.
@@ -93,7 +95,8 @@ impl Dataset {
             side.extend_from_slice(&noisy);
         }
         let preprocessing = plan.fit(&table.name, &train, &table.columns)?;
-        Ok(Self { columns: table.columns.clone(), preprocessing, train, validation })
+        let (name, columns) = (table.name.clone(), table.columns.clone());
+        Ok(Self { name, columns, preprocessing, train, validation })
     }
 
     /// Number of features D, the context included.

@@ -5,6 +5,7 @@ mod cli;
 mod common;
 mod conditional;
 mod data;
+mod examples;
 mod gpu;
 mod gradients;
 mod laws;

@@ -1,7 +1,7 @@
 //! The model: units, batches and columns on its way in and out, and the file that keeps it.
 
 use moonflow::Error;
-use moonflow::data::{Standardiser, Table};
+use moonflow::data::{Bounds, Preprocessing, Standardise, Standardiser, Steps, Table, Whitening};
 use moonflow::engine::Sampling;
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
@@ -52,6 +52,27 @@ fn model() -> Model {
             }),
         },
         flow,
+    }
+}
+
+/// A model with all that version 2 has: a given column, whole numbers between bounds, a whitening.
+fn newest() -> Model {
+    let model = model();
+    let flow = model.record.recipe.conditional_flow(2, 1).expect("valid");
+    let counts = Steps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
+    let factor = vec![1.0, 0.0, 0.0, 0.5, 0.75, 0.0, -0.25, 0.125, 0.625];
+    Model {
+        parameters: (0..Layout::new(&flow).total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
+        preprocessing: Preprocessing {
+            steps: vec![counts, Steps::default(), Steps::default()],
+            standardise: Standardise::Whiten,
+            standardiser: Standardiser { mean: vec![1.5, -300.25, 0.5], std: vec![0.1, 40.0, 2.0] },
+            whitening: Some(Whitening::from_factor(factor, 3).expect("a triangle")),
+            context: 1,
+        },
+        columns: ["k", "b", "given"].map(String::from).into(),
+        flow,
+        ..model
     }
 }
 
@@ -331,6 +352,13 @@ fn files_of_other_kinds_and_lying_headers_are_refused() {
     }
 }
 
+#[test]
+fn the_newest_version_comes_back_whole() {
+    let model = newest();
+    assert_eq!(model.format_version(), FORMAT_VERSION);
+    assert_eq!(Model::from_bytes("m", &model.to_bytes()).expect("own file"), model);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -339,8 +367,9 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         in_header in any::<bool>(),
+        subject in prop::sample::select(vec![model(), newest()]),
     ) {
-        let mut bytes = model().to_bytes();
+        let mut bytes = subject.to_bytes();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
         for (place, byte) in flips {
             // Flips among the weights alone would hardly ever break a file.
@@ -357,6 +386,10 @@ proptest! {
             prop_assert!(model.parameters.iter().all(|value| value.is_finite()));
             prop_assert!(model.preprocessing.standardiser.std.iter().all(|&std| std > 0.0 && std.is_finite()));
             prop_assert_eq!(model.columns.len(), model.flow.features);
+            prop_assert_eq!(model.preprocessing.steps.len(), model.flow.features);
+            prop_assert_eq!(model.preprocessing.context, model.flow.context);
+            let whitened = model.preprocessing.standardise == Standardise::Whiten;
+            prop_assert_eq!(model.preprocessing.whitening.is_some(), whitened);
         }
     }
 

@@ -317,6 +317,7 @@ fn with_giants(giants: &[usize]) -> Dataset {
     let mut train = table(200, 3).values;
     giants.iter().for_each(|row| train[3 * row] = 1e30);
     Dataset {
+        name: "t".into(),
         columns: ["a", "b", "c"].map(String::from).to_vec(),
         preprocessing: Standardiser::identity(3).into(),
         train,

@@ -1,0 +1,159 @@
+//! The easy way in: a trainer and a fitted density on a device, with calls that block. Engines, futures and observers
+//! are beneath it for those who need them.
+
+use crate::data::Dataset;
+use crate::device::{AnyEngine, Device};
+use crate::engine::Sampling;
+use crate::error::Result;
+use crate::model::{DataSource, Model, Outcome, Recipe};
+use crate::train::{Fitted, History, Observer, Options, fit_with};
+
+/// A recipe and where to carry it out.
+///
+/// ```
+/// use moonflow::data::{Dataset, Toy, ToyDensity};
+/// use moonflow::{Device, Recipe, Trainer};
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let dataset = Dataset::split(&ToyDensity::new(Toy::Moons).table(400, 1), 0.1, 1)?;
+/// let recipe = Recipe { epochs: 2, layers: 2, hidden: vec![8], ..Recipe::default() };
+/// let mut trained = Trainer::new(recipe).on(Device::Cpu).fit(&dataset)?;
+/// let log_prob = trained.density.log_prob(&[0.0, 1.0, 1.0, -0.5])?; // two rows
+/// assert_eq!(log_prob.len(), 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Trainer {
+    /// What to train and how.
+    pub recipe: Recipe,
+    /// Where.
+    pub device: Device,
+    /// Limits, checkpoints, and what to go on from.
+    pub options: Options,
+}
+
+/// What a training yields.
+#[derive(Debug)]
+pub struct Trained {
+    /// The fitted density, on the device that it was trained on.
+    pub density: Density,
+    /// What every epoch did.
+    pub history: History,
+    /// How training ended.
+    pub outcome: Outcome,
+}
+
+impl Trainer {
+    /// A trainer of `recipe` on the device that [`Device::Auto`] takes.
+    pub fn new(recipe: Recipe) -> Self {
+        Self { recipe, device: Device::Auto, options: Options::default() }
+    }
+
+    /// The same on another device.
+    #[must_use]
+    pub fn on(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Fits the recipe's flow to `dataset`.
+    ///
+    /// # Errors
+    /// Those of the device and of [`fit_with`].
+    pub fn fit(&self, dataset: &Dataset) -> Result<Trained> {
+        self.fit_watched(dataset, &mut ())
+    }
+
+    /// As [`Trainer::fit`], under the eyes of `observer`, which may end it.
+    ///
+    /// # Errors
+    /// As [`Trainer::fit`], and those of the observer.
+    pub fn fit_watched(&self, dataset: &Dataset, observer: &mut impl Observer) -> Result<Trained> {
+        let source = DataSource {
+            name: dataset.name.clone(),
+            noise: None,
+            toy: false,
+            rows: (dataset.train.len() + dataset.validation.len()) / dataset.features(),
+        };
+        pollster::block_on(async {
+            let mut engine = self.device.engine(self.recipe.flow_over(dataset)?, None).await?.engine;
+            let options = self.options.clone();
+            let fitted = fit_with(&mut engine, dataset, &self.recipe, source, options, observer).await?;
+            let Fitted { model, history, outcome } = fitted;
+            Ok(Trained { density: Density { model, engine }, history, outcome })
+        })
+    }
+}
+
+/// A model on a device.
+///
+/// ```no_run
+/// use moonflow::{Density, Device, Model};
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let model = Model::load("runs/moons/model.safetensors")?;
+/// let mut density = Density::new(model, &Device::Auto)?;
+/// let samples = density.sample(1000, 7)?; // row-major [1000, D]
+/// let log_prob = density.log_prob(&samples)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Density {
+    model: Model,
+    engine: AnyEngine,
+}
+
+impl Density {
+    /// `model` on `device`.
+    ///
+    /// # Errors
+    /// Those of [`Device::engine`].
+    pub fn new(model: Model, device: &Device) -> Result<Self> {
+        let engine = pollster::block_on(device.engine(model.flow.clone(), None))?.engine;
+        Ok(Self { model, engine })
+    }
+
+    /// The model: columns, preprocessing, record; what [`Model::save`] keeps.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// log p(x) of each row `[B]`, as [`Model::log_prob`]. `rows`: row-major [B, D], in the user's units.
+    ///
+    /// # Errors
+    /// Those of [`Model::log_prob`].
+    pub fn log_prob(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
+        pollster::block_on(self.model.log_prob(&mut self.engine, rows))
+    }
+
+    /// Latent z of each row, row-major [B, D], as [`Model::latent`].
+    ///
+    /// # Errors
+    /// Those of [`Model::latent`].
+    pub fn latent(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
+        pollster::block_on(self.model.latent(&mut self.engine, rows))
+    }
+
+    /// `rows` rows drawn from the model, row-major [rows, D], in the user's units: the same for the same `seed`.
+    ///
+    /// # Errors
+    /// Those of [`Model::sample`].
+    pub fn sample(&mut self, rows: usize, seed: u64) -> Result<Vec<f64>> {
+        self.draw(rows, seed, &[])
+    }
+
+    /// A row for each of `context`, row-major [B, C], in the user's units; see [`Model::sample_given`].
+    ///
+    /// # Errors
+    /// Those of [`Model::sample_given`].
+    pub fn sample_given(&mut self, context: &[f64], seed: u64) -> Result<Vec<f64>> {
+        self.draw(context.len() / self.model.flow.context.max(1), seed, context)
+    }
+
+    fn draw(&mut self, rows: usize, seed: u64, context: &[f64]) -> Result<Vec<f64>> {
+        let sampling = Sampling { rows, first: 0, seed, temperature: 1.0 };
+        pollster::block_on(self.model.sample_given(&mut self.engine, sampling, context))
+    }
+}
