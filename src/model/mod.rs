@@ -104,18 +104,26 @@ impl Model {
     /// # Errors
     /// As [`Model::log_prob`].
     pub async fn latent<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
+        let dequantized = self.preprocessing.dequantized();
+        let mut rows = Cow::Borrowed(rows);
+        if !dequantized.is_empty() {
+            for row in rows.to_mut().chunks_exact_mut(self.flow.features) {
+                dequantized.iter().for_each(|&column| row[column] += 0.5);
+            }
+        }
+        self.latent_of_noisy(engine, &rows).await
+    }
+
+    /// As [`Model::latent`], for rows whose dequantised columns have their noise.
+    ///
+    /// # Errors
+    /// As [`Model::log_prob`].
+    pub async fn latent_of_noisy<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
         self.load_into(engine)?;
         let features = self.flow.features;
-        let dequantized = self.preprocessing.dequantized();
         let mut latent = Vec::with_capacity(rows.len());
         for piece in self.pieces(rows, 1)? {
-            let mut piece = Cow::Borrowed(piece);
-            if !dequantized.is_empty() {
-                for row in piece.to_mut().chunks_exact_mut(features) {
-                    dequantized.iter().for_each(|&column| row[column] += 0.5);
-                }
-            }
-            let Preprocessed { values, log_det } = self.preprocessing.forward(&piece);
+            let Preprocessed { values, log_det } = self.preprocessing.forward(piece);
             let transformed = engine.forward(&values).await?;
             for (row, log_det) in transformed.values.chunks_exact(features).zip(log_det) {
                 let outside = log_det == f64::NEG_INFINITY;

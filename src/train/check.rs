@@ -41,7 +41,8 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
     let unseen = if dataset.validation.is_empty() { &dataset.train } else { &dataset.validation };
     let unseen = spaced(unseen, features, LOSS_ROWS);
 
-    let latent = model.latent(engine, &unseen).await?;
+    // The dataset's rows have the noise of dequantised columns.
+    let latent = model.latent_of_noisy(engine, &unseen).await?;
     let some: Vec<f32> =
         spaced(&latent, features, ROUND_TRIP_ROWS).into_iter().map(|value| value as f32).collect();
     let x = engine.inverse(&some).await?.values;
@@ -53,8 +54,8 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
     let (mut gap, mut gap_error) = (None, None);
     if !dataset.validation.is_empty() {
         let seen = spaced(&dataset.train, features, LOSS_ROWS);
-        let seen = mean_and_error(&model.log_prob(engine, &seen).await?);
-        let unseen = mean_and_error(&model.log_prob(engine, &unseen).await?);
+        let seen = mean_and_error(&model.log_density(engine, &seen).await?);
+        let unseen = mean_and_error(&model.log_density(engine, &unseen).await?);
         gap = Some(seen.0 - unseen.0);
         gap_error = Some(seen.1.hypot(unseen.1));
     }

@@ -182,6 +182,26 @@ fn probabilities_of_several_whole_columns_sum_to_1() {
 }
 
 #[test]
+fn the_self_check_sees_whole_numbers_with_their_noise() {
+    let rows = table(
+        &["k", "x"],
+        (0..900).map(|i| {
+            let t = f64::from(i) * 0.7;
+            vec![(3.0 + 2.5 * t.sin() + (t * 1.3).cos()).round(), t.cos() + 0.3 * (t * 2.9).sin()]
+        }),
+    );
+    let (model, _) = fitted(&rows, vec![WHOLE, Steps::default()], Standardise::Mean);
+    let check = model.record.check.expect("a check");
+    assert!(
+        check.gap.is_some_and(f64::is_finite) && check.gap_error.is_some_and(f64::is_finite),
+        "{check:?}"
+    );
+    // Half a number more would show in the mean of a column with a deviation of about two.
+    assert!(check.latent[0].mean.abs() < 0.15, "{check:?}");
+    assert!(check.suspicious.iter().all(|sentence| !sentence.contains("not finite")), "{check:?}");
+}
+
+#[test]
 fn rows_that_a_step_cannot_take_are_refused_by_row_at_training() {
     let mut rows = shares();
     rows.values[2 * 17] = 1.0;
