@@ -4,8 +4,8 @@
 
 Each table is split at random, 80 to 20 per cent, `--splits` times. Every model sees the same training rows and is
 scored on the same others, in nats per row and the table's own units. moonflow takes a tenth of its training rows for
-validation; the others use all of them. Integers are dequantised by uniform noise, for every model alike, and columns
-that are constant in a training part are left out. Wants numpy and scikit-learn.
+validation; the others use all of them. Integers are dequantised by uniform noise, for every model alike; moonflow is
+told their range, a mixture has no use for it. Columns that are constant are left out. Wants numpy and scikit-learn.
 """
 
 import argparse
@@ -19,11 +19,12 @@ from sklearn import datasets
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
+# What loads a table, and of whole numbers the ends between which they lie with their noise.
 TABLES = {
-    "breast cancer": (datasets.load_breast_cancer, False),
-    "diabetes": (datasets.load_diabetes, False),
-    "digits": (datasets.load_digits, True),
-    "wine": (datasets.load_wine, False),
+    "breast cancer": (datasets.load_breast_cancer, None),
+    "diabetes": (datasets.load_diabetes, None),
+    "digits": (datasets.load_digits, (0, 17)),
+    "wine": (datasets.load_wine, None),
 }
 
 
@@ -69,24 +70,30 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--moonflow", default="target/release/moonflow")
     parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--tables", type=lambda text: text.split(","), default=list(TABLES))
     parser.add_argument("options", nargs="*", help="flags for moonflow train, after --")
     arguments = parser.parse_args()
     print("moonflow train", *arguments.options)
     print(f"{'table':14}{'rows':>6}{'D':>4}{'Gaussian':>20}{'10 Gaussians':>20}{'moonflow':>20}  best")
-    for name, (load, integers) in TABLES.items():
+    for name in arguments.tables:
+        load, ends = TABLES[name]
         table = load().data.astype(float)
         scores = []
         for split in range(arguments.splits):
             random = np.random.default_rng(split)
-            rows = table + random.random(table.shape) if integers else table
+            rows = table + random.random(table.shape) if ends else table
             rows = rows[random.permutation(len(rows))]
             cut = len(rows) * 4 // 5
             varying = table.std(axis=0) > 0
             train, test = rows[:cut, varying], rows[cut:, varying]
+            options = [*arguments.options, "--seed", str(split)]
+            if ends:
+                bounds = (f"c{i}={ends[0]}:{ends[1]}" for i in range(train.shape[1]))
+                options += ["--bounds", ",".join(bounds)]
             models = [
                 mixture(train, test, 1),
                 mixture(train, test, 10),
-                flow(arguments.moonflow, train, test, [*arguments.options, "--seed", str(split)]),
+                flow(arguments.moonflow, train, test, options),
             ]
             scores.append([model.mean() for model in models])
         means, spread = np.mean(scores, axis=0), np.std(scores, axis=0)
