@@ -16,6 +16,7 @@ mod parity;
 mod plan;
 mod practice;
 mod preprocess;
+mod real_tables;
 mod report;
 mod shaders;
 mod tables;
