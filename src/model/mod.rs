@@ -262,7 +262,10 @@ impl Model {
                 return Err(Error::data(
                     name,
                     if named {
-                        format!("{}. In any order, {trained}", unknown_column(wanted, columns))
+                        // The first part may be a question.
+                        let problem = unknown_column(wanted, columns);
+                        let end = if problem.ends_with('?') { "" } else { "." };
+                        format!("{problem}{end} In any order, {trained}")
                     } else {
                         let got = count(columns.len(), "column");
                         format!("has {got} without names, but {trained}; choose as many with --columns")
