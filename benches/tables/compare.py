@@ -70,6 +70,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--moonflow", default="target/release/moonflow")
     parser.add_argument("--splits", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first split")
     parser.add_argument("--tables", type=lambda text: text.split(","), default=list(TABLES))
     parser.add_argument("options", nargs="*", help="flags for moonflow train, after --")
     arguments = parser.parse_args()
@@ -79,7 +80,7 @@ def main():
         load, ends = TABLES[name]
         table = load().data.astype(float)
         scores = []
-        for split in range(arguments.splits):
+        for split in range(arguments.first, arguments.first + arguments.splits):
             random = np.random.default_rng(split)
             rows = table + random.random(table.shape) if ends else table
             rows = rows[random.permutation(len(rows))]
