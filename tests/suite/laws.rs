@@ -166,7 +166,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(64))]
+    #![proptest_config(config(96))]
 
     #[test]
     fn inverse_undoes_forward_for_every_flow(case in cases()) {

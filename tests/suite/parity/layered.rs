@@ -20,7 +20,7 @@ fn with_tiling(flow: &Flow, x: &[f32], tiling: Tiling) -> Option<(f64, Vec<f32>)
 
 #[test]
 fn no_bit_of_loss_or_gradient_depends_on_the_tiles() {
-    let flow = Flow::new(9, 2, &[33]).expect("valid").with_activation(Activation::Tanh);
+    let flow = Flow::new(9, 2, &[33, 70]).expect("valid").with_activation(Activation::Tanh);
     let x = from_wide::<f32>(&uniform(70 * 9, 2.0, 1));
     let Some(sound) = with_tiling(&flow, &x, Tiling::default()) else { return };
     for tile in TILES {

@@ -17,18 +17,20 @@ on_both_plans! {
 /// Features and context, couplings, hidden widths, rows, masking.
 type Case = ([usize; 2], usize, Vec<usize>, usize, Masking);
 
-/// One to three hidden layers, from one row to several splits or
-/// blocks.
+/// One to three hidden layers, from one row to several splits or blocks.
 fn shapes() -> Vec<Case> {
     vec![
         ([2, 0], 3, vec![5], 1, Masking::Alternating),
         ([3, 0], 2, vec![70], 65, Masking::Alternating),
-        ([3, 6], 3, vec![17, 33], 130, Masking::Random { seed: 5 }),
+        ([9, 0], 3, vec![17, 33], 130, Masking::Random { seed: 5 }),
         ([5, 0], 2, vec![3, 66, 20], 67, Masking::HalfSplit),
         ([37, 0], 2, vec![12], 70, Masking::Alternating),
         ([2, 0], 1, vec![4, 4], 600, Masking::Alternating),
-        ([1, 1], 2, vec![1], 7, Masking::Alternating),
+        ([3, 0], 1, vec![1], 7, Masking::Alternating),
         ([2, 0], 2, vec![128, 100], 7, Masking::Alternating),
+        ([2, 0], 2, vec![65, 64], 33, Masking::HalfSplit),
+        ([1, 1], 2, vec![6], 65, Masking::Alternating),
+        ([3, 6], 3, vec![10, 9], 40, Masking::HalfSplit),
     ]
 }
 
