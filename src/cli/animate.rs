@@ -70,14 +70,15 @@ impl Animated {
         let centres = DensityGrid::centres(x, y, CELLS, CELLS);
         let count = snapshots.len();
         let mut progress = RowProgress::new("drawing");
-        let mut stills = Vec::with_capacity(count);
+        let mut stills = Vec::with_capacity(count + 1);
+        let mut shown = model.clone();
         let kept = model.record.best_epoch.map(|epoch| format!("epoch {epoch}, which is kept"));
         let ends = snapshots
             .into_iter()
             .map(|(epoch, parameters)| (caption(epoch, history), parameters))
             .chain([(kept.unwrap_or_else(|| "the end".into()), model.parameters.clone())]);
         for (caption, parameters) in ends {
-            let shown = Model { parameters, ..model.clone() };
+            shown.parameters = parameters;
             let samples = shown.sample(engine, sampling).await?;
             let log_density = shown.log_density(engine, &centres).await?;
             let density = DensityGrid { x, y, columns: CELLS, rows: CELLS, log_density };

@@ -117,10 +117,8 @@ impl GpuEngine {
     /// The fused plan has one buffer for a table: a longer one takes the layered plan.
     fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
         let shard_rows = self.shard_rows();
-        let kind = match shape.train_rows.max(shape.validation_rows) > shard_rows {
-            true => PlanKind::Layered,
-            false => self.kind,
-        };
+        let fits = shape.train_rows.max(shape.validation_rows) <= shard_rows;
+        let kind = if fits { self.kind } else { PlanKind::Layered };
         Ok(match kind {
             PlanKind::Layered => {
                 TrainingPlan::sharded(&self.flow, &self.layout, shape, &self.tiling, shard_rows)

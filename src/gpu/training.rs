@@ -68,6 +68,13 @@ pub struct Shard {
     pub rows: usize,
 }
 
+impl Shard {
+    /// `rules` for a dispatch over this buffer.
+    fn rules(&self, rules: uniforms::Rules) -> uniforms::Rules {
+        uniforms::Rules { shard_first: self.first as u32, ..rules }
+    }
+}
+
 /// Buffers for a table of `rows` rows of `features`, none with more than `most` rows.
 pub(super) fn shards(plan: &mut Plan, label: &str, rows: usize, features: usize, most: usize) -> Vec<Shard> {
     let most = most.max(1);
@@ -190,6 +197,7 @@ impl TrainingPlan {
         let rules = rules(features, total, shape, splits, norm_groups, validation_capacity);
         // Cost: floating-point operations, and 32-bit words moved.
         let record = |program: &mut Program,
+                      rules: &uniforms::Rules,
                       kernel: &'static Kernel,
                       label: &str,
                       buffers: &[BufferId],
@@ -199,7 +207,7 @@ impl TrainingPlan {
                 kernel,
                 constants: Vec::new(),
                 label: label.into(),
-                uniform: bytemuck::bytes_of(&rules).to_vec(),
+                uniform: bytemuck::bytes_of(rules).to_vec(),
                 buffers: buffers.to_vec(),
                 workgroups,
                 flops: flops as u64,
@@ -210,15 +218,17 @@ impl TrainingPlan {
         let mut step = Program::new("training step");
         let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
         let gathered = [0, 2 * batch * features];
-        let shard = |program: &mut Program, shard: &Shard| {
-            let rules = uniforms::Rules { shard_first: shard.first as u32, ..rules };
-            let dispatch = program.dispatches.last_mut().expect("invariant: it was recorded");
-            dispatch.uniform = bytemuck::bytes_of(&rules).to_vec();
-        };
         for part in &train {
             let buffers = [state, part.buffer, rows[0]];
-            record(&mut step, &GATHER, "rows of the batch", &buffers, batch_groups, gathered);
-            shard(&mut step, part);
+            record(
+                &mut step,
+                &part.rules(rules),
+                &GATHER,
+                "rows of the batch",
+                &buffers,
+                batch_groups,
+                gathered,
+            );
         }
         for transform in 0..flow.layers() {
             let ends = [rows[transform], rows[transform + 1]];
@@ -237,12 +247,12 @@ impl TrainingPlan {
         // A parameter takes splits − 1 sums and a square to be summed; then clip, two moments, their corrections and
         // the decayed update.
         let summed = [(splits + 1) * total, (splits + 1) * total];
-        record(&mut step, &SUM_PARTIALS, "gradient", &[partials, gradient, norms], sums, summed);
+        record(&mut step, &rules, &SUM_PARTIALS, "gradient", &[partials, gradient, norms], sums, summed);
         let advanced = [norm_groups + batch; 2];
-        record(&mut step, &ADVANCE, "training state", &[state, norms, log_prob], [1; 3], advanced);
+        record(&mut step, &rules, &ADVANCE, "training state", &[state, norms, log_prob], [1; 3], advanced);
         let updated = [18 * total, 7 * total];
         let moments = [state, gradient, parameters, moment1, moment2];
-        record(&mut step, &ADAM_UPDATE, "parameters", &moments, each, updated);
+        record(&mut step, &rules, &ADAM_UPDATE, "parameters", &moments, each, updated);
 
         let mut validate = Program::new("validation tile");
         let tile = FlowBuffers {
@@ -262,18 +272,33 @@ impl TrainingPlan {
         let taken = [0, 2 * validation_capacity * features];
         for part in &validation_rows {
             let buffers = [validation, part.buffer, ends[0]];
-            record(&mut validate, &TAKE, "validation rows", &buffers, tile_groups, taken);
-            shard(&mut validate, part);
+            record(&mut validate, &part.rules(rules), &TAKE, "validation rows", &buffers, tile_groups, taken);
         }
         let latent = recorder.pass(&mut validate, ends, &tile_activations, Direction::Forward);
         recorder.log_density(&mut validate, latent, tile_log_prob, tile_log_det);
         let accumulated = [validation_capacity; 2];
         let sum = [tile_log_prob, validation];
-        record(&mut validate, &ACCUMULATE, "validation loss", &sum, [1; 3], accumulated);
+        record(&mut validate, &rules, &ACCUMULATE, "validation loss", &sum, [1; 3], accumulated);
 
         let mut close = Program::new("end of epoch");
-        record(&mut close, &CLOSE_EPOCH, "epoch's record", &[state, validation, history], [1; 3], [3, 8]);
-        record(&mut close, &KEEP_BEST, "best parameters", &[state, parameters, best], each, [0, 2 * total]);
+        record(
+            &mut close,
+            &rules,
+            &CLOSE_EPOCH,
+            "epoch's record",
+            &[state, validation, history],
+            [1; 3],
+            [3, 8],
+        );
+        record(
+            &mut close,
+            &rules,
+            &KEEP_BEST,
+            "best parameters",
+            &[state, parameters, best],
+            each,
+            [0, 2 * total],
+        );
 
         let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
         Self {
