@@ -8,7 +8,7 @@ use super::buffer::Buffer;
 use super::linear::{activate, scale_by_slope};
 use super::packed::{CouplingPlan, Layer, Place, stride};
 use super::product::{Finish, Matrix, Panels, Start, dots, padded, panels};
-use super::simd::vectorised;
+use super::simd::{LANES, vectorised};
 
 /// A tile's rows at the kept features [T, kept + 1]; the last column is 1, which makes the bias one more weight in the
 /// first layer's gradient.
@@ -106,7 +106,8 @@ impl<R: Real> Trace<R> {
         d_kept: Option<&mut [R]>,
     ) {
         let rows = kept.rows;
-        let start = if add { Start::Sum } else { Start::Zero };
+        // The tile's own sum is complete before it is added: so a slot's bits do not depend on what it held.
+        let whole = if add { Finish::Add } else { Finish::Identity };
         let Gradients { above, below } = gradients;
         let mut d = (d_output, plan.transformed_stride::<R>());
         for (index, layer) in plan.layers.iter().enumerate().skip(1).rev() {
@@ -115,7 +116,7 @@ impl<R: Real> Trace<R> {
             let source = &self.hidden[index - 1];
             let (left, right) = (Matrix::transposed(d.0, d.1), Panels::rows(source, from_stride));
             let to = &mut gradient[layer.gradient..];
-            panels([outputs, wide, rows], left, right, start, Finish::Identity, to, wide);
+            panels([outputs, wide, rows], left, right, Start::Zero, whole, to, wide);
             sum_rows(d, add, &mut gradient[layer.d_bias..layer.d_bias + outputs]);
 
             below.resize(rows * from_stride);
@@ -137,7 +138,7 @@ impl<R: Real> Trace<R> {
         let (wide, kept_stride) = (padded::<R>(first.outputs), first.inputs + 1);
         let (left, right) = (Matrix::transposed(&kept.values, kept_stride), Panels::rows(d.0, d.1));
         let to = &mut gradient[first.gradient..];
-        panels([first.inputs + 1, wide, rows], left, right, start, Finish::Identity, to, wide);
+        panels([first.inputs + 1, wide, rows], left, right, Start::Zero, whole, to, wide);
         let Some(d_kept) = d_kept else { return };
         let (weight, to_stride) = (&weights[first.backward..], plan.kept_stride::<R>());
         if plan.thin_input() {
@@ -172,13 +173,23 @@ fn sum_rows<R: Real>((d, stride): (&[R], usize), add: bool, d_bias: &mut [R]) {
     vectorised(
         #[inline(always)]
         || {
-            if !add {
-                d_bias.fill(R::zero());
-            }
-            for d in d.chunks_exact(stride) {
-                for (sum, &d) in d_bias.iter_mut().zip(d) {
-                    *sum += d;
+            let (blocks, rest) = d_bias.as_chunks_mut::<LANES>();
+            let from = blocks.len() * LANES;
+            for (place, d_bias) in blocks.iter_mut().enumerate() {
+                let mut sums = [R::zero(); LANES];
+                for row in d[place * LANES..].chunks(stride) {
+                    let Some(row) = row.first_chunk::<LANES>() else { break };
+                    for (sum, &d) in sums.iter_mut().zip(row) {
+                        *sum += d;
+                    }
                 }
+                for (d_bias, sum) in d_bias.iter_mut().zip(sums) {
+                    *d_bias = if add { *d_bias + sum } else { sum };
+                }
+            }
+            for (place, d_bias) in rest.iter_mut().enumerate() {
+                let sum = d[from + place..].iter().step_by(stride).fold(R::zero(), |sum, &d| sum + d);
+                *d_bias = if add { *d_bias + sum } else { sum };
             }
         },
     );

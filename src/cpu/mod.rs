@@ -1,8 +1,8 @@
 //! The CPU engine: reference for the GPU, and default where there is no GPU. Generic over `f32` and `f64`.
 //!
 //! Rows are cut into tiles whose size depends on sizes alone. Each tile goes through the whole flow on one thread and
-//! leaves its gradient in a slot, which a few tiles share one after the other; the slots are added in order. So the
-//! result is the same in every bit for any number of threads.
+//! leaves its gradient in a slot; `shares` says how few slots do, and in which order all is added. So the result is the
+//! same in every bit for any number of threads.
 //!
 //! The functions in [`linear`], [`coupling`], [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are the
 //! twins of the shaders' entry points of the same names. Linear layers and couplings are defined there and computed
@@ -22,6 +22,7 @@ mod pass;
 mod product;
 mod real;
 pub mod sampling;
+mod shares;
 mod simd;
 mod team;
 mod training;
@@ -41,6 +42,7 @@ pub use training::{Optimiser, StepRecord};
 use buffer::Buffer;
 use packed::{CouplingPlan, Packing};
 use pass::{GradientOf, Weights, Workspace};
+use shares::Shares;
 use team::Team;
 use training::Run;
 
@@ -51,6 +53,8 @@ const SCORING_TILE: usize = 128;
 const TRAINING_TILE: (usize, usize) = (64, 128);
 /// Most slots for the gradient of a training batch: each costs a gradient's size in memory and in the sum over slots.
 const SLOTS: usize = 16;
+/// Bytes of a slot up to which several tiles are added to it one after the other.
+const CACHED: usize = 2 << 20;
 /// Parameters from which there are half as many slots: then their memory is no longer in a cache.
 const MANY_PARAMETERS: usize = 1 << 19;
 
@@ -224,22 +228,26 @@ impl<R: Real> CpuEngine<R> {
         resize(&mut self.nll, rows);
         let weights = Weights { flow: &self.flow, packing: &self.packing, networks: &self.networks };
         let slots = &mut self.slots[..slots];
-        let shares = slots.iter_mut().zip(self.nll.chunks_mut(slot_rows)).enumerate();
-        team.each(shares, |(slot, (gradient, nll))| {
+        // A slot that no cache holds is written faster than it is added to.
+        let merge = slot_rows == tile && self.packing.gradient * size_of::<R>() <= CACHED;
+        let shares = Shares::new(slot_rows, &mut self.nll, slots);
+        team.run(&|| {
             self.workspaces.with(|workspace| {
-                for (place, nll) in nll.chunks_mut(tile).enumerate() {
-                    let of = GradientOf { batch: rows, gradient, add: place > 0 };
-                    let first = slot * slot_rows + place * tile;
-                    workspace.loss_and_gradient(weights, |x| fill(first, x), nll, of);
-                }
+                shares.work(merge, |first, nll, gradient, add| {
+                    for (place, nll) in nll.chunks_mut(tile).enumerate() {
+                        let of = GradientOf { batch: rows, gradient, add: add || place > 0 };
+                        workspace.loss_and_gradient(weights, |x| fill(first + place * tile, x), nll, of);
+                    }
+                });
             });
         });
+        let merged = shares.merged();
         let networks = self.sums.iter_mut().zip(self.gradient.chunks_mut(self.layout.network_stride));
         let networks = networks.zip(&mut self.squares).enumerate();
         team.each(networks, |(network, ((sum, flat), squares))| {
             let plan = &self.packing.couplings[network / 2];
             let start = plan.gradient_start + network % 2 * plan.gradient;
-            self.packing.unpack(plan, slots, start, sum, flat);
+            self.packing.unpack(plan, (slots, merged), start, sum, flat);
             *squares = adam::squared_norm(flat);
         });
         let squared_norm = self.squares.iter().fold(R::zero(), |sum, &squares| sum + squares);

@@ -10,6 +10,7 @@ use crate::layout::{Layout, LinearSpan};
 use super::Real;
 use super::buffer::Buffer;
 use super::product::{padded, panel};
+use super::shares::Merged;
 use super::simd::vectorised;
 
 /// Columns up to which a product is made of dots instead of panels.
@@ -208,31 +209,20 @@ impl Packing {
         }
     }
 
-    /// Adds up one network's packed gradients, which begin at `start` in each of `slots`, in the order of the slots, and
-    /// unpacks the sum into its stretch of the flat gradient. Where a mask lets nothing through the flat gradient stays
+    /// Adds up one network's packed gradients, which begin at `start` in each of `slots`, as `merged` says, and unpacks
+    /// the sum into its stretch of the flat gradient. Where a mask lets nothing through the flat gradient stays
     /// as it is, which is zero.
     ///
     /// `sum`: the packed sum, overwritten.
     pub fn unpack<R: Real>(
         &self,
         plan: &CouplingPlan,
-        slots: &[Buffer<R>],
+        (slots, merged): (&[Buffer<R>], Merged),
         start: usize,
         sum: &mut [R],
         flat: &mut [R],
     ) {
-        let range = start..start + plan.gradient;
-        sum.copy_from_slice(&slots[0][range.clone()]);
-        for slot in &slots[1..] {
-            vectorised(
-                #[inline(always)]
-                || {
-                    for (sum, &value) in sum.iter_mut().zip(&slot[range.clone()]) {
-                        *sum += value;
-                    }
-                },
-            );
-        }
+        merged.add_up(slots, start..start + plan.gradient, sum);
         for layer in &plan.layers {
             let &Layer { inputs, outputs, span, .. } = layer;
             let rows = match layer.place {

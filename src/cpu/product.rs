@@ -84,14 +84,14 @@ pub(super) enum Start<'a, R> {
     Zero,
     /// The same padded row `[n]` for every row of the result.
     Bias(&'a [R]),
-    /// What the destination holds.
-    Sum,
 }
 
 /// What becomes of a product before it is stored.
 #[derive(Clone, Copy)]
 pub(super) enum Finish<'a, R> {
     Identity,
+    /// · added to what the destination holds.
+    Add,
     /// max(0, ·), which keeps a NaN.
     Relu,
     /// · above zero, elsewhere the slope times ·.
@@ -219,9 +219,6 @@ impl<R: Real> PanelProduct<'_, '_, R> {
                 Start::Bias(bias) => {
                     [std::array::from_fn(|v| R::load::<S>(bias.as_ptr().add(column + v * lanes))); M]
                 }
-                Start::Sum => std::array::from_fn(|m| {
-                    std::array::from_fn(|v| R::load::<S>(to.add(m * self.stride + v * lanes)))
-                }),
             };
             let mut left = self.left.values.as_ptr().add(row * self.left.row);
             let mut right = self.right.values.as_ptr().add(panel * self.right.panel);
@@ -243,6 +240,7 @@ impl<R: Real> PanelProduct<'_, '_, R> {
                     let place = m * self.stride + v * lanes;
                     let value = match self.finish {
                         Finish::Identity => sum,
+                        Finish::Add => R::plus(simd, R::load::<S>(to.add(place)), sum),
                         Finish::Relu => R::rectify(simd, sum),
                         Finish::Leaky(slope) => R::slope(simd, sum, slope, sum),
                         Finish::Gate { gate, slope } => {
@@ -388,7 +386,8 @@ mod tests {
             for (name, start, finish) in [
                 ("zero", Start::Zero, Finish::Identity),
                 ("bias, relu", Start::Bias(&bias), Finish::Relu),
-                ("sum, gate", Start::Sum, gated),
+                ("bias, gate", Start::Bias(&bias), gated),
+                ("zero, add", Start::Zero, Finish::Add),
                 ("zero, leaky", Start::Zero, Finish::Leaky(0.5)),
             ] {
                 let mut to = before.clone();
@@ -401,10 +400,10 @@ mod tests {
                             + match start {
                                 Start::Zero => 0.0,
                                 Start::Bias(bias) => bias[c],
-                                Start::Sum => before[at],
                             };
                         let want = match finish {
                             Finish::Identity => sum,
+                            Finish::Add => before[at] + sum,
                             Finish::Relu => sum.max(0.0),
                             Finish::Leaky(slope) => sum * if sum > 0.0 { 1.0 } else { slope },
                             Finish::Gate { gate, slope } => sum * if gate[at] > 0.0 { 1.0 } else { slope },

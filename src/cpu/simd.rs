@@ -40,6 +40,9 @@ pub trait Registers: Copy {
         c: Self::Vector<S>,
     ) -> Self::Vector<S>;
 
+    /// a + b.
+    fn plus<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>) -> Self::Vector<S>;
+
     /// `value` where `gate` is above zero, elsewhere `slope` times `value`, which for a slope of zero is zero.
     fn slope<S: Simd>(simd: S, gate: Self::Vector<S>, slope: Self, value: Self::Vector<S>)
     -> Self::Vector<S>;
@@ -72,7 +75,7 @@ pub trait Registers: Copy {
 }
 
 macro_rules! registers {
-    ($real:ty, $vector:ident, $splat:ident, $multiply_add:ident, $greater:ident, $less:ident, $select:ident, $sum:ident) => {
+    ($real:ty, $vector:ident, $splat:ident, $multiply_add:ident, $add:ident, $greater:ident, $less:ident, $select:ident, $sum:ident) => {
         impl Registers for $real {
             type Vector<S: Simd> = S::$vector;
 
@@ -84,6 +87,11 @@ macro_rules! registers {
             #[inline(always)]
             fn multiply_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
                 simd.$multiply_add(a, b, c)
+            }
+
+            #[inline(always)]
+            fn plus<S: Simd>(simd: S, a: S::$vector, b: S::$vector) -> S::$vector {
+                simd.$add(a, b)
             }
 
             #[inline(always)]
@@ -114,6 +122,7 @@ registers!(
     f32s,
     splat_f32s,
     mul_add_e_f32s,
+    add_f32s,
     greater_than_f32s,
     less_than_f32s,
     select_f32s,
@@ -124,6 +133,7 @@ registers!(
     f64s,
     splat_f64s,
     mul_add_e_f64s,
+    add_f64s,
     greater_than_f64s,
     less_than_f64s,
     select_f64s,

@@ -13,7 +13,7 @@ use std::thread::yield_now;
 const SPINS: u32 = 2000;
 
 /// What a team works on.
-type Job<'a> = &'a (dyn Fn() + Sync);
+pub(super) type Job<'a> = &'a (dyn Fn() + Sync);
 
 /// The threads of a rayon pool, for as long as [`Team::gather`] runs.
 pub(super) struct Team {
@@ -65,7 +65,7 @@ impl Team {
     }
 
     /// Runs `job` on this thread and on every other that comes before it is done.
-    fn run(&self, job: Job<'_>) {
+    pub fn run(&self, job: Job<'_>) {
         // SAFETY: the lifetime is only forgotten. Below, and also where `job` panics, this function does not end before
         // the job is off the board and nobody is at work on it: a thread takes it from the board under the lock and
         // counts itself as active before it lets go of the lock.

@@ -1,0 +1,265 @@
+//! How a training batch is shared out among threads, and in which order the gradients of its parts are added.
+//!
+//! A batch has two halves, and its gradient is the sum over one half's tiles in order plus that over the other's. Whoever
+//! begins a half keeps adding to the slot of its first tile, which so stays in a cache. Whoever finds both begun takes
+//! tiles from a half's end, each into a slot of its own, which is added behind. Either way the sums are the same, and
+//! two threads fill two slots, however many tiles there are.
+
+use std::sync::{Mutex, MutexGuard};
+
+use super::Real;
+use super::buffer::Buffer;
+use super::simd::vectorised;
+
+/// Part of a batch: a tile, or several that are added to one slot.
+pub(super) struct Share<'a, R> {
+    /// Its first row in the batch.
+    pub first: usize,
+    /// −log p of its rows.
+    pub nll: &'a mut [R],
+    /// A packed gradient of every network.
+    slot: &'a mut Buffer<R>,
+}
+
+/// What is left of a half.
+struct Half<'a, R> {
+    first: usize,
+    nll: &'a mut [R],
+    slots: &'a mut [Buffer<R>],
+    /// Shares in the slot of the first.
+    merged: usize,
+}
+
+/// The shares that no thread has taken yet.
+pub(super) struct Shares<'a, R> {
+    /// Rows of a share; the last may have fewer.
+    rows: usize,
+    halves: Mutex<[Half<'a, R>; 2]>,
+}
+
+/// How many of each half's shares are in the slot of its first one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Merged([usize; 2]);
+
+/// Where the second half of so many slots begins.
+fn middle(slots: usize) -> usize {
+    slots.div_ceil(2)
+}
+
+impl<'a, R: Real> Shares<'a, R> {
+    /// Shares of `rows` rows of the batch of `nll`, one for each of `slots`.
+    pub fn new(rows: usize, nll: &'a mut [R], slots: &'a mut [Buffer<R>]) -> Self {
+        debug_assert_eq!(slots.len(), nll.len().div_ceil(rows));
+        let second = middle(slots.len());
+        let (slots, nll) = (slots.split_at_mut(second), nll.split_at_mut((second * rows).min(nll.len())));
+        let halves = [
+            Half { first: 0, nll: nll.0, slots: slots.0, merged: 0 },
+            Half { first: second * rows, nll: nll.1, slots: slots.1, merged: 0 },
+        ];
+        Self { rows, halves: Mutex::new(halves) }
+    }
+
+    /// Calls `visit` on shares until there are none: with the share, the slot for its gradient, and whether to add to
+    /// what the slot holds.
+    ///
+    /// Where `merge` is false, every share goes to its own slot.
+    pub fn work(&self, merge: bool, mut visit: impl FnMut(usize, &mut [R], &mut [R], bool)) {
+        while let Some((half, Share { first, nll, slot })) = merge.then(|| self.begin()).flatten() {
+            visit(first, nll, slot, false);
+            while let Some(Share { first, nll, .. }) = self.next(half) {
+                visit(first, nll, slot, true);
+            }
+        }
+        while let Some(Share { first, nll, slot }) = self.last() {
+            visit(first, nll, slot, false);
+        }
+    }
+
+    /// Of each half, how many shares went to its first slot.
+    pub fn merged(&self) -> Merged {
+        let halves = self.halves();
+        Merged([0, 1].map(|half: usize| halves[half].merged.max(1)))
+    }
+
+    /// The first share of a half that nobody has begun.
+    fn begin(&self) -> Option<(usize, Share<'a, R>)> {
+        let mut halves = self.halves();
+        let half = halves.iter().position(|half| half.merged == 0 && !half.slots.is_empty())?;
+        Some((half, halves[half].take_first(self.rows)?))
+    }
+
+    /// The share behind those taken from the front of `half`.
+    fn next(&self, half: usize) -> Option<Share<'a, R>> {
+        self.halves()[half].take_first(self.rows)
+    }
+
+    /// The last share of the half that has more of them.
+    fn last(&self) -> Option<Share<'a, R>> {
+        let mut halves = self.halves();
+        let half = usize::from(halves[1].slots.len() > halves[0].slots.len());
+        halves[half].take_last(self.rows)
+    }
+
+    fn halves(&self) -> MutexGuard<'_, [Half<'a, R>; 2]> {
+        self.halves.lock().expect("invariant: no panic while the lock is held")
+    }
+}
+
+impl<'a, R> Half<'a, R> {
+    fn take_first(&mut self, rows: usize) -> Option<Share<'a, R>> {
+        let slot = self.slots.split_off_first_mut()?;
+        let count = rows.min(self.nll.len());
+        let nll = self.nll.split_off_mut(..count)?;
+        let first = self.first;
+        self.first += count;
+        self.merged += 1;
+        Some(Share { first, nll, slot })
+    }
+
+    fn take_last(&mut self, rows: usize) -> Option<Share<'a, R>> {
+        let before = self.slots.len().checked_sub(1)? * rows;
+        let slot = self.slots.split_off_last_mut()?;
+        let nll = self.nll.split_off_mut(before..)?;
+        Some(Share { first: self.first + before, nll, slot })
+    }
+}
+
+impl Merged {
+    /// The sum of `range` of all `slots`, overwriting `sum`: over each half's in order, then over both.
+    pub fn add_up<R: Real>(self, slots: &[Buffer<R>], range: std::ops::Range<usize>, sum: &mut [R]) {
+        /// Values at a time, which stay in the first cache.
+        const BLOCK: usize = 512;
+
+        let (first, second) = slots.split_at(middle(slots.len()));
+        vectorised(
+            #[inline(always)]
+            || {
+                let mut other = [R::zero(); BLOCK];
+                for (place, sum) in sum.chunks_mut(BLOCK).enumerate() {
+                    let start = range.start + place * BLOCK;
+                    let block = start..start + sum.len();
+                    add_half(first, self.0[0], block.clone(), sum);
+                    if !second.is_empty() {
+                        let other = &mut other[..sum.len()];
+                        add_half(second, self.0[1], block, other);
+                        add(sum, other);
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Sum of `block` over a half's slots, whose first holds `merged` shares.
+#[inline(always)]
+fn add_half<R: Real>(slots: &[Buffer<R>], merged: usize, block: std::ops::Range<usize>, sum: &mut [R]) {
+    sum.copy_from_slice(&slots[0][block.clone()]);
+    for slot in &slots[merged..] {
+        add(sum, &slot[block.clone()]);
+    }
+}
+
+#[inline(always)]
+fn add<R: Real>(sum: &mut [R], values: &[R]) {
+    for (sum, &value) in sum.iter_mut().zip(values) {
+        *sum += value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDTH: usize = 3;
+
+    /// What a share of these rows adds: numbers whose sum depends on its order.
+    fn part(first: usize, rows: usize) -> [f32; WIDTH] {
+        [1.0, 1e-4, 3.0e7].map(|scale| scale * ((first + 1) as f32).sqrt() * rows as f32)
+    }
+
+    fn visit(first: usize, nll: &mut [f32], slot: &mut [f32], add: bool) {
+        nll.fill(first as f32);
+        for (slot, part) in slot.iter_mut().zip(part(first, nll.len())) {
+            *slot = if add { *slot + part } else { part };
+        }
+    }
+
+    /// The sum of a batch whose shares are worked on by `work`, and −log p.
+    fn outcome(batch: usize, rows: usize, work: impl FnOnce(&Shares<f32>)) -> (Vec<f32>, Vec<f32>) {
+        let count = batch.div_ceil(rows);
+        let mut slots: Vec<Buffer<f32>> = (0..count).map(|_| Buffer::zeros(WIDTH)).collect();
+        slots.iter_mut().for_each(|slot| slot.fill(f32::NAN));
+        let mut nll = vec![f32::NAN; batch];
+        let shares = Shares::new(rows, &mut nll, &mut slots);
+        work(&shares);
+        let merged = shares.merged();
+        let mut sum = vec![f32::NAN; WIDTH];
+        merged.add_up(&slots, 0..WIDTH, &mut sum);
+        (sum, nll)
+    }
+
+    /// Works in turns, one share at a time: `order` names whose turn it is, of four threads that do as [`Shares::work`]
+    /// says. What is left is done alone.
+    fn in_turns(shares: &Shares<f32>, order: impl Iterator<Item = usize>) {
+        let mut begun: [Option<(usize, &mut Buffer<f32>)>; 4] = [const { None }; 4];
+        for thread in order {
+            if let Some((half, slot)) = &mut begun[thread]
+                && let Some(share) = shares.next(*half)
+            {
+                visit(share.first, share.nll, slot, true);
+            } else if let Some((half, share)) = shares.begin() {
+                visit(share.first, share.nll, share.slot, false);
+                begun[thread] = Some((half, share.slot));
+            } else if let Some(share) = shares.last() {
+                visit(share.first, share.nll, share.slot, false);
+            }
+        }
+        shares.work(true, visit);
+    }
+
+    #[test]
+    fn sums_have_the_same_bits_whoever_takes_which_share() {
+        for batch in [1, 4, 5, 9, 16, 17, 30, 64] {
+            let rows = 4;
+            let alone = outcome(batch, rows, |shares| shares.work(true, visit));
+            let want: Vec<f32> = (0..batch).map(|row| (row / rows * rows) as f32).collect();
+            assert_eq!(alone.1, want, "every row is visited once");
+            let fold = |shares: std::ops::Range<usize>| {
+                shares.map(|share| part(share * rows, rows.min(batch - share * rows))).reduce(
+                    |mut sum, part| {
+                        sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+                        sum
+                    },
+                )
+            };
+            let count = batch.div_ceil(rows);
+            let first = fold(0..middle(count)).expect("not empty");
+            let sum: Vec<f32> = match fold(middle(count)..count) {
+                None => first.into(),
+                Some(second) => first.iter().zip(second).map(|(a, b)| a + b).collect(),
+            };
+            assert_eq!(alone.0, sum, "{batch} rows");
+            assert_eq!(outcome(batch, rows, |shares| shares.work(false, visit)), alone, "{batch} rows apart");
+            for pattern in 0..64usize {
+                // Every order of turns that repeats after three, and every time at which the others stop.
+                for length in 0..=count {
+                    let order = (0..length).map(|turn| (pattern >> (turn % 3 * 2)) & 3);
+                    let turns = outcome(batch, rows, |shares| in_turns(shares, order));
+                    assert_eq!(turns, alone, "{batch} rows, {length} turns of {pattern:b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn two_threads_that_keep_step_fill_two_slots() {
+        let (mut nll, mut slots) = (vec![0.0; 32], vec![]);
+        slots.resize_with(8, || Buffer::zeros(WIDTH));
+        slots.iter_mut().for_each(|slot: &mut Buffer<f32>| slot.fill(f32::NAN));
+        let shares = Shares::new(4, &mut nll, &mut slots);
+        in_turns(&shares, (0..8).map(|turn| turn % 2));
+        assert_eq!(shares.merged(), Merged([4, 4]));
+        let filled: Vec<usize> = (0..8).filter(|&slot| slots[slot][0].is_finite()).collect();
+        assert_eq!(filled, [0, 4]);
+    }
+}
