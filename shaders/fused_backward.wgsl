@@ -49,56 +49,85 @@ fn back_product(base: u32, network: u32, layer: u32, delta: u32) -> Product {
     return task;
 }
 
-// The first `columns` quads, at most COLUMN_BLOCKS, of four rows of a tile.
-fn tile_strip(at: u32, stride: u32, columns: u32) -> Strip {
-    var strip = Strip();
-    strip.c0 = rows_at(at, stride);
-    if COLUMN_BLOCKS > 1u && columns > 1u {
-        strip.c1 = rows_at(at + 1u, stride);
+// Up to four quads of a row.
+struct Quads {
+    q0: vec4<f32>,
+    q1: vec4<f32>,
+    q2: vec4<f32>,
+    q3: vec4<f32>,
+}
+
+// The first `count` quads of a row of a tile, at most `most`.
+fn row_quads(at: u32, count: u32, most: u32) -> Quads {
+    var quads = Quads();
+    quads.q0 = memory[at];
+    if most > 1u && count > 1u {
+        quads.q1 = memory[at + 1u];
     }
-    if COLUMN_BLOCKS > 2u && columns > 2u {
-        strip.c2 = rows_at(at + 2u, stride);
+    if most > 2u && count > 2u {
+        quads.q2 = memory[at + 2u];
     }
-    if COLUMN_BLOCKS > 3u && columns > 3u {
-        strip.c3 = rows_at(at + 3u, stride);
+    if most > 3u && count > 3u {
+        quads.q3 = memory[at + 3u];
+    }
+    return quads;
+}
+
+// Adds one row's products: of four outputs with as many inputs as a strip is wide.
+fn add_row(sum: Strip, inputs: Quads, outputs: vec4<f32>) -> Strip {
+    var strip = sum;
+    strip.c0 = add_outer(strip.c0, inputs.q0, outputs);
+    if COLUMN_BLOCKS > 1u {
+        strip.c1 = add_outer(strip.c1, inputs.q1, outputs);
+    }
+    if COLUMN_BLOCKS > 2u {
+        strip.c2 = add_outer(strip.c2, inputs.q2, outputs);
+    }
+    if COLUMN_BLOCKS > 3u {
+        strip.c3 = add_outer(strip.c3, inputs.q3, outputs);
     }
     return strip;
 }
 
-// d_W and d_b of a layer from the tiles of d_y and of its input, into the group's slot, or added to it. As a product, d_y
-// stands on end: four rows are its depth, and an output's quad of inputs is a column.
+// A column for each output.
+fn add_outer(sum: mat4x4<f32>, inputs: vec4<f32>, outputs: vec4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        sum[0] + inputs * outputs.x, sum[1] + inputs * outputs.y, sum[2] + inputs * outputs.z, sum[3] + inputs * outputs.w,
+    );
+}
+
+// d_W and d_b of a layer from the tiles of d_y and of its input, into the group's slot, or added to it: row by row, as
+// many outputs as a block has rows by as many inputs as it has columns.
 fn put_gradient(local: u32, delta: u32, source: u32, span: Span, slot: u32, add: bool) {
     let across = (span.input_quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
-    let down = (span.output_quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
+    let down = (span.output_quads + ROW_BLOCKS - 1u) / ROW_BLOCKS;
     for (var item = local; item < down * across; item += THREADS) {
         let column = item % across * COLUMN_BLOCKS;
-        let out = item / across * COLUMN_BLOCKS;
+        let out = item / across * ROW_BLOCKS;
         let columns = span.input_quads - column;
         let outs = span.output_quads - out;
         var block = Block();
-        for (var row = 0u; row < ROWS; row += 4u) {
-            let inputs = tile_strip(source + row * span.input_quads + column, span.input_quads, columns);
-            let outputs = tile_strip(delta + row * span.output_quads + out, span.output_quads, outs);
-            block.r0 = strip_product(block.r0, inputs, transpose(outputs.c0));
-            if COLUMN_BLOCKS > 1u {
-                block.r1 = strip_product(block.r1, inputs, transpose(outputs.c1));
+        for (var row = 0u; row < ROWS; row++) {
+            let inputs = row_quads(source + row * span.input_quads + column, columns, COLUMN_BLOCKS);
+            let outputs = row_quads(delta + row * span.output_quads + out, outs, ROW_BLOCKS);
+            block.r0 = add_row(block.r0, inputs, outputs.q0);
+            if ROW_BLOCKS > 1u {
+                block.r1 = add_row(block.r1, inputs, outputs.q1);
             }
-            if COLUMN_BLOCKS > 2u {
-                block.r2 = strip_product(block.r2, inputs, transpose(outputs.c2));
-            }
-            if COLUMN_BLOCKS > 3u {
-                block.r3 = strip_product(block.r3, inputs, transpose(outputs.c3));
+            if ROW_BLOCKS > 2u {
+                block.r2 = add_row(block.r2, inputs, outputs.q2);
+                block.r3 = add_row(block.r3, inputs, outputs.q3);
             }
         }
         let at = slot + span.natural + 4u * out * span.input_quads + column;
         put_weights(at, span.input_quads, columns, block.r0, add);
-        if COLUMN_BLOCKS > 1u && outs > 1u {
+        if ROW_BLOCKS > 1u && outs > 1u {
             put_weights(at + 4u * span.input_quads, span.input_quads, columns, block.r1, add);
         }
-        if COLUMN_BLOCKS > 2u && outs > 2u {
+        if ROW_BLOCKS > 2u && outs > 2u {
             put_weights(at + 8u * span.input_quads, span.input_quads, columns, block.r2, add);
         }
-        if COLUMN_BLOCKS > 3u && outs > 3u {
+        if ROW_BLOCKS > 3u && outs > 3u {
             put_weights(at + 12u * span.input_quads, span.input_quads, columns, block.r3, add);
         }
     }

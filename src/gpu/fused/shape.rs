@@ -64,29 +64,41 @@ struct Preferences {
     evaluation_rows: &'static [usize],
     /// Workgroups that a batch should be spread over before a workgroup takes more rows.
     enough_groups: usize,
-    /// Edge of a thread's block, in quads.
-    block: usize,
+    /// Rows and columns of a thread's block, in quads.
+    block: [usize; 2],
+    /// The same for training on large batches with wide layers.
+    large_block: [usize; 2],
     fewest_threads: usize,
 }
+
+/// Widest layer and batch from which a block is large.
+const LARGE: [usize; 2] = [48, 256];
 
 /// A thread's 4 × 4 block leaves registers for many workgroups.
 const HARDWARE: Preferences = Preferences {
     rows: &[32, 16, 8, 4],
     evaluation_rows: &[16, 8, 4],
     enough_groups: 16,
-    block: 1,
+    block: [1, 1],
+    large_block: [1, 1],
     fewest_threads: 64,
 };
 
 /// A software adapter loads lane by lane, at some 30 cycles a number, so that operations for each load are what counts:
-/// 8 × 8 blocks are 1.8 times as fast as 4 × 4. Larger ones are faster still, but take a quarter of a minute to compile.
+/// 8 × 8 blocks are 1.8 times as fast as 4 × 4, and 16 × 16 are 1.4 times as fast again. Those take ten seconds more to
+/// compile, which a training of some size earns back.
 const SOFTWARE: Preferences = Preferences {
     rows: &[32, 16, 8],
     evaluation_rows: &[32, 16, 8],
     enough_groups: 8,
-    block: 2,
+    block: [2, 2],
+    large_block: [4, 4],
     fewest_threads: 8,
 };
+
+fn widest(flow: &Flow) -> usize {
+    flow.hidden.iter().copied().max().unwrap_or_default()
+}
 
 impl Preferences {
     fn of(target: &Target) -> &'static Self {
@@ -110,7 +122,7 @@ pub struct Shape {
     /// Activation tiles.
     pub tiles: usize,
     /// Rows and columns of a thread's block, in quads.
-    pub block: usize,
+    pub block: [usize; 2],
     /// Number of the activation.
     pub activation: u32,
     /// Whether gradients at the networks' outputs are kept too.
@@ -123,13 +135,22 @@ impl Shape {
     /// # Errors
     /// [`Error::Device`] names what does not fit, what is needed and what there is.
     pub fn training(flow: &Flow, target: &Target, batch: usize) -> Result<Self> {
-        let Preferences { rows, enough_groups, .. } = Preferences::of(target);
+        let Preferences { rows, enough_groups, block, large_block, .. } = Preferences::of(target);
         let least = rows.last().copied();
         let enough = |rows: usize| batch.div_ceil(rows) >= *enough_groups || Some(rows) == least;
         // A tile for every hidden layer; where an activation does not tell its slope, one more for activations.
         let telling = matches!(flow.activation, Activation::Relu | Activation::LeakyRelu);
         let tiles = if telling { flow.hidden.len().max(2) } else { flow.hidden.len() + 1 };
-        Self::largest(flow, target, rows.iter().copied().filter(|&rows| enough(rows)), tiles, true)
+        let large = [widest(flow), batch].iter().zip(LARGE).all(|(size, large)| *size >= large);
+        let blocks: &[_] = if large { &[*large_block, *block] } else { &[*block] };
+        let rows = blocks.iter().flat_map(|&block| {
+            let whole = move |rows: &usize| rows.is_multiple_of(4 * block[0]);
+            rows.iter()
+                .copied()
+                .filter(move |rows| whole(rows) && enough(*rows))
+                .map(move |rows| (rows, block))
+        });
+        Self::largest(flow, target, rows, tiles, true)
     }
 
     /// The shape for evaluation.
@@ -137,8 +158,8 @@ impl Shape {
     /// # Errors
     /// As [`Shape::training`].
     pub fn evaluation(flow: &Flow, target: &Target) -> Result<Self> {
-        let rows = Preferences::of(target).evaluation_rows;
-        Self::largest(flow, target, rows.iter().copied(), 2, false)
+        let &Preferences { evaluation_rows, block, .. } = Preferences::of(target);
+        Self::largest(flow, target, evaluation_rows.iter().map(|&rows| (rows, block)), 2, false)
     }
 
     /// Checks that both training, on any batch, and evaluation have a shape.
@@ -153,16 +174,16 @@ impl Shape {
     fn largest(
         flow: &Flow,
         target: &Target,
-        rows: impl Iterator<Item = usize>,
+        blocks: impl Iterator<Item = (usize, [usize; 2])>,
         tiles: usize,
         training: bool,
     ) -> Result<Self> {
         let refuse = |what: String| {
             Err(Error::Device(format!("the fused plan does not fit: {what}; --plan layered takes any flow")))
         };
-        let widest = flow.hidden.iter().copied().max().unwrap_or_default();
-        if widest > MOST_WIDTH {
-            return refuse(format!("a hidden layer is {widest} wide, at most {MOST_WIDTH} is supported"));
+        let width = widest(flow);
+        if width > MOST_WIDTH {
+            return refuse(format!("a hidden layer is {width} wide, at most {MOST_WIDTH} is supported"));
         }
         let hidden = flow.hidden.len();
         if hidden + 1 > MOST_SPANS {
@@ -179,8 +200,8 @@ impl Shape {
         }
         let memory = target.limits.max_compute_workgroup_storage_size as usize;
         let mut least = 0;
-        for rows in rows {
-            let shape = Self::with_rows(flow, target, rows, tiles, training);
+        for (rows, block) in blocks {
+            let shape = Self::with_rows(flow, target, [rows, tiles], block, training);
             least = shape.workgroup_bytes();
             if least <= memory {
                 return Ok(shape);
@@ -192,17 +213,24 @@ impl Shape {
         ))
     }
 
-    fn with_rows(flow: &Flow, target: &Target, rows: usize, tiles: usize, training: bool) -> Self {
-        let Preferences { block, fewest_threads, .. } = Preferences::of(target);
+    fn with_rows(
+        flow: &Flow,
+        target: &Target,
+        [rows, tiles]: [usize; 2],
+        block: [usize; 2],
+        training: bool,
+    ) -> Self {
+        let fewest_threads = Preferences::of(target).fewest_threads;
         let most_threads = MOST_THREADS.min(target.limits.max_compute_invocations_per_workgroup as usize);
         let quads = flow.features.div_ceil(4);
-        let width = flow.hidden.iter().copied().max().unwrap_or_default().div_ceil(4);
-        let blocks = |quads: usize| rows / (4 * block) * quads.div_ceil(*block);
+        let width = widest(flow).div_ceil(4);
+        let [down, across] = block;
+        let blocks = |quads: usize| rows / (4 * down) * quads.div_ceil(across);
         // A thread for each block of the widest layer.
-        let threads = blocks(width).next_power_of_two().clamp(*fewest_threads, most_threads);
+        let threads = blocks(width).next_power_of_two().clamp(fewest_threads, most_threads);
         let slices = (threads / blocks(quads)).clamp(1, MOST_SLICES);
         let activation = flow.activation.code();
-        Self { rows, threads, quads, slices, width, tiles, block: *block, activation, training }
+        Self { rows, threads, quads, slices, width, tiles, block, activation, training }
     }
 
     /// Quads of a block of rows.
@@ -225,8 +253,8 @@ impl Shape {
             self.slices,
             self.width,
             self.tiles,
-            self.block,
-            self.block,
+            self.block[0],
+            self.block[1],
         ];
         let names = ["ROWS", "THREADS", "QUADS", "SLICES", "WIDTH", "TILES", "ROW_BLOCKS", "COLUMN_BLOCKS"];
         let sizes = names.into_iter().zip(values.map(|value| value as u32));

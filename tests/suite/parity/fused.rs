@@ -217,8 +217,13 @@ pub fn fused_gradient() -> Case {
     // (training rows, rows of the batch, the first of them, workgroups).
     let batches = [(60, 21, 13, 2), (45, 7, 38, 3), (1, 1, 0, 1)];
     let mut calls = Vec::new();
-    for (subject, (train_rows, rows, first, groups)) in
-        Subject::all().iter().flat_map(|subject| batches.map(|batch| (subject, batch)))
+    let small = Subject::all();
+    // Wide and long enough for large blocks.
+    let large = Subject::new([5, 1], 1, &[50, 18], Activation::LeakyRelu, true);
+    for (subject, (train_rows, rows, first, groups)) in small
+        .iter()
+        .flat_map(|subject| batches.map(|batch| (subject, batch)))
+        .chain([(&large, (300, 261, 20, 4))])
     {
         let (seed, epoch, features) = (3, 2, subject.flow.features);
         let data = numbers(train_rows * features, 2.0, 4);
@@ -230,6 +235,7 @@ pub fn fused_gradient() -> Case {
             })
             .collect();
         let shape = Shape::training(&subject.flow, &subject.target, rows).expect("a narrow flow");
+        assert_eq!(shape.block == [4, 4], rows == 261, "{shape}");
         let [key_low, key_high] = random::key(seed);
         let rules = Rules {
             train_rows: train_rows as u32,
@@ -295,10 +301,8 @@ pub fn fused_gradient() -> Case {
             ("raw_sum(0u, spot) + raw_sum(1u, spot)", "raw_sum(1u, spot)"),
             ("before = partials[at];", ""),
             ("memory[at] = value * slope_quad(memory[at]);", "memory[at] = value;"),
-            (
-                "strip_product(block.r0, inputs, transpose(outputs.c0))",
-                "strip_product(block.r0, inputs, outputs.c0)",
-            ),
+            ("sum[1] + inputs * outputs.y", "sum[1] + inputs * outputs.x"),
+            ("quads.q3 = memory[at + 3u];", "quads.q3 = memory[at + 2u];"),
             ("trail[trail_at(transform + 1u, group, spot)]", "trail[trail_at(transform, group, spot)]"),
             ("sum += memory[delta", "sum = memory[delta"),
         ],
