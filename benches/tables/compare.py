@@ -3,13 +3,17 @@
     python benches/tables/compare.py --moonflow target/release/moonflow
 
 Each table is split at random, 80 to 20 per cent, `--splits` times. Every model sees the same training rows and is
-scored on the same others, in nats per row and the table's own units. Unless its options say otherwise, moonflow takes a
-tenth of its training rows for validation; the others use all of them. Integers are dequantised by uniform noise, for every model alike; moonflow is
-told their range, a mixture has no use for it. Columns that are constant are left out. In the tables without integers
-(all but digits) a column of at most 16 different values, such as the sex in diabetes, has no density either: whoever
-puts the narrowest spike there would win. Every model sees such a column with uniform noise as wide as the least gap
-between two of its values, in training and test rows alike. `--validation` leaves the test rows alone and scores a fifth
-of the training rows, which the other four are then the training rows for: options are chosen there.
+scored on the same others, in nats per row and the table's own units. Unless its options say otherwise, moonflow takes
+a tenth of its training rows for validation; the others use all of them. Integers are dequantised by uniform noise, for
+every model alike; moonflow is told their range, a mixture has no use for it. Columns that are constant are left out.
+
+In the tables without integers (all but digits) a column of at most 16 different values, such as the sex in diabetes,
+has no density either: whoever puts the narrowest spike there would win. Every model sees such a column with uniform
+noise as wide as the least gap between two of its values, in training and test rows alike.
+
+`--validation` leaves the test rows alone and scores a fifth of the training rows, which the other four fifths are then
+the training rows for: options are chosen there.
+
 Wants numpy and scikit-learn.
 """
 
@@ -103,6 +107,7 @@ def main():
     parser.add_argument("options", nargs="*", help="flags for moonflow train, after --")
     arguments = parser.parse_args()
     print("moonflow train", *arguments.options)
+    print(f"every model sees columns of at most {LEVELS} different values with noise as wide as their least gap")
     print(f"{'table':14}{'rows':>6}{'D':>4}{'Gaussian':>20}{'10 Gaussians':>20}{'moonflow':>20}  best")
     for name in arguments.tables:
         load, ends = TABLES[name]
