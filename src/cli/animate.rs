@@ -11,7 +11,7 @@ use moonflow::train::History;
 use moonflow::{Error, Result};
 
 use super::plot::title;
-use super::progress::RowProgress;
+use super::progress::{Busy, RowProgress};
 
 /// Stills of a long training.
 const STILLS: u32 = 60;
@@ -69,7 +69,7 @@ impl Animated {
         let [x, y] = limits(data, &model.sample(engine, sampling).await?);
         let centres = DensityGrid::centres(x, y, CELLS, CELLS);
         let count = snapshots.len();
-        let mut progress = RowProgress::new("drawing");
+        let mut progress = RowProgress::of("drawing", "stills");
         let mut stills = Vec::with_capacity(count + 1);
         let mut shown = model.clone();
         let kept = model.record.best_epoch.map(|epoch| format!("epoch {epoch}, which is kept"));
@@ -85,9 +85,10 @@ impl Animated {
             stills.push(Still { caption, samples, density });
             progress.update(stills.len() as u64, Some(stills.len() as f64 / (count + 1) as f64));
         }
+        progress.finish();
+        let _busy = Busy::new("writing the moving picture");
         let animation = Animation { title: title(model), columns: &model.columns, stills: &stills };
         let gif = animation.gif(WIDTH)?;
-        progress.finish();
         write_atomically(&self.path, |writer| writer.write_all(&gif))
     }
 }

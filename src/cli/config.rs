@@ -165,6 +165,7 @@ impl Resolved<'_> {
         for (key, value) in self.table.entries().into_iter().chain(self.preprocess.entries()) {
             set(key, value.map(Value::from));
         }
+        set("gaussianise", Some(self.preprocess.gaussianise().into()));
         set("test", self.test.map(path));
         set("test-fraction", self.test_fraction.map(Value::from));
         set("validation-fraction", Some(recipe.validation_fraction.into()));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use moonflow::Result;
-use moonflow::data::{Bounds, Standardise, Standardiser, Steps};
+use moonflow::data::{Bounds, Johnson, Preprocessing, Standardise, Standardiser, Steps};
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
 use moonflow::model::{HeldOut, Model, Outcome, Recipe, SelfCheck, TrainingRecord};
@@ -52,15 +52,22 @@ fn as_json(model: &Model) -> serde_json::Value {
     let preprocessing = &model.preprocessing;
     let Standardiser { mean, std } = &preprocessing.standardiser;
     let columns = std::iter::zip(&model.columns, std::iter::zip(mean, std)).zip(&preprocessing.steps);
+    let curves = |curves: &[Johnson], index: usize| curves.get(index).map(Johnson::numbers);
     json!({
         "format_version": model.format_version(),
         "context": model.flow.context,
         "standardise": output::as_json(&preprocessing.standardise),
         "flow": output::as_json(&model.flow),
         "parameters": model.parameters.len(),
+        "gaussianise": preprocessing.is_gaussianised(),
         "columns": columns
-            .map(|((name, (mean, std)), steps)| {
-                json!({ "name": name, "mean": mean, "std": std, "steps": output::as_json(steps) })
+            .enumerate()
+            .map(|(index, ((name, (mean, std)), steps))| {
+                json!({
+                    "name": name, "mean": mean, "std": std, "steps": output::as_json(steps),
+                    "johnson": curves(&preprocessing.curves, index),
+                    "whitened_johnson": curves(&preprocessing.whitened_curves, index),
+                })
             })
             .collect::<Vec<_>>(),
         "training": output::as_json(&model.record),
@@ -224,12 +231,28 @@ fn columns(model: &Model) -> String {
         };
         table.push([name.clone(), mean, std, describe_steps(&preprocessing.steps[index]), role.to_owned()]);
     }
-    let whitened = if preprocessing.whitening.is_some() {
-        "whitened   after that, the columns are freed of their correlations\n\n"
-    } else {
-        ""
+    let behind: String =
+        describe_behind(preprocessing).iter().map(|(name, text)| format!("{name:<11}{text}\n")).collect();
+    aligned(&table) + &behind + if behind.is_empty() { "" } else { "\n" }
+}
+
+/// What comes behind the standardiser, in its order: a name and a sentence each.
+fn describe_behind(preprocessing: &Preprocessing) -> Vec<(&'static str, String)> {
+    let bent = |curves: &[Johnson]| {
+        let bent = curves.iter().filter(|curve| **curve != Johnson::IDENTITY).count();
+        format!("{bent} of {} columns are bent to a normal shape by Johnson's curve", curves.len())
     };
-    aligned(&table) + whitened
+    let mut lines = Vec::new();
+    if preprocessing.is_gaussianised() {
+        lines.push(("bent", format!("after that, {}", bent(&preprocessing.curves))));
+    }
+    if preprocessing.whitening.is_some() {
+        lines.push(("whitened", "after that, the columns are freed of their correlations".into()));
+    }
+    if !preprocessing.whitened_curves.is_empty() {
+        lines.push(("bent", format!("after that, {}", bent(&preprocessing.whitened_curves))));
+    }
+    lines
 }
 
 fn latent(check: &SelfCheck, columns: &[String]) -> String {

@@ -13,6 +13,7 @@ use super::columns::{self, TableArgs};
 use super::device::DeviceArgs;
 use super::info::describe_held_out;
 use super::output::{note, say};
+use super::progress::Busy;
 use super::source::Source;
 
 /// Arguments of `moonflow plot`.
@@ -68,6 +69,7 @@ pub async fn run(args: PlotArgs) -> Result<()> {
             let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
                 columns::into_table(args.table.open_for(&model, path)?, |_, _| Ok(()))
             })?;
+            let _busy = Busy::new("looking for rows outside of the bounds");
             inside(&model, &model.arrange(&table)?)
         }
         None if model.flow.context > 0 => {
@@ -145,6 +147,7 @@ impl Picture<'_> {
     /// # Errors
     /// Those of the engine, the drawing and the file.
     pub async fn write<E: Engine>(&self, engine: &mut E, path: &Path) -> Result<()> {
+        let _busy = Busy::new("drawing");
         let Self { model, data, history, floor } = *self;
         let features = model.flow.features;
         let data = &data[..data.len().min(ROWS * features)];

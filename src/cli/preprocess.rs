@@ -31,11 +31,15 @@ pub struct PreprocessArgs {
     /// freed of their correlations
     #[arg(long, default_value = "mean", value_parser = PossibleValuesParser::new(["mean", "robust", "whiten"]))]
     standardise: String,
+    /// Bend each column to a normal shape by Johnson's curve, after --standardise and, where that whitens, before and
+    /// after it: for heavy tails, skewed columns and rows far out
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    gaussianise: Option<bool>,
 }
 
 impl PreprocessArgs {
-    /// The flags as a configuration has them: key and value, where one was given. A transformation stands among the
-    /// bounds, which say the same.
+    /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
+    /// stands among the bounds, which say the same.
     pub fn entries(&self) -> [(&'static str, Option<String>); 4] {
         let bounds: Vec<String> = self
             .bounds
@@ -49,6 +53,11 @@ impl PreprocessArgs {
             ("bounds", (!bounds.is_empty()).then(|| bounds.join(","))),
             ("standardise", Some(self.standardise.clone())),
         ]
+    }
+
+    /// Whether columns are bent to a normal shape.
+    pub fn gaussianise(&self) -> bool {
+        self.gaussianise.unwrap_or_default()
     }
 
     /// What the flags say of a table called `name` with `columns`, the last `context` of which are given.
@@ -75,7 +84,7 @@ impl PreprocessArgs {
             "whiten" => Standardise::Whiten,
             _ => Standardise::Mean,
         };
-        let plan = PreprocessingPlan { steps, standardise, context };
+        let plan = PreprocessingPlan { steps, standardise, gaussianise: self.gaussianise(), context };
         plan.validate(columns)?;
         Ok(plan)
     }

@@ -1,5 +1,6 @@
 //! Progress of a training: a bar on a terminal, a line every few seconds elsewhere, or JSON for every epoch. Progress
-//! through rows: a bar on a terminal once they take long, nothing elsewhere.
+//! through rows: a bar on a terminal once they take long, nothing elsewhere. Work that has no rows: the time that it has
+//! taken so far.
 
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
@@ -52,7 +53,10 @@ impl Progress<'_> {
             let style = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg}")
                 .expect("invariant: the template is valid")
                 .progress_chars("━╸─");
-            ProgressBar::new(u64::from(epochs)).with_style(style)
+            let bar = ProgressBar::new(u64::from(epochs)).with_style(style).with_message("preparing");
+            // Many rows are standardised before the first epoch.
+            bar.tick();
+            bar
         });
         Self {
             format: LogFormat::Text,
@@ -122,8 +126,8 @@ impl Observer for Progress<'_> {
                 "skipped": epoch.skipped, "above_floor": self.floor.map(|floor| epoch.nll() - floor),
             }));
         } else if let Some(bar) = &self.bar {
-            bar.set_position(u64::from(epoch.epoch));
             bar.set_message(self.message(epoch));
+            bar.set_position(u64::from(epoch.epoch));
         } else if epoch.epoch == self.epochs || self.last_line.is_none_or(|last| last.elapsed() >= QUIET) {
             self.last_line = Some(Instant::now());
             note(self.line(epoch));
@@ -160,6 +164,7 @@ impl Observer for Progress<'_> {
 /// Shows how many rows have been read, scored or sampled, on a terminal and once it takes long enough to wonder.
 pub struct RowProgress {
     label: &'static str,
+    unit: &'static str,
     start: Instant,
     terminal: bool,
     bar: Option<ProgressBar>,
@@ -171,7 +176,12 @@ impl RowProgress {
 
     /// Begins to watch; `label` says what is done to the rows.
     pub fn new(label: &'static str) -> Self {
-        Self { label, start: Instant::now(), terminal: std::io::stderr().is_terminal(), bar: None }
+        Self::of(label, "rows")
+    }
+
+    /// The same of things called `unit`.
+    pub fn of(label: &'static str, unit: &'static str) -> Self {
+        Self { label, unit, start: Instant::now(), terminal: std::io::stderr().is_terminal(), bar: None }
     }
 
     /// `rows` are done, which is `fraction` of all, where that is known.
@@ -190,8 +200,9 @@ impl RowProgress {
                 .progress_chars("━╸─");
             ProgressBar::new(Self::STEPS).with_style(style).with_prefix(self.label)
         });
+        // Before the position, which draws the bar.
+        bar.set_message(Self::message(self.unit, rows, fraction, elapsed.as_secs_f64()));
         bar.set_position((fraction.unwrap_or(0.0) * Self::STEPS as f64) as u64);
-        bar.set_message(Self::message(rows, fraction, elapsed.as_secs_f64()));
     }
 
     /// Takes the bar away.
@@ -201,9 +212,9 @@ impl RowProgress {
         }
     }
 
-    fn message(rows: u64, fraction: Option<f64>, seconds: f64) -> String {
+    fn message(unit: &str, rows: u64, fraction: Option<f64>, seconds: f64) -> String {
         let pace = grouped((rows as f64 / seconds) as u64);
-        let mut text = format!("{} rows  {pace} rows/s", grouped(rows));
+        let mut text = format!("{} {unit}  {pace} {unit}/s", grouped(rows));
         if let Some(fraction) = fraction.filter(|&fraction| fraction > 0.0) {
             text += &format!("  {} left", duration(seconds / fraction - seconds));
         }
@@ -214,6 +225,32 @@ impl RowProgress {
 impl Drop for RowProgress {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// Says on a terminal what is under way and for how long, until it is dropped: for work that has no rows to count.
+pub struct Busy {
+    bar: ProgressBar,
+}
+
+impl Busy {
+    /// Begins to show `label`.
+    pub fn new(label: &'static str) -> Self {
+        /// Time between two pictures of the display.
+        const TICK: Duration = Duration::from_millis(100);
+
+        let style = ProgressStyle::with_template("{prefix} {spinner} {elapsed}")
+            .expect("invariant: the template is valid");
+        // Hidden where standard error is no terminal.
+        let bar = ProgressBar::new_spinner().with_style(style).with_prefix(label);
+        bar.enable_steady_tick(TICK);
+        Self { bar }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 
@@ -234,8 +271,11 @@ mod tests {
 
     #[test]
     fn progress_through_rows_says_the_pace_and_what_is_left() {
-        assert_eq!(RowProgress::message(3000, Some(0.25), 2.0), "3,000 rows  1,500 rows/s  6.0 s left");
-        assert_eq!(RowProgress::message(3000, None, 2.0), "3,000 rows  1,500 rows/s");
+        assert_eq!(
+            RowProgress::message("rows", 3000, Some(0.25), 2.0),
+            "3,000 rows  1,500 rows/s  6.0 s left"
+        );
+        assert_eq!(RowProgress::message("stills", 3000, None, 2.0), "3,000 stills  1,500 stills/s");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::info::{
 use super::output::{self, grouped, note};
 use super::plot::Picture;
 use super::preprocess::{self, PreprocessArgs};
-use super::progress::{LogFormat, Progress, duration};
+use super::progress::{Busy, LogFormat, Progress, duration};
 use super::recipe::RecipeArgs;
 use super::source::{Source, mean_and_error};
 use super::tune::{TunedDeviceArgs, Work};
@@ -134,7 +134,9 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     }
     let data = source.record(&table);
     let (table, test) = args.set_test_rows_aside(table, recipe.seed)?;
+    let preparing = Busy::new("preparing");
     let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
+    drop(preparing);
     let flow = recipe.flow_over(&dataset)?;
     let mut engine = args.device.engine(flow).await?;
     let folder = args.resume.as_ref().or(args.out.as_ref());

@@ -6,6 +6,7 @@ mod columns;
 mod dataset;
 mod format;
 mod input;
+mod johnson;
 #[cfg(not(target_arch = "wasm32"))]
 mod output;
 mod preprocess;
@@ -25,6 +26,7 @@ pub use format::{Compression, Encoding, Format};
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 pub use input::panic_is_guarded;
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
+pub use johnson::Johnson;
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub use preprocess::{Preprocessed, Preprocessing, PreprocessingPlan, Standardise};

@@ -3,8 +3,9 @@
 //! Weights, biases and masks are `F32`, the standardiser is `F64`; names and shapes are those of
 //! [`Layout`], plus `transforms.{i}.mask` `[D]` and `standardiser.mean`, `standardiser.std` `[D]`. The steps before the
 //! standardiser are in the JSON, and the whitening behind it is `standardiser.whitening` `[D, D]`. A file has version 2
-//! when there are any of these or a context, else version 1. The bytes depend on the model alone, so equal models are
-//! equal files.
+//! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
+//! `standardiser.johnson` `[D, 4]` and, behind a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
+//! for each column. The bytes depend on the model alone, so equal models are equal files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,20 +15,23 @@ use safetensors::tensor::{Metadata, TensorInfo, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::{Model, TrainingRecord};
-use crate::data::{Preprocessing, Standardise, Standardiser, Steps, Whitening};
+use crate::data::{Johnson, Preprocessing, Standardise, Standardiser, Steps, Whitening};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has steps
-/// before the standardiser, a whitening behind it, or a context.
-pub const FORMAT_VERSION: u32 = 2;
+/// before the standardiser, a whitening behind it, or a context; version 3 has curves that gaussianise columns.
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
 
 /// Name of the whitening's factor.
 const WHITENING: &str = "standardiser.whitening";
+
+/// Names of the curves of standardised and of whitened columns.
+const CURVES: [&str; 2] = ["standardiser.johnson", "standardiser.whitened_johnson"];
 
 /// Bytes before the safetensors header: its length as a little-endian `u64`.
 const LENGTH_BYTES: usize = 8;
@@ -50,6 +54,9 @@ struct Header {
     /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
     standardise: Standardise,
+    /// Of version 3: whether there are curves.
+    #[serde(default, skip_serializing_if = "is_default")]
+    gaussianise: bool,
     training: TrainingRecord,
 }
 
@@ -61,6 +68,9 @@ impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
         let Preprocessing { whitening, context, .. } = &self.preprocessing;
+        if self.preprocessing.is_gaussianised() {
+            return 3;
+        }
         if self.preprocessing.is_plain() && whitening.is_none() && *context == 0 { 1 } else { 2 }
     }
 
@@ -72,6 +82,7 @@ impl Model {
             columns: self.columns.clone(),
             steps: if self.format_version() == 1 { Vec::new() } else { self.preprocessing.steps.clone() },
             standardise: self.preprocessing.standardise,
+            gaussianise: self.preprocessing.is_gaussianised(),
             training: self.record.clone(),
         };
         let standardiser = &self.preprocessing.standardiser;
@@ -95,6 +106,13 @@ impl Model {
         if let Some(whitening) = &self.preprocessing.whitening {
             let features = whitening.features();
             tensors.push(Tensor::f64(WHITENING, vec![features, features], whitening.factor()));
+        }
+        let Preprocessing { curves, whitened_curves, .. } = &self.preprocessing;
+        for (name, curves) in CURVES.into_iter().zip([curves, whitened_curves]) {
+            if !curves.is_empty() {
+                let numbers: Vec<f64> = curves.iter().flat_map(Johnson::numbers).collect();
+                tensors.push(Tensor::f64(name, vec![curves.len(), 4], &numbers));
+            }
         }
         serialise(&tensors, ENTRY, json)
     }
@@ -185,7 +203,7 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     if version.format_version == 0 {
         return Err("its format version is 0, which never existed".into());
     }
-    let Header { flow, columns, steps, standardise, training, .. } = header_json(ENTRY, json)?;
+    let Header { flow, columns, steps, standardise, gaussianise, training, .. } = header_json(ENTRY, json)?;
     flow.validate().map_err(|error| error.to_string())?;
     let tensors = Tensors { metadata: &metadata, data };
     // The layout's size follows from a few numbers of the header: hold it against the file before it is made.
@@ -224,7 +242,18 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
             Some(Whitening::from_factor(factor, features).map_err(fail)?)
         }
     };
-    let known = layout.tensors.len() + flow.layers() + 2 + usize::from(whitening.is_some());
+    if version.format_version < 3 && gaussianise {
+        return Err(format!("it has format version {}, but gaussianised columns", version.format_version));
+    }
+    let curves = if gaussianise { johnson_curves(&tensors, CURVES[0], features)? } else { Vec::new() };
+    let whitened_curves = if gaussianise && whitening.is_some() {
+        johnson_curves(&tensors, CURVES[1], features)?
+    } else {
+        Vec::new()
+    };
+    let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
+    let known =
+        layout.tensors.len() + flow.layers() + 2 + optional.into_iter().filter(|&there| there).count();
     if metadata.offset_keys().len() != known {
         return Err(format!(
             "it has {} tensors, but its flow has {known}; it may come from another program",
@@ -249,8 +278,17 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
         steps.validate(name).map_err(|error| error.to_string())?;
     }
     let context = flow.context;
-    let preprocessing = Preprocessing { steps, standardise, standardiser, whitening, context };
+    let preprocessing =
+        Preprocessing { steps, standardise, standardiser, whitening, curves, whitened_curves, context };
     Ok(Model { flow, parameters, preprocessing, columns, record: training })
+}
+
+/// The curves `[D]` of the tensor `name` `[D, 4]`.
+fn johnson_curves(tensors: &Tensors, name: &str, features: usize) -> Parsed<Vec<Johnson>> {
+    let numbers = tensors.f64(name, &[features, 4])?;
+    let curve = |numbers: &[f64; 4]| Johnson::from_numbers(*numbers);
+    let curves: Result<Vec<Johnson>> = numbers.as_chunks::<4>().0.iter().map(curve).collect();
+    curves.map_err(|error| format!("tensor `{name}`: {error}"))
 }
 
 /// The safetensors header and the bytes behind it.

@@ -25,11 +25,16 @@ fn table(rows: u32) -> Table {
 }
 
 fn fitted(standardise: Standardise, context: usize, epochs: u32) -> (Model, CpuEngine<f32>) {
+    fitted_by(PreprocessingPlan { standardise, context, ..Default::default() }, epochs)
+}
+
+/// `plan` with the logarithm of d.
+fn fitted_by(plan: PreprocessingPlan, epochs: u32) -> (Model, CpuEngine<f32>) {
     let table = table(3000);
     let recipe = Recipe { epochs, batch: 64, layers: 4, hidden: vec![16], ..Recipe::default() };
     let mut steps = vec![Steps::default(); 3];
     steps[2].bounds = Some(Bounds { low: Some(0.0), high: None });
-    let plan = PreprocessingPlan { steps, standardise, context };
+    let plan = PreprocessingPlan { steps, ..plan };
     let dataset = Dataset::split_with(&table, 0.1, 0, &plan).expect("splits");
     let source = DataSource { name: "t".into(), noise: None, toy: false, rows: table.rows() };
     let mut engine = CpuEngine::<f32>::new(recipe.flow_over(&dataset).expect("valid")).expect("made");
@@ -43,8 +48,16 @@ fn scores((model, engine): &mut (Model, CpuEngine<f32>), rows: &[f64]) -> Vec<f6
 
 #[test]
 fn a_conditional_model_learns_where_and_how_wide_and_has_mass_1_whatever_is_given() {
-    for standardise in [Standardise::Mean, Standardise::Whiten] {
-        let mut subject = fitted(standardise, 2, 30);
+    // Of all rows together what is left of y after c and d has heavy tails, because d sets its width: bent to a normal
+    // shape behind the whitening, it is no longer normal given d, and a few epochs do not bend all of it back.
+    for (standardise, gaussianise, width_within) in [
+        (Standardise::Mean, false, 0.5),
+        (Standardise::Mean, true, 0.5),
+        (Standardise::Whiten, false, 0.5),
+        (Standardise::Whiten, true, 0.7),
+    ] {
+        let plan = PreprocessingPlan { standardise, gaussianise, context: 2, ..Default::default() };
+        let mut subject = fitted_by(plan, 30);
         let check = subject.0.record.check.clone().expect("a check");
         assert!(check.latent.len() == 1 && check.log_det.expect("few features") < 1e-3, "{check:?}");
         for [c, d] in [[0.0, 1.0], [-1.0, 0.5], [1.2, 2.0]] {
@@ -60,15 +73,36 @@ fn a_conditional_model_learns_where_and_how_wide_and_has_mass_1_whatever_is_give
             assert!((mass - 1.0).abs() < 5e-3, "{standardise:?} {c} {d}: mass {mass}");
             let centre = moment(&|y| y);
             assert!((centre - mean).abs() < 0.5 * std, "{standardise:?} {c} {d}: {centre}, expected {mean}");
-            let width = moment(&|y| (y - centre).powi(2)).sqrt();
-            assert!((width / std).ln().abs() < 0.5, "{standardise:?} {c} {d}: {width}, expected {std}");
+            // That of the middle half: a curve's tails are heavy, so a deviation says little.
+            let quantile = |share: f64| {
+                let mut below = 0.0;
+                let found = density.iter().position(|density| {
+                    below += density * step;
+                    below >= share
+                });
+                places[found.expect("mass 1")]
+            };
+            let width = (quantile(0.75) - quantile(0.25)) / 1.349;
+            assert!(
+                (width / std).ln().abs() < width_within,
+                "{standardise:?} {c} {d}: {width}, expected {std}"
+            );
         }
     }
 }
 
 #[test]
 fn samples_stand_before_their_context_which_keeps_every_digit() {
-    let (model, mut engine) = fitted(Standardise::Whiten, 2, 3);
+    for gaussianise in [false, true] {
+        let standardise = Standardise::Whiten;
+        let plan = PreprocessingPlan { standardise, gaussianise, context: 2, ..Default::default() };
+        let (model, engine) = fitted_by(plan, 3);
+        assert_eq!(model.format_version(), if gaussianise { 3 } else { 2 });
+        samples_keep_their_context(&model, engine);
+    }
+}
+
+fn samples_keep_their_context(model: &Model, mut engine: CpuEngine<f32>) {
     let context: Vec<f64> =
         (0..200).flat_map(|row| [0.1 + f64::from(row) / 700.0, 1e-3 + f64::from(row)]).collect();
     let sampling = Sampling { rows: 200, first: 7, seed: 1, temperature: 1.0 };

@@ -1,7 +1,7 @@
 //! The model: units, batches and columns on its way in and out, and the file that keeps it.
 
 use moonflow::Error;
-use moonflow::data::{Bounds, Preprocessing, Standardise, Standardiser, Steps, Table, Whitening};
+use moonflow::data::{Bounds, Johnson, Preprocessing, Standardise, Standardiser, Steps, Table, Whitening};
 use moonflow::engine::Sampling;
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
@@ -56,7 +56,7 @@ fn model() -> Model {
 }
 
 /// A model with all that version 2 has: a given column, whole numbers between bounds, a whitening.
-fn newest() -> Model {
+fn second() -> Model {
     let model = model();
     let flow = model.record.recipe.conditional_flow(2, 1).expect("valid");
     let counts = Steps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
@@ -68,12 +68,27 @@ fn newest() -> Model {
             standardise: Standardise::Whiten,
             standardiser: Standardiser { mean: vec![1.5, -300.25, 0.5], std: vec![0.1, 40.0, 2.0] },
             whitening: Some(Whitening::from_factor(factor, 3).expect("a triangle")),
+            curves: Vec::new(),
+            whitened_curves: Vec::new(),
             context: 1,
         },
         columns: ["k", "b", "given"].map(String::from).into(),
         flow,
         ..model
     }
+}
+
+/// The same with curves, which make version 3: before the whitening and behind it.
+fn newest() -> Model {
+    let mut model = second();
+    let curves = |shift: f64| -> Vec<Johnson> {
+        let numbers = [0.5, 2.0, shift, 0.75];
+        let curve = |column: i32| Johnson::from_numbers(numbers.map(|number| number + f64::from(column)));
+        (0..3).map(|column| curve(column).expect("a curve")).collect()
+    };
+    model.preprocessing.curves = curves(-1.0);
+    model.preprocessing.whitened_curves = curves(3.5);
+    model
 }
 
 fn scripted(model: &Model) -> Scripted {
@@ -217,7 +232,11 @@ struct Parts {
 
 impl Parts {
     fn new() -> Self {
-        let bytes = model().to_bytes();
+        Self::of(&model())
+    }
+
+    fn of(model: &Model) -> Self {
+        let bytes = model.to_bytes();
         let file = SafeTensors::deserialize(&bytes).expect("own file");
         let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("own file");
         let json = metadata.metadata().as_ref().expect("there")["moonflow"].clone();
@@ -253,8 +272,8 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
     assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
     let cases: &[(Damage, &str)] = &[
         (
-            |parts| parts.replace("\"format_version\":1", "\"format_version\":3"),
-            "format version 3, and this moonflow reads up to version 2",
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":4"),
+            "format version 4, and this moonflow reads up to version 3",
         ),
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
         (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
@@ -308,8 +327,13 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
             "has 21 tensors, but its flow has 20",
         ),
     ];
+    refuse_damaged(&model(), cases);
+    assert_eq!(FORMAT_VERSION, 3, "a new version needs its cases here and below");
+}
+
+fn refuse_damaged(model: &Model, cases: &[(Damage, &str)]) {
     for (damage, want) in cases {
-        let mut parts = Parts::new();
+        let mut parts = Parts::of(model);
         damage(&mut parts);
         let error = Model::from_bytes("m.safetensors", &parts.bytes()).expect_err(want);
         assert!(matches!(error, Error::Model { .. }), "{error}");
@@ -317,7 +341,42 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
         assert!(message.starts_with("m.safetensors: not a usable moonflow model: "), "{message}");
         assert!(message.contains(want), "`{want}` is not in: {message}");
     }
-    assert_eq!(FORMAT_VERSION, 2, "a new version needs its cases here");
+}
+
+#[test]
+fn inconsistent_curves_are_refused_with_what_is_wrong() {
+    const BEFORE: &str = "standardiser.johnson";
+    const BEHIND: &str = "standardiser.whitened_johnson";
+    fn set(parts: &mut Parts, name: &str, place: usize, value: f64) {
+        parts.tensor(name).3[8 * place..8 * place + 8].copy_from_slice(&value.to_le_bytes());
+    }
+    let cases: &[(Damage, &str)] = &[
+        (
+            |parts| parts.replace("\"format_version\":3", "\"format_version\":2"),
+            "format version 2, but gaussianised columns",
+        ),
+        (
+            |parts| parts.replace("\"format_version\":3", "\"format_version\":1"),
+            "format version 1, but gaussianised columns",
+        ),
+        (|parts| parts.replace("\"gaussianise\":true", "\"gaussianise\":false"), "tensors, but its flow has"),
+        (|parts| parts.replace("\"gaussianise\":true", "\"gaussianise\":7"), "expected a boolean"),
+        (
+            |parts| parts.tensors.retain(|tensor| tensor.0 != BEFORE),
+            "tensor `standardiser.johnson` is missing",
+        ),
+        (
+            |parts| parts.tensors.retain(|tensor| tensor.0 != BEHIND),
+            "tensor `standardiser.whitened_johnson` is missing",
+        ),
+        (|parts| parts.tensor(BEFORE).2 = vec![4, 3], "has shape [4, 3], expected [3, 4]"),
+        (|parts| parts.tensor(BEHIND).1 = Dtype::I64, "has type I64, expected F64"),
+        (|parts| set(parts, BEFORE, 2, f64::NAN), "`standardiser.johnson` is not finite: NaN at 2"),
+        (|parts| set(parts, BEFORE, 1, 0.0), "tensor `standardiser.johnson`: a curve needs finite numbers"),
+        (|parts| set(parts, BEFORE, 5, -1.0), "λ and δ positive, got [1.5, -1.0, "),
+        (|parts| set(parts, BEHIND, 11, 0.0), "tensor `standardiser.whitened_johnson`: a curve needs"),
+    ];
+    refuse_damaged(&newest(), cases);
 }
 
 #[test]
@@ -353,9 +412,20 @@ fn files_of_other_kinds_and_lying_headers_are_refused() {
 }
 
 #[test]
-fn the_newest_version_comes_back_whole() {
-    let model = newest();
-    assert_eq!(model.format_version(), FORMAT_VERSION);
+fn every_version_comes_back_whole_and_is_the_oldest_that_can_hold_the_model() {
+    for (model, version) in [(model(), 1), (second(), 2), (newest(), FORMAT_VERSION)] {
+        assert_eq!(model.format_version(), version);
+        let bytes = model.to_bytes();
+        assert_eq!(Model::from_bytes("m", &bytes).expect("own file"), model);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert_eq!(text.contains("johnson") && text.contains("gaussianise"), version == 3);
+        assert!(version == 3 || !text.contains("johnson") && !text.contains("gaussianise"), "{version}");
+    }
+    // Without a whitening there is nothing behind it.
+    let mut model = newest();
+    (model.preprocessing.whitening, model.preprocessing.standardise) = (None, Standardise::Robust);
+    model.preprocessing.whitened_curves.clear();
+    assert_eq!(model.format_version(), 3);
     assert_eq!(Model::from_bytes("m", &model.to_bytes()).expect("own file"), model);
 }
 
@@ -367,7 +437,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         in_header in any::<bool>(),
-        subject in prop::sample::select(vec![model(), newest()]),
+        subject in prop::sample::select(vec![model(), second(), newest()]),
     ) {
         let mut bytes = subject.to_bytes();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
@@ -390,6 +460,13 @@ proptest! {
             prop_assert_eq!(model.preprocessing.context, model.flow.context);
             let whitened = model.preprocessing.standardise == Standardise::Whiten;
             prop_assert_eq!(model.preprocessing.whitening.is_some(), whitened);
+            let Preprocessing { curves, whitened_curves, .. } = &model.preprocessing;
+            prop_assert!(curves.is_empty() || curves.len() == model.flow.features);
+            prop_assert_eq!(whitened_curves.len(), if whitened { curves.len() } else { 0 });
+            for curve in curves.iter().chain(whitened_curves) {
+                let [_, scale, _, tail] = curve.numbers();
+                prop_assert!(scale > 0.0 && tail > 0.0 && curve.numbers().iter().all(|n| n.is_finite()));
+            }
         }
     }
 

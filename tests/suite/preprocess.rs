@@ -8,6 +8,7 @@ use moonflow::cpu::CpuEngine;
 use moonflow::data::{Bounds, Dataset, PreprocessingPlan, Standardise, Steps, Table};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Model, Recipe};
+use moonflow::random;
 use moonflow::train::fit;
 
 use crate::cli::{folder, moonflow, succeed, text, train};
@@ -25,9 +26,17 @@ fn table(columns: &[&str], rows: impl Iterator<Item = Vec<f64>>) -> Table {
 
 /// A few epochs of a narrow flow: enough for it to be no identity.
 fn fitted(table: &Table, steps: Vec<Steps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+    fitted_by(table, &PreprocessingPlan { steps, standardise, ..Default::default() })
+}
+
+/// The same behind curves.
+fn bent(table: &Table, steps: Vec<Steps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+    fitted_by(table, &PreprocessingPlan { steps, standardise, gaussianise: true, ..Default::default() })
+}
+
+fn fitted_by(table: &Table, plan: &PreprocessingPlan) -> (Model, CpuEngine<f32>) {
     let recipe = Recipe { epochs: 15, batch: 64, layers: 4, hidden: vec![12], ..Recipe::default() };
-    let plan = PreprocessingPlan { steps, standardise, context: 0 };
-    let dataset = Dataset::split_with(table, 0.1, 0, &plan).expect("splits");
+    let dataset = Dataset::split_with(table, 0.1, 0, plan).expect("splits");
     let source = DataSource { name: "t".into(), noise: None, toy: false, rows: table.rows() };
     let mut engine = CpuEngine::<f32>::new(recipe.flow(dataset.features()).expect("valid")).expect("made");
     let fitted = pollster::block_on(fit(&mut engine, &dataset, &recipe, source, &mut ())).expect("trains");
@@ -55,7 +64,16 @@ fn shares() -> Table {
 #[test]
 fn a_bounded_models_mass_is_1_in_the_users_units_and_none_lies_outside() {
     let steps = vec![bounds(Some(0.0), Some(1.0)), bounds(Some(0.0), None)];
-    let mut subject = fitted(&shares(), steps, Standardise::Robust);
+    for mut subject in [
+        fitted(&shares(), steps.clone(), Standardise::Robust),
+        bent(&shares(), steps.clone(), Standardise::Mean),
+        bent(&shares(), steps.clone(), Standardise::Whiten),
+    ] {
+        mass_is_1_and_none_lies_outside(&mut subject);
+    }
+}
+
+fn mass_is_1_and_none_lies_outside(subject: &mut (Model, CpuEngine<f32>)) {
     // Midpoints of x = 1 / (1 + e^−a) and y = e^b, with dx = x (1 − x) da and dy = y db.
     const CELLS: usize = 240;
     let step = 32.0 / CELLS as f64;
@@ -66,7 +84,7 @@ fn a_bounded_models_mass_is_1_in_the_users_units_and_none_lies_outside() {
             rows.extend([1.0 / (1.0 + (-a).exp()), b.exp()]);
         }
     }
-    let log_prob = scores(&mut subject, &rows);
+    let log_prob = scores(subject, &rows);
     let mass: f64 = rows
         .chunks(2)
         .zip(&log_prob)
@@ -75,7 +93,7 @@ fn a_bounded_models_mass_is_1_in_the_users_units_and_none_lies_outside() {
     assert!((mass - 1.0).abs() < 2e-3, "mass {mass}");
 
     let outside = [-0.1, 1.0, 1.1, 1.0, 0.5, -1.0, 0.0, 1.0, 1.0, 1.0, 0.5, 1.0];
-    let log_prob = scores(&mut subject, &outside);
+    let log_prob = scores(subject, &outside);
     assert!(log_prob[..5].iter().all(|&value| value == f64::NEG_INFINITY), "{log_prob:?}");
     assert!(log_prob[5].is_finite(), "{log_prob:?}");
 
@@ -123,8 +141,12 @@ fn probabilities_of_whole_numbers_sum_to_1() {
     );
     let steps =
         vec![Steps { bounds: Some(Bounds { low: Some(0.0), high: Some(4.0) }), ..WHOLE }, Steps::default()];
-    for (what, steps) in [("free", vec![WHOLE, Steps::default()]), ("bounded", steps)] {
-        let mut subject = fitted(&rows, steps, Standardise::Mean);
+    for (what, mut subject) in [
+        ("free", fitted(&rows, vec![WHOLE, Steps::default()], Standardise::Mean)),
+        ("bounded", fitted(&rows, steps.clone(), Standardise::Mean)),
+        ("bounded", bent(&rows, steps.clone(), Standardise::Mean)),
+        ("bounded", bent(&rows, steps, Standardise::Whiten)),
+    ] {
         const CELLS: usize = 600;
         let step = 24.0 / CELLS as f64;
         let mut grid = Vec::new();
@@ -181,6 +203,60 @@ fn probabilities_of_several_whole_columns_sum_to_1() {
     }
 }
 
+/// Student's t with 3 degrees of freedom, and a lognormal that goes with it and once in 50 rows is a hundred times that.
+fn heavy(rows: u32, seed: u64) -> Table {
+    let mut noise = [0.0; 5];
+    let row = |row| {
+        random::normals(row, seed, &mut noise);
+        let [n, a, b, c, m] = noise.map(f64::from);
+        let t = n / ((a * a + b * b + c * c) / 3.0).sqrt();
+        vec![t, (0.5 * t.tanh() + m).exp() * if row % 50 == 7 { 100.0 } else { 1.0 }]
+    };
+    table(&["t", "price"], (0..rows).map(row))
+}
+
+#[test]
+fn gaussianised_heavy_tails_are_likelier_and_no_row_is_lost() {
+    let unseen = heavy(3000, 2);
+    let mut means = Vec::new();
+    for standardise in [Standardise::Mean, Standardise::Robust, Standardise::Whiten] {
+        let mean = |mut subject: (Model, CpuEngine<f32>)| {
+            let log_prob = scores(&mut subject, &unseen.values);
+            assert!(log_prob.iter().all(|value| value.is_finite()), "{standardise:?}");
+            log_prob.iter().sum::<f64>() / log_prob.len() as f64
+        };
+        let model = bent(&heavy(1000, 1), Vec::new(), standardise);
+        let check = model.0.record.check.clone().expect("a check");
+        assert!(check.suspicious.is_empty(), "{standardise:?}: {check:?}");
+        means.push((mean(fitted(&heavy(1000, 1), Vec::new(), standardise)), mean(model)));
+    }
+    for (plain, bent) in &means {
+        assert!(bent > &(plain + 0.1), "{means:?}");
+    }
+}
+
+#[test]
+fn samples_of_gaussianised_columns_are_finite_and_like_the_rows() {
+    let rows = heavy(2000, 1);
+    let (model, mut engine) = bent(&rows, Vec::new(), Standardise::Whiten);
+    let mut sample = |temperature| {
+        let sampling = Sampling { rows: 2000, first: 0, seed: 1, temperature };
+        pollster::block_on(model.sample(&mut engine, sampling)).expect("samples")
+    };
+    assert!([1.0, 30.0, 1e30].into_iter().all(|heat| sample(heat).iter().all(|value| value.is_finite())));
+    let quantiles = |values: &[f64], column: usize| {
+        let mut values: Vec<f64> = values[column..].iter().step_by(2).copied().collect();
+        values.sort_by(f64::total_cmp);
+        [0.1, 0.5, 0.9].map(|share| values[(share * 2000.0) as usize])
+    };
+    for column in 0..2 {
+        let (got, want) = (quantiles(&sample(1.0), column), quantiles(&rows.values, column));
+        for (got, want) in got.into_iter().zip(want) {
+            assert!((got - want).abs() < 0.15 + 0.2 * want.abs(), "column {column}: {got}, expected {want}");
+        }
+    }
+}
+
 #[test]
 fn the_self_check_sees_whole_numbers_with_their_noise() {
     let rows = table(
@@ -212,26 +288,18 @@ fn rows_that_a_step_cannot_take_are_refused_by_row_at_training() {
         ),
         (WHOLE, "t: row 1, column 1 (`share`): 0.545 is not a whole number"),
     ] {
-        let plan = PreprocessingPlan {
-            steps: vec![steps, Steps::default()],
-            standardise: Standardise::Mean,
-            context: 0,
-        };
+        let plan = PreprocessingPlan { steps: vec![steps, Steps::default()], ..Default::default() };
         let error = Dataset::split_with(&rows, 0.1, 0, &plan).expect_err(want);
         assert!(matches!(error, Error::Data { .. }) && error.to_string().contains(&want[..30]), "{error}");
     }
-    let plan = PreprocessingPlan { steps: vec![WHOLE], standardise: Standardise::Mean, context: 0 };
+    let plan = PreprocessingPlan { steps: vec![WHOLE], ..Default::default() };
     assert!(matches!(Dataset::split_with(&rows, 0.1, 0, &plan), Err(Error::Length { .. })));
 }
 
 #[test]
 fn noise_repeats_with_the_seed_and_statistics_see_training_rows_only() {
     let rows = table(&["k", "x"], (0..200).map(|i| vec![f64::from(i % 7), f64::from(i * i % 31)]));
-    let plan = PreprocessingPlan {
-        steps: vec![WHOLE, Steps::default()],
-        standardise: Standardise::Mean,
-        context: 0,
-    };
+    let plan = PreprocessingPlan { steps: vec![WHOLE, Steps::default()], ..Default::default() };
     let split = |seed| Dataset::split_with(&rows, 0.2, seed, &plan).expect("splits");
     assert_eq!(split(1), split(1));
     assert_ne!(split(1).train, split(2).train);
@@ -348,4 +416,62 @@ fn flags_reach_the_model_and_rows_outside_are_minus_infinity_with_a_note() {
     let output = moonflow(path, &["train", "moons", "--drop", "x0", "--out", "no"]);
     assert!(output.status.code() == Some(2) && text(&output.stderr).contains("is a toy density"));
     assert!(!path.join("no").exists(), "nothing may be written");
+}
+
+#[test]
+fn the_command_line_gaussianises_keeps_it_and_undoes_it() {
+    let folder = folder();
+    let path = folder.path();
+    let rows: String = heavy(400, 1).values.chunks(2).map(|row| format!("{},{}\n", row[0], row[1])).collect();
+    fs::write(path.join("t.csv"), format!("t,price\n{rows}")).expect("written");
+    train(path, "t.csv", "o", &["--gaussianise", "--standardise", "whiten", "--checkpoint-every", "1"]);
+    let info = succeed(path, &["info", "o/model.safetensors"]);
+    for part in
+        ["format version 3", "2 of 2 columns are bent to a normal shape", "freed of their correlations"]
+    {
+        assert!(info.contains(part), "`{part}` is not in: {info}");
+    }
+    let model = Model::load(path.join("o/model.safetensors")).expect("whole");
+    let json: serde_json::Value =
+        serde_json::from_str(&succeed(path, &["info", "o/model.safetensors", "--json"])).expect("JSON");
+    assert_eq!((&json["gaussianise"], &json["format_version"]), (&true.into(), &3.into()));
+    for (index, curve) in model.preprocessing.curves.iter().enumerate() {
+        assert_eq!(json["columns"][index]["johnson"], serde_json::json!(curve.numbers()));
+    }
+    assert!(json["columns"][1]["whitened_johnson"][3].is_number());
+
+    let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
+    assert!(config.lines().any(|line| line == "gaussianise = true"), "{config}");
+    succeed(path, &["train", "--config", "o/config.toml", "--out", "again"]);
+    let file = |name: &str| fs::read(path.join(name)).expect("written");
+    assert!(file("o/model.safetensors") == file("again/model.safetensors"), "the configuration repeats it");
+    succeed(path, &["train", "--config", "o/config.toml", "--gaussianise=false", "--out", "plain"]);
+    assert_eq!(Model::load(path.join("plain/model.safetensors")).expect("whole").format_version(), 2);
+
+    let cpu = ["--model", "o/model.safetensors", "--device", "cpu"];
+    let numbers = |text: String| -> Vec<f64> {
+        let cells = text.lines().skip(1).flat_map(|line| line.split(',')).map(|cell| cell.parse());
+        cells.collect::<Result<_, _>>().expect("numbers")
+    };
+    let scored = numbers(succeed(path, &[&["score", "t.csv"][..], &cpu].concat()));
+    assert!(scored.len() == 400 && scored.iter().all(|value| value.is_finite()));
+    let drawn = numbers(succeed(path, &[&["sample", "-n", "300", "--temperature", "20"][..], &cpu].concat()));
+    assert!(drawn.len() == 600 && drawn.iter().all(|value| value.is_finite()));
+    succeed(path, &[&["plot", "--data", "t.csv", "--out", "p.svg"][..], &cpu].concat());
+
+    // Resumed with its configuration and to the same file; refused with other preprocessing.
+    let epochs = ["--epochs", "4", "--decay", "constant"];
+    let long = [&["train", "t.csv", "--gaussianise", "--layers", "2", "--hidden", "4"][..], &epochs].concat();
+    succeed(path, &[&long[..], &["--out", "long"]].concat());
+    let mut short = [&long[..], &["--out", "short", "--checkpoint-every", "1"]].concat();
+    short[8] = "2";
+    succeed(path, &short);
+    succeed(path, &["train", "--resume", "short", "--epochs", "4"]);
+    assert!(file("short/model.safetensors").len() == file("long/model.safetensors").len());
+    let (short, long) = ["short", "long"]
+        .map(|name| Model::load(path.join(name).join("model.safetensors")).expect("whole"))
+        .into();
+    assert!(short.parameters == long.parameters && short.preprocessing == long.preprocessing);
+    let refused = moonflow(path, &["train", "--resume", "short", "--epochs", "5", "--gaussianise=false"]);
+    assert!(text(&refused.stderr).contains("the checkpoint cannot be gone on with"));
 }
