@@ -36,9 +36,8 @@ TABLES = {
     "wine": (datasets.load_wine, None),
 }
 
-
+# Different values up to which a column is seen with noise.
 LEVELS = 16
-"""Different values up to which a column is seen with noise."""
 
 
 def split(table, ends, seed, validation):

@@ -167,6 +167,16 @@ pub struct Preprocessed {
     pub log_det: Vec<f64>,
 }
 
+impl Preprocessed {
+    /// Mean of the log-determinants, in nats; 0 without rows.
+    pub fn mean_log_det(&self) -> f64 {
+        let Some(first) = self.log_det.first() else { return 0.0 };
+        // Where it is the same for every row, it is that to the last digit.
+        let beyond: f64 = self.log_det.iter().map(|log_det| log_det - first).sum();
+        first + beyond / self.log_det.len() as f64
+    }
+}
+
 impl From<Standardiser> for Preprocessing {
     /// No steps but the standardiser.
     fn from(standardiser: Standardiser) -> Self {
@@ -317,23 +327,6 @@ impl Preprocessing {
         }
         values
     }
-
-    /// Mean of the log-determinants of `rows`, as for [`Preprocessing::forward`], in nats.
-    pub fn mean_log_det(&self, rows: &[f64]) -> f64 {
-        let count = (rows.len() / self.steps.len()).max(1) as f64;
-        if self.is_gaussianised() {
-            return self.forward(rows).log_det.iter().sum::<f64>() / count;
-        }
-        let sum: f64 = if self.is_plain() {
-            0.0
-        } else {
-            let slopes = |row: &[f64]| -> f64 {
-                row.iter().zip(&self.steps[..self.modelled()]).map(|(&x, steps)| steps.forward(x).1).sum()
-            };
-            rows.chunks_exact(self.steps.len()).map(slopes).sum()
-        };
-        self.constant_log_det() + sum / count
-    }
 }
 
 /// Moves the last `context` of each row's `features` values to its beginning.
@@ -438,7 +431,7 @@ mod tests {
                 assert_eq!(back[2], row[2].floor());
             }
             let mean = there.log_det.iter().sum::<f64>() / there.log_det.len() as f64;
-            approx::assert_relative_eq!(mean, preprocessing.mean_log_det(&rows), epsilon = 1e-12);
+            approx::assert_relative_eq!(mean, there.mean_log_det(), epsilon = 1e-12);
         }
     }
 

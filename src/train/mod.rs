@@ -166,11 +166,13 @@ pub async fn fit_with<E: Engine>(
     if options.checkpoint_every == Some(0) {
         return Err(Error::Argument("checkpoints must be at least 1 epoch apart, got 0".into()));
     }
-    let log_det = [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.mean_log_det(rows));
+    let [train, validation] =
+        [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.forward(rows));
+    let log_det = [train.mean_log_det(), validation.mean_log_det()];
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / features, recipe.batch);
     let training = Training {
-        train: dataset.preprocessing.forward(&dataset.train).values,
-        validation: dataset.preprocessing.forward(&dataset.validation).values,
+        train: train.values,
+        validation: validation.values,
         batch: recipe.batch,
         adam: recipe.adam(),
         schedule: recipe.schedule(steps_per_epoch)?,
