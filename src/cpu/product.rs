@@ -154,50 +154,52 @@ impl<R: Real> WithSimd for PanelProduct<'_, '_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        // Rows × registers of a panel: twelve sums hide the latency of multiply-add and leave registers for the
-        // operands. Where there are few rows, four registers of several panels instead.
+        // Sixteen or twelve sums hide the latency of multiply-add and leave registers for the operands. AVX-512 loads
+        // one register for each that it multiplies: the squarer the block, the fewer loads. With the fewer registers
+        // of AVX2, a block of few rows is wider.
         match panel::<R>() / R::lanes::<S>() {
-            1 => self.all::<S, 12, 1, 4>(simd),
-            2 => self.all::<S, 6, 2, 4>(simd),
-            4 => self.all::<S, 3, 4, 4>(simd),
-            8 => self.all::<S, 1, 8, 8>(simd),
-            _ => self.all::<S, 1, 16, 16>(simd),
+            1 => {
+                let rest = self.columns::<S, 1, 4, 4>(simd, 0);
+                self.columns::<S, 1, 8, 1>(simd, rest);
+            }
+            2 => {
+                let rest = if self.m <= 3 { self.columns::<S, 2, 3, 4>(simd, 0) } else { 0 };
+                self.columns::<S, 2, 6, 2>(simd, rest);
+            }
+            4 => _ = self.columns::<S, 4, 3, 4>(simd, 0),
+            8 => _ = self.columns::<S, 8, 1, 8>(simd, 0),
+            _ => _ = self.columns::<S, 16, 1, 16>(simd, 0),
         }
     }
 }
 
 impl<R: Real> PanelProduct<'_, '_, R> {
-    /// Panel by panel, which stays in the first cache while the rows pass, in blocks of `M` rows and the `V` registers of
-    /// a panel.
+    /// All rows of the panels from `panel` on, as many as fill blocks of `M` rows and `W` registers, where a panel is `V`
+    /// registers; returns the first panel behind them. The panels of a block stay in the first cache while the rows pass.
     #[inline(always)]
-    fn all<S: Simd, const M: usize, const V: usize, const W: usize>(&mut self, simd: S) {
-        let panels = self.n / panel::<R>();
-        let mut panel = 0;
-        while W > V && self.m <= 3 && panel + W / V <= panels {
-            match self.m {
-                1 => self.block::<S, 1, W, V>(simd, 0, panel),
-                2 => self.block::<S, 2, W, V>(simd, 0, panel),
-                _ => self.block::<S, 3, W, V>(simd, 0, panel),
-            }
-            panel += W / V;
-        }
-        while panel < panels {
+    fn columns<S: Simd, const V: usize, const M: usize, const W: usize>(
+        &mut self,
+        simd: S,
+        mut panel: usize,
+    ) -> usize {
+        while panel + W / V <= self.n / self::panel::<R>() {
             let mut row = 0;
             while row + M <= self.m {
-                self.block::<S, M, V, V>(simd, row, panel);
+                self.block::<S, M, W, V>(simd, row, panel);
                 row += M;
             }
             macro_rules! rest {
                 ($($count:literal)*) => {
                     match self.m - row {
-                        $($count if $count < M => self.block::<S, $count, V, V>(simd, row, panel),)*
+                        $($count if $count < M => self.block::<S, $count, W, V>(simd, row, panel),)*
                         _ => {}
                     }
                 };
             }
-            rest!(1 2 3 4 5 6 7 8 9 10 11);
-            panel += 1;
+            rest!(1 2 3 4 5 6 7);
+            panel += W / V;
         }
+        panel
     }
 
     /// Rows `row..row + M` of `W` registers from a panel's first on, where a panel is `V` registers.
@@ -258,7 +260,8 @@ impl<R: Real> PanelProduct<'_, '_, R> {
 /// to\[r, c\] = bias\[c\] + Σ left\[r, ·\] · right\[c, ·\], for left [m, depth], right [columns, depth] and to [m, columns]
 /// in rows `stride` apart. `depth` is a whole number of panels.
 ///
-/// Sums run over the lanes of a register and then across them.
+/// Every value of a panel has a sum of its own, and these are added by halves, however many registers hold them: the
+/// same bits with AVX2 and with AVX-512.
 pub(super) fn dots<R: Real>(
     [m, columns, depth]: [usize; 3],
     (left, left_stride): (&[R], usize),
@@ -298,57 +301,89 @@ impl<R: Real> WithSimd for Dots<'_, '_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let mut column = 0;
-        while column + 2 <= self.columns {
-            self.columns_at::<S, 2>(simd, column);
-            column += 2;
-        }
-        if column < self.columns {
-            self.columns_at::<S, 1>(simd, column);
+        // Registers of a panel; rows of a block of one column and of a block of two.
+        match panel::<R>() / R::lanes::<S>() {
+            1 => self.all::<S, 1, 4, 4>(simd),
+            2 => self.all::<S, 2, 4, 2>(simd),
+            4 => self.all::<S, 4, 2, 1>(simd),
+            8 => self.all::<S, 8, 1, 1>(simd),
+            _ => self.all::<S, 16, 1, 1>(simd),
         }
     }
 }
 
 impl<R: Real> Dots<'_, '_, R> {
     #[inline(always)]
-    fn columns_at<S: Simd, const C: usize>(&mut self, simd: S, column: usize) {
+    fn all<S: Simd, const P: usize, const ONE: usize, const TWO: usize>(&mut self, simd: S) {
+        let mut column = 0;
+        while column + 2 <= self.columns {
+            self.columns_at::<S, P, TWO, 2>(simd, column);
+            column += 2;
+        }
+        if column < self.columns {
+            self.columns_at::<S, P, ONE, 1>(simd, column);
+        }
+    }
+
+    #[inline(always)]
+    fn columns_at<S: Simd, const P: usize, const M: usize, const C: usize>(
+        &mut self,
+        simd: S,
+        column: usize,
+    ) {
         let mut row = 0;
-        while row + 4 <= self.m {
-            self.block::<S, 4, C>(simd, row, column);
-            row += 4;
+        while row + M <= self.m {
+            self.block::<S, P, M, C>(simd, row, column);
+            row += M;
         }
         while row < self.m {
-            self.block::<S, 1, C>(simd, row, column);
+            self.block::<S, P, 1, C>(simd, row, column);
             row += 1;
         }
     }
 
     #[inline(always)]
-    fn block<S: Simd, const M: usize, const C: usize>(&mut self, simd: S, row: usize, column: usize) {
+    fn block<S: Simd, const P: usize, const M: usize, const C: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        column: usize,
+    ) {
         let lanes = R::lanes::<S>();
-        let mut sums = [[R::splat(simd, R::zero()); C]; M];
+        let mut sums = [[[R::splat(simd, R::zero()); P]; C]; M];
         // SAFETY: `dots` has checked that the operands reach as far as [m, columns] and depth demand; row + M ≤ m and
-        // column + C ≤ columns by the loops above; a panel, and so depth, is a whole number of registers.
+        // column + C ≤ columns by the loops above; depth is a whole number of panels of P registers.
         unsafe {
+            let load = |from: *const R| -> [R::Vector<S>; P] {
+                std::array::from_fn(|p| R::load::<S>(from.add(p * lanes)))
+            };
             let left = self.left.as_ptr().add(row * self.left_stride);
             let right = self.right.as_ptr().add(column * self.depth);
             let mut k = 0;
             while k < self.depth {
-                let others: [R::Vector<S>; C] =
-                    std::array::from_fn(|c| R::load::<S>(right.add(c * self.depth + k)));
+                let others: [_; C] = std::array::from_fn(|c| load(right.add(c * self.depth + k)));
                 for (m, sums) in sums.iter_mut().enumerate() {
-                    let factor = R::load::<S>(left.add(m * self.left_stride + k));
-                    for (sum, &other) in sums.iter_mut().zip(&others) {
-                        *sum = R::multiply_add(simd, factor, other, *sum);
+                    let factors = load(left.add(m * self.left_stride + k));
+                    for (sums, others) in sums.iter_mut().zip(&others) {
+                        for (sum, (&factor, &other)) in sums.iter_mut().zip(factors.iter().zip(others)) {
+                            *sum = R::multiply_add(simd, factor, other, *sum);
+                        }
                     }
                 }
-                k += lanes;
+                k += panel::<R>();
             }
         }
         for (m, sums) in sums.into_iter().enumerate() {
-            for (c, sum) in sums.into_iter().enumerate() {
+            for (c, mut sums) in sums.into_iter().enumerate() {
+                let mut half = P / 2;
+                while half > 0 {
+                    for p in 0..half {
+                        sums[p] = R::plus(simd, sums[p], sums[p + half]);
+                    }
+                    half /= 2;
+                }
                 let bias = self.bias.map_or(R::zero(), |bias| bias[column + c]);
-                self.to[(row + m) * self.stride + column + c] = bias + R::sum(simd, sum);
+                self.to[(row + m) * self.stride + column + c] = bias + R::sum(simd, sums[0]);
             }
         }
     }
@@ -462,6 +497,73 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// A product of every shape with the registers of `simd`, by panels and by dots.
+    fn products(simd: impl Simd) -> Vec<f32> {
+        let shapes = (1..=9).flat_map(|m| {
+            [1, 2, 5, 16, 63, 64, 80, 100]
+                .into_iter()
+                .flat_map(move |columns| [1, 15, 16, 40, 129].map(|depth| [m, columns, depth]))
+        });
+        shapes.flat_map(|shape| product(simd, shape)).collect()
+    }
+
+    fn product(simd: impl Simd, [m, columns, depth]: [usize; 3]) -> Vec<f32> {
+        let single =
+            |values: Vec<f64>| -> Vec<f32> { values.into_iter().map(|value| value as f32).collect() };
+        let wide = padded::<f32>(depth);
+        let n = padded::<f32>(columns);
+        let left = single(values(m * wide, 1));
+        let (right, rows) = (single(values(depth * n, 2)), single(values(columns * wide, 3)));
+        let bias = single(values(n, 4));
+        let (mut by_panels, mut by_dots) = (vec![0.0f32; m * n], vec![0.0f32; m * columns]);
+        simd.vectorize(PanelProduct {
+            m,
+            n,
+            depth,
+            left: Matrix::rows(&left, wide),
+            right: Panels::rows(&right, n),
+            start: Start::Bias(&bias),
+            finish: Finish::Leaky(0.3),
+            to: &mut by_panels,
+            stride: n,
+        });
+        simd.vectorize(Dots {
+            m,
+            columns,
+            depth: wide,
+            left: &left,
+            left_stride: wide,
+            right: &rows,
+            bias: Some(&bias),
+            to: &mut by_dots,
+            stride: columns,
+        });
+        [by_panels, by_dots].concat()
+    }
+
+    #[test]
+    fn registers_of_four_values_give_the_products_of_single_ones() {
+        let [got, want] = [products(pulp::Scalar128b), products(pulp::Scalar)];
+        assert_eq!(got.len(), want.len());
+        for (at, (got, want)) in got.iter().zip(&want).enumerate() {
+            assert!((got - want).abs() <= 1e-4, "[{at}]: got {got}, want {want}");
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn avx2_and_avx_512_give_the_same_bits() {
+        use pulp::x86::{V3, V4};
+        let (Some(narrow), Some(wide)) = (V3::try_new(), V4::try_new()) else {
+            println!("skipped: the processor has no AVX-512");
+            return;
+        };
+        let [narrow, wide] = [products(narrow), products(wide)];
+        for (at, (narrow, wide)) in narrow.iter().zip(&wide).enumerate() {
+            assert_eq!(narrow.to_bits(), wide.to_bits(), "[{at}]");
         }
     }
 
