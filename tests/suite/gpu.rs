@@ -1,29 +1,56 @@
-//! The GPU under test: one device for all tests, and the engine as a subject of laws and oracles.
+//! The GPU under test: a device for each test that is under way, and the engine as a subject of laws and oracles.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard};
 
 use moonflow::flow::Flow;
 use moonflow::gpu::{Context, GpuEngine, PlanKind, adapters};
 
 use crate::common::{Single, Subject, from_wide, wide};
 
-/// The device, or `None` where `MOONFLOW_SKIP_GPU_TESTS` asks to do without. Without an adapter tests fail.
+/// Devices that no test has at the moment.
+static FREE: Mutex<Vec<&'static Context>> = Mutex::new(Vec::new());
+
+/// A device, for as long as the thread of its test lives.
+struct Lent(&'static Context);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        free().push(self.0);
+    }
+}
+
+fn free() -> MutexGuard<'static, Vec<&'static Context>> {
+    FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// This test's device, or `None` where `MOONFLOW_SKIP_GPU_TESTS` asks to do without. Without an adapter tests fail.
+///
+/// Tests that run at once have a device each: a software one compiles its pipelines one after the other.
 pub fn context() -> Option<&'static Context> {
-    static CONTEXT: OnceLock<Option<Context>> = OnceLock::new();
-    CONTEXT
-        .get_or_init(|| {
-            if std::env::var_os("MOONFLOW_SKIP_GPU_TESTS").is_some() {
-                println!("skipped on the GPU: MOONFLOW_SKIP_GPU_TESTS is set");
-                return None;
-            }
-            let adapter = pollster::block_on(adapters()).into_iter().next().expect(
-                "no GPU adapter was found, and the GPU is what these tests are about: install a driver, or a \
-                 software one (Debian: apt-get install mesa-vulkan-drivers), or set MOONFLOW_SKIP_GPU_TESTS=1",
-            );
-            println!("GPU tests run on {}", adapter.info());
-            Some(pollster::block_on(adapter.open()).expect("the adapter opens"))
-        })
-        .as_ref()
+    thread_local! {
+        static LENT: Option<Lent> = (!skipped()).then(|| {
+            let device = free().pop();
+            Lent(device.unwrap_or_else(|| Box::leak(Box::new(open()))))
+        });
+    }
+    LENT.with(|lent| lent.as_ref().map(|lent| lent.0))
+}
+
+fn skipped() -> bool {
+    let skipped = std::env::var_os("MOONFLOW_SKIP_GPU_TESTS").is_some();
+    if skipped {
+        println!("skipped on the GPU: MOONFLOW_SKIP_GPU_TESTS is set");
+    }
+    skipped
+}
+
+fn open() -> Context {
+    let adapter = pollster::block_on(adapters()).into_iter().next().expect(
+        "no GPU adapter was found, and the GPU is what these tests are about: install a driver, or a software one \
+         (Debian: apt-get install mesa-vulkan-drivers), or set MOONFLOW_SKIP_GPU_TESTS=1",
+    );
+    println!("GPU tests run on {}", adapter.info());
+    pollster::block_on(adapter.open()).expect("the adapter opens")
 }
 
 /// An engine that executes `flow` by `plan` on the device under test.
