@@ -9,6 +9,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use gemm_common::Parallelism;
+use gemm_f32::gemm::f32::get_gemm_fn;
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{Engine, Sampling, Training};
 use moonflow::gpu::evaluation::EvaluationPlan;
@@ -95,29 +97,31 @@ fn product(bench: &mut Bench, shape: &Shape) {
     let mut y = vec![0.0f32; rows * outputs];
     let (flops, bytes) = (2 * rows * inputs * outputs, 4 * (x.len() + weight.len() + y.len()));
     let cost = Cost { rows, flops: flops as u64, bytes: bytes as u64 };
+    let multiply = get_gemm_fn();
     bench.measure("product", "cpu gemm", shape, cost, || {
         move |times| {
             timed(times, || {
                 let (threads, [n, k]) =
-                    (gemm::Parallelism::Rayon(0), [outputs, inputs].map(|width| width as isize));
+                    (Parallelism::Rayon(0), [outputs, inputs].map(|width| width as isize));
+                // The transpose, [H, H] · [H, B], in columns: the form that the crate's kernels want.
                 // SAFETY: y is [rows, outputs], x [rows, inputs] and weight [outputs, inputs], all row-major; y is
                 // borrowed exclusively.
                 unsafe {
-                    gemm::gemm(
-                        rows,
+                    multiply(
                         outputs,
+                        rows,
                         inputs,
                         y.as_mut_ptr(),
-                        1,
                         n,
+                        1,
                         false,
-                        x.as_ptr(),
-                        1,
-                        k,
                         weight.as_ptr(),
+                        1,
+                        k,
+                        x.as_ptr(),
                         k,
                         1,
-                        0.0f32,
+                        0.0,
                         1.0,
                         false,
                         false,
