@@ -16,6 +16,11 @@ pub(super) const fn panel<R>() -> usize {
     64 / size_of::<R>()
 }
 
+/// Registers that a panel fills. In a `const` block of a `match`, so that only the arm it chooses is compiled.
+const fn panel_registers<R: Real, S: Simd>() -> usize {
+    64 / size_of::<R::Vector<S>>()
+}
+
 /// `width` rounded up to whole panels.
 pub(super) const fn padded<R>(width: usize) -> usize {
     width.next_multiple_of(panel::<R>())
@@ -157,7 +162,7 @@ impl<R: Real> WithSimd for PanelProduct<'_, '_, R> {
         // Sixteen or twelve sums hide the latency of multiply-add and leave registers for the operands. AVX-512 loads
         // one register for each that it multiplies: the squarer the block, the fewer loads. With the fewer registers
         // of AVX2, a block of few rows is wider.
-        match panel::<R>() / R::lanes::<S>() {
+        match const { panel_registers::<R, S>() } {
             1 => {
                 let rest = self.columns::<S, 1, 4, 4>(simd, 0);
                 self.columns::<S, 1, 8, 1>(simd, rest);
@@ -191,7 +196,7 @@ impl<R: Real> PanelProduct<'_, '_, R> {
             macro_rules! rest {
                 ($($count:literal)*) => {
                     match self.m - row {
-                        $($count if $count < M => self.block::<S, $count, W, V>(simd, row, panel),)*
+                        $($count if const { $count < M } => self.block::<S, $count, W, V>(simd, row, panel),)*
                         _ => {}
                     }
                 };
@@ -302,7 +307,7 @@ impl<R: Real> WithSimd for Dots<'_, '_, R> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         // Registers of a panel; rows of a block of one column and of a block of two.
-        match panel::<R>() / R::lanes::<S>() {
+        match const { panel_registers::<R, S>() } {
             1 => self.all::<S, 1, 4, 4>(simd),
             2 => self.all::<S, 2, 4, 2>(simd),
             4 => self.all::<S, 4, 2, 1>(simd),
