@@ -159,9 +159,9 @@ impl<R: Real> WithSimd for PanelProduct<'_, '_, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        // Sixteen or twelve sums hide the latency of multiply-add and leave registers for the operands. AVX-512 loads
-        // one register for each that it multiplies: the squarer the block, the fewer loads. With the fewer registers
-        // of AVX2, a block of few rows is wider.
+        // Sixteen or twelve sums hide the latency of multiply-add and leave registers for the operands. A core that
+        // multiplies one register of AVX-512 a cycle loads no more than one: a square block needs the fewest. With the
+        // fewer registers of AVX2 only a block of few rows is so wide.
         match const { panel_registers::<R, S>() } {
             1 => {
                 let rest = self.columns::<S, 1, 4, 4>(simd, 0);
