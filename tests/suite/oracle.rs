@@ -59,8 +59,8 @@ fn cases(oracle: &Oracle, fresh: &dyn Fn() -> Box<dyn Subject>) -> Vec<Case> {
     let (x, log_det) = subject.inverse(&oracle.z);
     let negated: Vec<f64> = oracle.log_det.iter().map(|log_det| -log_det).collect();
     let rounding = if subject.epsilon() < 1e-15 { [0.0; 2] } else { inverse_of_roundings(oracle, &negated) };
-    add("inverse: x", x, oracle.x.clone(), tolerances.value + 32.0 * rounding[0]);
-    add("inverse: log_det", log_det, negated, tolerances.value + 32.0 * rounding[1]);
+    add("inverse: x", x, oracle.x.clone(), tolerances.value + 8.0 * rounding[0]);
+    add("inverse: log_det", log_det, negated, tolerances.value + 8.0 * rounding[1]);
 
     let (adam1, _) = fresh().adam(&oracle.x, 1);
     let (adam10, losses) = fresh().adam(&oracle.x, 10);
