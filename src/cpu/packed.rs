@@ -213,7 +213,7 @@ impl Packing {
     /// the sum into its stretch of the flat gradient. Where a mask lets nothing through the flat gradient stays
     /// as it is, which is zero.
     ///
-    /// `sum`: room for the packed sum.
+    /// `sum`: the packed sum, overwritten.
     pub fn unpack<R: Real>(
         &self,
         plan: &CouplingPlan,
@@ -222,28 +222,13 @@ impl Packing {
         sum: &mut [R],
         flat: &mut [R],
     ) {
-        let add_up = |from: usize, to: &mut [R]| {
-            let from = start + from;
-            merged.add_up(slots, from..from + to.len(), to);
-        };
+        merged.add_up(slots, start..start + plan.gradient, sum);
         for layer in &plan.layers {
             let &Layer { inputs, outputs, span, .. } = layer;
-            let (count, wide) = match layer.place {
-                Place::First => (inputs + 1, padded::<R>(outputs)),
-                _ => (outputs, padded::<R>(inputs)),
+            let rows = match layer.place {
+                Place::First => sum[layer.gradient..].chunks_exact(padded::<R>(outputs)),
+                _ => sum[layer.gradient..].chunks_exact(padded::<R>(inputs)),
             };
-            if layer.place == Place::Middle && wide == inputs {
-                // Nothing lies between the rows: this is the flat gradient.
-                add_up(layer.gradient, &mut flat[span.weight..span.bias]);
-                add_up(layer.d_bias, &mut flat[span.bias..span.bias + outputs]);
-                continue;
-            }
-            let rows = layer.gradient..layer.gradient + count * wide;
-            add_up(rows.start, &mut sum[rows.clone()]);
-            if layer.place != Place::First {
-                add_up(layer.d_bias, &mut sum[layer.d_bias..layer.d_bias + outputs]);
-            }
-            let rows = sum[rows].chunks_exact(wide);
             let d_bias = &sum[layer.d_bias..layer.d_bias + outputs];
             match layer.place {
                 Place::First => {
