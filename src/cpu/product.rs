@@ -18,7 +18,7 @@ pub(super) const fn panel<R>() -> usize {
 
 /// Registers that a panel fills. In a `const` block of a `match`, so that only the arm it chooses is compiled.
 const fn panel_registers<R: Real, S: Simd>() -> usize {
-    64 / size_of::<R::Vector<S>>()
+    panel::<R>() * size_of::<R>() / size_of::<R::Vector<S>>()
 }
 
 /// `width` rounded up to whole panels.

@@ -42,8 +42,9 @@ struct Case {
     exact_zeros: bool,
 }
 
-/// Everything that the oracle knows, computed by `subject`. `fresh` makes a subject with the oracle's parameters.
-fn cases(oracle: &Oracle, fresh: &dyn Fn() -> Box<dyn Subject>) -> Vec<Case> {
+/// Everything that the oracle knows, computed by `subject`. `fresh` makes a subject with the oracle's parameters;
+/// `rounding`: see [`inverse_of_roundings`].
+fn cases(oracle: &Oracle, rounding: [f64; 2], fresh: &dyn Fn() -> Box<dyn Subject>) -> Vec<Case> {
     let mut subject = fresh();
     let tolerances = Tolerances::of(subject.epsilon());
     let mut cases = Vec::new();
@@ -57,10 +58,9 @@ fn cases(oracle: &Oracle, fresh: &dyn Fn() -> Box<dyn Subject>) -> Vec<Case> {
     // The inverse of a flow that contracts enlarges every rounding error on its way, so single precision is held
     // to a multiple of what roundings of its inputs do to x, as double precision sees it.
     let (x, log_det) = subject.inverse(&oracle.z);
-    let negated: Vec<f64> = oracle.log_det.iter().map(|log_det| -log_det).collect();
-    let rounding = if subject.epsilon() < 1e-15 { [0.0; 2] } else { inverse_of_roundings(oracle, &negated) };
+    let rounding = if subject.epsilon() < 1e-15 { [0.0; 2] } else { rounding };
     add("inverse: x", x, oracle.x.clone(), tolerances.value + 8.0 * rounding[0]);
-    add("inverse: log_det", log_det, negated, tolerances.value + 8.0 * rounding[1]);
+    add("inverse: log_det", log_det, inverse_log_det(oracle), tolerances.value + 8.0 * rounding[1]);
 
     let (adam1, _) = fresh().adam(&oracle.x, 1);
     let (adam10, losses) = fresh().adam(&oracle.x, 10);
@@ -86,10 +86,16 @@ fn cases(oracle: &Oracle, fresh: &dyn Fn() -> Box<dyn Subject>) -> Vec<Case> {
     cases
 }
 
+/// The log-determinant of the inverse at each latent row.
+fn inverse_log_det(oracle: &Oracle) -> Vec<f64> {
+    oracle.log_det.iter().map(|log_det| -log_det).collect()
+}
+
 /// Largest relative errors of x and its log-determinant, in double precision, where latent rows and parameters are
 /// off by up to half an epsilon of single precision: the worst of 16 draws, for in any single one the errors of a row
 /// may happen to cancel.
-fn inverse_of_roundings(oracle: &Oracle, log_det: &[f64]) -> [f64; 2] {
+fn inverse_of_roundings(oracle: &Oracle) -> [f64; 2] {
+    let log_det = inverse_log_det(oracle);
     let rounded = |values: &[f64], seed: u64| -> Vec<f64> {
         let errors = uniform(values.len(), 0.5 * f64::from(f32::EPSILON), seed);
         values.iter().zip(errors).map(|(value, error)| value * (1.0 + error)).collect()
@@ -100,7 +106,7 @@ fn inverse_of_roundings(oracle: &Oracle, log_det: &[f64]) -> [f64; 2] {
         let mut exact = Cpu::<f64>::new("cpu f64", &oracle.flow, &parameters);
         let got = exact.inverse(&rounded(&oracle.z, 2 * draw + 1));
         worst[0] = worst[0].max(relative_error(&got.0, &oracle.x));
-        worst[1] = worst[1].max(relative_error(&got.1, log_det));
+        worst[1] = worst[1].max(relative_error(&got.1, &log_det));
     }
     worst
 }
@@ -133,10 +139,11 @@ fn every_corruption_is_found(title: &str, mut case: Case) {
 fn every_engine_agrees_with_pytorch_and_no_corruption_does() {
     for oracle in Oracle::NAMES.map(Oracle::load) {
         let all = || subjects(&oracle.flow, &oracle.parameters());
+        let rounding = inverse_of_roundings(&oracle);
         for index in 0..all().len() {
             let fresh = || all().swap_remove(index);
             let title = format!("{} on {}", oracle.name, fresh().name());
-            let cases = cases(&oracle, &fresh);
+            let cases = cases(&oracle, rounding, &fresh);
             let mut comparison = Comparison::new(&title);
             for case in &cases {
                 check(&mut comparison, case);
