@@ -19,5 +19,6 @@ mod preprocess;
 mod real_tables;
 mod report;
 mod shaders;
+mod stored_models;
 mod tables;
 mod training;
