@@ -11,9 +11,9 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use moonflow::cpu::activation::{activate, activate_backward};
 use moonflow::cpu::adam::{Progress, Rule, adam, global_norm};
 use moonflow::cpu::batch::gather;
-use moonflow::cpu::linear::{activate, activate_backward};
 use moonflow::cpu::loss::negative_log_likelihood;
 use moonflow::cpu::sampling::latent;
 use moonflow::flow::Flow;
@@ -204,9 +204,8 @@ impl Device {
         let Plans { flow, training: plan, evaluation, .. } = plans;
         // The features of each coupling, kept ones first, then which they are.
         let order: Vec<u32> = flow
-            .masks
-            .iter()
-            .flat_map(|mask| {
+            .couplings()
+            .flat_map(|moonflow::flow::Coupling { mask, .. }| {
                 let of = move |wanted: bool| (0..).zip(mask).filter(move |(_, kept)| **kept == wanted);
                 let features = of(true).chain(of(false)).map(|(feature, _)| feature);
                 features.chain(mask.iter().map(|&kept| u32::from(kept)))

@@ -1,7 +1,9 @@
 //! Where every tensor of a flow lies in the one flat buffer of parameters.
 //! Gradients and both Adam moments mirror it, so an update is one pass and a parity failure names its tensor.
 
-use crate::flow::{Flow, Network};
+use std::ops::Range;
+
+use crate::flow::{Flow, NetworkShape, Transform};
 
 /// A tensor's name, shape and place in the flat buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +28,12 @@ impl Tensor {
     }
 
     /// Its range in the flat buffer.
-    pub fn range(&self) -> std::ops::Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.len()
     }
 }
 
-/// One linear layer of one network: y = x · Wᵀ + b.
+/// A linear layer of a network: y = x · Wᵀ + b.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearSpan {
     /// Width of x.
@@ -44,72 +46,90 @@ pub struct LinearSpan {
     pub bias: usize,
 }
 
-/// The flat buffer's table of contents.
-///
-/// Order: coupling, then network (scale, translate), then linear layer, then weight before bias. All couplings
-/// and both networks have the same shape, so a layer's place is affine in (coupling, network).
+/// The place of a conditioner network.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSpan {
+    /// Its values in the flat buffer.
+    pub range: Range<usize>,
+    /// Its linear layers, from input to output; offsets are those of the flat buffer.
+    pub layers: Vec<LinearSpan>,
+}
+
+/// The place of a transform.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Its values in the flat buffer.
+    pub range: Range<usize>,
+    /// Its networks, which tile the range in order; none where the kind has no conditioner.
+    pub networks: Vec<NetworkSpan>,
+}
+
+/// The flat buffer's table of contents: transform after transform. Within a coupling: network, then linear layer, then
+/// weight before bias.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     /// Every tensor, in order of offset.
     pub tensors: Vec<Tensor>,
     /// Number of parameters P.
     pub total: usize,
-    /// Parameters of one network: the distance from a scale layer to the translate layer beside it.
-    pub network_stride: usize,
-    first_network: Vec<LinearSpan>,
+    /// One block for each transform.
+    pub blocks: Vec<Block>,
 }
 
 impl Layout {
     /// The layout of `flow`.
     pub fn new(flow: &Flow) -> Self {
-        let mut offset = 0;
-        let first_network: Vec<LinearSpan> = flow
-            .widths()
-            .windows(2)
-            .map(|pair| {
-                let (inputs, outputs) = (pair[0], pair[1]);
-                let span = LinearSpan { inputs, outputs, weight: offset, bias: offset + inputs * outputs };
-                offset += (inputs + 1) * outputs;
-                span
-            })
-            .collect();
-        let mut layout = Self {
-            tensors: Vec::new(),
-            total: 2 * offset * flow.layers(),
-            network_stride: offset,
-            first_network,
-        };
-        for transform in 0..flow.layers() {
-            for network in Network::BOTH {
-                for layer in 0..layout.depth() {
-                    let span = layout.linear(transform, network, layer);
-                    let name = format!("transforms.{transform}.{}.{layer}", network.name());
-                    layout.tensors.push(Tensor {
-                        name: format!("{name}.weight"),
-                        shape: vec![span.outputs, span.inputs],
-                        offset: span.weight,
-                    });
-                    layout.tensors.push(Tensor {
-                        name: format!("{name}.bias"),
-                        shape: vec![span.outputs],
-                        offset: span.bias,
-                    });
-                }
-            }
+        let mut layout = Self::default();
+        for (index, transform) in flow.transforms.iter().enumerate() {
+            let start = layout.total;
+            let networks = match transform {
+                Transform::Coupling(coupling) => coupling
+                    .networks(flow.features)
+                    .iter()
+                    .map(|shape| layout.add_network(&format!("transforms.{index}.{}", shape.name), shape))
+                    .collect(),
+            };
+            layout.blocks.push(Block { range: start..layout.total, networks });
         }
         layout
     }
 
-    /// Linear layers in a network: hidden widths + 1.
-    pub fn depth(&self) -> usize {
-        self.first_network.len()
+    /// Adds a tensor behind the others and returns its offset.
+    fn add(&mut self, name: String, shape: Vec<usize>) -> usize {
+        let tensor = Tensor { name, shape, offset: self.total };
+        self.total += tensor.len();
+        self.tensors.push(tensor);
+        self.tensors[self.tensors.len() - 1].offset
     }
 
-    /// The place of linear layer `layer` of `network` in coupling `transform`.
-    pub fn linear(&self, transform: usize, network: Network, layer: usize) -> LinearSpan {
-        let shift = (2 * transform + network as usize) * self.network_stride;
-        let span = self.first_network[layer];
-        LinearSpan { weight: span.weight + shift, bias: span.bias + shift, ..span }
+    fn add_network(&mut self, name: &str, shape: &NetworkShape) -> NetworkSpan {
+        let start = self.total;
+        let layers = shape
+            .widths
+            .windows(2)
+            .enumerate()
+            .map(|(layer, pair)| {
+                let (inputs, outputs) = (pair[0], pair[1]);
+                LinearSpan {
+                    inputs,
+                    outputs,
+                    weight: self.add(format!("{name}.{layer}.weight"), vec![outputs, inputs]),
+                    bias: self.add(format!("{name}.{layer}.bias"), vec![outputs]),
+                }
+            })
+            .collect();
+        NetworkSpan { range: start..self.total, layers }
+    }
+}
+
+impl Block {
+    /// The parts of the flat buffer that tile it: its networks, or all of it where it has none. An engine may work on
+    /// parts side by side.
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        if self.networks.is_empty() {
+            return vec![self.range.clone()];
+        }
+        self.networks.iter().map(|network| network.range.clone()).collect()
     }
 }
 
@@ -117,9 +137,13 @@ impl Layout {
 mod tests {
     use super::*;
 
+    fn layout() -> Layout {
+        Layout::new(&Flow::new(3, 2, &[5, 4]).expect("valid"))
+    }
+
     #[test]
     fn tensors_tile_the_buffer_without_gap_or_overlap() {
-        let layout = Layout::new(&Flow::new(3, 2, &[5, 4]).expect("valid"));
+        let layout = layout();
         let mut next = 0;
         for tensor in &layout.tensors {
             assert_eq!(tensor.offset, next, "{}", tensor.name);
@@ -130,13 +154,26 @@ mod tests {
     }
 
     #[test]
+    fn blocks_and_parts_tile_the_buffer_too() {
+        let layout = layout();
+        let blocks: Vec<Range<usize>> = layout.blocks.iter().map(|block| block.range.clone()).collect();
+        for ranges in [blocks, layout.blocks.iter().flat_map(Block::parts).collect()] {
+            let end = ranges.iter().fold(0, |next, range| {
+                assert_eq!(range.start, next);
+                range.end
+            });
+            assert_eq!(end, layout.total);
+        }
+    }
+
+    #[test]
     fn names_and_shapes_follow_the_model_file() {
-        let layout = Layout::new(&Flow::new(3, 2, &[5, 4]).expect("valid"));
+        let layout = layout();
         let tensor = &layout.tensors[2 * (3 + 1)];
         assert_eq!(
             (tensor.name.as_str(), tensor.shape.as_slice()),
             ("transforms.0.translate.1.weight", &[4, 5][..])
         );
-        assert_eq!(tensor.offset, layout.linear(0, Network::Translate, 1).weight);
+        assert_eq!(tensor.offset, layout.blocks[0].networks[1].layers[1].weight);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Flow, Network};
+use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::random::{self, Stream};
 
@@ -130,17 +130,15 @@ impl State {
     pub fn initial(flow: &Flow, seed: u64) -> Self {
         let layout = Layout::new(flow);
         let mut parameters = vec![0.0; layout.total];
-        for transform in 0..flow.layers() {
-            for network in Network::BOTH {
-                for layer in 0..layout.depth() - 1 {
-                    let span = layout.linear(transform, network, layer);
-                    let limit = 1.0 / (span.inputs as f32).sqrt();
-                    let end = span.bias + span.outputs;
-                    for (index, value) in (span.weight..end).zip(&mut parameters[span.weight..end]) {
-                        let counter = [index as u32, 0, 0, Stream::Parameters as u32];
-                        let bits = random::philox(counter, random::key(seed))[0];
-                        *value = limit * (2.0 * random::uniform(bits) - 1.0);
-                    }
+        for network in layout.blocks.iter().flat_map(|block| &block.networks) {
+            let (_, hidden) = network.layers.split_last().expect("invariant: a network has layers");
+            for span in hidden {
+                let limit = 1.0 / (span.inputs as f32).sqrt();
+                let end = span.bias + span.outputs;
+                for (index, value) in (span.weight..end).zip(&mut parameters[span.weight..end]) {
+                    let counter = [index as u32, 0, 0, Stream::Parameters as u32];
+                    let bits = random::philox(counter, random::key(seed))[0];
+                    *value = limit * (2.0 * random::uniform(bits) - 1.0);
                 }
             }
         }

@@ -37,7 +37,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     let mut text = format!("{}: moonflow model, format version {version}", args.file.display());
     text += &format!(", {} bytes\n\n", grouped(bytes));
     text += &format!("flow       {}\n\n", describe_flow(&model.flow));
-    text += &couplings(&model);
+    text += &transforms(&model);
     text += &columns(&model);
     text += &training(&model.record);
     if let Some(check) = &model.record.check {
@@ -85,19 +85,7 @@ pub fn describe_columns(columns: &[String], context: usize) -> String {
 
 /// The flow in one line.
 pub fn describe_flow(flow: &Flow) -> String {
-    let hidden: Vec<String> = flow.hidden.iter().map(usize::to_string).collect();
-    let activation = serde_name(&flow.activation);
-    format!(
-        "RealNVP over {} feature{}{}: {} coupling{}, {} {activation} networks, log-scale within ±{}, {} parameters",
-        flow.modelled(),
-        if flow.modelled() == 1 { "" } else { "s" },
-        if flow.context > 0 { format!(" given {}", flow.context) } else { String::new() },
-        flow.layers(),
-        if flow.layers() == 1 { "" } else { "s" },
-        hidden.join("×"),
-        flow.bound,
-        grouped(Layout::new(flow).total as u64)
-    )
+    format!("{flow}, {} parameters", grouped(Layout::new(flow).total as u64))
 }
 
 /// The recipe in one line.
@@ -183,18 +171,14 @@ pub fn describe_check(check: &SelfCheck) -> Vec<String> {
     std::iter::once(text).chain(sentences).collect()
 }
 
-/// The name that a plain enum has in the model file.
-fn serde_name(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
 /// Most names in a list of features; more are counted.
 const LISTED: usize = 6;
 
-fn couplings(model: &Model) -> String {
-    let per_coupling = Layout::new(&model.flow).total / model.flow.layers();
-    let mut table = vec![["coupling", "keeps", "transforms", "parameters"].map(str::to_owned)];
-    for (layer, mask) in model.flow.masks.iter().enumerate() {
+fn transforms(model: &Model) -> String {
+    let mut table = vec![["transform", "kind", "keeps", "transforms", "parameters"].map(str::to_owned)];
+    let all = vec![false; model.flow.modelled()];
+    for (index, transform) in model.flow.transforms.iter().enumerate() {
+        let mask = transform.coupling().map_or(&all, |coupling| &coupling.mask);
         let side = |side: bool| {
             let names: Vec<&str> = std::iter::zip(&model.columns, mask)
                 .filter(|(_, kept)| **kept == side)
@@ -206,7 +190,8 @@ fn couplings(model: &Model) -> String {
                 names.join(", ")
             }
         };
-        table.push([layer.to_string(), side(true), side(false), grouped(per_coupling as u64)]);
+        let count = transform.parameter_count(model.flow.features) as u64;
+        table.push([index.to_string(), transform.kind().into(), side(true), side(false), grouped(count)]);
     }
     aligned(&table)
 }

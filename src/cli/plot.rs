@@ -214,14 +214,10 @@ fn loss_curves(history: &History) -> LossCurves {
 }
 
 pub fn title(model: &Model) -> String {
-    let hidden: Vec<String> = model.flow.hidden.iter().map(usize::to_string).collect();
-    format!(
-        "{}: RealNVP of {} coupling{}, {} networks",
-        model.record.data.name,
-        model.flow.layers(),
-        if model.flow.layers() == 1 { "" } else { "s" },
-        hidden.join("×")
-    )
+    let flow = &model.flow;
+    let networks =
+        flow.couplings().next().map_or(String::new(), |coupling| format!(", {} networks", coupling.hidden()));
+    format!("{}: {} of {}{networks}", model.record.data.name, flow.family(), flow.contents())
 }
 
 fn subtitle(model: &Model) -> String {

@@ -1,12 +1,13 @@
 //! One conditioner network over a tile of rows: forward, and backward into a packed gradient.
-//! The composition of the functions in [`super::linear`], on packed weights and with the nonlinearity in the products.
+//! The composition of the functions in [`super::reference::linear`], on packed weights and with the nonlinearity in the
+//! products.
 
 use crate::flow::{Activation, LEAKY_SLOPE};
 
 use super::Real;
+use super::activation::{activate, scale_by_slope};
 use super::buffer::Buffer;
-use super::linear::{activate, scale_by_slope};
-use super::packed::{CouplingPlan, Layer, Place, stride};
+use super::packed::{Layer, NetworkPlan, Place, stride};
 use super::product::{Finish, Matrix, Panels, Start, dots, padded, panels};
 use super::simd::{LANES, vectorised};
 
@@ -26,8 +27,6 @@ pub(super) struct Trace<R> {
     pre: Vec<Buffer<R>>,
     /// After it.
     hidden: Vec<Buffer<R>>,
-    /// At transformed features, in rows [`CouplingPlan::transformed_stride`] apart.
-    pub output: Buffer<R>,
 }
 
 /// Gradients on their way through a network: at the layer at hand and at the one before.
@@ -47,13 +46,21 @@ fn piecewise_linear<R: Real>(activation: Activation) -> Option<R> {
 }
 
 impl<R: Real> Trace<R> {
-    /// Runs the network of packed `weights` over `kept`, into `self.output`.
-    pub fn forward(&mut self, plan: &CouplingPlan, activation: Activation, weights: &[R], kept: &Kept<R>) {
+    /// Runs the network of packed `weights` over `kept`. `output`: at transformed features, in rows
+    /// [`Ports::transformed_stride`](super::packed::Ports::transformed_stride) apart.
+    pub fn forward(
+        &mut self,
+        plan: &NetworkPlan,
+        activation: Activation,
+        weights: &[R],
+        kept: &Kept<R>,
+        output: &mut [R],
+    ) {
         let rows = kept.rows;
         let hidden = plan.layers.len() - 1;
         self.hidden.resize_with(hidden, Buffer::default);
         self.pre.resize_with(hidden, Buffer::default);
-        let mut source: (&[R], usize) = (&kept.values, plan.kept.len() + 1);
+        let mut source: (&[R], usize) = (&kept.values, plan.ports.kept.len() + 1);
         for (layer, (h, pre)) in plan.layers.iter().zip(self.hidden.iter_mut().zip(&mut self.pre)) {
             let to_stride = stride::<R>(layer.outputs);
             h.resize(rows * to_stride);
@@ -76,27 +83,26 @@ impl<R: Real> Trace<R> {
             source = (&*h, to_stride);
         }
         let last = &plan.layers[hidden];
-        let to_stride = plan.transformed_stride::<R>();
-        self.output.resize(rows * to_stride);
-        if plan.thin_output() {
+        let to_stride = plan.ports.transformed_stride::<R>();
+        if plan.ports.thin_output() {
             let depth = padded::<R>(last.inputs);
             let (weight, bias) = (&weights[last.forward..], &weights[last.bias..]);
             let shape = [rows, last.outputs, depth];
-            dots(shape, source, weight, Some(bias), &mut self.output, to_stride);
+            dots(shape, source, weight, Some(bias), output, to_stride);
         } else {
-            forward(rows, last, weights, source, Finish::Identity, (&mut self.output, to_stride));
+            forward(rows, last, weights, source, Finish::Identity, (output, to_stride));
         }
     }
 
     /// Backward through the network.
     ///
-    /// `d_output`: the gradient at the network's output, in rows [`CouplingPlan::transformed_stride`] apart; `gradient`:
-    /// the network's packed gradient, overwritten, or added to where `add` says so; `d_kept`: the gradient at its input,
-    /// in rows [`CouplingPlan::kept_stride`] apart, unless nobody wants it.
+    /// `d_output`: the gradient at the network's output, in rows as [`Trace::forward`] leaves them; `gradient`: the
+    /// network's packed gradient, overwritten, or added to where `add` says so; `d_kept`: the gradient at its input, in
+    /// rows [`Ports::kept_stride`](super::packed::Ports::kept_stride) apart, unless nobody wants it.
     #[expect(clippy::too_many_arguments, reason = "the network, its trace, and gradients in and out")]
     pub fn backward(
         &self,
-        plan: &CouplingPlan,
+        plan: &NetworkPlan,
         activation: Activation,
         weights: &[R],
         kept: &Kept<R>,
@@ -109,7 +115,7 @@ impl<R: Real> Trace<R> {
         // The tile's own sum is complete before it is added: so a slot's bits do not depend on what it held.
         let whole = if add { Finish::Add } else { Finish::Identity };
         let Gradients { above, below } = gradients;
-        let mut d = (d_output, plan.transformed_stride::<R>());
+        let mut d = (d_output, plan.ports.transformed_stride::<R>());
         for (index, layer) in plan.layers.iter().enumerate().skip(1).rev() {
             let &Layer { inputs, outputs, .. } = layer;
             let (wide, from_stride) = (padded::<R>(inputs), stride::<R>(inputs));
@@ -140,8 +146,8 @@ impl<R: Real> Trace<R> {
         let to = &mut gradient[first.gradient..];
         panels([first.inputs + 1, wide, rows], left, right, Start::Zero, whole, to, wide);
         let Some(d_kept) = d_kept else { return };
-        let (weight, to_stride) = (&weights[first.backward..], plan.kept_stride::<R>());
-        if plan.thin_input() {
+        let (weight, to_stride) = (&weights[first.backward..], plan.ports.kept_stride::<R>());
+        if plan.ports.thin_input() {
             dots([rows, first.inputs, wide], d, weight, None, d_kept, to_stride);
         } else {
             let (left, right) = (Matrix::rows(d.0, d.1), Panels::packed(weight, first.outputs));

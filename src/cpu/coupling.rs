@@ -1,219 +1,179 @@
-//! Affine couplings, elementwise: what the conditioner's numbers do to the transformed features.
-//! Twin of `shaders/coupling.wgsl`. Formulas: Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real
-//! NVP", 2017.
-//!
-//! All matrices are row-major [B, D], with D the length of `mask`, in which `true` marks a kept feature. The raw
-//! log-scale o and the shift t come in full width; at kept features they are not read. The log-scale is bounded
-//! softly, s = c · tanh(o / c).
-//!
-//! The functions here are the definition, with the standard library's functions; the engine runs them through
-//! `cpu::affine` on the transformed features alone.
+//! A coupling on a tile of rows: its conditioner reads the kept features, its bijector transforms the others.
+//! Held to the definitions in [`super::reference::coupling`].
+
+use crate::flow::{Activation, Coupling, Flow};
+use crate::layout::Block;
 
 use super::Real;
-use super::linear::tanh_slope;
+use super::bijector::{Elementwise, Traced, elementwise};
+use super::buffer::Buffer;
+use super::packed::{NetworkPlan, Ports};
+use super::step::{Backward, PartSize, Scratch, Step, Tile, Trace};
 
-/// The conditioner's input: x at kept features, 0 elsewhere.
-pub fn coupling_input<R: Real>(mask: &[bool], x: &[R], input: &mut [R]) {
-    let features = mask.len();
-    for (input, x) in input.chunks_exact_mut(features).zip(x.chunks_exact(features)) {
-        for ((input, &x), &kept) in input.iter_mut().zip(x).zip(mask) {
-            *input = if kept { x } else { R::zero() };
-        }
-    }
+/// A coupling's networks and bijector.
+#[derive(Debug)]
+pub(super) struct CouplingStep<R> {
+    features: usize,
+    activation: Activation,
+    ports: Ports,
+    /// One for each plane of θ.
+    networks: Vec<NetworkPlan>,
+    bijector: Box<dyn Elementwise<R>>,
 }
 
-/// Adds the gradient of a conditioner's input, `d_input`, to that of the coupling's input, `d_x`, where features
-/// are kept. Both networks read the same input, so it is called once for each.
-pub fn coupling_input_backward<R: Real>(mask: &[bool], d_input: &[R], d_x: &mut [R]) {
-    let features = mask.len();
-    for (d_x, d_input) in d_x.chunks_exact_mut(features).zip(d_input.chunks_exact(features)) {
-        for ((d_x, &d_input), &kept) in d_x.iter_mut().zip(d_input).zip(mask) {
-            if kept {
-                *d_x += d_input;
+impl<R: Real> CouplingStep<R> {
+    pub fn new(flow: &Flow, coupling: &Coupling, block: &Block) -> Self {
+        let (kept, transformed) = coupling.split();
+        let ports = Ports { kept, transformed };
+        Self {
+            features: flow.features,
+            activation: flow.activation,
+            networks: block.networks.iter().map(|span| NetworkPlan::new::<R>(span, &ports)).collect(),
+            ports,
+            bijector: elementwise(&coupling.bijector),
+        }
+    }
+
+    /// Runs all networks on the kept features of `values`, which are the same on both sides of the coupling, and takes
+    /// the transformed ones to `trace.z`.
+    fn condition(&self, weights: &[Buffer<R>], values: &[R], trace: &mut Trace<R>, log_det: &mut Buffer<R>) {
+        let Self { features, ref ports, .. } = *self;
+        let rows = values.len() / features;
+        let width = ports.kept.len() + 1;
+        trace.kept.rows = rows;
+        trace.kept.values.resize(rows * width);
+        take(values, features, &ports.kept, &mut trace.kept.values, width);
+        for row in trace.kept.values.chunks_exact_mut(width) {
+            row[width - 1] = R::one();
+        }
+        let stride = ports.transformed_stride::<R>();
+        trace.theta.resize(self.networks.len(), rows * stride);
+        trace.networks.resize_with(self.networks.len(), Default::default);
+        for (index, (network, plan)) in trace.networks.iter_mut().zip(&self.networks).enumerate() {
+            let output = trace.theta.plane_mut(index);
+            network.forward(plan, self.activation, &weights[index], &trace.kept, output);
+        }
+        trace.saved.resize(self.bijector.saved(), rows * stride);
+        for buffer in [&mut trace.z, log_det] {
+            buffer.resize(rows * stride);
+        }
+        take(values, features, &ports.transformed, &mut trace.z, stride);
+    }
+
+    /// Puts the transformed features back among the others, and adds their log-determinants to the rows'.
+    fn finish(&self, z: &[R], log_det: &[R], tile: &mut Tile<R>) {
+        let stride = self.ports.transformed_stride::<R>();
+        put(z, stride, &self.ports.transformed, tile.values, self.features);
+        let count = self.ports.transformed.len();
+        for (sum, log_det) in tile.log_det.iter_mut().zip(log_det.chunks_exact(stride)) {
+            for &log_det in &log_det[..count] {
+                *sum += log_det;
             }
         }
     }
 }
 
-/// Data → latent: z = x at kept features, (x − t) · exp(−s) at the others; log_det −= Σ s.
-///
-/// `log_det`: `[B]` in nats, carried through the couplings.
-pub fn coupling_forward<R: Real>(
-    bound: R,
-    mask: &[bool],
-    x: &[R],
-    log_scale: &[R],
-    shift: &[R],
-    z: &mut [R],
-    log_det: &mut [R],
-) {
-    let features = mask.len();
-    for (row, log_det) in log_det.iter_mut().enumerate() {
-        for (feature, &kept) in mask.iter().enumerate() {
-            let at = row * features + feature;
-            if kept {
-                z[at] = x[at];
-            } else {
-                let s = bounded(bound, log_scale[at]);
-                z[at] = (x[at] - shift[at]) * (-s).exp();
-                *log_det -= s;
+impl<R: Real> Step<R> for CouplingStep<R> {
+    fn parts(&self) -> Vec<PartSize> {
+        let size = |plan: &NetworkPlan| PartSize { weights: plan.weights, gradient: plan.gradient };
+        self.networks.iter().map(size).collect()
+    }
+
+    fn pack(&self, part: usize, flat: &[R], packed: &mut [R]) {
+        self.networks[part].pack(flat, packed);
+    }
+
+    fn unpack(&self, part: usize, packed: &[R], flat: &mut [R]) {
+        self.networks[part].unpack(packed, flat);
+    }
+
+    fn forward(
+        &self,
+        weights: &[Buffer<R>],
+        tile: &mut Tile<R>,
+        trace: &mut Trace<R>,
+        scratch: &mut Scratch<R>,
+    ) {
+        self.condition(weights, tile.values, trace, &mut scratch.log_det);
+        self.bijector.forward(&trace.theta, &mut trace.z, &mut scratch.log_det, &mut trace.saved);
+        self.finish(&trace.z, &scratch.log_det, tile);
+    }
+
+    fn inverse(
+        &self,
+        weights: &[Buffer<R>],
+        tile: &mut Tile<R>,
+        trace: &mut Trace<R>,
+        scratch: &mut Scratch<R>,
+    ) {
+        self.condition(weights, tile.values, trace, &mut scratch.log_det);
+        self.bijector.inverse(&trace.theta, &mut trace.z, &mut scratch.log_det);
+        self.finish(&trace.z, &scratch.log_det, tile);
+    }
+
+    fn backward(
+        &self,
+        weights: &[Buffer<R>],
+        trace: &Trace<R>,
+        way: &mut Backward<R>,
+        scratch: &mut Scratch<R>,
+    ) {
+        let Self { features, ref ports, .. } = *self;
+        let rows = way.values.len() / features;
+        let stride = ports.transformed_stride::<R>();
+        scratch.d_values.resize(rows * stride);
+        scratch.d_theta.resize(self.networks.len(), rows * stride);
+        take(way.values, features, &ports.transformed, &mut scratch.d_values, stride);
+        let traced = Traced { theta: &trace.theta, z: &trace.z, saved: &trace.saved };
+        self.bijector.backward(traced, way.d_log_det, &mut scratch.d_values, &mut scratch.d_theta);
+        put(&scratch.d_values, stride, &ports.transformed, way.values, features);
+        let kept_stride = ports.kept_stride::<R>();
+        scratch.d_kept.resize(rows * kept_stride);
+        let mut start = 0;
+        for (index, (network, plan)) in trace.networks.iter().zip(&self.networks).enumerate() {
+            network.backward(
+                plan,
+                self.activation,
+                &weights[index],
+                &trace.kept,
+                scratch.d_theta.plane(index),
+                &mut scratch.gradients,
+                (&mut way.gradient[start..start + plan.gradient], way.add),
+                way.wants_input.then_some(&mut *scratch.d_kept),
+            );
+            start += plan.gradient;
+            if way.wants_input {
+                add_to(&scratch.d_kept, kept_stride, &ports.kept, way.values, features);
             }
         }
     }
 }
 
-/// Latent → data: x = z at kept features, z · exp(s) + t at the others; log_det += Σ s.
-///
-/// `log_det`: `[B]` in nats, carried through the couplings.
-pub fn coupling_inverse<R: Real>(
-    bound: R,
-    mask: &[bool],
-    z: &[R],
-    log_scale: &[R],
-    shift: &[R],
-    x: &mut [R],
-    log_det: &mut [R],
-) {
-    let features = mask.len();
-    for (row, log_det) in log_det.iter_mut().enumerate() {
-        for (feature, &kept) in mask.iter().enumerate() {
-            let at = row * features + feature;
-            if kept {
-                x[at] = z[at];
-            } else {
-                let s = bounded(bound, log_scale[at]);
-                x[at] = z[at] * s.exp() + shift[at];
-                *log_det += s;
-            }
+/// Copies the features `which` of rows [T, D] to the first columns of rows `stride` apart, and zeros after them.
+fn take<R: Real>(values: &[R], features: usize, which: &[usize], to: &mut [R], stride: usize) {
+    for (to, values) in to.chunks_exact_mut(stride).zip(values.chunks_exact(features)) {
+        let (to, rest) = to.split_at_mut(which.len());
+        for (to, &feature) in to.iter_mut().zip(which) {
+            *to = values[feature];
+        }
+        rest.fill(R::zero());
+    }
+}
+
+/// Copies the first columns of rows `stride` apart to the features `which` of rows [T, D].
+fn put<R: Real>(from: &[R], stride: usize, which: &[usize], values: &mut [R], features: usize) {
+    for (from, values) in from.chunks_exact(stride).zip(values.chunks_exact_mut(features)) {
+        for (&from, &feature) in from.iter().zip(which) {
+            values[feature] = from;
         }
     }
 }
 
-/// Backward of [`coupling_forward`] under the loss (1 / `rows`) Σ −log p, so that dL/dlog_det = −1 / `rows`.
-///
-/// `rows` counts the whole batch, of which the slices may be a part. From `d_z`, the gradient at the coupling's
-/// output `z`, come the gradients at the raw log-scale, the shift and, by the direct way, the coupling's input:
-///
-/// at transformed features, d_x = d_z · exp(−s), d_t = −d_x, d_s = 1 / rows − d_z · z, d_o = d_s · (1 − tanh²(o / c));
-/// at kept features, d_x = d_z, d_t = d_o = 0.
-#[expect(clippy::too_many_arguments, reason = "one argument per binding of the shader")]
-pub fn coupling_backward<R: Real>(
-    bound: R,
-    rows: usize,
-    mask: &[bool],
-    d_z: &[R],
-    z: &[R],
-    log_scale: &[R],
-    d_log_scale: &mut [R],
-    d_shift: &mut [R],
-    d_x: &mut [R],
-) {
-    let weight = R::from_wide(1.0 / rows as f64);
-    let features = mask.len();
-    for row in 0..z.len() / features {
-        for (feature, &kept) in mask.iter().enumerate() {
-            let at = row * features + feature;
-            if kept {
-                d_x[at] = d_z[at];
-                d_shift[at] = R::zero();
-                d_log_scale[at] = R::zero();
-            } else {
-                d_x[at] = d_z[at] * (-bounded(bound, log_scale[at])).exp();
-                d_shift[at] = -d_x[at];
-                d_log_scale[at] = (weight - d_z[at] * z[at]) * tanh_slope(log_scale[at] / bound);
-            }
+/// Adds the first columns of rows `stride` apart to the features `which` of rows [T, D].
+fn add_to<R: Real>(from: &[R], stride: usize, which: &[usize], values: &mut [R], features: usize) {
+    for (from, values) in from.chunks_exact(stride).zip(values.chunks_exact_mut(features)) {
+        for (&from, &feature) in from.iter().zip(which) {
+            values[feature] += from;
         }
-    }
-}
-
-/// s = c · tanh(o / c).
-fn bounded<R: Real>(bound: R, log_scale: R) -> R {
-    bound * (log_scale / bound).tanh()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MASK: [bool; 3] = [true, false, false];
-    const X: [f64; 6] = [0.5, -1.0, 2.0, 1.5, 0.25, -0.75];
-    const LOG_SCALE: [f64; 6] = [9.0, 0.7, -3.0, 9.0, 0.0, 40.0];
-    const SHIFT: [f64; 6] = [9.0, 0.1, -0.2, 9.0, 0.3, 0.4];
-
-    fn forward() -> (Vec<f64>, Vec<f64>) {
-        let (mut z, mut log_det) = (vec![f64::NAN; 6], vec![0.5, 0.0]);
-        coupling_forward(2.0, &MASK, &X, &LOG_SCALE, &SHIFT, &mut z, &mut log_det);
-        (z, log_det)
-    }
-
-    #[test]
-    fn coupling_forward_follows_its_formula() {
-        let (z, log_det) = forward();
-        let s = |o: f64| 2.0 * (o / 2.0).tanh();
-        let want = [
-            0.5,
-            -1.1 * (-s(0.7)).exp(),
-            2.2 * (-s(-3.0)).exp(),
-            1.5,
-            0.25 - 0.3,
-            (-0.75 - 0.4) * (-2.0f64).exp(),
-        ];
-        for (got, want) in z.iter().zip(want) {
-            assert!((got - want).abs() < 1e-15, "got {got}, want {want}");
-        }
-        assert!((log_det[0] - (0.5 - s(0.7) - s(-3.0))).abs() < 1e-15);
-        assert!((log_det[1] + 2.0).abs() < 1e-15, "the log-scale is bounded by c");
-    }
-
-    #[test]
-    fn coupling_inverse_undoes_forward() {
-        let (z, mut log_det) = forward();
-        let mut x = vec![f64::NAN; 6];
-        coupling_inverse(2.0, &MASK, &z, &LOG_SCALE, &SHIFT, &mut x, &mut log_det);
-        for (got, want) in x.iter().zip(X) {
-            assert!((got - want).abs() < 1e-15, "got {got}, want {want}");
-        }
-        assert!((log_det[0] - 0.5).abs() < 1e-15 && log_det[1].abs() < 1e-15, "{log_det:?}");
-    }
-
-    /// The loss that [`coupling_backward`] differentiates, with ½ z² in the place of all that follows.
-    fn loss(x: &[f64], log_scale: &[f64], shift: &[f64]) -> f64 {
-        let (mut z, mut log_det) = (vec![0.0; 6], vec![0.0; 2]);
-        coupling_forward(2.0, &MASK, x, log_scale, shift, &mut z, &mut log_det);
-        (z.iter().map(|z| 0.5 * z * z).sum::<f64>() - log_det.iter().sum::<f64>()) / 2.0
-    }
-
-    #[test]
-    fn coupling_backward_equals_finite_differences() {
-        let (z, _) = forward();
-        let d_z: Vec<f64> = z.iter().map(|z| z / 2.0).collect();
-        let (mut d_o, mut d_t, mut d_x) = (vec![f64::NAN; 6], vec![f64::NAN; 6], vec![f64::NAN; 6]);
-        coupling_backward(2.0, 2, &MASK, &d_z, &z, &LOG_SCALE, &mut d_o, &mut d_t, &mut d_x);
-        for at in 0..6 {
-            let h = 1e-6;
-            let nudged = |values: [f64; 6], by: f64| {
-                let mut values = values;
-                values[at] += by;
-                values
-            };
-            let slope = |loss: &dyn Fn(f64) -> f64| (loss(h) - loss(-h)) / (2.0 * h);
-            let want_x = slope(&|by| loss(&nudged(X, by), &LOG_SCALE, &SHIFT));
-            let want_o = slope(&|by| loss(&X, &nudged(LOG_SCALE, by), &SHIFT));
-            let want_t = slope(&|by| loss(&X, &LOG_SCALE, &nudged(SHIFT, by)));
-            for (name, got, want) in [("x", d_x[at], want_x), ("o", d_o[at], want_o), ("t", d_t[at], want_t)]
-            {
-                assert!((got - want).abs() < 1e-8, "d_{name}[{at}]: got {got}, want {want}");
-            }
-        }
-    }
-
-    #[test]
-    fn conditioner_sees_kept_features_only() {
-        let mut input = vec![f64::NAN; 6];
-        coupling_input(&MASK, &X, &mut input);
-        assert_eq!(input, [0.5, 0.0, 0.0, 1.5, 0.0, 0.0]);
-        let mut d_x = vec![1.0; 6];
-        coupling_input_backward(&MASK, &[2.0, 3.0, 4.0, 5.0, 6.0, 7.0], &mut d_x);
-        assert_eq!(d_x, [3.0, 1.0, 1.0, 6.0, 1.0, 1.0]);
     }
 }

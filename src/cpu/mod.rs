@@ -4,31 +4,34 @@
 //! leaves its gradient in a slot; `shares` says how few slots do, and in which order all is added. So the result is the
 //! same in every bit for any number of threads.
 //!
-//! The functions in [`linear`], [`coupling`], [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are the
-//! twins of the shaders' entry points of the same names. Linear layers and couplings are defined there and computed
-//! elsewhere: on packed weights, in a register-blocked product, over the features that a mask lets through.
+//! The functions in [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are held to shaders as the engine runs them.
+//! Linear layers and couplings have their definitions in [`reference`], which no engine runs: here they are computed on
+//! packed weights, in a register-blocked product, over the features that a mask lets through.
 
+pub mod activation;
 pub mod adam;
-mod affine;
 pub mod batch;
+mod bijector;
 mod buffer;
 mod conditioner;
-pub mod coupling;
+mod coupling;
 mod engine;
-pub mod linear;
 pub mod loss;
 mod packed;
 mod pass;
 mod product;
 mod real;
+pub mod reference;
 pub mod sampling;
 mod shares;
 mod simd;
+mod step;
 mod team;
 mod training;
 #[cfg(test)]
 mod training_tests;
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use crate::engine::{DeviceInfo, Sampling, whole_rows};
@@ -40,9 +43,9 @@ pub use real::Real;
 pub use training::{Optimiser, StepRecord};
 
 use buffer::Buffer;
-use packed::{CouplingPlan, Packing};
 use pass::{GradientOf, Weights, Workspace};
 use shares::Shares;
+use step::{Part, Steps};
 use team::Team;
 use training::Run;
 
@@ -68,16 +71,16 @@ pub struct CpuEngine<R: Real> {
     flow: Flow,
     layout: Layout,
     parameters: Vec<R>,
-    packing: Packing,
-    /// `parameters` as the products read them, network by network.
-    networks: Vec<Buffer<R>>,
+    steps: Steps<R>,
+    /// `parameters` as steps read them, part by part.
+    packed: Vec<Buffer<R>>,
     workspaces: Pool<R>,
     /// Packed gradients.
     slots: Vec<Buffer<R>>,
-    /// Sum of the slots, packed and network by network; and flat `[P]`.
+    /// Sum of the slots, packed and part by part; and flat `[P]`.
     sums: Vec<Buffer<R>>,
     gradient: Vec<R>,
-    /// Σ g² of each network.
+    /// Σ g² of each part.
     squares: Vec<R>,
     /// −log p per row of the batch `[B]`.
     nll: Vec<R>,
@@ -92,7 +95,7 @@ impl<R: Real> CpuEngine<R> {
     pub fn new(flow: Flow) -> Result<Self> {
         flow.validate()?;
         let layout = Layout::new(&flow);
-        let packing = Packing::new::<R>(&flow, &layout);
+        let steps = Steps::new(&flow, &layout);
         let zeros = vec![R::zero(); layout.total];
         let threads = rayon::current_num_threads();
         let plural = if threads == 1 { "" } else { "s" };
@@ -103,11 +106,11 @@ impl<R: Real> CpuEngine<R> {
                 software: false,
             },
             parameters: zeros.clone(),
-            networks: of_networks(&packing, |plan| plan.weights),
-            sums: of_networks(&packing, |plan| plan.gradient),
-            packing,
+            packed: of_parts(&steps, |part| part.weights),
+            sums: of_parts(&steps, |part| part.gradient.len()),
+            squares: vec![R::zero(); steps.parts.len()],
+            steps,
             gradient: zeros,
-            squares: vec![R::zero(); 2 * flow.layers()],
             workspaces: Pool::default(),
             slots: Vec::new(),
             nll: Vec::new(),
@@ -135,9 +138,8 @@ impl<R: Real> CpuEngine<R> {
 
     /// Brings the packed weights to where the parameters are.
     fn pack(&mut self) {
-        let networks = self.networks.iter_mut().zip(self.parameters.chunks(self.layout.network_stride));
-        for (network, (packed, flat)) in networks.enumerate() {
-            self.packing.pack(&self.packing.couplings[network / 2], flat, packed);
+        for (part, (packed, range)) in self.packed.iter_mut().zip(self.steps.ranges()).enumerate() {
+            self.steps.pack(part, &self.parameters[range], packed);
         }
     }
 
@@ -146,7 +148,7 @@ impl<R: Real> CpuEngine<R> {
     /// # Errors
     /// [`Error::Length`] when `x` is not whole rows.
     pub fn forward(&self, x: &[R]) -> Result<(Vec<R>, Vec<R>)> {
-        self.carry("x", x, Workspace::forward)
+        self.each_row("x", x, Workspace::forward)
     }
 
     /// Latent z [B, D] → data x [B, D] and log |det ∂x/∂z| `[B]`.
@@ -154,7 +156,7 @@ impl<R: Real> CpuEngine<R> {
     /// # Errors
     /// [`Error::Length`] when `z` is not whole rows.
     pub fn inverse(&self, z: &[R]) -> Result<(Vec<R>, Vec<R>)> {
-        self.carry("z", z, Workspace::inverse)
+        self.each_row("z", z, Workspace::inverse)
     }
 
     /// log p(x) per row `[B]`.
@@ -223,13 +225,13 @@ impl<R: Real> CpuEngine<R> {
         let tile = slot_rows.div_ceil(slot_rows.div_ceil(TRAINING_TILE.1));
         let slots = rows.div_ceil(slot_rows);
         if self.slots.len() < slots {
-            self.slots.resize_with(slots, || Buffer::zeros(self.packing.gradient));
+            self.slots.resize_with(slots, || Buffer::zeros(self.steps.gradient));
         }
         resize(&mut self.nll, rows);
-        let weights = Weights { flow: &self.flow, packing: &self.packing, networks: &self.networks };
+        let weights = Weights { steps: &self.steps, parts: &self.packed };
         let slots = &mut self.slots[..slots];
         // A slot that no cache holds is written faster than it is added to.
-        let merge = slot_rows == tile && self.packing.gradient * size_of::<R>() <= CACHED;
+        let merge = slot_rows == tile && self.steps.gradient * size_of::<R>() <= CACHED;
         let shares = Shares::new(slot_rows, &mut self.nll, slots);
         team.run(&|| {
             self.workspaces.with(|workspace| {
@@ -242,12 +244,11 @@ impl<R: Real> CpuEngine<R> {
             });
         });
         let merged = shares.merged();
-        let networks = self.sums.iter_mut().zip(self.gradient.chunks_mut(self.layout.network_stride));
-        let networks = networks.zip(&mut self.squares).enumerate();
-        team.each(networks, |(network, ((sum, flat), squares))| {
-            let plan = &self.packing.couplings[network / 2];
-            let start = plan.gradient_start + network % 2 * plan.gradient;
-            self.packing.unpack(plan, (slots, merged), start, sum, flat);
+        let flat = split(&mut self.gradient, self.steps.ranges());
+        let parts = self.sums.iter_mut().zip(flat).zip(&mut self.squares).enumerate();
+        team.each(parts, |(part, ((sum, flat), squares))| {
+            merged.add_up(slots, self.steps.parts[part].gradient.clone(), sum);
+            self.steps.unpack(part, sum, flat);
             *squares = adam::squared_norm(flat);
         });
         let squared_norm = self.squares.iter().fold(R::zero(), |sum, &squares| sum + squares);
@@ -255,7 +256,7 @@ impl<R: Real> CpuEngine<R> {
     }
 
     /// Carries rows [B, D] through `pass`: transformed rows and log-determinants.
-    fn carry(&self, what: &'static str, rows: &[R], pass: Pass<R>) -> Result<(Vec<R>, Vec<R>)> {
+    fn each_row(&self, what: &'static str, rows: &[R], pass: Pass<R>) -> Result<(Vec<R>, Vec<R>)> {
         let mut log_det = vec![R::zero(); self.rows(what, rows)?];
         let mut values = rows.to_vec();
         Team::gather(|team| self.transform(team, &mut values, &mut log_det, |_, _| {}, pass));
@@ -279,7 +280,7 @@ impl<R: Real> CpuEngine<R> {
     }
 
     fn weights(&self) -> Weights<'_, R> {
-        Weights { flow: &self.flow, packing: &self.packing, networks: &self.networks }
+        Weights { steps: &self.steps, parts: &self.packed }
     }
 
     /// Number of rows in a batch to take a loss over: at least one.
@@ -318,9 +319,17 @@ fn copy_rows<R: Copy>(from: &[R], features: usize, first: usize, to: &mut [R]) {
     to.copy_from_slice(&from[first * features..][..to.len()]);
 }
 
-/// A buffer for each network, of the size that its coupling's plan says.
-fn of_networks<R: Real>(packing: &Packing, size: impl Fn(&CouplingPlan) -> usize) -> Vec<Buffer<R>> {
-    packing.couplings.iter().flat_map(|plan| [(); 2].map(|()| Buffer::zeros(size(plan)))).collect()
+/// A buffer for each part.
+fn of_parts<R: Real>(steps: &Steps<R>, size: impl Fn(&Part) -> usize) -> Vec<Buffer<R>> {
+    steps.parts.iter().map(|part| Buffer::zeros(size(part))).collect()
+}
+
+/// `values` cut into ranges that tile them.
+fn split<R>(
+    mut values: &mut [R],
+    ranges: impl Iterator<Item = Range<usize>>,
+) -> impl Iterator<Item = &mut [R]> {
+    ranges.map_while(move |range| values.split_off_mut(..range.len()))
 }
 
 /// Mean in double precision, in the order of the values.

@@ -1,16 +1,13 @@
 //! Weights and gradients as the products of [`super::product`] read and write them, and the way between that and the
-//! flat buffer of [`Layout`].
+//! flat buffer of [`crate::layout::Layout`].
 //!
 //! Only what a coupling's mask lets through is kept: the first layer's inputs are the kept features, the last layer's
 //! outputs the transformed ones. Wide sides are cut into panels, and their ends filled up with zeros.
 
-use crate::flow::{Flow, Network};
-use crate::layout::{Layout, LinearSpan};
+use crate::layout::{LinearSpan, NetworkSpan};
 
 use super::Real;
-use super::buffer::Buffer;
 use super::product::{padded, panel};
-use super::shares::Merged;
 use super::simd::vectorised;
 
 /// Columns up to which a product is made of dots instead of panels.
@@ -24,7 +21,7 @@ pub(super) enum Place {
     Last,
 }
 
-/// A linear layer of a coupling's networks, in compact form.
+/// A linear layer of a network, in compact form.
 ///
 /// Offsets count from the beginning of the network's weights or gradients.
 #[derive(Clone, Copy, Debug)]
@@ -51,26 +48,21 @@ pub(super) struct Layer {
     pub d_bias: usize,
 }
 
-/// A coupling's features and the layers of both its networks, which have the same shape.
+/// What enters a coupling's networks and what leaves them.
 #[derive(Clone, Debug)]
-pub(super) struct CouplingPlan {
+pub(super) struct Ports {
     pub kept: Vec<usize>,
     pub transformed: Vec<usize>,
-    pub layers: Vec<Layer>,
-    /// Values of one network's packed weights.
-    pub weights: usize,
-    /// Values of one network's packed gradient, and where those of the coupling's first network begin.
-    pub gradient: usize,
-    pub gradient_start: usize,
 }
 
-/// How a flow is packed.
+/// The layers of a network between its coupling's ports.
 #[derive(Clone, Debug)]
-pub(super) struct Packing {
-    pub couplings: Vec<CouplingPlan>,
-    /// Values of the whole packed gradient.
+pub(super) struct NetworkPlan {
+    pub ports: Ports,
+    pub layers: Vec<Layer>,
+    /// Values of its packed weights, and of its packed gradient.
+    pub weights: usize,
     pub gradient: usize,
-    features: usize,
 }
 
 /// Distance between rows of `width` values: whole panels, and an odd number of them, so that a column's values spread
@@ -79,56 +71,13 @@ pub(super) fn stride<R>(width: usize) -> usize {
     (width.div_ceil(panel::<R>()) | 1) * panel::<R>()
 }
 
-impl CouplingPlan {
-    fn new<R>(layout: &Layout, mask: &[bool], gradient_start: usize) -> Self {
-        let (kept, transformed): (Vec<usize>, Vec<usize>) =
-            (0..mask.len()).partition(|&feature| mask[feature]);
-        let last = layout.depth() - 1;
-        let (mut weights, mut gradient) = (0, 0);
-        let take = |total: &mut usize, count: usize| {
-            let start = *total;
-            *total += padded::<R>(count);
-            start
-        };
-        let layers = (0..=last)
-            .map(|layer| {
-                let span = layout.linear(0, Network::Scale, layer);
-                let (place, inputs, outputs) = match layer {
-                    0 => (Place::First, kept.len(), span.outputs),
-                    _ if layer == last => (Place::Last, span.inputs, transformed.len()),
-                    _ => (Place::Middle, span.inputs, span.outputs),
-                };
-                let (wide_inputs, wide_outputs) = (padded::<R>(inputs), padded::<R>(outputs));
-                let (rows, columns) = match place {
-                    Place::First => (inputs + 1, wide_outputs),
-                    _ => (outputs, wide_inputs),
-                };
-                Layer {
-                    place,
-                    inputs,
-                    outputs,
-                    span,
-                    forward: take(&mut weights, (inputs * wide_outputs).max(outputs * wide_inputs)),
-                    bias: take(&mut weights, wide_outputs),
-                    backward: take(&mut weights, (outputs * wide_inputs).max(inputs * wide_outputs)),
-                    gradient: take(&mut gradient, rows * columns),
-                    d_bias: if place == Place::First {
-                        gradient - columns
-                    } else {
-                        take(&mut gradient, wide_outputs)
-                    },
-                }
-            })
-            .collect();
-        Self { kept, transformed, layers, weights, gradient, gradient_start }
-    }
-
-    /// Whether the networks' results come as dots, one value a feature, and not in padded rows.
+impl Ports {
+    /// Whether a network's results come as dots, one value a feature, and not in padded rows.
     pub fn thin_output(&self) -> bool {
         self.transformed.len() <= THIN
     }
 
-    /// Whether the gradient at the networks' input comes as dots.
+    /// Whether the gradient at a network's input comes as dots.
     pub fn thin_input(&self) -> bool {
         self.kept.len() <= THIN
     }
@@ -146,43 +95,73 @@ impl CouplingPlan {
     }
 }
 
-impl Packing {
-    pub fn new<R>(flow: &Flow, layout: &Layout) -> Self {
-        let mut gradient = 0;
-        let couplings = flow
-            .masks
-            .iter()
-            .map(|mask| {
-                let plan = CouplingPlan::new::<R>(layout, mask, gradient);
-                gradient += 2 * plan.gradient;
-                plan
+impl NetworkPlan {
+    pub fn new<R>(span: &NetworkSpan, ports: &Ports) -> Self {
+        let last = span.layers.len() - 1;
+        let (mut weights, mut gradient) = (0, 0);
+        let take = |total: &mut usize, count: usize| {
+            let start = *total;
+            *total += padded::<R>(count);
+            start
+        };
+        let layers = (0..=last)
+            .map(|layer| {
+                let linear = span.layers[layer];
+                let [weight, bias] = [linear.weight, linear.bias].map(|offset| offset - span.range.start);
+                let linear = LinearSpan { weight, bias, ..linear };
+                let (place, inputs, outputs) = match layer {
+                    0 => (Place::First, ports.kept.len(), linear.outputs),
+                    _ if layer == last => (Place::Last, linear.inputs, ports.transformed.len()),
+                    _ => (Place::Middle, linear.inputs, linear.outputs),
+                };
+                let (wide_inputs, wide_outputs) = (padded::<R>(inputs), padded::<R>(outputs));
+                let (rows, columns) = match place {
+                    Place::First => (inputs + 1, wide_outputs),
+                    _ => (outputs, wide_inputs),
+                };
+                Layer {
+                    place,
+                    inputs,
+                    outputs,
+                    span: linear,
+                    forward: take(&mut weights, (inputs * wide_outputs).max(outputs * wide_inputs)),
+                    bias: take(&mut weights, wide_outputs),
+                    backward: take(&mut weights, (outputs * wide_inputs).max(inputs * wide_outputs)),
+                    gradient: take(&mut gradient, rows * columns),
+                    d_bias: if place == Place::First {
+                        gradient - columns
+                    } else {
+                        take(&mut gradient, wide_outputs)
+                    },
+                }
             })
             .collect();
-        Self { couplings, gradient, features: flow.features }
+        Self { ports: ports.clone(), layers, weights, gradient }
     }
 
-    /// Packs the weights of one network of `plan` from its stretch of the flat buffer.
-    pub fn pack<R: Real>(&self, plan: &CouplingPlan, flat: &[R], to: &mut [R]) {
+    /// Packs its weights from its stretch of the flat buffer.
+    pub fn pack<R: Real>(&self, flat: &[R], to: &mut [R]) {
         vectorised(
             #[inline(always)]
             || {
-                for layer in &plan.layers {
-                    self.pack_layer(plan, layer, flat, to);
+                for layer in &self.layers {
+                    self.pack_layer(layer, flat, to);
                 }
             },
         );
     }
 
     #[inline(always)]
-    fn pack_layer<R: Real>(&self, plan: &CouplingPlan, layer: &Layer, flat: &[R], to: &mut [R]) {
+    fn pack_layer<R: Real>(&self, layer: &Layer, flat: &[R], to: &mut [R]) {
+        let ports = &self.ports;
         let &Layer { inputs, outputs, span, .. } = layer;
         let weight = &flat[span.weight..span.weight + span.inputs * span.outputs];
         let bias = &flat[span.bias..span.bias + span.outputs];
         match layer.place {
             Place::First => {
-                let at = |k: usize, o: usize| weight[o * self.features + plan.kept[k]];
+                let at = |k: usize, o: usize| weight[o * span.inputs + ports.kept[k]];
                 pack_panels(inputs, outputs, at, &mut to[layer.forward..]);
-                if plan.thin_input() {
+                if ports.thin_input() {
                     pack_rows(inputs, outputs, at, &mut to[layer.backward..]);
                 } else {
                     pack_panels(outputs, inputs, |o, k| at(k, o), &mut to[layer.backward..]);
@@ -195,35 +174,25 @@ impl Packing {
                 to[layer.bias..layer.bias + outputs].copy_from_slice(bias);
             }
             Place::Last => {
-                let at = |f: usize, i: usize| weight[plan.transformed[f] * inputs + i];
-                if plan.thin_output() {
+                let at = |f: usize, i: usize| weight[ports.transformed[f] * inputs + i];
+                if ports.thin_output() {
                     pack_rows(outputs, inputs, at, &mut to[layer.forward..]);
                 } else {
                     pack_panels(inputs, outputs, |i, f| at(f, i), &mut to[layer.forward..]);
                 }
                 pack_panels(outputs, inputs, at, &mut to[layer.backward..]);
-                for (to, &feature) in to[layer.bias..].iter_mut().zip(&plan.transformed) {
+                for (to, &feature) in to[layer.bias..].iter_mut().zip(&ports.transformed) {
                     *to = bias[feature];
                 }
             }
         }
     }
 
-    /// Adds up one network's packed gradients, which begin at `start` in each of `slots`, as `merged` says, and unpacks
-    /// the sum into its stretch of the flat gradient. Where a mask lets nothing through the flat gradient stays
-    /// as it is, which is zero.
-    ///
-    /// `sum`: the packed sum, overwritten.
-    pub fn unpack<R: Real>(
-        &self,
-        plan: &CouplingPlan,
-        (slots, merged): (&[Buffer<R>], Merged),
-        start: usize,
-        sum: &mut [R],
-        flat: &mut [R],
-    ) {
-        merged.add_up(slots, start..start + plan.gradient, sum);
-        for layer in &plan.layers {
+    /// Unpacks the sum of packed gradients into its stretch of the flat gradient. Where a mask lets nothing through the
+    /// flat gradient stays as it is, which is zero.
+    pub fn unpack<R: Real>(&self, sum: &[R], flat: &mut [R]) {
+        let ports = &self.ports;
+        for layer in &self.layers {
             let &Layer { inputs, outputs, span, .. } = layer;
             let rows = match layer.place {
                 Place::First => sum[layer.gradient..].chunks_exact(padded::<R>(outputs)),
@@ -232,9 +201,9 @@ impl Packing {
             let d_bias = &sum[layer.d_bias..layer.d_bias + outputs];
             match layer.place {
                 Place::First => {
-                    for (row, &feature) in rows.zip(&plan.kept) {
+                    for (row, &feature) in rows.zip(&ports.kept) {
                         for (o, &value) in row[..outputs].iter().enumerate() {
-                            flat[span.weight + o * self.features + feature] = value;
+                            flat[span.weight + o * span.inputs + feature] = value;
                         }
                     }
                     flat[span.bias..span.bias + outputs].copy_from_slice(d_bias);
@@ -247,7 +216,7 @@ impl Packing {
                     flat[span.bias..span.bias + outputs].copy_from_slice(d_bias);
                 }
                 Place::Last => {
-                    for ((row, &feature), &d_bias) in rows.zip(&plan.transformed).zip(d_bias) {
+                    for ((row, &feature), &d_bias) in rows.zip(&ports.transformed).zip(d_bias) {
                         let to = span.weight + feature * inputs;
                         flat[to..to + inputs].copy_from_slice(&row[..inputs]);
                         flat[span.bias + feature] = d_bias;

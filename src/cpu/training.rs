@@ -7,7 +7,7 @@ use crate::optimiser::{Adam, Best, Schedule, State};
 use super::adam::{Progress, Rule, adam, advance};
 use super::batch::{batches, gather};
 use super::team::Team;
-use super::{CpuEngine, Real, copy_rows, mean};
+use super::{CpuEngine, Real, copy_rows, mean, split};
 
 /// Adam's moments and progress: all that steps change besides the parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,13 +100,13 @@ impl<R: Real> CpuEngine<R> {
         let norm = squared_norm.sqrt();
         let Optimiser { rule, schedule, moment1, moment2, progress } = optimiser;
         advance(rule, schedule, R::from_wide(loss), norm, progress);
-        let stride = self.layout.network_stride;
-        let moments = moment1.chunks_mut(stride).zip(moment2.chunks_mut(stride));
-        let values = self.parameters.chunks_mut(stride).zip(self.gradient.chunks(stride));
-        let networks = self.networks.iter_mut().zip(values.zip(moments)).enumerate();
-        team.each(networks, |(network, (packed, ((parameters, gradient), (moment1, moment2))))| {
+        let parts = || self.steps.ranges();
+        let moments = split(moment1, parts()).zip(split(moment2, parts()));
+        let values = split(&mut self.parameters, parts()).zip(parts().map(|range| &self.gradient[range]));
+        let all = self.packed.iter_mut().zip(values.zip(moments)).enumerate();
+        team.each(all, |(part, (packed, ((parameters, gradient), (moment1, moment2))))| {
             adam(rule, progress, gradient, parameters, moment1, moment2);
-            self.packing.pack(&self.packing.couplings[network / 2], parameters, packed);
+            self.steps.pack(part, parameters, packed);
         });
         StepRecord {
             loss,

@@ -59,7 +59,7 @@ impl EvaluationPlan {
         let features = flow.features;
         let extent = plan.buffer("extent", 2);
         let parameters = plan.buffer("parameters", layout.total);
-        let order = plan.buffer("order", 2 * flow.layers() * features);
+        let order = plan.buffer("order", 2 * flow.transforms.len() * features);
         let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
         let input = plan.buffer("rows.0", capacity * features);
         let other = plan.buffer("rows.1", capacity * features);
@@ -68,7 +68,7 @@ impl EvaluationPlan {
         let shares = plan.buffer("shares of log_det", capacity * features);
         let shared = FlowBuffers { capacity, extent, parameters, order, shares };
         let recorder = Recorder { flow, layout, tiling, shared };
-        let activations = recorder.activations(&mut plan, "");
+        let activations = recorder.activations(&mut plan, "", &recorder.widest());
 
         let mut forward = Program::new("log_prob");
         let output = recorder.pass(&mut forward, [input, other], &activations, Direction::Forward);

@@ -12,7 +12,7 @@ use super::kernel::{
 use super::plan::{BufferId, Dispatch, Plan, Program, grid, lanes};
 use super::tile::{Product, Tile, Tiling};
 use super::uniforms;
-use crate::flow::{Flow, Network};
+use crate::flow::{Coupling, Flow};
 use crate::layout::Layout;
 
 /// Buffers through which a flow is computed, `capacity` rows at a time.
@@ -55,40 +55,57 @@ pub(super) struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    /// For each coupling its features, kept ones first, then for each feature 1 if it is kept: [L, 2, D].
+    /// For each transform that is a coupling its features, kept ones first, then for each feature 1 if it is kept:
+    /// [L, 2, D].
     pub fn order(flow: &Flow) -> Vec<u32> {
-        let mut order = Vec::with_capacity(2 * flow.layers() * flow.features);
-        for mask in &flow.masks {
-            for wanted in [true, false] {
-                order
-                    .extend((0..).zip(mask).filter(|(_, kept)| **kept == wanted).map(|(feature, _)| feature));
-            }
-            order.extend(mask.iter().map(|&kept| u32::from(kept)));
+        let mut order = vec![0; 2 * flow.transforms.len() * flow.features];
+        for (transform, order) in flow.transforms.iter().zip(order.chunks_exact_mut(2 * flow.features)) {
+            let Some(coupling) = transform.coupling() else { continue };
+            let (kept, transformed) = coupling.split();
+            let features = kept.into_iter().chain(transformed).map(|feature| feature as u32);
+            let flags = coupling.mask.iter().map(|&kept| u32::from(kept));
+            order.iter_mut().zip(features.chain(flags)).for_each(|(to, value)| *to = value);
         }
         order
     }
 
-    /// Allocates what one coupling's networks leave behind.
-    pub fn activations(&self, plan: &mut Plan, label: &str) -> Activations {
-        let pre = self.pre_activations(plan, &format!("{label}pre_activations"));
+    /// Allocates what the networks of a coupling with these hidden widths leave behind.
+    pub fn activations(&self, plan: &mut Plan, label: &str, hidden: &[usize]) -> Activations {
+        let pre = self.pre_activations(plan, &format!("{label}pre_activations"), hidden);
         let size = self.shared.capacity * self.flow.features;
         Activations { pre, raw: plan.buffer(format!("{label}raw log-scale"), size) }
     }
 
     /// Allocates one buffer [2, capacity, width] a hidden layer.
-    pub fn pre_activations(&self, plan: &mut Plan, label: &str) -> Vec<BufferId> {
-        let hidden = self.flow.hidden.iter().enumerate();
+    pub fn pre_activations(&self, plan: &mut Plan, label: &str, hidden: &[usize]) -> Vec<BufferId> {
+        let hidden = hidden.iter().enumerate();
         hidden
             .map(|(layer, width)| plan.buffer(format!("{label}.{layer}"), 2 * self.shared.capacity * width))
             .collect()
     }
 
+    /// For each hidden layer the widest that any coupling has.
+    pub fn widest(&self) -> Vec<usize> {
+        self.flow.couplings().fold(Vec::new(), |mut widest, coupling| {
+            let hidden = &coupling.conditioner.hidden;
+            widest.resize(widest.len().max(hidden.len()), 0);
+            widest.iter_mut().zip(hidden).for_each(|(widest, width)| *widest = (*widest).max(*width));
+            widest
+        })
+    }
+
+    fn coupling(&self, transform: usize) -> &Coupling {
+        self.flow.transforms[transform].coupling().expect("invariant: a coupling is asked for")
+    }
+
     /// A layer as the kernels see it, with its activations before and behind.
     fn layer(&self, transform: usize, layer: usize) -> uniforms::Layer {
-        let span = self.layout.linear(transform, Network::Scale, layer);
+        let coupling = self.coupling(transform);
+        let networks = &self.layout.blocks[transform].networks;
+        let span = networks[0].layers[layer];
         let features = self.flow.features;
-        let kept = self.flow.masks[transform].iter().filter(|kept| **kept).count();
-        let (first, last) = (layer == 0, layer + 1 == self.layout.depth());
+        let kept = coupling.mask.iter().filter(|kept| **kept).count();
+        let (first, last) = (layer == 0, layer + 1 == networks[0].layers.len());
         uniforms::Layer {
             inputs: if first { kept } else { span.inputs } as u32,
             outputs: if last { features - kept } else { span.outputs } as u32,
@@ -96,7 +113,7 @@ impl Recorder<'_> {
             output_width: span.outputs as u32,
             weight: span.weight as u32,
             bias: span.bias as u32,
-            network_stride: self.layout.network_stride as u32,
+            network_stride: networks[0].range.len() as u32,
             parameters: self.layout.total as u32,
             source_stride: if first { 0 } else { (self.shared.capacity * span.inputs) as u32 },
             // Behind the plane that is carried from coupling to coupling.
@@ -109,17 +126,18 @@ impl Recorder<'_> {
             rows_per_split: 0,
             input_groups: 0,
             begins: 0,
-            bound: self.flow.bound,
+            bound: coupling.bijector.bound(),
             lanes: lanes(features),
             modelled: self.flow.modelled() as u32,
         }
     }
 
     /// Constants of a layer's kernel.
-    fn constants(&self, layer: usize, tile: Tile) -> Vec<Constant> {
+    fn constants(&self, transform: usize, layer: usize, tile: Tile) -> Vec<Constant> {
+        let depth = self.layout.blocks[transform].networks[0].layers.len();
         let mut constants = vec![
             ("FIRST", u32::from(layer == 0)),
-            ("LAST", u32::from(layer + 1 == self.layout.depth())),
+            ("LAST", u32::from(layer + 1 == depth)),
             ("ACTIVATION", self.flow.activation.code()),
         ];
         constants.extend(tile.constants());
@@ -150,7 +168,7 @@ impl Recorder<'_> {
         Dispatch {
             kernel,
             label: format!("transforms.{transform} layer {layer}, {tile}"),
-            constants: self.constants(layer, tile),
+            constants: self.constants(transform, layer, tile),
             uniform: bytemuck::bytes_of(uniform).to_vec(),
             buffers,
             workgroups,
@@ -245,7 +263,7 @@ impl Recorder<'_> {
                 0 if transform == 0 => (0, (0, 0)),
                 0 => {
                     let (features, kept) = (self.flow.features, uniform.kept as usize);
-                    let through = self.flow.masks[transform - 1].iter().filter(|kept| !**kept).count();
+                    let through = self.coupling(transform - 1).mask.iter().filter(|kept| !**kept).count();
                     // The other features of z, the carried gradient in and out; o in, d_o and d_t out.
                     let passed = features - kept + 2 * features + 3 * through;
                     let tiles = tile.across(kept.max(features - kept));
@@ -286,7 +304,7 @@ impl Recorder<'_> {
         flops: usize,
         words: usize,
     ) {
-        let last = self.flow.layers() - 1;
+        let last = self.flow.transforms.len() - 1;
         let mut uniform = self.layer(last, 0);
         uniform.through = uniform.order;
         let rows = self.shared.capacity;
@@ -332,7 +350,8 @@ impl Recorder<'_> {
         d_coupling: BufferId,
     ) {
         let (features, shared) = (self.flow.features, &self.shared);
-        let transformed = self.flow.masks[self.flow.layers() - 1].iter().filter(|kept| !**kept).count();
+        let last = self.flow.transforms.len() - 1;
+        let transformed = self.coupling(last).mask.iter().filter(|kept| !**kept).count();
         let buffers = vec![shared.extent, latent, shared.order, raw, d_coupling, shared.shares, log_prob];
         let words = 3 * features + 3 * transformed + 1;
         self.sum_rows(program, &LOG_DENSITY_BACKWARD, buffers, 23 * features, words);
@@ -346,7 +365,7 @@ impl Recorder<'_> {
         activations: &Activations,
         direction: Direction,
     ) -> BufferId {
-        let layers = self.flow.layers();
+        let layers = self.flow.transforms.len();
         let mut rows = rows;
         for place in 0..layers {
             let transform = match direction {

@@ -168,7 +168,7 @@ impl TrainingPlan {
         let train = shards(&mut plan, "training rows", shape.train_rows, features, shard_rows);
         let validation_rows =
             shards(&mut plan, "validation rows", shape.validation_rows, features, shard_rows);
-        let order = plan.buffer("order", 2 * flow.layers() * features);
+        let order = plan.buffer("order", 2 * flow.transforms.len() * features);
         let parameters = plan.buffer("parameters", total);
         let gradient = plan.buffer("gradient", total);
         let moment1 = plan.buffer("moment1", total);
@@ -184,13 +184,18 @@ impl TrainingPlan {
         let shares = plan.buffer("shares of log_det", batch * features);
         let shared = FlowBuffers { capacity: batch, extent: state, parameters, order, shares };
         let recorder = Recorder { flow, layout, tiling, shared };
-        let rows: Vec<BufferId> = (0..=flow.layers())
+        let rows: Vec<BufferId> = (0..=flow.transforms.len())
             .map(|place| plan.buffer(format!("coupling input {place}"), batch * features))
             .collect();
-        let stored: Vec<Activations> = (0..flow.layers())
-            .map(|transform| recorder.activations(&mut plan, &format!("transforms.{transform} ")))
+        let stored: Vec<Activations> = flow
+            .couplings()
+            .enumerate()
+            .map(|(transform, coupling)| {
+                let hidden = &coupling.conditioner.hidden;
+                recorder.activations(&mut plan, &format!("transforms.{transform} "), hidden)
+            })
             .collect();
-        let d_pre = recorder.pre_activations(&mut plan, "d_pre_activations");
+        let d_pre = recorder.pre_activations(&mut plan, "d_pre_activations", &recorder.widest());
         let d_coupling = plan.buffer("d_coupling", 3 * batch * features);
         let gradients = Gradients { d_pre, d_coupling, partials, rows_per_split };
 
@@ -230,14 +235,14 @@ impl TrainingPlan {
                 gathered,
             );
         }
-        for transform in 0..flow.layers() {
+        for transform in 0..flow.transforms.len() {
             let ends = [rows[transform], rows[transform + 1]];
             let begins = transform == 0;
             recorder.transform(&mut step, Direction::Forward, transform, begins, ends, &stored[transform]);
         }
-        let last = flow.layers() - 1;
+        let last = flow.transforms.len() - 1;
         recorder.log_density_backward(&mut step, rows[last + 1], stored[last].raw, log_prob, d_coupling);
-        for transform in (0..flow.layers()).rev() {
+        for transform in (0..flow.transforms.len()).rev() {
             let before = stored[transform.saturating_sub(1)].raw;
             let Activations { pre, .. } = &stored[transform];
             recorder.transform_backward(&mut step, transform, rows[transform], pre, before, &gradients);
@@ -266,7 +271,7 @@ impl TrainingPlan {
         let ends =
             [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), validation_capacity * features));
         let tile_log_det = plan.buffer("validation log_det", validation_capacity);
-        let tile_activations = recorder.activations(&mut plan, "validation ");
+        let tile_activations = recorder.activations(&mut plan, "validation ", &recorder.widest());
         let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
         let tile_groups = [validation_capacity.div_ceil(256) as u32, 1, 1];
         let taken = [0, 2 * validation_capacity * features];

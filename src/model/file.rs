@@ -21,8 +21,9 @@ use crate::flow::Flow;
 use crate::layout::Layout;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has steps
-/// before the standardiser, a whitening behind it, or a context; version 3 has curves that gaussianise columns.
-pub const FORMAT_VERSION: u32 = 3;
+/// before the standardiser, a whitening behind it, or a context; version 3 has curves that gaussianise columns; version 4
+/// has a flow that is a list of transforms.
+pub const FORMAT_VERSION: u32 = 4;
 
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
@@ -68,6 +69,9 @@ impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
         let Preprocessing { whitening, context, .. } = &self.preprocessing;
+        if !self.flow.is_uniform() {
+            return 4;
+        }
         if self.preprocessing.is_gaussianised() {
             return 3;
         }
@@ -96,9 +100,8 @@ impl Model {
                 &self.parameters[tensor.range()],
             ));
         }
-        for (layer, mask) in self.flow.masks.iter().enumerate() {
-            let values: Vec<f32> = mask.iter().map(|&kept| f32::from(u8::from(kept))).collect();
-            tensors.push(Tensor::f32(mask_name(layer), vec![mask.len()], &values));
+        for (name, values) in constants(&self.flow) {
+            tensors.push(Tensor::f32(name, vec![values.len()], &values));
         }
         for (name, values) in [("mean", &standardiser.mean), ("std", &standardiser.std)] {
             tensors.push(Tensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
@@ -181,8 +184,17 @@ pub(crate) fn serialise(tensors: &[Tensor], entry: &str, json: String) -> Vec<u8
         .expect("invariant: the header fits a safetensors file")
 }
 
-fn mask_name(layer: usize) -> String {
-    format!("transforms.{layer}.mask")
+/// The tensors that say what a flow is beside its parameters: the masks of couplings `[D]`. They repeat the JSON for readers
+/// that have only tensors.
+fn constants(flow: &Flow) -> Vec<(String, Vec<f32>)> {
+    let transforms = flow.transforms.iter().enumerate();
+    transforms
+        .filter_map(|(index, transform)| {
+            let mask = &transform.coupling()?.mask;
+            let values = mask.iter().map(|&kept| f32::from(u8::from(kept))).collect();
+            Some((format!("transforms.{index}.mask"), values))
+        })
+        .collect()
 }
 
 /// Result whose error says what is wrong with a file.
@@ -220,13 +232,15 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
             standardiser.std[feature]
         ));
     }
-    for (layer, mask) in flow.masks.iter().enumerate() {
-        let name = mask_name(layer);
-        let values = tensors.f32(&name, &[features])?;
-        if let Some(value) = values.iter().find(|&&value| value != 0.0 && value != 1.0) {
+    let constants = constants(&flow);
+    for (name, want) in &constants {
+        let values = tensors.f32(name, &[want.len()])?;
+        if name.ends_with(".mask")
+            && let Some(value) = values.iter().find(|&&value| value != 0.0 && value != 1.0)
+        {
             return Err(format!("tensor `{name}` must hold 0 and 1 only, got {value}"));
         }
-        if values.iter().zip(mask).any(|(&value, &kept)| (value == 1.0) != kept) {
+        if values != *want {
             return Err(format!("tensor `{name}` contradicts the flow in the metadata"));
         }
     }
@@ -253,7 +267,7 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     };
     let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
     let known =
-        layout.tensors.len() + flow.layers() + 2 + optional.into_iter().filter(|&there| there).count();
+        layout.tensors.len() + constants.len() + 2 + optional.into_iter().filter(|&there| there).count();
     if metadata.offset_keys().len() != known {
         return Err(format!(
             "it has {} tensors, but its flow has {known}; it may come from another program",
@@ -330,9 +344,7 @@ const SMALL: u128 = 1 << 20;
 
 /// The layout of `flow`, refused when its parameters need much more than `bytes` bytes.
 fn layout_within(flow: &Flow, bytes: usize) -> Parsed<Layout> {
-    let pairs = flow.widths();
-    let network: u128 = pairs.windows(2).map(|pair| (pair[0] as u128 + 1) * pair[1] as u128).sum();
-    let needed = 2 * 4 * network * flow.layers() as u128;
+    let needed = 4 * flow.parameter_count();
     if needed > SMALL.max(bytes as u128) {
         return Err(format!("its flow needs {needed} bytes of parameters, but its tensors have {bytes}"));
     }

@@ -288,8 +288,7 @@ impl Model {
 
     /// Rows that are handed to the engine at a time: what a pass holds stays bounded, however long the table.
     fn piece_rows(&self) -> usize {
-        let widest = self.flow.widths().into_iter().max().expect("invariant: a flow has widths");
-        (PIECE / widest).max(1)
+        (PIECE / self.flow.widest()).max(1)
     }
 
     /// `rows` cut so that `times` as many rows are handed to the engine at a time.

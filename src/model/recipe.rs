@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::flow::{Activation, Flow, MAX_WIDTH, Masking};
+use crate::flow::{Activation, Bijector, Flow, MAX_WIDTH, Masking};
 use crate::optimiser::{Adam, Decay, Schedule};
 
 /// Everything that decides a training besides its data and device.
@@ -203,10 +203,10 @@ impl Recipe {
     /// As [`Recipe::flow`].
     pub fn conditional_flow(&self, features: usize, context: usize) -> Result<Flow> {
         self.validate()?;
-        let mut flow = Flow::conditional(features, context, self.layers, &self.hidden)?
+        let flow = Flow::conditional(features, context, self.layers, &self.hidden)?
             .with_masking(self.masking)
-            .with_activation(self.activation);
-        flow.bound = self.bound;
+            .with_activation(self.activation)
+            .with_bijector(Bijector::Affine { bound: self.bound });
         flow.validate()?;
         Ok(flow)
     }
@@ -259,7 +259,7 @@ mod tests {
             let recipe = Recipe::preset(name).expect("known");
             recipe.validate().expect("valid");
             assert_eq!(recipe.preset, name);
-            assert_eq!(recipe.flow(2).expect("valid").layers(), recipe.layers);
+            assert_eq!(recipe.flow(2).expect("valid").transforms.len(), recipe.layers);
         }
         let message = Recipe::preset("fast").expect_err("unknown").to_string();
         assert!(message.contains("`fast`") && message.contains("default, seed"), "{message}");

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use moonflow::cpu::{CpuEngine, Optimiser, Real};
 use moonflow::engine::{Engine, Training};
-use moonflow::flow::{Activation, Flow};
+use moonflow::flow::{Activation, Bijector, Flow};
 use moonflow::gpu::PlanKind;
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
@@ -149,9 +149,8 @@ impl Oracle {
             .map(|mask| mask.iter().map(|&kept| kept == 1.0).collect())
             .collect();
         let mut flow = Flow::new(features, masks.len(), &hidden).expect("valid flow");
-        flow.masks = masks;
-        flow.activation = Activation::Relu;
-        flow.bound = metadata["c"].parse().expect("bound");
+        flow = flow.with_masks(masks).with_activation(Activation::Relu);
+        flow = flow.with_bijector(Bijector::Affine { bound: metadata["c"].parse().expect("bound") });
         flow.validate().expect("valid flow");
 
         let unit = std.iter().map(|std| std.ln()).sum::<f64>();

@@ -142,8 +142,8 @@ fn program<'a>(plan: &'a Plan, name: &str) -> &'a Program {
 fn weights() -> [usize; 3] {
     let flow = flow();
     let mut weights = [0; 3];
-    for mask in &flow.masks {
-        let kept = mask.iter().filter(|kept| **kept).count();
+    for coupling in flow.couplings() {
+        let kept = coupling.mask.iter().filter(|kept| **kept).count();
         for (sum, count) in weights.iter_mut().zip([kept * 16, 16 * 8, 8 * (3 - kept)]) {
             *sum += 2 * count;
         }

@@ -6,7 +6,7 @@ use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::uniforms;
 use super::packing::masks;
-use super::{Packing, Shape};
+use super::{Packing, Shape, Weights};
 use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::random::NORMAL_TABLE;
@@ -28,8 +28,7 @@ impl EvaluationPlan {
         let log_prob = plan.buffer("log_prob", capacity);
 
         let uniform = bytemuck::bytes_of(&packing.uniform(flow, uniforms::Rules::default(), 0)).to_vec();
-        let weights: usize = flow.widths().windows(2).map(|pair| pair[0] * pair[1]).sum();
-        let flops = 2 * flow.layers() * capacity * (2 * weights + 15 * features / 2);
+        let flops = capacity * (2 * Weights::new(layout).all + 15 * features * flow.transforms.len());
         let mut program = |name, kernel: &'static Kernel, label: &str, buffers: &[BufferId], words: usize| {
             let mut program = Program::new(name);
             program.dispatches.push(Dispatch {

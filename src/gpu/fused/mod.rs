@@ -10,4 +10,5 @@ pub mod shape;
 mod training;
 
 pub use packing::Packing;
+use packing::Weights;
 pub use shape::{PlanKind, Shape, Target};

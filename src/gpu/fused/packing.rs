@@ -2,8 +2,8 @@
 //! Mirrors `shaders/fused_layout.wgsl`; training keeps the packed copies up to date on the device.
 
 use super::super::uniforms::{self, MOST_SPANS, Span};
-use crate::flow::{Flow, Network};
-use crate::layout::Layout;
+use crate::flow::Flow;
+use crate::layout::{Layout, LinearSpan};
 
 /// Where everything lies in the packed weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +21,8 @@ impl Packing {
     /// The packing of a flow's `layout`.
     pub fn new(flow: &Flow, layout: &Layout) -> Self {
         let quads = |width: usize| width.div_ceil(4);
-        let linears: Vec<_> =
-            (0..layout.depth()).map(|layer| layout.linear(0, Network::Scale, layer)).collect();
+        let network = &layout.blocks[0].networks[0];
+        let linears = &network.layers;
         // [out, in] and the bias of every layer, then every layer's [in, out].
         let mut stride = 0;
         let mut take = |count: usize| {
@@ -50,8 +50,8 @@ impl Packing {
             spans,
             stride,
             slot_stride,
-            networks: 2 * flow.layers(),
-            network_stride: layout.network_stride,
+            networks: 2 * flow.transforms.len(),
+            network_stride: network.range.len(),
         }
     }
 
@@ -122,10 +122,10 @@ impl Packing {
         spans[..self.spans.len()].copy_from_slice(&self.spans);
         uniforms::Fused {
             rules,
-            couplings: flow.layers() as u32,
+            couplings: flow.transforms.len() as u32,
             depth: self.spans.len() as u32,
             features: flow.features as u32,
-            bound: flow.bound,
+            bound: flow.couplings().next().map_or(0.0, |coupling| coupling.bijector.bound()),
             network_stride: self.network_stride as u32,
             packed_stride: self.stride as u32,
             slot_stride: self.slot_stride as u32,
@@ -139,6 +139,27 @@ impl Packing {
     }
 }
 
+/// Matrix elements of a flow's networks: of every layer, of the last ones alone, and of the first ones of the first
+/// transform.
+pub(super) struct Weights {
+    pub all: usize,
+    pub last: usize,
+    pub first_transform: usize,
+}
+
+impl Weights {
+    pub fn new(layout: &Layout) -> Self {
+        let size = |linear: &LinearSpan| linear.inputs * linear.outputs;
+        let networks = || layout.blocks.iter().flat_map(|block| &block.networks);
+        let first = layout.blocks.iter().take(1).flat_map(|block| &block.networks);
+        Self {
+            all: networks().flat_map(|network| &network.layers).map(size).sum(),
+            last: networks().filter_map(|network| network.layers.last()).map(size).sum(),
+            first_transform: first.filter_map(|network| network.layers.first()).map(size).sum(),
+        }
+    }
+}
+
 /// Masks as 0 and 1 [L, quads, 4]; what lies beyond the last feature counts as kept.
 pub fn masks(flow: &Flow) -> Vec<f32> {
     let row = |mask: &Vec<bool>| {
@@ -146,7 +167,7 @@ pub fn masks(flow: &Flow) -> Vec<f32> {
         row.resize(flow.features.next_multiple_of(4), 1.0);
         row
     };
-    flow.masks.iter().flat_map(row).collect()
+    flow.couplings().flat_map(|coupling| row(&coupling.mask)).collect()
 }
 
 #[cfg(test)]
@@ -168,7 +189,7 @@ mod tests {
         // Coupling 1, translate, layer 1: 5 inputs in 2 quads, 6 outputs in 2 quads.
         let span = packing.spans[1];
         assert_eq!((span.input_quads, span.output_quads), (2, 2));
-        let natural = layout.linear(1, Network::Translate, 1);
+        let natural = layout.blocks[1].networks[1].layers[1];
         let network = &packed[3 * 4 * packing.stride..];
         let value = |out: usize, input: usize| parameters[natural.weight + out * 5 + input];
         assert_eq!(network[4 * span.transposed as usize + 8 * 4 + 5], value(5, 4));

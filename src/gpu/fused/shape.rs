@@ -97,7 +97,12 @@ const SOFTWARE: Preferences = Preferences {
 };
 
 fn widest(flow: &Flow) -> usize {
-    flow.hidden.iter().copied().max().unwrap_or_default()
+    flow.couplings().flat_map(|coupling| &coupling.conditioner.hidden).copied().max().unwrap_or_default()
+}
+
+/// Most hidden layers of any conditioner.
+fn deepest(flow: &Flow) -> usize {
+    flow.couplings().map(|coupling| coupling.conditioner.hidden.len()).max().unwrap_or_default()
 }
 
 impl Preferences {
@@ -140,7 +145,8 @@ impl Shape {
         let enough = |rows: usize| batch.div_ceil(rows) >= *enough_groups || Some(rows) == least;
         // A tile for every hidden layer; where an activation does not tell its slope, one more for activations.
         let telling = matches!(flow.activation, Activation::Relu | Activation::LeakyRelu);
-        let tiles = if telling { flow.hidden.len().max(2) } else { flow.hidden.len() + 1 };
+        let hidden = deepest(flow);
+        let tiles = if telling { hidden.max(2) } else { hidden + 1 };
         let large = [widest(flow), batch].iter().zip(LARGE).all(|(size, large)| *size >= large);
         let blocks: &[_] = if large { &[*large_block, *block] } else { &[*block] };
         let rows = blocks.iter().flat_map(|&block| {
@@ -185,7 +191,7 @@ impl Shape {
         if width > MOST_WIDTH {
             return refuse(format!("a hidden layer is {width} wide, at most {MOST_WIDTH} is supported"));
         }
-        let hidden = flow.hidden.len();
+        let hidden = deepest(flow);
         if hidden + 1 > MOST_SPANS {
             return refuse(format!(
                 "there are {hidden} hidden layers, at most {} are supported",

@@ -7,7 +7,7 @@ use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
 use super::super::training::{HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, rules, shards};
 use super::super::uniforms;
 use super::packing::masks;
-use super::{Packing, Shape};
+use super::{Packing, Shape, Weights};
 use crate::flow::Flow;
 use crate::layout::Layout;
 
@@ -18,24 +18,6 @@ const PARTIAL_BYTES: usize = 64 << 20;
 /// Parameters for each workgroup that sums or updates them, and most such workgroups.
 const PARAMETERS_PER_GROUP: usize = 1024;
 const MOST_UPDATE_GROUPS: usize = 64;
-
-/// Matrix elements of all networks of a flow: of every layer, and of the first and last ones alone.
-struct Weights {
-    all: usize,
-    first: usize,
-    last: usize,
-}
-
-impl Weights {
-    fn new(flow: &Flow) -> Self {
-        let networks = 2 * flow.layers();
-        let widths = flow.widths();
-        let [first, last] = [flow.hidden.first(), flow.hidden.last()]
-            .map(|width| networks * flow.features * width.unwrap_or(&0));
-        let all = widths.windows(2).map(|pair| pair[0] * pair[1]).sum::<usize>() * networks;
-        Self { all, first, last }
-    }
-}
 
 impl TrainingPlan {
     /// The fused plan of training `flow`, with one shape for its steps and one for its validation.
@@ -67,7 +49,7 @@ impl TrainingPlan {
         let most = (PARTIAL_BYTES / (4 * packing.slot())).clamp(1, MOST_GROUPS);
         let groups = batch.div_ceil(fused.rows).clamp(1, most);
         let update_groups = total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
-        let trail_words = 2 * flow.layers() * groups * 4 * fused.spots();
+        let trail_words = 2 * flow.transforms.len() * groups * 4 * fused.spots();
         let trail = plan.buffer("trail", trail_words);
         let partials = plan.buffer("partial gradients", groups * packing.slot());
         let norms = plan.buffer("norms", update_groups);
@@ -99,10 +81,10 @@ impl TrainingPlan {
             }
         };
 
-        let weights = Weights::new(flow);
+        let weights = Weights::new(layout);
         // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
-        let products = 4 * weights.all - weights.last - weights.first / flow.layers();
-        let elements = batch * features * flow.layers();
+        let products = 4 * weights.all - weights.last - weights.first_transform;
+        let elements = batch * features * flow.transforms.len();
         let moved = batch * (features + 1) + packing.len() + 2 * trail_words + groups * packing.slot();
         let mut step = Program::new("training step");
         step.dispatches.push(Dispatch {
@@ -152,7 +134,7 @@ impl TrainingPlan {
                 [validation_capacity.div_ceil(evaluation.rows) as u32, 1, 1],
                 [
                     2 * validation_capacity * weights.all
-                        + 15 * validation_capacity * features * flow.layers(),
+                        + 15 * validation_capacity * features * flow.transforms.len(),
                     2 * validation_capacity * (features + 1) + packing.len(),
                 ],
             )

@@ -2,7 +2,7 @@
 //! `src/cpu/linear.rs`, then `src/cpu/coupling.rs`.
 
 use moonflow::cpu::Real;
-use moonflow::cpu::coupling::{
+use moonflow::cpu::reference::coupling::{
     coupling_backward as cpu_backward, coupling_forward as cpu_forward, coupling_input_backward,
     coupling_inverse as cpu_inverse,
 };

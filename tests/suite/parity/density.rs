@@ -1,8 +1,8 @@
 //! `shaders/density.wgsl` against `src/cpu/loss.rs`, then `src/cpu/coupling.rs`.
 
 use moonflow::cpu::Real;
-use moonflow::cpu::coupling::coupling_backward;
 use moonflow::cpu::loss::{negative_log_likelihood, negative_log_likelihood_backward};
+use moonflow::cpu::reference::coupling::coupling_backward;
 use moonflow::gpu::kernel::{LOG_DENSITY, LOG_DENSITY_BACKWARD, LOG_DETERMINANT};
 use moonflow::gpu::plan::lanes;
 use moonflow::gpu::uniforms;

@@ -248,7 +248,7 @@ pub fn fused_gradient() -> Case {
             TrainState { rows: rows as u32, first: first as u32, epoch, clip: 0.5, ..Default::default() };
         let uniform = subject.packing.uniform(&subject.flow, rules, groups);
         let slot = subject.packing.slot();
-        let trail = 2 * subject.flow.layers() * groups * 4 * shape.spots();
+        let trail = 2 * subject.flow.transforms.len() * groups * 4 * shape.spots();
         let label = format!("D {features}, {rows} rows in {groups} groups of {}:", shape.rows);
         let call = Call::new(label, &uniform, [groups as u32, 1, 1]).constants(&shape.constants());
         let mut call = subject

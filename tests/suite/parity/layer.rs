@@ -4,9 +4,8 @@
 use std::ops::Range;
 
 use moonflow::cpu::Real;
-use moonflow::cpu::linear::{
-    activate, activate_backward, linear_backward_input, linear_backward_weight, linear_forward,
-};
+use moonflow::cpu::activation::{activate, activate_backward};
+use moonflow::cpu::reference::linear::{linear_backward_input, linear_backward_weight, linear_forward};
 use moonflow::flow::Activation;
 use moonflow::gpu::kernel::Constant;
 use moonflow::gpu::plan::lanes;

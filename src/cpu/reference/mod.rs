@@ -1,0 +1,10 @@
+//! Definitions that shaders are held to and that the engine computes in another way: plain sums in full width, with the
+//! standard library's functions. Only tests call them.
+//!
+//! | here | computed by the engine in | shaders held to it |
+//! |-|-|-|
+//! | [`linear`] | `cpu::conditioner`, on packed weights | `linear_forward`, `linear_backward`, `coupling_backward` |
+//! | [`coupling`] | `cpu::coupling` and `cpu::bijector`, on the transformed features | `coupling_forward`, `coupling_inverse`, `coupling_backward` |
+
+pub mod coupling;
+pub mod linear;

@@ -1,0 +1,188 @@
+//! A transform as the engine executes it: on a tile of rows, with packed parameters.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use crate::flow::{Flow, Transform};
+use crate::layout::Layout;
+
+use super::Real;
+use super::bijector::Planes;
+use super::buffer::Buffer;
+use super::conditioner::{self, Gradients, Kept};
+use super::coupling::CouplingStep;
+
+/// Sizes of a part of a step, as one thread packs and updates it; see [`Block::parts`](crate::layout::Block::parts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PartSize {
+    /// Values of its packed parameters.
+    pub weights: usize,
+    /// Values of its packed gradient.
+    pub gradient: usize,
+}
+
+/// Rows on their way through the flow.
+pub(super) struct Tile<'a, R> {
+    /// [T, D], in place.
+    pub values: &'a mut [R],
+    /// Log-determinants of the way so far `[T]`.
+    pub log_det: &'a mut [R],
+}
+
+/// Gradients on their way back.
+pub(super) struct Backward<'a, R> {
+    /// d_z [T, D] of the step's output, in place: then d_x of its input. Those of the context go nowhere.
+    pub values: &'a mut [R],
+    /// The gradient at the log-determinant of every row.
+    pub d_log_det: R,
+    /// The step's packed gradient, part after part.
+    pub gradient: &'a mut [R],
+    /// Whether it is added to what the gradient holds.
+    pub add: bool,
+    /// Whether anybody wants d_x.
+    pub wants_input: bool,
+}
+
+/// What a step leaves of its forward pass for its way back. A kind uses what it needs; the rest stays empty.
+#[derive(Debug, Default)]
+pub(super) struct Trace<R> {
+    pub kept: Kept<R>,
+    pub networks: Vec<conditioner::Trace<R>>,
+    /// At transformed features, in rows
+    /// [`Ports::transformed_stride`](super::packed::Ports::transformed_stride) apart: θ, the results, and what the
+    /// bijector saves.
+    pub theta: Planes<R>,
+    pub z: Buffer<R>,
+    pub saved: Planes<R>,
+}
+
+/// Buffers that hold nothing from one step to the next.
+#[derive(Debug, Default)]
+pub(super) struct Scratch<R> {
+    pub gradients: Gradients<R>,
+    /// At transformed features: log-determinants, gradients of z and then x, and of θ.
+    pub log_det: Buffer<R>,
+    pub d_values: Buffer<R>,
+    pub d_theta: Planes<R>,
+    /// At kept features.
+    pub d_kept: Buffer<R>,
+}
+
+/// The code of a transform.
+pub(super) trait Step<R: Real>: Debug + Send + Sync {
+    /// Sizes of its parts, in the order of [`Block::parts`](crate::layout::Block::parts).
+    fn parts(&self) -> Vec<PartSize>;
+
+    /// Packs a part's parameters.
+    fn pack(&self, part: usize, flat: &[R], packed: &mut [R]);
+
+    /// Unpacks a part's gradient. What of `flat` no gradient belongs to stays as it is, which is zero.
+    fn unpack(&self, part: usize, packed: &[R], flat: &mut [R]);
+
+    /// Data → latent. `weights`: its parts, packed.
+    fn forward(
+        &self,
+        weights: &[Buffer<R>],
+        tile: &mut Tile<R>,
+        trace: &mut Trace<R>,
+        scratch: &mut Scratch<R>,
+    );
+
+    /// Latent → data; nothing in `trace` is of use afterwards.
+    fn inverse(
+        &self,
+        weights: &[Buffer<R>],
+        tile: &mut Tile<R>,
+        trace: &mut Trace<R>,
+        scratch: &mut Scratch<R>,
+    );
+
+    /// Backward of [`Step::forward`], whose `trace` this is.
+    fn backward(
+        &self,
+        weights: &[Buffer<R>],
+        trace: &Trace<R>,
+        way: &mut Backward<R>,
+        scratch: &mut Scratch<R>,
+    );
+}
+
+/// A step and where its parts stand.
+#[derive(Debug)]
+pub(super) struct Placed<R> {
+    pub step: Box<dyn Step<R>>,
+    /// Number of its first part among all, and how many there are.
+    pub first_part: usize,
+    pub parts: usize,
+    /// Its packed gradient among all.
+    pub gradient: Range<usize>,
+}
+
+/// A part and where its packed gradient lies.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    /// Number of its step, and its own within the step.
+    pub step: usize,
+    pub index: usize,
+    /// Its stretch of the flat buffer.
+    pub flat: Range<usize>,
+    pub weights: usize,
+    pub gradient: Range<usize>,
+}
+
+/// A flow's steps in data → latent order.
+#[derive(Debug)]
+pub(super) struct Steps<R> {
+    pub features: usize,
+    pub context: usize,
+    pub steps: Vec<Placed<R>>,
+    /// They tile the flat buffer in order.
+    pub parts: Vec<Part>,
+    /// Values of the whole packed gradient.
+    pub gradient: usize,
+}
+
+impl<R: Real> Steps<R> {
+    pub fn new(flow: &Flow, layout: &Layout) -> Self {
+        let (mut steps, mut parts, mut gradient) = (Vec::new(), Vec::<Part>::new(), 0);
+        for (index, (transform, block)) in flow.transforms.iter().zip(&layout.blocks).enumerate() {
+            let step: Box<dyn Step<R>> = match transform {
+                Transform::Coupling(coupling) => Box::new(CouplingStep::new(flow, coupling, block)),
+            };
+            let (first_part, start) = (parts.len(), gradient);
+            for (part, (size, flat)) in step.parts().into_iter().zip(block.parts()).enumerate() {
+                let range = gradient..gradient + size.gradient;
+                gradient = range.end;
+                parts.push(Part { step: index, index: part, flat, weights: size.weights, gradient: range });
+            }
+            let placed =
+                Placed { step, first_part, parts: parts.len() - first_part, gradient: start..gradient };
+            steps.push(placed);
+        }
+        Self { features: flow.features, context: flow.context, steps, parts, gradient }
+    }
+
+    /// Where parts lie in the flat buffer.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.parts.iter().map(|part| part.flat.clone())
+    }
+
+    /// Packs one of all parts from its stretch of the flat parameters.
+    pub fn pack(&self, part: usize, flat: &[R], packed: &mut [R]) {
+        let Part { step, index, .. } = self.parts[part];
+        self.steps[step].step.pack(index, flat, packed);
+    }
+
+    /// Unpacks the gradient of one of all parts into its stretch of the flat gradient.
+    pub fn unpack(&self, part: usize, packed: &[R], flat: &mut [R]) {
+        let Part { step, index, .. } = self.parts[part];
+        self.steps[step].step.unpack(index, packed, flat);
+    }
+}
+
+impl<R> Placed<R> {
+    /// Its parts of all `weights`.
+    pub fn weights<'a>(&self, weights: &'a [Buffer<R>]) -> &'a [Buffer<R>] {
+        &weights[self.first_part..][..self.parts]
+    }
+}

@@ -1,0 +1,74 @@
+//! A flow in words, for people.
+
+use std::fmt;
+
+use super::{Bijector, Coupling, Flow, Transform};
+
+impl Transform {
+    /// Its kind in the field's terms.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Coupling(_) => "coupling",
+        }
+    }
+}
+
+impl fmt::Display for Bijector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Affine { bound } => write!(f, "log-scale within ±{bound}"),
+        }
+    }
+}
+
+impl Coupling {
+    /// Hidden widths, such as 64×64.
+    pub fn hidden(&self) -> String {
+        let widths: Vec<String> = self.conditioner.hidden.iter().map(usize::to_string).collect();
+        widths.join("×")
+    }
+}
+
+impl Flow {
+    /// What it is made of, such as `10 couplings`.
+    pub fn contents(&self) -> String {
+        let mut kinds: Vec<(&str, usize)> = Vec::new();
+        for kind in self.transforms.iter().map(Transform::kind) {
+            match kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, count)) => *count += 1,
+                None => kinds.push((kind, 1)),
+            }
+        }
+        let plural = |(kind, count): (&str, usize)| match count {
+            1 => format!("1 {kind}"),
+            _ => format!("{count} {kind}s"),
+        };
+        kinds.into_iter().map(plural).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The name under which the field knows it.
+    pub fn family(&self) -> &'static str {
+        if self.is_uniform() { "RealNVP" } else { "flow" }
+    }
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let modelled = self.modelled();
+        let plural = if modelled == 1 { "" } else { "s" };
+        write!(f, "{} over {modelled} feature{plural}", self.family())?;
+        if self.context > 0 {
+            write!(f, " given {}", self.context)?;
+        }
+        write!(f, ": {}", self.contents())?;
+        let mut conditioners: Vec<String> = Vec::new();
+        for coupling in self.couplings() {
+            let activation = self.activation.name();
+            let text = format!(", {} {activation} networks, {}", coupling.hidden(), coupling.bijector);
+            if !conditioners.contains(&text) {
+                conditioners.push(text);
+            }
+        }
+        f.write_str(&conditioners.concat())
+    }
+}

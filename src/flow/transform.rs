@@ -1,0 +1,220 @@
+//! What a flow is made of: transforms, and the conditioner and bijector of a coupling.
+//! Pure data; engines turn each kind into code of their own.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Flow, MAX_WIDTH};
+
+/// Nonlinearity between the linear layers of a conditioner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// max(0, x).
+    #[default]
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// x for x > 0, else [`LEAKY_SLOPE`]·x.
+    LeakyRelu,
+    /// x · sigmoid(x), also called swish.
+    Silu,
+}
+
+/// Slope of [`Activation::LeakyRelu`] below zero (PyTorch's default).
+pub const LEAKY_SLOPE: f32 = 0.01;
+
+impl Activation {
+    /// Every activation, with the name that the command line and the model file use.
+    pub const ALL: [(&'static str, Self); 4] =
+        [("relu", Self::Relu), ("tanh", Self::Tanh), ("leaky-relu", Self::LeakyRelu), ("silu", Self::Silu)];
+
+    /// Its name on the command line and in the model file.
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
+
+    /// The number by which the shaders know it.
+    pub fn code(self) -> u32 {
+        self as u32
+    }
+}
+
+/// One step of a flow, in the direction from data to latent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Transform {
+    /// Some features are transformed by numbers that the others decide.
+    Coupling(Coupling),
+}
+
+/// A coupling (Dinh, Sohl-Dickstein and Bengio 2017): a conditioner reads the features that the mask keeps and yields
+/// θ, by which the bijector transforms each of the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Coupling {
+    /// `[D]`; `true` marks a kept feature. The context is always kept.
+    pub mask: Vec<bool>,
+    /// How θ is computed.
+    #[serde(flatten)]
+    pub conditioner: Conditioner,
+    /// What θ does to a feature.
+    #[serde(flatten)]
+    pub bijector: Bijector,
+}
+
+/// The networks that yield θ from the kept features.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditioner {
+    /// How networks and numbers of θ belong together.
+    #[serde(rename = "conditioner")]
+    pub form: ConditionerForm,
+    /// Hidden widths of each network.
+    pub hidden: Vec<usize>,
+}
+
+/// How networks and numbers of θ belong together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ConditionerForm {
+    /// A network for each number of θ, which all have the same shape: D → hidden… → D.
+    #[default]
+    Separate,
+}
+
+/// An elementwise, monotone map of one feature, given its numbers θ.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "bijector", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Bijector {
+    /// z = (x − t) · exp(−s) with s = c · tanh(o / c) and θ = (o, t).
+    Affine {
+        /// Bound c of the log-scale.
+        bound: f32,
+    },
+}
+
+/// The networks of a conditioner: names in the model file, and widths from input to output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkShape {
+    /// Name in tensor names, such as `scale`.
+    pub name: &'static str,
+    /// D, hidden…, outputs.
+    pub widths: Vec<usize>,
+}
+
+impl Bijector {
+    /// Numbers of θ for each transformed feature: all that a conditioner needs to know of it.
+    pub fn parameters(&self) -> usize {
+        match self {
+            Self::Affine { .. } => 2,
+        }
+    }
+
+    /// The bound that it is given.
+    pub fn bound(&self) -> f32 {
+        match *self {
+            Self::Affine { bound } => bound,
+        }
+    }
+
+    /// Names of separate networks, one for each number of θ.
+    fn network_names(&self) -> &'static [&'static str] {
+        match self {
+            Self::Affine { .. } => &["scale", "translate"],
+        }
+    }
+
+    /// Which rule of its own it breaks, if any.
+    pub(super) fn broken_rule(&self) -> Option<String> {
+        match *self {
+            Self::Affine { bound } if !(bound.is_finite() && bound > 0.0) => {
+                Some(format!("the log-scale bound must be positive and finite, got {bound}"))
+            }
+            Self::Affine { .. } => None,
+        }
+    }
+}
+
+impl Coupling {
+    /// The networks of its conditioner over D features, in the order in which parameters lie.
+    pub fn networks(&self, features: usize) -> Vec<NetworkShape> {
+        let widths = |outputs: usize| {
+            let mut widths = vec![features];
+            widths.extend(&self.conditioner.hidden);
+            widths.push(outputs);
+            widths
+        };
+        match self.conditioner.form {
+            ConditionerForm::Separate => self
+                .bijector
+                .network_names()
+                .iter()
+                .map(|name| NetworkShape { name, widths: widths(features) })
+                .collect(),
+        }
+    }
+
+    /// The features that pass through and those that are transformed, each in increasing order.
+    pub fn split(&self) -> (Vec<usize>, Vec<usize>) {
+        (0..self.mask.len()).partition(|&feature| self.mask[feature])
+    }
+
+    fn broken_rule(&self, flow: &Flow, index: usize) -> Option<String> {
+        let Self { mask, conditioner: Conditioner { hidden, .. }, bijector } = self;
+        if hidden.is_empty() {
+            return Some("a conditioner needs at least one hidden width, such as 64,64".into());
+        }
+        if let Some(width) = hidden.iter().find(|&&width| width == 0 || width > MAX_WIDTH) {
+            return Some(format!("hidden widths must lie between 1 and {MAX_WIDTH}, got {width}"));
+        }
+        if let Some(message) = bijector.broken_rule() {
+            return Some(message);
+        }
+        if mask.len() != flow.features {
+            let (got, features) = (mask.len(), flow.features);
+            return Some(format!("mask {index} has {got} entries, expected one per feature: {features}"));
+        }
+        if mask[flow.modelled()..].contains(&false) {
+            return Some(format!("mask {index} must keep the context, its last {} features", flow.context));
+        }
+        if mask.iter().all(|&kept| kept) || !mask.contains(&true) {
+            return Some(format!("mask {index} must keep at least one feature and transform at least one"));
+        }
+        None
+    }
+}
+
+impl Transform {
+    /// The coupling that it is, if it is one.
+    pub fn coupling(&self) -> Option<&Coupling> {
+        match self {
+            Self::Coupling(coupling) => Some(coupling),
+        }
+    }
+
+    pub(super) fn coupling_mut(&mut self) -> Option<&mut Coupling> {
+        match self {
+            Self::Coupling(coupling) => Some(coupling),
+        }
+    }
+
+    /// Number of its parameters over D features.
+    pub fn parameter_count(&self, features: usize) -> u128 {
+        match self {
+            Self::Coupling(coupling) => {
+                let layers = |shape: &NetworkShape| -> u128 {
+                    shape.widths.windows(2).map(|pair| (pair[0] as u128 + 1) * pair[1] as u128).sum()
+                };
+                coupling.networks(features).iter().map(layers).sum()
+            }
+        }
+    }
+
+    /// Which rule it breaks as number `index` of `flow`, if any.
+    pub(super) fn broken_rule(&self, flow: &Flow, index: usize) -> Option<String> {
+        match self {
+            Self::Coupling(coupling) => coupling.broken_rule(flow, index),
+        }
+    }
+}
