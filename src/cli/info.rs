@@ -190,7 +190,7 @@ fn transforms(model: &Model) -> String {
                 names.join(", ")
             }
         };
-        let count = transform.parameter_count(model.flow.features) as u64;
+        let count = transform.parameter_count(&model.flow) as u64;
         table.push([index.to_string(), transform.kind().into(), side(true), side(false), grouped(count)]);
     }
     aligned(&table)

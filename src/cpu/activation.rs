@@ -1,5 +1,5 @@
 //! Nonlinearities of conditioner networks and their derivatives, elementwise.
-//! Twin of `shaders/activation.wgsl`.
+//! Twin of `shaders/shared/activation.wgsl`.
 
 use crate::flow::{Activation, LEAKY_SLOPE};
 

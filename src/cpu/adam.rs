@@ -1,5 +1,5 @@
 //! The optimiser: learning rate, gradient norm, clipping and Adam's update, after each backward pass.
-//! Twin of `shaders/adam.wgsl`. Kingma and Ba 2015; decoupled weight decay of Loshchilov and Hutter 2019.
+//! Twin of `shaders/training/adam.wgsl`. Kingma and Ba 2015; decoupled weight decay of Loshchilov and Hutter 2019.
 
 use crate::optimiser::{Adam, Decay, Schedule, decimal};
 

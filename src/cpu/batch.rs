@@ -1,4 +1,4 @@
-//! Minibatches: which training rows a step sees. Twin of `shaders/batch.wgsl`.
+//! Minibatches: which training rows a step sees. Twin of `shaders/training/batch.wgsl`.
 //! An epoch is a fresh permutation of all rows, cut into batches; the last one takes what is left.
 
 use std::ops::Range;

@@ -49,7 +49,7 @@ impl Real for f32 {
     }
 
     // Cody and Waite's reduction x = n · ln 2 + r with |r| ≤ ln 2 / 2, then the series of eʳ to r⁷, whose remainder
-    // is below 6e-9. Twin of exp_accurate in shaders/prelude.wgsl, but with the whole range: below the normal numbers
+    // is below 6e-9. Twin of exp_accurate in shaders/shared/prelude.wgsl, but with the whole range: below the normal numbers
     // 2ⁿ is applied in two halves.
     #[inline(always)]
     fn exp_lane(self) -> Self {
@@ -68,7 +68,7 @@ impl Real for f32 {
         (1.0 + (r + tail)) * power(n >> 1) * power(n - (n >> 1))
     }
 
-    // The series of tanh x below 0.3, where (1 − e) / (1 + e) would cancel; twin of tanh_stable in shaders/prelude.wgsl.
+    // The series of tanh x below 0.3, where (1 − e) / (1 + e) would cancel; twin of tanh_stable in shaders/shared/prelude.wgsl.
     #[inline(always)]
     fn tanh_lane(self) -> Self {
         let q = self * self;

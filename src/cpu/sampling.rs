@@ -1,4 +1,4 @@
-//! Latent noise: the numbers that the inverse pass turns into samples. Twin of `shaders/latent.wgsl`.
+//! Latent noise: the numbers that the inverse pass turns into samples. Twin of `shaders/layered/latent.wgsl`.
 
 use crate::random;
 

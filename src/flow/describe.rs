@@ -4,15 +4,6 @@ use std::fmt;
 
 use super::{Bijector, Coupling, Flow, Transform};
 
-impl Transform {
-    /// Its kind in the field's terms.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Coupling(_) => "coupling",
-        }
-    }
-}
-
 impl fmt::Display for Bijector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

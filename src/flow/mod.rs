@@ -124,6 +124,19 @@ impl Flow {
         self
     }
 
+    /// The same flow with these transforms before each coupling.
+    #[must_use]
+    pub fn before_each_coupling(mut self, added: &[Transform]) -> Self {
+        let transforms = std::mem::take(&mut self.transforms);
+        for transform in transforms {
+            if transform.coupling().is_some() {
+                self.transforms.extend_from_slice(added);
+            }
+            self.transforms.push(transform);
+        }
+        self
+    }
+
     /// Features whose density the flow is: all but the context.
     pub fn modelled(&self) -> usize {
         self.features.saturating_sub(self.context)
@@ -186,7 +199,7 @@ impl Flow {
 
     /// Number of parameters P; also of a flow too large to have a [`Layout`](crate::layout::Layout).
     pub fn parameter_count(&self) -> u128 {
-        self.transforms.iter().map(|transform| transform.parameter_count(self.features)).sum()
+        self.transforms.iter().map(|transform| transform.parameter_count(self)).sum()
     }
 }
 

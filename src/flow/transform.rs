@@ -111,6 +111,13 @@ impl Bijector {
         }
     }
 
+    /// Numbers of each transformed feature that a GPU keeps from its forward pass for its way back.
+    pub(crate) fn saved(&self) -> usize {
+        match self {
+            Self::Affine { .. } => 1,
+        }
+    }
+
     /// The bound that it is given.
     pub fn bound(&self) -> f32 {
         match *self {
@@ -199,14 +206,21 @@ impl Transform {
         }
     }
 
-    /// Number of its parameters over D features.
-    pub fn parameter_count(&self, features: usize) -> u128 {
+    /// Its kind in the field's terms.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Coupling(_) => "coupling",
+        }
+    }
+
+    /// Number of its parameters in `flow`.
+    pub fn parameter_count(&self, flow: &Flow) -> u128 {
         match self {
             Self::Coupling(coupling) => {
                 let layers = |shape: &NetworkShape| -> u128 {
                     shape.widths.windows(2).map(|pair| (pair[0] as u128 + 1) * pair[1] as u128).sum()
                 };
-                coupling.networks(features).iter().map(layers).sum()
+                coupling.networks(flow.features).iter().map(layers).sum()
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The table of WGSL entry points: which texts make each one up, and what it binds.
 
+use crate::flow::Bijector;
+
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -52,8 +54,19 @@ impl Kernel {
             .zip(self.values(constants))
             .map(|((name, _), value)| format!("const {name}: u32 = {value}u;\n"))
             .collect();
-        text.push_str(&self.texts.join("\n"));
+        text.push_str(&self.filled(constants).join("\n"));
         text
+    }
+
+    /// Its texts, with the chosen bijector in its slot.
+    pub fn filled(&self, constants: &[Constant]) -> Vec<&'static str> {
+        let values = self.constants.iter().zip(self.values(constants));
+        let bijector = values.filter(|((name, _), _)| *name == BIJECTOR).map(|(_, code)| code).next();
+        let fill = |&text: &&'static str| match (text, bijector) {
+            (BIJECTOR_SLOT, Some(code)) => BIJECTORS[code as usize],
+            _ => text,
+        };
+        self.texts.iter().map(fill).collect()
     }
 
     /// The values of its constants in the order of the table, by which a compiled kernel is known.
@@ -70,73 +83,133 @@ impl Kernel {
     }
 }
 
-macro_rules! texts {
-    ($($file:literal),*) => { &[$(include_str!(concat!("../../shaders/", $file, ".wgsl"))),*] };
+/// Stands among a kernel's texts for the bijector that a dispatch chooses.
+const BIJECTOR_SLOT: &str = "";
+
+/// The bijectors' texts, by [`Bijector::code`].
+const BIJECTORS: [&str; 1] = [include_str!("../../shaders/shared/bijector/affine.wgsl")];
+
+/// The constant that chooses one of them; every kernel with a slot has it.
+const BIJECTOR: &str = "BIJECTOR";
+
+impl Bijector {
+    /// The number by which kernels know its kind: the value of their constant `BIJECTOR`.
+    pub fn code(&self) -> u32 {
+        match self {
+            Self::Affine { .. } => 0,
+        }
+    }
 }
 
-const LINEAR_FORWARD_TEXTS: &[&str] = texts!("prelude", "activation", "tile", "layer", "product", "linear");
-const LINEAR_BACKWARD_TEXTS: &[&str] =
-    texts!("prelude", "activation", "tile", "layer", "gradient", "linear_backward");
-const COUPLING: &[&str] =
-    texts!("prelude", "activation", "bijector/affine", "tile", "layer", "product", "coupling");
-const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
-    "prelude",
-    "activation",
-    "bijector/affine",
-    "tile",
-    "layer",
-    "gradient",
-    "through",
-    "coupling_backward"
+macro_rules! text {
+    (bijector) => {
+        BIJECTOR_SLOT
+    };
+    ($file:literal) => {
+        include_str!(concat!("../../shaders/", $file, ".wgsl"))
+    };
+}
+
+macro_rules! texts {
+    ($($text:tt),* $(,)?) => { &[$(text!($text)),*] };
+}
+
+const LINEAR_FORWARD_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    "shared/activation",
+    "layered/tile",
+    "layered/layer",
+    "layered/product",
+    "layered/linear"
 );
-const BATCH: &[&str] = texts!("prelude", "random", "optimiser_state", "batch");
-const DENSITY: &[&str] =
-    texts!("prelude", "activation", "bijector/affine", "lanes", "layer", "through", "density");
-const REDUCE: &[&str] = texts!("optimiser_state", "sum", "reduce");
-const ADAM: &[&str] = texts!("prelude", "optimiser_state", "optimiser", "sum", "adam");
-const EPOCH: &[&str] = texts!("prelude", "optimiser_state", "sum", "epoch");
-const LATENT: &[&str] = texts!("random", "normal", "latent");
-const PERMUTATION: &[&str] = texts!("random", "permutation");
+const LINEAR_BACKWARD_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    "shared/activation",
+    "layered/tile",
+    "layered/layer",
+    "layered/gradient",
+    "layered/linear_backward"
+);
+const COUPLING: &[&str] = texts!(
+    "shared/prelude",
+    "shared/activation",
+    bijector,
+    "layered/tile",
+    "layered/layer",
+    "layered/product",
+    "layered/coupling"
+);
+const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    "shared/activation",
+    bijector,
+    "layered/tile",
+    "layered/layer",
+    "layered/gradient",
+    "layered/through",
+    "layered/coupling_backward"
+);
+const DENSITY: &[&str] = texts!(
+    "shared/prelude",
+    "shared/activation",
+    bijector,
+    "layered/lanes",
+    "layered/layer",
+    "layered/through",
+    "layered/density"
+);
+const LATENT: &[&str] = texts!("shared/random", "shared/normal", "layered/latent");
+const PERMUTATION: &[&str] = texts!("shared/random", "shared/permutation");
+const BATCH: &[&str] = texts!("shared/prelude", "shared/random", "shared/optimiser_state", "training/batch");
+const REDUCE: &[&str] = texts!("shared/optimiser_state", "shared/sum", "training/reduce");
+const ADAM: &[&str] =
+    texts!("shared/prelude", "shared/optimiser_state", "shared/optimiser", "shared/sum", "training/adam");
+const EPOCH: &[&str] = texts!("shared/prelude", "shared/optimiser_state", "shared/sum", "training/epoch");
 const FUSED_FLOW_TEXTS: &[&str] = texts!(
-    "prelude",
-    "activation",
-    "bijector/affine",
-    "optimiser_state",
-    "fused_layout",
-    "fused_product",
-    "fused",
-    "fused_flow"
+    "shared/prelude",
+    "shared/activation",
+    bijector,
+    "shared/optimiser_state",
+    "fused/layout",
+    "fused/product",
+    "fused/rows",
+    "fused/flow"
 );
 const FUSED_SAMPLE_TEXTS: &[&str] = texts!(
-    "prelude",
-    "activation",
-    "bijector/affine",
-    "optimiser_state",
-    "random",
-    "normal",
-    "fused_layout",
-    "fused_product",
-    "fused",
-    "fused_sample"
+    "shared/prelude",
+    "shared/activation",
+    bijector,
+    "shared/optimiser_state",
+    "shared/random",
+    "shared/normal",
+    "fused/layout",
+    "fused/product",
+    "fused/rows",
+    "fused/sample"
 );
 const FUSED_GRADIENT_TEXTS: &[&str] = texts!(
-    "prelude",
-    "activation",
-    "bijector/affine",
-    "optimiser_state",
-    "random",
-    "fused_layout",
-    "fused_product",
-    "fused",
-    "fused_backward",
-    "fused_gradient"
+    "shared/prelude",
+    "shared/activation",
+    bijector,
+    "shared/optimiser_state",
+    "shared/random",
+    "fused/layout",
+    "fused/product",
+    "fused/rows",
+    "fused/backward",
+    "fused/gradient"
 );
-const FUSED_ADAM_TEXTS: &[&str] =
-    texts!("prelude", "optimiser_state", "optimiser", "sum", "fused_layout", "fused_places", "fused_adam");
-const FUSED_SUM_TEXTS: &[&str] =
-    texts!("optimiser_state", "sum", "fused_layout", "fused_places", "fused_sum");
+const FUSED_SUM_TEXTS: &[&str] = texts!("shared/optimiser_state", "shared/sum", "fused/layout", "fused/sum");
+const FUSED_ADAM_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    "shared/optimiser_state",
+    "shared/optimiser",
+    "shared/sum",
+    "fused/layout",
+    "fused/adam"
+);
 
-/// What the fused kernels leave open: the sizes of a workgroup, see `shaders/fused.wgsl`.
+/// What the fused kernels leave open: the sizes of a workgroup, see `shaders/fused/rows.wgsl`.
 const BLOCKS: &[Constant] = &[
     ("ROWS", 16),
     ("THREADS", 64),
@@ -147,16 +220,20 @@ const BLOCKS: &[Constant] = &[
     ("ROW_BLOCKS", 1),
     ("COLUMN_BLOCKS", 1),
     ("ACTIVATION", 0),
+    (BIJECTOR, 0),
 ];
 
-/// What a layer's module leaves open: whether it is a network's first or last, and the activation of its inputs.
-const LAYER: &[Constant] = &[("FIRST", 0), ("LAST", 0), ("ACTIVATION", 0)];
+/// What a module that reads a layer's uniform leaves open: whether the layer is a network's first or last, the activation
+/// of its inputs, whether a gradient is passed on through the coupling before, and which bijector there is.
+const LAYER: &[Constant] = &[("FIRST", 0), ("LAST", 0), ("ACTIVATION", 0), ("THROUGH", 1), (BIJECTOR, 0)];
 
-/// A layer's constants and those of its tile; see `shaders/tile.wgsl`.
+/// The same, and the tile; see `shaders/layered/tile.wgsl`.
 const TILED: &[Constant] = &[
     ("FIRST", 0),
     ("LAST", 0),
     ("ACTIVATION", 0),
+    ("THROUGH", 1),
+    (BIJECTOR, 0),
     ("TILE_ROWS", 64),
     ("TILE_COLUMNS", 64),
     ("TILE_DEPTH", 16),
@@ -201,15 +278,15 @@ kernels! {
     ], TILED;
     COUPLING_FORWARD = "coupling_forward", COUPLING, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "rows",
-        6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "raw",
+        6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "saved",
     ], TILED;
     COUPLING_INVERSE = "coupling_inverse", COUPLING, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "rows",
-        6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "raw",
+        6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "saved",
     ], TILED;
     COUPLING_BACKWARD = "coupling_backward", COUPLING_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
-        5 Read "d_output", 6 ReadWrite "partials", 7 Read "raw", 8 ReadWrite "d_coupling",
+        5 Read "d_output", 6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
     ], TILED;
     GATHER = "gather", BATCH, [
         0 Uniform "rules", 1 Read "state", 3 Read "data", 4 ReadWrite "batch",
@@ -225,7 +302,7 @@ kernels! {
         0 Uniform "layer", 1 Read "extent", 9 Read "shares", 11 ReadWrite "log_det",
     ], LAYER;
     LOG_DENSITY_BACKWARD = "log_density_backward", DENSITY, [
-        0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 7 Read "raw",
+        0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 7 Read "saved",
         8 ReadWrite "d_coupling", 9 Read "shares", 10 ReadWrite "log_prob",
     ], LAYER;
     SUM_PARTIALS = "sum_partials", REDUCE, [
@@ -266,14 +343,14 @@ kernels! {
         5 ReadWrite "destination", 6 Read "source",
     ], BLOCKS;
     FUSED_GRADIENT = "fused_gradient", FUSED_GRADIENT_TEXTS, [
-        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "trail",
+        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "saved",
         6 ReadWrite "partials", 7 ReadWrite "outcome",
     ], BLOCKS;
     FUSED_SUM = "fused_sum", FUSED_SUM_TEXTS, [
-        0 Uniform "fused", 1 Read "partials", 2 ReadWrite "gradient", 3 ReadWrite "norms",
+        0 Uniform "fused", 1 Read "places", 2 Read "partials", 3 ReadWrite "gradient",
     ];
     FUSED_ADAM = "fused_adam", FUSED_ADAM_TEXTS, [
-        0 Uniform "fused", 1 Read "outcome", 2 Read "norms", 3 Read "gradient", 4 ReadWrite "state",
+        0 Uniform "fused", 1 Read "outcome", 2 Read "places", 3 Read "gradient", 4 ReadWrite "state",
         5 ReadWrite "parameters", 6 ReadWrite "moment1", 7 ReadWrite "moment2", 8 ReadWrite "packed",
     ];
 }

@@ -12,7 +12,7 @@ use super::kernel::{
 use super::plan::{BufferId, Dispatch, Plan, Program, grid, lanes};
 use super::tile::{Product, Tile, Tiling};
 use super::uniforms;
-use crate::flow::{Coupling, Flow};
+use crate::flow::{Coupling, Flow, Transform};
 use crate::layout::Layout;
 
 /// Buffers through which a flow is computed, `capacity` rows at a time.
@@ -30,15 +30,15 @@ pub(super) struct FlowBuffers {
 pub(super) struct Activations {
     /// Pre-activations of each hidden layer [2, capacity, width].
     pub pre: Vec<BufferId>,
-    /// The raw log-scale [capacity, D], at transformed features.
-    pub raw: BufferId,
+    /// What the bijector saves [SAVED, capacity, D], at transformed features.
+    pub saved: BufferId,
 }
 
 /// What the backward pass of a training step writes.
 pub(super) struct Gradients {
     /// Of the pre-activations of each hidden layer [2, capacity, width].
     pub d_pre: Vec<BufferId>,
-    /// Carried from coupling to coupling, and of raw log-scale and shift [3, capacity, D].
+    /// On its way from transform to transform, and of θ [1 + PARAMETERS, capacity, D].
     pub d_coupling: BufferId,
     /// Of the parameters [splits, P]. Masked entries are never written and stay zero.
     pub partials: BufferId,
@@ -72,8 +72,9 @@ impl Recorder<'_> {
     /// Allocates what the networks of a coupling with these hidden widths leave behind.
     pub fn activations(&self, plan: &mut Plan, label: &str, hidden: &[usize]) -> Activations {
         let pre = self.pre_activations(plan, &format!("{label}pre_activations"), hidden);
-        let size = self.shared.capacity * self.flow.features;
-        Activations { pre, raw: plan.buffer(format!("{label}raw log-scale"), size) }
+        let numbers = self.flow.couplings().map(|coupling| coupling.bijector.saved()).max().unwrap_or(1);
+        let size = numbers * self.shared.capacity * self.flow.features;
+        Activations { pre, saved: plan.buffer(format!("{label}saved by the bijector"), size) }
     }
 
     /// Allocates one buffer [2, capacity, width] a hidden layer.
@@ -98,6 +99,24 @@ impl Recorder<'_> {
         self.flow.transforms[transform].coupling().expect("invariant: a coupling is asked for")
     }
 
+    /// What every kernel of transform number `transform` is told; of the coupling before it, if there is one, what its
+    /// bijector needs.
+    fn uniform(&self, transform: usize) -> uniforms::Layer {
+        let features = self.flow.features;
+        let before = transform.checked_sub(1).and_then(|before| self.flow.transforms[before].coupling());
+        uniforms::Layer {
+            parameters: self.layout.total as u32,
+            capacity: self.shared.capacity as u32,
+            features: features as u32,
+            order: (2 * transform * features) as u32,
+            through: (2 * transform.saturating_sub(1) * features) as u32,
+            through_bound: before.map_or(0.0, |coupling| coupling.bijector.bound()),
+            lanes: lanes(features),
+            modelled: self.flow.modelled() as u32,
+            ..Default::default()
+        }
+    }
+
     /// A layer as the kernels see it, with its activations before and behind.
     fn layer(&self, transform: usize, layer: usize) -> uniforms::Layer {
         let coupling = self.coupling(transform);
@@ -114,26 +133,30 @@ impl Recorder<'_> {
             weight: span.weight as u32,
             bias: span.bias as u32,
             network_stride: networks[0].range.len() as u32,
-            parameters: self.layout.total as u32,
             source_stride: if first { 0 } else { (self.shared.capacity * span.inputs) as u32 },
-            // Behind the plane that is carried from coupling to coupling.
+            // Behind the plane of the gradient that goes from transform to transform.
             d_output: if last { (self.shared.capacity * features) as u32 } else { 0 },
-            capacity: self.shared.capacity as u32,
-            features: features as u32,
-            order: (2 * transform * features) as u32,
             kept: kept as u32,
-            through: (2 * transform.saturating_sub(1) * features) as u32,
-            rows_per_split: 0,
-            input_groups: 0,
-            begins: 0,
             bound: coupling.bijector.bound(),
-            lanes: lanes(features),
-            modelled: self.flow.modelled() as u32,
+            ..self.uniform(transform)
+        }
+    }
+
+    /// The coupling before transform number `transform`, where a backward kernel passes its gradient on to it at once.
+    fn passes(&self, transform: usize) -> Option<&Coupling> {
+        self.flow.transforms[transform.checked_sub(1)?].coupling()
+    }
+
+    /// Constants of a kernel that ends in `shaders/layered/through.wgsl`, for transform number `transform`.
+    fn through(&self, transform: usize) -> Vec<Constant> {
+        match self.passes(transform) {
+            Some(before) => vec![("THROUGH", 1), ("BIJECTOR", before.bijector.code())],
+            None => vec![("THROUGH", 0)],
         }
     }
 
     /// Constants of a layer's kernel.
-    fn constants(&self, transform: usize, layer: usize, tile: Tile) -> Vec<Constant> {
+    fn constants(&self, transform: usize, layer: usize, backward: bool, tile: Tile) -> Vec<Constant> {
         let depth = self.layout.blocks[transform].networks[0].layers.len();
         let mut constants = vec![
             ("FIRST", u32::from(layer == 0)),
@@ -141,6 +164,11 @@ impl Recorder<'_> {
             ("ACTIVATION", self.flow.activation.code()),
         ];
         constants.extend(tile.constants());
+        if layer == 0 && backward {
+            constants.extend(self.through(transform));
+        } else {
+            constants.push(("BIJECTOR", self.coupling(transform).bijector.code()));
+        }
         constants
     }
 
@@ -165,10 +193,11 @@ impl Recorder<'_> {
     ) -> Dispatch {
         let transform = uniform.order as usize / (2 * self.flow.features);
         let tile = self.tile(kernel, uniform);
+        let backward = kernel.bindings.iter().any(|binding| binding.name == "partials");
         Dispatch {
             kernel,
             label: format!("transforms.{transform} layer {layer}, {tile}"),
-            constants: self.constants(transform, layer, tile),
+            constants: self.constants(transform, layer, backward, tile),
             uniform: bytemuck::bytes_of(uniform).to_vec(),
             buffers,
             workgroups,
@@ -177,9 +206,25 @@ impl Recorder<'_> {
         }
     }
 
-    /// Coupling `transform`, forward or inverse, from the rows `source` to the rows `destination`; `begins` starts
+    /// Transform number `transform`, forward or inverse, from the rows `source` to the rows `destination`; `begins` starts
     /// log_det at zero.
     pub fn transform(
+        &self,
+        program: &mut Program,
+        direction: Direction,
+        transform: usize,
+        begins: bool,
+        ends: [BufferId; 2],
+        activations: &Activations,
+    ) {
+        match self.flow.transforms[transform] {
+            Transform::Coupling(_) => {
+                self.coupling_rows(program, direction, transform, begins, ends, activations);
+            }
+        }
+    }
+
+    fn coupling_rows(
         &self,
         program: &mut Program,
         direction: Direction,
@@ -191,7 +236,8 @@ impl Recorder<'_> {
         let shared = &self.shared;
         let rows = shared.capacity;
         let mut input = source;
-        for (layer, &output) in activations.pre.iter().enumerate() {
+        let hidden = self.coupling(transform).conditioner.hidden.len();
+        for (layer, &output) in activations.pre[..hidden].iter().enumerate() {
             let uniform = self.layer(transform, layer);
             let tile = self.tile(&LINEAR_FORWARD, &uniform);
             let Operands { inputs, outputs, planes, weights } = Operands::new(&uniform, layer);
@@ -206,7 +252,7 @@ impl Recorder<'_> {
             input = output;
         }
 
-        let layer = activations.pre.len();
+        let layer = hidden;
         let uniform = uniforms::Layer { begins: u32::from(begins), ..self.layer(transform, layer) };
         let kernel = match direction {
             Direction::Forward => &COUPLING_FORWARD,
@@ -229,16 +275,32 @@ impl Recorder<'_> {
                 source,
                 destination,
                 shared.shares,
-                activations.raw,
+                activations.saved,
             ],
             [tile.across(outputs.max(kept)), tile.down(rows), 1],
             (2 * rows * weights + 15 * rows * outputs, rows * (2 * inputs + coupled) + weights),
         ));
     }
 
-    /// Gradients of coupling `transform`, whose d_coupling is there, and that of the coupling before it: `before` is
-    /// the latter's raw log-scale, `source` its output.
+    /// Gradients of transform number `transform`, whose d_coupling is there. `source`: its input; `before`: what the coupling
+    /// before it saved.
     pub fn transform_backward(
+        &self,
+        program: &mut Program,
+        transform: usize,
+        source: BufferId,
+        pre: &[BufferId],
+        before: BufferId,
+        gradients: &Gradients,
+    ) {
+        match self.flow.transforms[transform] {
+            Transform::Coupling(_) => {
+                self.coupling_backward(program, transform, source, pre, before, gradients);
+            }
+        }
+    }
+
+    fn coupling_backward(
         &self,
         program: &mut Program,
         transform: usize,
@@ -259,11 +321,11 @@ impl Recorder<'_> {
             let Operands { inputs, outputs, planes, weights } = Operands::new(&uniform, layer);
             let product = 2 * rows * weights;
             let (input_tiles, cost) = match layer {
-                // Nothing below the first coupling asks for the gradient at its input.
+                // Nothing before the first transform asks for the gradient at its input.
                 0 if transform == 0 => (0, (0, 0)),
                 0 => {
                     let (features, kept) = (self.flow.features, uniform.kept as usize);
-                    let through = self.coupling(transform - 1).mask.iter().filter(|kept| !**kept).count();
+                    let through = self.passes(transform).map_or(0, |coupling| coupling.split().1.len());
                     // The other features of z, the carried gradient in and out; o in, d_o and d_t out.
                     let passed = features - kept + 2 * features + 3 * through;
                     let tiles = tile.across(kept.max(features - kept));
@@ -304,14 +366,13 @@ impl Recorder<'_> {
         flops: usize,
         words: usize,
     ) {
-        let last = self.flow.transforms.len() - 1;
-        let mut uniform = self.layer(last, 0);
-        uniform.through = uniform.order;
+        let behind = self.flow.transforms.len();
+        let uniform = self.uniform(behind);
         let rows = self.shared.capacity;
         program.dispatches.push(Dispatch {
             kernel,
             label: "base density".into(),
-            constants: Vec::new(),
+            constants: self.through(behind),
             uniform: bytemuck::bytes_of(&uniform).to_vec(),
             buffers,
             workgroups: [(rows * lanes(self.flow.features) as usize).div_ceil(256) as u32, 1, 1],
@@ -340,19 +401,20 @@ impl Recorder<'_> {
         self.sum_rows(program, &LOG_DETERMINANT, buffers, features, features + 1);
     }
 
-    /// log p of every row from latent rows, and the gradient through the last coupling, whose raw log-scale is `raw`.
+    /// log p of every row from latent rows, and the gradient, through the last transform where that is a coupling, which has
+    /// `saved`.
     pub fn log_density_backward(
         &self,
         program: &mut Program,
         latent: BufferId,
-        raw: BufferId,
+        saved: BufferId,
         log_prob: BufferId,
         d_coupling: BufferId,
     ) {
         let (features, shared) = (self.flow.features, &self.shared);
-        let last = self.flow.transforms.len() - 1;
-        let transformed = self.coupling(last).mask.iter().filter(|kept| !**kept).count();
-        let buffers = vec![shared.extent, latent, shared.order, raw, d_coupling, shared.shares, log_prob];
+        let transformed =
+            self.passes(self.flow.transforms.len()).map_or(0, |coupling| coupling.split().1.len());
+        let buffers = vec![shared.extent, latent, shared.order, saved, d_coupling, shared.shares, log_prob];
         let words = 3 * features + 3 * transformed + 1;
         self.sum_rows(program, &LOG_DENSITY_BACKWARD, buffers, 23 * features, words);
     }

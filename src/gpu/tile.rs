@@ -1,5 +1,5 @@
 //! Shapes of the tiles in which matrix products are made: data, from which a kernel is compiled for each dispatch.
-//! A plan takes each layer's tile from a [`Tiling`]; `shaders/tile.wgsl` says what the numbers mean.
+//! A plan takes each layer's tile from a [`Tiling`]; `shaders/layered/tile.wgsl` says what the numbers mean.
 
 use std::collections::BTreeMap;
 use std::fmt;

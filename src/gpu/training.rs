@@ -185,18 +185,24 @@ impl TrainingPlan {
         let shared = FlowBuffers { capacity: batch, extent: state, parameters, order, shares };
         let recorder = Recorder { flow, layout, tiling, shared };
         let rows: Vec<BufferId> = (0..=flow.transforms.len())
-            .map(|place| plan.buffer(format!("coupling input {place}"), batch * features))
+            .map(|place| plan.buffer(format!("input of transform {place}"), batch * features))
             .collect();
         let stored: Vec<Activations> = flow
-            .couplings()
+            .transforms
+            .iter()
             .enumerate()
-            .map(|(transform, coupling)| {
-                let hidden = &coupling.conditioner.hidden;
-                recorder.activations(&mut plan, &format!("transforms.{transform} "), hidden)
+            .map(|(index, transform)| match transform.coupling() {
+                Some(coupling) => {
+                    let hidden = &coupling.conditioner.hidden;
+                    recorder.activations(&mut plan, &format!("transforms.{index} "), hidden)
+                }
+                // Bound where nothing is read.
+                None => Activations { pre: Vec::new(), saved: rows[index] },
             })
             .collect();
         let d_pre = recorder.pre_activations(&mut plan, "d_pre_activations", &recorder.widest());
-        let d_coupling = plan.buffer("d_coupling", 3 * batch * features);
+        let numbers = flow.couplings().map(|coupling| coupling.bijector.parameters()).max().unwrap_or(0);
+        let d_coupling = plan.buffer("d_coupling", (1 + numbers) * batch * features);
         let gradients = Gradients { d_pre, d_coupling, partials, rows_per_split };
 
         let rules = rules(features, total, shape, splits, norm_groups, validation_capacity);
@@ -241,9 +247,9 @@ impl TrainingPlan {
             recorder.transform(&mut step, Direction::Forward, transform, begins, ends, &stored[transform]);
         }
         let last = flow.transforms.len() - 1;
-        recorder.log_density_backward(&mut step, rows[last + 1], stored[last].raw, log_prob, d_coupling);
+        recorder.log_density_backward(&mut step, rows[last + 1], stored[last].saved, log_prob, d_coupling);
         for transform in (0..flow.transforms.len()).rev() {
-            let before = stored[transform.saturating_sub(1)].raw;
+            let before = stored[transform.saturating_sub(1)].saved;
             let Activations { pre, .. } = &stored[transform];
             recorder.transform_backward(&mut step, transform, rows[transform], pre, before, &gradients);
         }

@@ -6,9 +6,15 @@ macro_rules! shared {
     ($(#[$meta:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
         $(#[$meta])*
         #[repr(C)]
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+        #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
         #[allow(missing_docs)] // the WGSL struct of the same name documents each field
         pub struct $name { $(pub $field: $kind),* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::zeroed()
+            }
+        }
 
         impl $name {
             /// Name and byte offset of every field, for the agreement test.
@@ -19,22 +25,22 @@ macro_rules! shared {
 }
 
 shared! {
-    /// Rows at hand; `shaders/prelude.wgsl`.
+    /// Rows at hand; `shaders/shared/prelude.wgsl`.
     Extent { rows: u32, first: u32 }
 }
 
 shared! {
-    /// A linear layer of both networks of a coupling, and the coupling; `shaders/layer.wgsl`.
+    /// A linear layer of both networks of a coupling, and the coupling; `shaders/layered/layer.wgsl`.
     Layer {
         inputs: u32, outputs: u32, input_width: u32, output_width: u32, weight: u32, bias: u32, network_stride: u32,
         parameters: u32, source_stride: u32, d_output: u32, capacity: u32, features: u32, order: u32, kept: u32,
-        through: u32, rows_per_split: u32, input_groups: u32, begins: u32, bound: f32, lanes: u32,
+        through: u32, through_bound: f32, rows_per_split: u32, input_groups: u32, begins: u32, bound: f32, lanes: u32,
         modelled: u32,
     }
 }
 
 shared! {
-    /// Latent noise; `shaders/latent.wgsl`.
+    /// Latent noise; `shaders/layered/latent.wgsl`.
     Latent {
         rows: u32, features: u32, first_row: u32, key_low: u32, key_high: u32, temperature: f32, modelled: u32,
         padding: u32,
@@ -42,7 +48,7 @@ shared! {
 }
 
 shared! {
-    /// What a training carries from step to step; `shaders/optimiser_state.wgsl`.
+    /// What a training carries from step to step; `shaders/shared/optimiser_state.wgsl`.
     TrainState {
         rows: u32, first: u32, step: u32, epoch: u32, halted: u32, improved: u32, bias_correction1: f32,
         bias_correction2: f32, learning_rate: f32, clip: f32, nll_sum: f32, norm_sum: f32, norm_steps: u32,
@@ -51,7 +57,7 @@ shared! {
 }
 
 shared! {
-    /// What a training keeps to; `shaders/optimiser_state.wgsl`.
+    /// What a training keeps to; `shaders/shared/optimiser_state.wgsl`.
     Rules {
         train_rows: u32, batch: u32, features: u32, parameters: u32, key_low: u32, key_high: u32, norm_groups: u32,
         splits: u32, rate1: f32, rate2: f32, epsilon: f32, weight_decay: f32, clip_norm: f32, base_rate: f32,
@@ -61,12 +67,12 @@ shared! {
 }
 
 shared! {
-    /// Progress through the validation rows; `shaders/epoch.wgsl`.
+    /// Progress through the validation rows; `shaders/training/epoch.wgsl`.
     Validation { rows: u32, first: u32, log_prob_sum: f32, padding: u32 }
 }
 
 shared! {
-    /// What an epoch did; `shaders/epoch.wgsl`.
+    /// What an epoch did; `shaders/training/epoch.wgsl`.
     Record {
         train_nll: f32, validation_nll: f32, learning_rate: f32, grad_norm: f32, improved: u32, halted: u32,
         epoch: u32, padding: u32,
@@ -74,28 +80,37 @@ shared! {
 }
 
 shared! {
-    /// Domain of a permutation; `shaders/permutation.wgsl`.
+    /// Domain of a permutation; `shaders/shared/permutation.wgsl`.
     Permutation {
         n: u32, stream: u32, step: u32, key_low: u32, key_high: u32, padding0: u32, padding1: u32, padding2: u32,
     }
 }
 
-/// Most linear layers that a network may have in the fused plan.
-pub const MOST_SPANS: usize = 8;
+/// Most transforms that a flow may have in the fused plan.
+pub const MOST_STEPS: usize = 64;
+/// Most linear layers that networks of different shapes may have in the fused plan, all shapes together.
+pub const MOST_SPANS: usize = 16;
 
 shared! {
-    /// A linear layer in the fused plan; `shaders/fused_layout.wgsl`.
+    /// A linear layer in the fused plan; `shaders/fused/layout.wgsl`.
     Span {
-        inputs: u32, outputs: u32, input_quads: u32, output_quads: u32, weight: u32, natural: u32, bias: u32,
-        transposed: u32,
+        inputs: u32, outputs: u32, input_quads: u32, output_quads: u32, natural: u32, bias: u32, transposed: u32,
+        padding: u32,
     }
 }
 
 shared! {
-    /// A flow in the fused plan; `shaders/fused_layout.wgsl`.
+    /// A transform in the fused plan; `shaders/fused/layout.wgsl`.
+    Step {
+        kind: u32, mask: u32, weights: u32, slot: u32, saved: u32, networks: u32, spans: u32, depth: u32,
+        weights_stride: u32, slot_stride: u32, bound: f32, padding: u32,
+    }
+}
+
+shared! {
+    /// A flow in the fused plan; `shaders/fused/layout.wgsl`.
     Fused {
-        rules: Rules, couplings: u32, depth: u32, features: u32, bound: f32, network_stride: u32, packed_stride: u32,
-        slot_stride: u32, groups: u32, modelled: u32, padding0: u32, padding1: u32, padding2: u32,
-        spans: [Span; MOST_SPANS],
+        rules: Rules, transforms: u32, features: u32, modelled: u32, groups: u32, slot_quads: u32, padding0: u32,
+        padding1: u32, padding2: u32, steps: [Step; MOST_STEPS], spans: [Span; MOST_SPANS],
     }
 }

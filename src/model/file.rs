@@ -5,7 +5,8 @@
 //! standardiser are in the JSON, and the whitening behind it is `standardiser.whitening` `[D, D]`. A file has version 2
 //! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
 //! `standardiser.johnson` `[D, 4]` and, behind a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
-//! for each column. The bytes depend on the model alone, so equal models are equal files.
+//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. The bytes depend
+//! on the model alone, so equal models are equal files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -256,6 +257,9 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
             Some(Whitening::from_factor(factor, features).map_err(fail)?)
         }
     };
+    if version.format_version < 4 && !flow.is_uniform() {
+        return Err(format!("it has format version {}, but a list of transforms", version.format_version));
+    }
     if version.format_version < 3 && gaussianise {
         return Err(format!("it has format version {}, but gaussianised columns", version.format_version));
     }

@@ -1,6 +1,6 @@
 //! Counter-based randomness: every random number is a pure function of (seed, stream, step, row).
-//! Both engines compute the same bits, in any order and on any number of threads; `shaders/random.wgsl` is the twin
-//! of [`philox`] and [`permute`], `shaders/latent.wgsl` that of [`normal()`].
+//! Both engines compute the same bits, in any order and on any number of threads; `shaders/shared/random.wgsl` is the twin
+//! of [`philox`] and [`permute`], `shaders/shared/normal.wgsl` that of [`normal()`].
 
 mod normal;
 #[cfg(test)]

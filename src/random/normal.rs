@@ -24,7 +24,7 @@ pub(super) const GUARD_BITS: u32 = 7;
 /// probability p = (2U + 1) · 2⁻⁶⁵ of |z|, so 0 < p < ½. Before it is rounded to the nearest `f32`, |z| differs
 /// from the exact quantile by less than 5·10⁻⁹ at every p. The largest |z| is 9.16, at p = 2⁻⁶⁵.
 ///
-/// Twin: `normal` in `shaders/latent.wgsl`.
+/// Twin: `normal` in `shaders/shared/normal.wgsl`.
 pub fn normal(low: u32, high: u32) -> f32 {
     let bits = (u64::from(high) << 32) | u64::from(low);
     let magnitude = magnitude((bits << 1) | 1) as f32 * (1.0 / (1u32 << FRACTION_BITS) as f32);

@@ -127,7 +127,7 @@ mod tests {
              /// octave k, where p = (1 + (j + t)/32) · 2^−(k+2) with 0 ≤ t < 1, and holds c₀, c₁, c₂, c₃ of\n\
              /// c₀ − t·(c₁ − t·(c₂ − t·c₃)) with 28, 35, 42 and 49 fraction bits.\n\
              ///\n\
-             /// The binding `normal_table` of `shaders/latent.wgsl` takes it as it is.\n\
+             /// The binding `normal_table` of `shaders/layered/latent.wgsl` takes it as it is.\n\
              #[rustfmt::skip]\n",
         );
         text += "pub static NORMAL_TABLE: [[u32; 4]; OCTAVES * SEGMENTS] = [\n";

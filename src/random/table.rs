@@ -6,7 +6,7 @@ use super::normal::{OCTAVES, SEGMENTS};
 /// octave k, where p = (1 + (j + t)/32) · 2^−(k+2) with 0 ≤ t < 1, and holds c₀, c₁, c₂, c₃ of
 /// c₀ − t·(c₁ − t·(c₂ − t·c₃)) with 28, 35, 42 and 49 fraction bits.
 ///
-/// The binding `normal_table` of `shaders/latent.wgsl` takes it as it is.
+/// The binding `normal_table` of `shaders/layered/latent.wgsl` takes it as it is.
 #[rustfmt::skip]
 pub static NORMAL_TABLE: [[u32; 4]; OCTAVES * SEGMENTS] = [
     [181056963, 844729348, 895957174, 2554044452], [174510982, 831196154, 836140538, 2354650267],

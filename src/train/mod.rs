@@ -178,12 +178,13 @@ pub async fn fit_with<E: Engine>(
         schedule: recipe.schedule(steps_per_epoch)?,
         seed: recipe.seed,
     };
+    let state = State::initial(&flow, recipe.seed);
     let fresh = Checkpoint {
         recipe: recipe.clone(),
         columns: dataset.columns.clone(),
         device: engine.device().to_string(),
         rows: fingerprint(&training, log_det),
-        state: State::initial(&flow, recipe.seed),
+        state,
         progress: Progress::default(),
     };
     let (kept, resumed) = match options.resume.take() {

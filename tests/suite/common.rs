@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use moonflow::cpu::{CpuEngine, Optimiser, Real};
 use moonflow::engine::{Engine, Training};
-use moonflow::flow::{Activation, Bijector, Flow};
+use moonflow::flow::{Activation, Base, Bijector, Flow, Transform};
 use moonflow::gpu::PlanKind;
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
@@ -100,7 +100,8 @@ pub fn relative_error(got: &[f64], want: &[f64]) -> f64 {
     if worst == 0.0 { 0.0 } else { worst / largest(want) }
 }
 
-/// One configuration's values from PyTorch in double precision; see `tests/oracle/make_oracle.py`.
+/// One configuration's values from PyTorch in double precision; see `tests/oracle/make_oracle.py` and
+/// `make_transforms.py`.
 pub struct Oracle {
     /// File name without its ending.
     pub name: &'static str,
@@ -121,7 +122,7 @@ pub struct Oracle {
 
 impl Oracle {
     /// Every file.
-    pub const NAMES: [&'static str; 4] = ["moons_2d", "odd_3d", "deep_5d", "wide_12d"];
+    pub const NAMES: [&'static str; 5] = ["moons_2d", "odd_3d", "deep_5d", "wide_12d", "affine_given_4d"];
 
     /// Reads `tests/oracle/<name>.safetensors`.
     pub fn load(name: &'static str) -> Self {
@@ -129,9 +130,6 @@ impl Oracle {
         let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
         let (_, header) = SafeTensors::read_metadata(&bytes).expect("header");
         let metadata = header.metadata().clone().expect("metadata");
-        assert_eq!(metadata["activation"], "relu");
-        let hidden: Vec<usize> =
-            metadata["hidden"].split(',').map(|width| width.parse().expect("width")).collect();
         let tensors: HashMap<String, Vec<f64>> = SafeTensors::deserialize(&bytes)
             .expect("tensors")
             .iter()
@@ -144,16 +142,13 @@ impl Oracle {
 
         let (mean, std) = (&tensors["standardiser.mean"], &tensors["standardiser.std"]);
         let features = mean.len();
-        let masks: Vec<Vec<bool>> = (0..)
-            .map_while(|layer| tensors.get(&format!("transforms.{layer}.mask")))
-            .map(|mask| mask.iter().map(|&kept| kept == 1.0).collect())
-            .collect();
-        let mut flow = Flow::new(features, masks.len(), &hidden).expect("valid flow");
-        flow = flow.with_masks(masks).with_activation(Activation::Relu);
-        flow = flow.with_bijector(Bijector::Affine { bound: metadata["c"].parse().expect("bound") });
+        let flow = match metadata.get("flow") {
+            Some(json) => listed_flow(json),
+            None => uniform_flow(&metadata, &tensors, features),
+        };
         flow.validate().expect("valid flow");
 
-        let unit = std.iter().map(|std| std.ln()).sum::<f64>();
+        let unit = std[..flow.modelled()].iter().map(|std| std.ln()).sum::<f64>();
         let at = |index: usize, x: f64| (x - mean[index % features]) / std[index % features];
         Self {
             name,
@@ -197,6 +192,38 @@ impl Oracle {
         }
         flat
     }
+}
+
+/// The flow of a file of `make_transforms.py`.
+fn listed_flow(json: &str) -> Flow {
+    #[derive(serde::Deserialize)]
+    struct Listed {
+        modelled: usize,
+        context: usize,
+        activation: Activation,
+        transforms: Vec<Transform>,
+    }
+    let Listed { modelled, context, activation, transforms } = serde_json::from_str(json).expect("a flow");
+    Flow { features: modelled + context, context, activation, transforms, base: Base::StandardNormal }
+}
+
+/// The flow of a file of `make_oracle.py`.
+fn uniform_flow(
+    metadata: &HashMap<String, String>,
+    tensors: &HashMap<String, Vec<f64>>,
+    features: usize,
+) -> Flow {
+    assert_eq!(metadata["activation"], "relu");
+    let hidden: Vec<usize> =
+        metadata["hidden"].split(',').map(|width| width.parse().expect("width")).collect();
+    let masks: Vec<Vec<bool>> = (0..)
+        .map_while(|layer| tensors.get(&format!("transforms.{layer}.mask")))
+        .map(|mask| mask.iter().map(|&kept| kept == 1.0).collect())
+        .collect();
+    Flow::new(features, masks.len(), &hidden)
+        .expect("valid flow")
+        .with_masks(masks)
+        .with_bijector(Bijector::Affine { bound: metadata["c"].parse().expect("bound") })
 }
 
 /// Adam as the oracle used it.

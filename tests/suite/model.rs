@@ -3,7 +3,7 @@
 use moonflow::Error;
 use moonflow::data::{Bounds, Johnson, Preprocessing, Standardise, Standardiser, Steps, Table, Whitening};
 use moonflow::engine::Sampling;
-use moonflow::flow::Flow;
+use moonflow::flow::{Flow, Transform};
 use moonflow::layout::Layout;
 use moonflow::model::{FORMAT_VERSION, HeldOut, LatentFeature, Model, Outcome, SelfCheck, TrainingRecord};
 use proptest::prelude::*;
@@ -79,7 +79,7 @@ fn second() -> Model {
 }
 
 /// The same with curves, which make version 3: before the whitening and behind it.
-fn newest() -> Model {
+fn third() -> Model {
     let mut model = second();
     let curves = |shift: f64| -> Vec<Johnson> {
         let numbers = [0.5, 2.0, shift, 0.75];
@@ -88,6 +88,17 @@ fn newest() -> Model {
     };
     model.preprocessing.curves = curves(-1.0);
     model.preprocessing.whitened_curves = curves(3.5);
+    model
+}
+
+/// The same with couplings that are not alike, which make version 4.
+fn newest() -> Model {
+    let mut model = third();
+    if let Some(Transform::Coupling(coupling)) = model.flow.transforms.last_mut() {
+        coupling.conditioner.hidden = vec![4];
+    }
+    let total = Layout::new(&model.flow).total;
+    model.parameters = (0..total).map(|i| (i as f32 - 7.5) / 64.0).collect();
     model
 }
 
@@ -272,8 +283,8 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
     assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
     let cases: &[(Damage, &str)] = &[
         (
-            |parts| parts.replace("\"format_version\":1", "\"format_version\":4"),
-            "format version 4, and this moonflow reads up to version 3",
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":5"),
+            "format version 5, and this moonflow reads up to version 4",
         ),
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
         (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
@@ -328,7 +339,7 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
         ),
     ];
     refuse_damaged(&model(), cases);
-    assert_eq!(FORMAT_VERSION, 3, "a new version needs its cases here and below");
+    assert_eq!(FORMAT_VERSION, 4, "a new version needs its cases here and below");
 }
 
 fn refuse_damaged(model: &Model, cases: &[(Damage, &str)]) {
@@ -376,6 +387,21 @@ fn inconsistent_curves_are_refused_with_what_is_wrong() {
         (|parts| set(parts, BEFORE, 5, -1.0), "λ and δ positive, got [1.5, -1.0, "),
         (|parts| set(parts, BEHIND, 11, 0.0), "tensor `standardiser.whitened_johnson`: a curve needs"),
     ];
+    refuse_damaged(&third(), cases);
+
+    let cases: &[(Damage, &str)] = &[
+        (
+            |parts| parts.replace("\"format_version\":4", "\"format_version\":3"),
+            "format version 3, but a list of transforms",
+        ),
+        (|parts| parts.replace("\"kind\":\"coupling\"", "\"kind\":\"other\""), "unknown variant `other`"),
+        (|parts| parts.replace("\"transforms\":[", "\"masks\":[],\"transforms\":["), "no `masks`"),
+        (|parts| parts.replace("\"transforms\":[", "\"listed\":["), "unknown field `listed`"),
+        (
+            |parts| parts.tensors.retain(|tensor| tensor.0 != "transforms.1.mask"),
+            "`transforms.1.mask` is missing",
+        ),
+    ];
     refuse_damaged(&newest(), cases);
 }
 
@@ -413,16 +439,17 @@ fn files_of_other_kinds_and_lying_headers_are_refused() {
 
 #[test]
 fn every_version_comes_back_whole_and_is_the_oldest_that_can_hold_the_model() {
-    for (model, version) in [(model(), 1), (second(), 2), (newest(), FORMAT_VERSION)] {
+    for (model, version) in [(model(), 1), (second(), 2), (third(), 3), (newest(), FORMAT_VERSION)] {
         assert_eq!(model.format_version(), version);
         let bytes = model.to_bytes();
         assert_eq!(Model::from_bytes("m", &bytes).expect("own file"), model);
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        assert_eq!(text.contains("johnson") && text.contains("gaussianise"), version == 3);
-        assert!(version == 3 || !text.contains("johnson") && !text.contains("gaussianise"), "{version}");
+        assert_eq!(text.contains("johnson") && text.contains("gaussianise"), version >= 3);
+        assert_eq!(text.contains("\\\"transforms\\\""), version == 4);
+        assert!(version >= 3 || !text.contains("johnson") && !text.contains("gaussianise"), "{version}");
     }
     // Without a whitening there is nothing behind it.
-    let mut model = newest();
+    let mut model = third();
     (model.preprocessing.whitening, model.preprocessing.standardise) = (None, Standardise::Robust);
     model.preprocessing.whitened_curves.clear();
     assert_eq!(model.format_version(), 3);
@@ -437,7 +464,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         in_header in any::<bool>(),
-        subject in prop::sample::select(vec![model(), second(), newest()]),
+        subject in prop::sample::select(vec![model(), second(), third(), newest()]),
     ) {
         let mut bytes = subject.to_bytes();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;

@@ -279,7 +279,8 @@ fn activations_of_the_fused_plan_take_no_more_memory_for_more_couplings() {
         let blocks = Shape::training(&flow, &target, BATCH).expect("fits");
         let block = Shape::evaluation(&flow, &target).expect("fits");
         let plan = TrainingPlan::fused(&flow, &Layout::new(&flow), &shape(), [&blocks, &block]).plan;
-        let bytes = plan.buffers.iter().find(|buffer| buffer.label == "trail").expect("a trail").bytes;
+        let bytes =
+            plan.buffers.iter().find(|buffer| buffer.label == "saved for the way back").expect("saved").bytes;
         (blocks.workgroup_bytes(), bytes)
     };
     let ((tiles, short), (more_tiles, long)) = (trail(1), trail(50));

@@ -150,11 +150,13 @@ fn structs_have_the_same_fields_at_the_same_offsets_on_both_sides() {
         ("Rules", (uniforms::Rules::FIELDS, size_of::<uniforms::Rules>())),
         ("Validation", (uniforms::Validation::FIELDS, size_of::<uniforms::Validation>())),
         ("Record", (uniforms::Record::FIELDS, size_of::<uniforms::Record>())),
+        ("Step", (uniforms::Step::FIELDS, size_of::<uniforms::Step>())),
         ("Span", (uniforms::Span::FIELDS, size_of::<uniforms::Span>())),
         ("Fused", (uniforms::Fused::FIELDS, size_of::<uniforms::Fused>())),
     ]);
     // These stay within a shader, or hold one of the others in front of an array.
-    const OTHERS: [&str; 7] = ["Block", "Strip", "Quads", "Product", "Places", "Outcome", "Tile"];
+    const OTHERS: [&str; 8] =
+        ["Block", "Strip", "Quads", "Product", "Arrival", "BijectorGradient", "Outcome", "Tile"];
     let mut unseen: BTreeSet<&str> = host.keys().copied().collect();
     for kernel in KERNELS {
         let (module, _) = parse(&kernel.source(), kernel.name);

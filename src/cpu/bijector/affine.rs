@@ -1,5 +1,5 @@
 //! The affine bijector, elementwise: what a raw log-scale o and a shift t do to a transformed feature.
-//! Twin of `shaders/bijector/affine.wgsl`. Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017.
+//! Twin of `shaders/shared/bijector/affine.wgsl`. Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017.
 
 use super::super::Real;
 use super::super::simd::vectorised;

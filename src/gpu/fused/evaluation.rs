@@ -5,7 +5,6 @@ use super::super::evaluation::EvaluationPlan;
 use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::uniforms;
-use super::packing::masks;
 use super::{Packing, Shape, Weights};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -20,7 +19,7 @@ impl EvaluationPlan {
         let extent = plan.buffer("extent", 2);
         let request = plan.buffer("request", size_of::<uniforms::Latent>() / 4);
         let parameters = plan.buffer("packed weights", packing.len());
-        let masks = plan.constant("masks", &masks(flow));
+        let masks = plan.constant("masks", packing.masks());
         let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
         let input = plan.buffer("rows.0", capacity * features);
         let output = plan.buffer("rows.1", capacity * features);

@@ -1,68 +1,143 @@
-//! The weights as the fused kernels read them: each twice, in both orders, padded to whole quads.
-//! Mirrors `shaders/fused_layout.wgsl`; training keeps the packed copies up to date on the device.
+//! A flow as the fused kernels read it: a table of steps, and the parameters of each, padded to whole quads.
+//! Mirrors `shaders/fused/layout.wgsl`; training keeps the packed copies up to date on the device.
 
-use super::super::uniforms::{self, MOST_SPANS, Span};
-use crate::flow::Flow;
-use crate::layout::{Layout, LinearSpan};
+use super::super::uniforms::{self, MOST_SPANS, MOST_STEPS, Span, Step};
+use crate::flow::{Flow, Transform};
+use crate::layout::{Block, Layout, LinearSpan};
 
-/// Where everything lies in the packed weights.
-#[derive(Clone, Debug, PartialEq)]
+/// Kinds of transforms, as the shaders number them.
+const COUPLING: u32 = 0;
+
+/// Where everything lies in the packed parameters. All offsets count quads.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Packing {
+    steps: Vec<Step>,
     spans: Vec<Span>,
-    /// Quads of one network's packed weights.
-    stride: usize,
-    /// Quads of one network's gradient.
-    slot_stride: usize,
-    networks: usize,
-    network_stride: usize,
+    /// Masks as 0 and 1 [steps, quads, 4]; what lies beyond the last feature counts as kept.
+    masks: Vec<f32>,
+    /// Places of both packed copies of each parameter, which are one where there is a single copy; and its place in a
+    /// slot. In values, not quads.
+    places: Vec<[u32; 2]>,
+    slot_places: Vec<u32>,
+    /// Quads of the packed parameters, of a slot, and planes of saved values.
+    packed: usize,
+    slot: usize,
+    saved: usize,
+}
+
+fn quads(width: usize) -> usize {
+    width.div_ceil(4)
 }
 
 impl Packing {
     /// The packing of a flow's `layout`.
     pub fn new(flow: &Flow, layout: &Layout) -> Self {
-        let quads = |width: usize| width.div_ceil(4);
-        let network = &layout.blocks[0].networks[0];
-        let linears = &network.layers;
-        // [out, in] and the bias of every layer, then every layer's [in, out].
-        let mut stride = 0;
-        let mut take = |count: usize| {
-            stride += count;
-            stride - count
-        };
-        let mut spans: Vec<Span> = linears
-            .iter()
-            .map(|linear| Span {
-                inputs: linear.inputs as u32,
-                outputs: linear.outputs as u32,
-                input_quads: quads(linear.inputs) as u32,
-                output_quads: quads(linear.outputs) as u32,
-                weight: linear.weight as u32,
-                natural: take(4 * quads(linear.inputs) * quads(linear.outputs)) as u32,
-                bias: take(quads(linear.outputs)) as u32,
-                transposed: 0,
-            })
-            .collect();
-        let slot_stride = take(0);
-        for span in &mut spans {
-            span.transposed = take(4 * (span.input_quads * span.output_quads) as usize) as u32;
+        let mut packing = Self::default();
+        for (transform, block) in flow.transforms.iter().zip(&layout.blocks) {
+            packing.add(flow, transform, block);
         }
-        Self {
-            spans,
-            stride,
-            slot_stride,
-            networks: 2 * flow.transforms.len(),
-            network_stride: network.range.len(),
+        packing
+    }
+
+    /// Whether the kernels' tables have room for `flow`, and all its couplings have one kind of bijector.
+    pub fn holds(flow: &Flow) -> bool {
+        let mut shapes: Vec<Vec<usize>> = flow
+            .couplings()
+            .flat_map(|coupling| coupling.networks(flow.features))
+            .map(|network| network.widths)
+            .collect();
+        shapes.sort_unstable();
+        shapes.dedup();
+        let mut kinds =
+            flow.couplings().map(|coupling| (coupling.bijector.code(), coupling.bijector.parameters()));
+        let first = kinds.next();
+        flow.transforms.len() <= MOST_STEPS
+            && shapes.iter().map(|widths| widths.len() - 1).sum::<usize>() <= MOST_SPANS
+            && kinds.all(|kind| Some(kind) == first)
+    }
+
+    fn add(&mut self, flow: &Flow, transform: &Transform, block: &Block) {
+        let mut step = Step {
+            mask: (self.masks.len() / 4) as u32,
+            weights: self.packed as u32,
+            slot: self.slot as u32,
+            saved: self.saved as u32,
+            ..Step::default()
+        };
+        let every = vec![true; flow.features];
+        let mask = transform.coupling().map_or(&every, |coupling| &coupling.mask);
+        self.masks.extend(mask.iter().map(|&kept| f32::from(u8::from(kept))));
+        self.masks.resize(self.masks.len().next_multiple_of(4), 1.0);
+        // Its input.
+        self.saved += 1;
+        match transform {
+            Transform::Coupling(coupling) => {
+                step.kind = COUPLING;
+                step.bound = coupling.bijector.bound();
+                self.add_networks(&mut step, block);
+                self.saved += coupling.bijector.saved();
+            }
+        }
+        self.steps.push(step);
+    }
+
+    /// Networks of one shape, one after the other.
+    fn add_networks(&mut self, step: &mut Step, block: &Block) {
+        let (spans, natural, whole) = spans(&block.networks[0].layers);
+        step.networks = block.networks.len() as u32;
+        step.depth = spans.len() as u32;
+        step.spans = self.shared_spans(&spans);
+        (step.weights_stride, step.slot_stride) = (whole as u32, natural as u32);
+        for network in &block.networks {
+            for (span, linear) in spans.iter().zip(&network.layers) {
+                self.place_linear(span, linear);
+            }
+            self.packed += whole;
+            self.slot += natural;
+        }
+    }
+
+    /// Where these spans stand among all; couplings of one shape share theirs.
+    fn shared_spans(&mut self, spans: &[Span]) -> u32 {
+        let known = self.spans.windows(spans.len()).position(|window| window == spans);
+        known.unwrap_or_else(|| {
+            self.spans.extend(spans);
+            self.spans.len() - spans.len()
+        }) as u32
+    }
+
+    /// Notes the places of a linear layer's parameters, in the order of the layout.
+    fn place_linear(&mut self, span: &Span, linear: &LinearSpan) {
+        let [input_quads, output_quads, natural, bias, transposed] =
+            [span.input_quads, span.output_quads, span.natural, span.bias, span.transposed]
+                .map(|value| value as usize);
+        let mut put = |natural: usize, transposed: usize| {
+            self.places.push([natural, transposed].map(|place| (4 * self.packed + place) as u32));
+            self.slot_places.push((4 * self.slot + natural) as u32);
+        };
+        for out in 0..linear.outputs {
+            for input in 0..linear.inputs {
+                put(4 * (natural + out * input_quads) + input, 4 * (transposed + input * output_quads) + out);
+            }
+        }
+        for out in 0..linear.outputs {
+            put(4 * bias + out, 4 * bias + out);
         }
     }
 
     /// Number of packed values.
     pub fn len(&self) -> usize {
-        4 * self.stride * self.networks
+        4 * self.packed
     }
 
     /// Number of values in a slot of partial gradients.
     pub fn slot(&self) -> usize {
-        4 * self.slot_stride * self.networks
+        4 * self.slot
+    }
+
+    /// Planes that a training step saves for its way back.
+    pub fn saved(&self) -> usize {
+        self.saved
     }
 
     /// Whether there are none; never so in a valid flow.
@@ -70,47 +145,27 @@ impl Packing {
         self.len() == 0
     }
 
-    /// Network of parameter `p`, and where it lies within its packed weights: natural and transposed.
-    fn places(&self, p: usize) -> (usize, [usize; 2]) {
-        let (network, place) = (p / self.network_stride, p % self.network_stride);
-        let layer = self.spans.iter().rposition(|span| span.weight as usize <= place);
-        let span = self.spans[layer.expect("invariant: the first layer's weight is at 0")];
-        let [inputs, outputs, input_quads, output_quads, natural, bias, transposed] = [
-            span.inputs,
-            span.outputs,
-            span.input_quads,
-            span.output_quads,
-            span.natural,
-            span.bias,
-            span.transposed,
-        ]
-        .map(|value| value as usize);
-        let index = place - span.weight as usize;
-        if index >= inputs * outputs {
-            return (network, [4 * bias + index - inputs * outputs; 2]);
-        }
-        let (out, input) = (index / inputs, index % inputs);
-        (network, [4 * (natural + out * input_quads) + input, 4 * (transposed + input * output_quads) + out])
+    /// Masks as 0 and 1 [steps, quads, 4]; what lies beyond the last feature counts as kept.
+    pub fn masks(&self) -> &[f32] {
+        &self.masks
     }
 
-    /// Where the copies of parameter `p` lie among the packed values; both are one for a bias.
-    pub fn packed_places(&self, p: usize) -> [usize; 2] {
-        let (network, places) = self.places(p);
-        places.map(|place| 4 * self.stride * network + place)
+    /// Where the copies of each parameter lie among the packed values; both are one where there is a single copy.
+    pub fn places(&self) -> &[[u32; 2]] {
+        &self.places
     }
 
-    /// Where the gradient of parameter `p` lies in a slot of partial gradients.
-    pub fn slot_place(&self, p: usize) -> usize {
-        let (network, [natural, _]) = self.places(p);
-        4 * self.slot_stride * network + natural
+    /// Where the gradient of each parameter lies in a slot of partial gradients.
+    pub fn slot_places(&self) -> &[u32] {
+        &self.slot_places
     }
 
     /// The packed copies of `parameters` `[P]`.
     pub fn pack(&self, parameters: &[f32]) -> Vec<f32> {
         let mut packed = vec![0.0; self.len()];
-        for (p, &value) in parameters.iter().enumerate() {
-            for place in self.packed_places(p) {
-                packed[place] = value;
+        for (&value, places) in parameters.iter().zip(&self.places) {
+            for &place in places {
+                packed[place as usize] = value;
             }
         }
         packed
@@ -118,25 +173,47 @@ impl Packing {
 
     /// The uniform of `flow`'s fused kernels for batches shared by `groups` workgroups.
     pub fn uniform(&self, flow: &Flow, rules: uniforms::Rules, groups: usize) -> uniforms::Fused {
-        let mut spans = [Span::default(); MOST_SPANS];
-        spans[..self.spans.len()].copy_from_slice(&self.spans);
-        uniforms::Fused {
+        let mut uniform = uniforms::Fused {
             rules,
-            couplings: flow.transforms.len() as u32,
-            depth: self.spans.len() as u32,
+            transforms: self.steps.len() as u32,
             features: flow.features as u32,
-            bound: flow.couplings().next().map_or(0.0, |coupling| coupling.bijector.bound()),
-            network_stride: self.network_stride as u32,
-            packed_stride: self.stride as u32,
-            slot_stride: self.slot_stride as u32,
-            groups: groups as u32,
             modelled: flow.modelled() as u32,
-            padding0: 0,
-            padding1: 0,
-            padding2: 0,
-            spans,
-        }
+            groups: groups as u32,
+            slot_quads: self.slot as u32,
+            ..Default::default()
+        };
+        uniform.steps[..self.steps.len()].copy_from_slice(&self.steps);
+        uniform.spans[..self.spans.len()].copy_from_slice(&self.spans);
+        uniform
     }
+}
+
+/// The layers of a network, whose offsets count from its beginning: [out, in] and the bias of every layer, then every
+/// layer's [in, out]. With them the quads of the first half, and of the whole.
+fn spans(layers: &[LinearSpan]) -> (Vec<Span>, usize, usize) {
+    let mut total = 0;
+    let mut take = |count: usize| {
+        total += count;
+        (total - count) as u32
+    };
+    let mut spans: Vec<Span> = layers
+        .iter()
+        .map(|linear| Span {
+            inputs: linear.inputs as u32,
+            outputs: linear.outputs as u32,
+            input_quads: quads(linear.inputs) as u32,
+            output_quads: quads(linear.outputs) as u32,
+            natural: take(4 * quads(linear.inputs) * quads(linear.outputs)),
+            bias: take(quads(linear.outputs)),
+            transposed: 0,
+            padding: 0,
+        })
+        .collect();
+    let natural = take(0) as usize;
+    for span in &mut spans {
+        span.transposed = take(4 * (span.input_quads * span.output_quads) as usize);
+    }
+    (spans, natural, total)
 }
 
 /// Matrix elements of a flow's networks: of every layer, of the last ones alone, and of the first ones of the first
@@ -160,16 +237,6 @@ impl Weights {
     }
 }
 
-/// Masks as 0 and 1 [L, quads, 4]; what lies beyond the last feature counts as kept.
-pub fn masks(flow: &Flow) -> Vec<f32> {
-    let row = |mask: &Vec<bool>| {
-        let mut row: Vec<f32> = mask.iter().map(|&kept| f32::from(u8::from(kept))).collect();
-        row.resize(flow.features.next_multiple_of(4), 1.0);
-        row
-    };
-    flow.couplings().flat_map(|coupling| row(&coupling.mask)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +246,7 @@ mod tests {
         let flow = Flow::new(3, 2, &[5, 6]).expect("valid");
         let layout = Layout::new(&flow);
         let packing = Packing::new(&flow, &layout);
+        assert_eq!(packing.spans.len(), 3, "networks of one shape share their spans");
         let parameters: Vec<f32> = (1..=layout.total).map(|value| value as f32).collect();
         let packed = packing.pack(&parameters);
         let weights: usize =
@@ -187,10 +255,10 @@ mod tests {
         assert_eq!(filled, layout.total + weights, "weights twice and biases once");
 
         // Coupling 1, translate, layer 1: 5 inputs in 2 quads, 6 outputs in 2 quads.
-        let span = packing.spans[1];
+        let (step, span) = (packing.steps[1], packing.spans[1]);
         assert_eq!((span.input_quads, span.output_quads), (2, 2));
         let natural = layout.blocks[1].networks[1].layers[1];
-        let network = &packed[3 * 4 * packing.stride..];
+        let network = &packed[4 * (step.weights + step.weights_stride) as usize..];
         let value = |out: usize, input: usize| parameters[natural.weight + out * 5 + input];
         assert_eq!(network[4 * span.transposed as usize + 8 * 4 + 5], value(5, 4));
         assert_eq!(network[4 * span.natural as usize + 8 * 5 + 4], value(5, 4));
@@ -198,10 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn every_parameter_has_a_place_of_its_own_in_a_slot() {
+        let flow = Flow::conditional(2, 3, 2, &[5, 6]).expect("valid");
+        let packing = Packing::new(&flow, &Layout::new(&flow));
+        let mut places = packing.slot_places().to_vec();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), packing.places().len());
+        assert!(places.last().is_some_and(|&last| (last as usize) < packing.slot()));
+    }
+
+    #[test]
     fn masks_are_padded_with_kept_features() {
         let flow = Flow::new(5, 2, &[4]).expect("valid");
         assert_eq!(
-            masks(&flow),
+            Packing::new(&flow, &Layout::new(&flow)).masks(),
             [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0]
         );
     }

@@ -4,7 +4,8 @@
 use std::fmt;
 
 use super::super::kernel::Constant;
-use super::super::uniforms::MOST_SPANS;
+use super::super::uniforms::MOST_STEPS;
+use super::Packing;
 use crate::error::{Error, Result};
 use crate::flow::{Activation, Flow};
 
@@ -51,6 +52,8 @@ impl PlanKind {
 
 /// Widest hidden layer: beyond it, a tiled matrix product over the whole batch makes better use of a GPU.
 pub const MOST_WIDTH: usize = 128;
+/// Most hidden layers of a network.
+const MOST_HIDDEN: usize = 7;
 /// Most threads of a workgroup.
 const MOST_THREADS: usize = 256;
 /// Most shares in which a thin layer's depth is cut.
@@ -130,6 +133,10 @@ pub struct Shape {
     pub block: [usize; 2],
     /// Number of the activation.
     pub activation: u32,
+    /// Number of the couplings' bijector.
+    pub bijector: u32,
+    /// Numbers of its θ.
+    pub parameters: usize,
     /// Whether gradients at the networks' outputs are kept too.
     training: bool,
 }
@@ -144,9 +151,9 @@ impl Shape {
         let least = rows.last().copied();
         let enough = |rows: usize| batch.div_ceil(rows) >= *enough_groups || Some(rows) == least;
         // A tile for every hidden layer; where an activation does not tell its slope, one more for activations.
-        let telling = matches!(flow.activation, Activation::Relu | Activation::LeakyRelu);
+        let slope_from_output = matches!(flow.activation, Activation::Relu | Activation::LeakyRelu);
         let hidden = deepest(flow);
-        let tiles = if telling { hidden.max(2) } else { hidden + 1 };
+        let tiles = if slope_from_output { hidden.max(2) } else { hidden + 1 };
         let large = [widest(flow), batch].iter().zip(LARGE).all(|(size, large)| *size >= large);
         let blocks: &[_] = if large { &[*large_block, *block] } else { &[*block] };
         let rows = blocks.iter().flat_map(|&block| {
@@ -192,10 +199,14 @@ impl Shape {
             return refuse(format!("a hidden layer is {width} wide, at most {MOST_WIDTH} is supported"));
         }
         let hidden = deepest(flow);
-        if hidden + 1 > MOST_SPANS {
+        if hidden > MOST_HIDDEN {
+            return refuse(format!("there are {hidden} hidden layers, at most {MOST_HIDDEN} are supported"));
+        }
+        if !Packing::holds(flow) {
             return refuse(format!(
-                "there are {hidden} hidden layers, at most {} are supported",
-                MOST_SPANS - 1
+                "at most {MOST_STEPS} transforms with few shapes of networks and one kind of bijector are supported, \
+                 there are {} transforms",
+                flow.transforms.len()
             ));
         }
         let storage = target.limits.max_storage_buffers_per_shader_stage;
@@ -236,18 +247,31 @@ impl Shape {
         let threads = blocks(width).next_power_of_two().clamp(fewest_threads, most_threads);
         let slices = (threads / blocks(quads)).clamp(1, MOST_SLICES);
         let activation = flow.activation.code();
-        Self { rows, threads, quads, slices, width, tiles, block, activation, training }
+        let first = flow.couplings().next().map(|coupling| coupling.bijector);
+        Self {
+            rows,
+            threads,
+            quads,
+            slices,
+            width,
+            tiles,
+            block,
+            activation,
+            bijector: first.map_or(0, |bijector| bijector.code()),
+            parameters: first.map_or(2, |bijector| bijector.parameters()),
+            training,
+        }
     }
 
     /// Quads of a block of rows.
-    pub fn spots(&self) -> usize {
+    pub fn row_quads(&self) -> usize {
         self.rows * self.quads
     }
 
     /// Bytes of workgroup memory that the kernels declare.
     pub fn workgroup_bytes(&self) -> usize {
-        let areas = 2 + 2 * self.slices + if self.training { 2 } else { 0 };
-        16 * (areas * self.spots() + self.tiles * self.rows * self.width) + 4 * self.spots()
+        let areas = 2 + self.parameters * self.slices + if self.training { self.parameters } else { 0 };
+        16 * (areas * self.row_quads() + self.tiles * self.rows * self.width) + 4 * self.row_quads()
     }
 
     /// The constants of its kernels.
@@ -264,7 +288,7 @@ impl Shape {
         ];
         let names = ["ROWS", "THREADS", "QUADS", "SLICES", "WIDTH", "TILES", "ROW_BLOCKS", "COLUMN_BLOCKS"];
         let sizes = names.into_iter().zip(values.map(|value| value as u32));
-        sizes.chain([("ACTIVATION", self.activation)]).collect()
+        sizes.chain([("ACTIVATION", self.activation), ("BIJECTOR", self.bijector)]).collect()
     }
 }
 

@@ -6,7 +6,6 @@ use super::super::kernel::{
 use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
 use super::super::training::{HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, rules, shards};
 use super::super::uniforms;
-use super::packing::masks;
 use super::{Packing, Shape, Weights};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -38,10 +37,9 @@ impl TrainingPlan {
         let train = shards(&mut plan, "training rows", shape.train_rows, features, usize::MAX);
         let validation_rows =
             shards(&mut plan, "validation rows", shape.validation_rows, features, usize::MAX);
-        let masks = plan.constant("masks", &masks(flow));
+        let masks = plan.constant("masks", packing.masks());
         let parameters = plan.buffer("parameters", total);
         let packed = plan.buffer("packed weights", packing.len());
-        let gradient = plan.buffer("gradient", total);
         let moment1 = plan.buffer("moment1", total);
         let moment2 = plan.buffer("moment2", total);
         let best = plan.buffer("best parameters", total);
@@ -49,10 +47,12 @@ impl TrainingPlan {
         let most = (PARTIAL_BYTES / (4 * packing.slot())).clamp(1, MOST_GROUPS);
         let groups = batch.div_ceil(fused.rows).clamp(1, most);
         let update_groups = total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
-        let trail_words = 2 * flow.transforms.len() * groups * 4 * fused.spots();
-        let trail = plan.buffer("trail", trail_words);
+        let saved_words = packing.saved() * groups * 4 * fused.row_quads();
+        let saved = plan.buffer("saved for the way back", saved_words);
         let partials = plan.buffer("partial gradients", groups * packing.slot());
-        let norms = plan.buffer("norms", update_groups);
+        let gradient = plan.buffer("gradient and parts of its squared norm", total + update_groups);
+        let places = plan.constant("places of parameters", packing.places());
+        let slot_places = plan.constant("places in a slot", packing.slot_places());
         let state_words = size_of::<uniforms::TrainState>() / 4;
         let outcome = plan.buffer("outcome", state_words + batch);
         let tile_rows = plan.buffer("validation latent", validation_capacity * features);
@@ -64,16 +64,16 @@ impl TrainingPlan {
         let (uniform, rules) = (bytemuck::bytes_of(&uniform).to_vec(), bytemuck::bytes_of(&rules).to_vec());
         // Cost: floating-point operations, and 32-bit words moved.
         let dispatch = |kernel: &'static Kernel,
+                        uniform: &[u8],
                         label: String,
                         buffers: &[BufferId],
                         workgroups: [u32; 3],
                         [flops, words]: [usize; 2]| {
-            let of_flow = kernel.bindings[0].name == "fused";
             Dispatch {
                 kernel,
                 constants: Vec::new(),
                 label,
-                uniform: if of_flow { uniform.clone() } else { rules.clone() },
+                uniform: uniform.to_vec(),
                 buffers: buffers.to_vec(),
                 workgroups,
                 flops: flops as u64,
@@ -85,14 +85,15 @@ impl TrainingPlan {
         // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
         let products = 4 * weights.all - weights.last - weights.first_transform;
         let elements = batch * features * flow.transforms.len();
-        let moved = batch * (features + 1) + packing.len() + 2 * trail_words + groups * packing.slot();
+        let moved = batch * (features + 1) + packing.len() + 2 * saved_words + groups * packing.slot();
         let mut step = Program::new("training step");
         step.dispatches.push(Dispatch {
             constants: fused.constants(),
             ..dispatch(
                 &FUSED_GRADIENT,
+                &uniform,
                 format!("gradient of a batch: {fused}"),
-                &[masks, packed, state, train[0].buffer, trail, partials, outcome],
+                &[masks, packed, state, train[0].buffer, saved, partials, outcome],
                 [groups as u32, 1, 1],
                 [2 * batch * products + 35 * elements, moved],
             )
@@ -100,20 +101,22 @@ impl TrainingPlan {
         // A parameter takes groups − 1 sums and a square to be summed; then clip, two moments, their corrections and
         // the decayed update.
         let each = [update_groups as u32, 1, 1];
-        let summed = [(groups + 1) * total, (groups + 1) * total];
+        let summed = [(groups + 1) * total, (groups + 2) * total];
         step.dispatches.push(dispatch(
             &FUSED_SUM,
+            &uniform,
             "gradient".into(),
-            &[partials, gradient, norms],
+            &[slot_places, partials, gradient],
             each,
             summed,
         ));
         step.dispatches.push(dispatch(
             &FUSED_ADAM,
+            &uniform,
             "parameters and training state".into(),
-            &[outcome, norms, gradient, state, parameters, moment1, moment2, packed],
+            &[outcome, places, gradient, state, parameters, moment1, moment2, packed],
             each,
-            [18 * total + update_groups + batch, 9 * total + update_groups + batch],
+            [18 * total + update_groups + batch, 11 * total + update_groups + batch],
         ));
 
         let mut validate = Program::new("validation tile");
@@ -121,6 +124,7 @@ impl TrainingPlan {
             constants: evaluation.constants(),
             ..dispatch(
                 &FUSED_FORWARD,
+                &uniform,
                 format!("validation rows: {evaluation}"),
                 &[
                     masks,
@@ -142,6 +146,7 @@ impl TrainingPlan {
         let sum = [tile_log_prob, validation];
         validate.dispatches.push(dispatch(
             &ACCUMULATE,
+            &rules,
             "validation loss".into(),
             &sum,
             [1; 3],
@@ -151,6 +156,7 @@ impl TrainingPlan {
         let mut close = Program::new("end of epoch");
         close.dispatches.push(dispatch(
             &CLOSE_EPOCH,
+            &rules,
             "epoch's record".into(),
             &[state, validation, history],
             [1; 3],
@@ -158,6 +164,7 @@ impl TrainingPlan {
         ));
         close.dispatches.push(dispatch(
             &KEEP_BEST,
+            &rules,
             "best parameters".into(),
             &[state, parameters, best],
             groups_of_256(total),

@@ -1,4 +1,4 @@
-//! `shaders/adam.wgsl` against `src/cpu/adam.rs`.
+//! `shaders/training/adam.wgsl` against `src/cpu/adam.rs`.
 
 use moonflow::cpu::Real;
 use moonflow::cpu::adam::{Progress, Rule, adam as cpu_adam, advance as cpu_advance, learning_rate};

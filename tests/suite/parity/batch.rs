@@ -1,4 +1,4 @@
-//! `shaders/batch.wgsl` against `src/cpu/batch.rs`: rows are copied, so their bits are the same.
+//! `shaders/training/batch.wgsl` against `src/cpu/batch.rs`: rows are copied, so their bits are the same.
 
 use std::ops::Range;
 

@@ -1,5 +1,5 @@
-//! `shaders/coupling.wgsl`, `shaders/coupling_backward.wgsl` and `shaders/bijector/affine.wgsl` against
-//! `src/cpu/linear.rs`, then `src/cpu/coupling.rs`.
+//! `shaders/layered/coupling.wgsl`, `shaders/layered/coupling_backward.wgsl` and `shaders/shared/bijector/affine.wgsl` against
+//! `src/cpu/reference/linear.rs`, then `src/cpu/reference/coupling.rs`.
 
 use moonflow::cpu::Real;
 use moonflow::cpu::reference::coupling::{
@@ -129,7 +129,7 @@ impl Coupling {
             .expect_bits("kept", layer.plane(0, features, kept), bits(&pick(&self.rows, kept)))
             .values("shares", &before, size)
             .expect("", all, shares, &shares_single)
-            .bind("raw", vec![POISON; size])
+            .bind("saved", vec![POISON; size])
             .expect(
                 "",
                 layer.plane(0, features, &transformed),
@@ -158,24 +158,24 @@ pub fn coupling_forward() -> Case {
         cpu_forward,
         cpu_forward,
         &[
-            ("(x - shift) * exp_accurate(-s), -s)", "(x - shift) * exp_accurate(-s), s)"),
-            ("(x - shift) * exp_accurate(-s), -s)", "(x - shift) * exp_accurate(s), -s)"),
-            ("(x - shift) * exp_accurate(-s), -s)", "x * exp_accurate(-s) - shift, -s)"),
+            ("(x - theta[1]) * exp_accurate(-s), -s)", "(x - theta[1]) * exp_accurate(-s), s)"),
+            ("(x - theta[1]) * exp_accurate(-s), -s)", "(x - theta[1]) * exp_accurate(s), -s)"),
+            ("(x - theta[1]) * exp_accurate(-s), -s)", "x * exp_accurate(-s) - theta[1], -s)"),
             ("bound * tanh_stable(raw / bound)", "tanh_stable(raw)"),
             ("if a < 0.3 {", "if a < 0.7 {"),
             ("n * 0.693359375", "n * 0.69335"),
             ("return order[layer.order + layer.kept + out];", "return order[layer.order + out];"),
             ("return order[layer.order + layer.kept + out];", "return order[layer.kept + out];"),
-            ("shares[index] = moved.y;", "shares[index] += moved.y;"),
-            ("shares[index] += moved.y;", "shares[index] = moved.y;"),
+            ("shares[index] = result.y;", "shares[index] += result.y;"),
+            ("shares[index] += result.y;", "shares[index] = result.y;"),
             ("shares[index] = 0.0;", ""),
-            ("raw[index] = o;", "raw[index] = t;"),
+            ("return Saved(theta[0]);", "return Saved(theta[1]);"),
             ("destination[index] = rows[index];", ""),
             ("row < extent.rows && out < layer.outputs", "row < layer.capacity && out < layer.outputs"),
             ("row < extent.rows && place < layer.kept", "row < layer.capacity && place < layer.kept"),
             ("row < extent.rows && place < layer.kept", "row < extent.rows && place < 4u"),
             ("parameters[bias_index(0u, out)]", "parameters[bias_index(1u, out)]"),
-            ("+ parameters[bias_index(1u, out)];", ";"),
+            ("+ parameters[bias_index(1u, out)],", ","),
             ("forward_product(local, 1u, first_row, first)", "forward_product(local, 0u, first_row, first)"),
             ("return activate(ACTIVATION, value);", "return value;"),
             ("let first = group.x * TILE_COLUMNS;", "let first = 0u;"),
@@ -189,9 +189,9 @@ pub fn coupling_inverse() -> Case {
         cpu_inverse,
         cpu_inverse,
         &[
-            ("z * exp_accurate(s) + shift, s)", "z * exp_accurate(s) + shift, -s)"),
-            ("z * exp_accurate(s) + shift, s)", "z * exp_accurate(-s) + shift, s)"),
-            ("z * exp_accurate(s) + shift, s)", "(z + shift) * exp_accurate(s), s)"),
+            ("z * exp_accurate(s) + theta[1], s)", "z * exp_accurate(s) + theta[1], -s)"),
+            ("z * exp_accurate(s) + theta[1], s)", "z * exp_accurate(-s) + theta[1], s)"),
+            ("z * exp_accurate(s) + theta[1], s)", "(z + theta[1]) * exp_accurate(s), s)"),
             ("couple(group, local, true);", "couple(group, local, false);"),
             ("if inverse {", "if !inverse {"),
         ],
@@ -270,7 +270,7 @@ impl Backward {
         let tile = layer.tile;
         let tiles = tile.across(layer.kept().max(features - layer.kept())) * tile.down(layer.capacity);
         let uniform = uniforms::Layer {
-            bound: self.bound,
+            through_bound: self.bound,
             through: 2 * features as u32,
             input_groups: if self.passes { tiles } else { 0 },
             ..layer.uniform()
@@ -284,7 +284,7 @@ impl Backward {
             .bind("order", order(&[&self.before, &layer.mask]))
             .bind("source", layer.planes(&layer.source[..1], features, &every))
             .bind("d_output", layer.planes(&layer.d_output, layer.outputs, &layer.used_outputs()))
-            .bind("raw", layer.planes(std::slice::from_ref(&self.raw), features, &transformed))
+            .bind("saved", layer.planes(std::slice::from_ref(&self.raw), features, &transformed))
             .bind("d_coupling", d_coupling);
         if self.passes {
             let parts = self.backward::<f64>().into_iter().zip(self.backward::<f32>());
@@ -312,13 +312,14 @@ pub fn coupling_backward() -> Case {
         changes: &[
             ("-d_z * z - d_log_det", "-d_z * z + d_log_det"),
             ("-d_z * z - d_log_det", "d_z * z - d_log_det"),
-            ("d_s * tanh_slope(raw / bound), -d_x)", "d_s, -d_x)"),
-            ("d_s * tanh_slope(raw / bound), -d_x)", "d_s * tanh_slope(raw / bound), d_x)"),
-            ("d_z * exp_accurate(-log_scale(raw, bound))", "d_z * exp_accurate(log_scale(raw, bound))"),
+            ("d_s * tanh_slope(saved[0] / bound), -d_x)", "d_s, -d_x)"),
+            ("d_s * tanh_slope(saved[0] / bound), -d_x)", "d_s * tanh_slope(saved[0] / bound), d_x)"),
+            ("exp_accurate(-log_scale(saved[0], bound))", "exp_accurate(log_scale(saved[0], bound))"),
             ("-1.0 / f32(extent.rows)", "-1.0 / f32(layer.capacity)"),
             ("d_coupling[index] = d_z;", "d_coupling[index] = 0.0;"),
-            ("d_coupling[plane + index] = gradient.y;", "d_coupling[plane + index] = gradient.z;"),
-            ("d_coupling[2u * plane + index] = gradient.z;", ""),
+            ("= gradient.d_theta[k];", "= gradient.d_theta[0];"),
+            ("d_coupling[(1u + k) * plane + index] = gradient", "d_coupling[plane + index] = gradient"),
+            ("if THROUGH == 0u ||", "if THROUGH == 1u ||"),
             (
                 "order[layer.through + layer.features + feature]",
                 "order[layer.order + layer.features + feature]",

@@ -1,4 +1,4 @@
-//! `shaders/density.wgsl` against `src/cpu/loss.rs`, then `src/cpu/coupling.rs`.
+//! `shaders/layered/density.wgsl` against `src/cpu/loss.rs`, then `src/cpu/reference/coupling.rs`.
 
 use moonflow::cpu::Real;
 use moonflow::cpu::loss::{negative_log_likelihood, negative_log_likelihood_backward};
@@ -50,7 +50,7 @@ impl Setup {
             capacity: self.capacity as u32,
             features: self.features as u32,
             through: 4 * self.features as u32,
-            bound: 1.5,
+            through_bound: 1.5,
             lanes: lanes(self.features),
             modelled: (self.features - self.context) as u32,
             ..Default::default()
@@ -130,7 +130,7 @@ impl Setup {
             *word = POISON;
         }
         let mut call =
-            self.expect_log_prob(self.call()).bind("order", order(&[&self.mask()])).bind("raw", raw);
+            self.expect_log_prob(self.call()).bind("order", order(&[&self.mask()])).bind("saved", raw);
         call = call.bind("d_coupling", vec![POISON; 3 * size]);
         let parts = self.backward::<f64>().into_iter().zip(self.backward::<f32>());
         for (plane, ((truth, single), used)) in parts.zip([&every, &transformed, &transformed]).enumerate() {
@@ -191,8 +191,9 @@ pub fn log_density_backward() -> Case {
             ("/ f32(extent.rows));", "/ f32(layer.capacity));"),
             ("-1.0 / f32(extent.rows)", "1.0 / f32(extent.rows)"),
             ("order[layer.through + layer.features + feature]", "order[layer.through + feature]"),
-            ("d_coupling[plane + index] = gradient.y;", "d_coupling[plane + index] = gradient.z;"),
-            ("d_coupling[2u * plane + index] = gradient.z;", ""),
+            ("= gradient.d_theta[k];", "= gradient.d_theta[0];"),
+            ("d_coupling[(1u + k) * plane + index] = gradient", "d_coupling[plane + index] = gradient"),
+            ("numbers[k] = saved[k * plane + index];", ""),
             ("let plane = layer.capacity", "let plane = extent.rows"),
             ("pass_through(row, j, source", "pass_through(row, lane, source"),
         ],

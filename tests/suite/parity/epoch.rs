@@ -1,4 +1,4 @@
-//! `shaders/epoch.wgsl` against what `src/cpu/training.rs` does after an epoch's steps.
+//! `shaders/training/epoch.wgsl` against what `src/cpu/training.rs` does after an epoch's steps.
 
 use moonflow::cpu::Real;
 use moonflow::gpu::kernel::{ACCUMULATE, CLOSE_EPOCH, KEEP_BEST};

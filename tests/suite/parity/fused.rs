@@ -5,7 +5,6 @@ use moonflow::cpu::{CpuEngine, Real};
 use moonflow::engine::Sampling;
 use moonflow::flow::{Activation, Flow, Masking};
 use moonflow::gpu::Target;
-use moonflow::gpu::fused::packing::masks;
 use moonflow::gpu::fused::{Packing, Shape};
 use moonflow::gpu::kernel::{
     FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_INVERSE, FUSED_SAMPLE, FUSED_SUM, Kernel,
@@ -76,7 +75,7 @@ impl Subject {
     }
 
     fn weights(&self, call: Call) -> Call {
-        call.bind("masks", bits(&masks(&self.flow)))
+        call.bind("masks", bits(self.packing.masks()))
             .bind("packed", bits(&self.packing.pack(&self.parameters)))
     }
 }
@@ -127,16 +126,17 @@ pub fn fused_forward() -> Case {
         &FUSED_FORWARD,
         false,
         &[
-            ("quad_at(extent.first + row, spot % QUADS)", "quad_at(row, spot % QUADS)"),
-            ("log_dets[spot] += (shares", "log_dets[spot] = (shares"),
+            ("quad_at(extent.first + row, quad % QUADS)", "quad_at(row, quad % QUADS)"),
+            ("log_dets[quad] += (shares", "log_dets[quad] = (shares"),
             ("log_det - 0.5 * squares", "log_det - squares"),
             ("feature < vec4<u32>(fused.modelled)", "feature < vec4<u32>(fused.features)"),
             ("f32(fused.modelled) * HALF_LN_TAU", "f32(fused.features) * HALF_LN_TAU"),
-            ("memory[AT_ROWS + spot], kept(transform, spot)", "memory[AT_ROWS + spot], vec4<bool>(true)"),
-            ("let base = (2u * transform + network)", "let base = (2u * transform)"),
+            ("memory[AT_ROWS + quad], kept(step, quad)", "memory[AT_ROWS + quad], vec4<bool>(true)"),
+            ("let base = step.weights + network * step.weights_stride", "let base = step.weights"),
             ("task.source + row * task.depth + begin", "task.source + row * task.depth"),
             ("start = bias_strip(task.bias + quad, columns);", ""),
-            ("carry(local, transform, false)", "carry(local, transform, true)"),
+            ("transform_rows(local, transform, false)", "transform_rows(local, transform, true)"),
+            ("(*numbers)[k][lane]", "(*numbers)[0][lane]"),
         ],
     )
 }
@@ -146,7 +146,10 @@ pub fn fused_inverse() -> Case {
         &FUSED_INVERSE,
         true,
         &[
-            ("carry(local, fused.couplings - 1u - place, true)", "carry(local, place, true)"),
+            (
+                "transform_rows(local, fused.transforms - 1u - place, true)",
+                "transform_rows(local, place, true)",
+            ),
             ("log_det[first + row] = density_of(row).x", "log_det[first + row] = density_of(row).y"),
         ],
     )
@@ -248,15 +251,15 @@ pub fn fused_gradient() -> Case {
             TrainState { rows: rows as u32, first: first as u32, epoch, clip: 0.5, ..Default::default() };
         let uniform = subject.packing.uniform(&subject.flow, rules, groups);
         let slot = subject.packing.slot();
-        let trail = 2 * subject.flow.transforms.len() * groups * 4 * shape.spots();
+        let saved = subject.packing.saved() * groups * 4 * shape.row_quads();
         let label = format!("D {features}, {rows} rows in {groups} groups of {}:", shape.rows);
         let call = Call::new(label, &uniform, [groups as u32, 1, 1]).constants(&shape.constants());
         let mut call = subject
             .weights(call)
             .record("state", &state)
             .values("data", &data, data.len() + 9)
-            .bind("trail", vec![POISON; trail])
-            .unchecked(0..trail)
+            .bind("saved", vec![POISON; saved])
+            .unchecked(0..saved)
             .bind("partials", vec![POISON; groups * slot]);
         for group in 0..groups {
             let taken: Vec<f32> =
@@ -268,8 +271,9 @@ pub fn fused_gradient() -> Case {
                 let places: Vec<usize> = tensor
                     .range()
                     .map(|p| {
-                        padding[subject.packing.slot_place(p)] = false;
-                        group * slot + subject.packing.slot_place(p)
+                        let place = subject.packing.slot_places()[p] as usize;
+                        padding[place] = false;
+                        group * slot + place
                     })
                     .collect();
                 let range = tensor.range();
@@ -296,14 +300,16 @@ pub fn fused_gradient() -> Case {
         changes: &[
             ("permute(state.first + row,", "permute(row,"),
             ("EPOCH_STREAM, state.epoch)", "EPOCH_STREAM, 0u)"),
-            ("let per_row = 1.0 / f32(state.rows);", "let per_row = 1.0 / 20.0;"),
+            ("return 1.0 / f32(state.rows);", "return 1.0 / 20.0;"),
             ("let silent = keeps | vec4<bool>(!counts);", "let silent = vec4<bool>(!counts);"),
-            ("raw_sum(0u, spot) + raw_sum(1u, spot)", "raw_sum(1u, spot)"),
+            ("var sum = network_sum(0u, quad);", "var sum = vec4<f32>();"),
             ("before = partials[at];", ""),
             ("memory[at] = value * slope_quad(memory[at]);", "memory[at] = value;"),
             ("sum[1] + inputs * outputs.y", "sum[1] + inputs * outputs.x"),
             ("quads.q3 = memory[at + 3u];", "quads.q3 = memory[at + 2u];"),
-            ("trail[trail_at(transform + 1u, group, spot)]", "trail[trail_at(transform, group, spot)]"),
+            ("saved[saved_at(behind.saved, group, quad)]", "saved[saved_at(behind.saved + 1u, group, quad)]"),
+            ("vec4<f32>(s0[k], s1[k], s2[k], s3[k])", "vec4<f32>(s0[k], s1[k], s3[k], s2[k])"),
+            ("g0.d_theta[k], g1.d_theta[k]", "g1.d_theta[k], g1.d_theta[k]"),
             ("sum += memory[delta", "sum = memory[delta"),
         ],
     }
@@ -317,7 +323,7 @@ pub fn fused_sum() -> Case {
         let shares: Vec<Vec<f32>> = (0..groups).map(|group| numbers(total, 1.0, 20 + group as u64)).collect();
         for (group, share) in shares.iter().enumerate() {
             for (p, value) in share.iter().enumerate() {
-                partials[group * slot + subject.packing.slot_place(p)] = value.to_bits();
+                partials[group * slot + subject.packing.slot_places()[p] as usize] = value.to_bits();
             }
         }
         fn sums<R: Real>(shares: &[Vec<f32>], norm_groups: usize) -> [Vec<R>; 2] {
@@ -337,11 +343,11 @@ pub fn fused_sum() -> Case {
         let uniform = subject.packing.uniform(&subject.flow, rules, groups);
         calls.push(
             Call::new(format!("{groups} slots of {total}:"), &uniform, [norm_groups as u32, 1, 1])
+                .bind("places", subject.packing.slot_places().to_vec())
                 .bind("partials", partials)
-                .bind("gradient", vec![POISON; total + 9])
+                .bind("gradient", vec![POISON; total + norm_groups + 9])
                 .expect("", 0..total, gradient, &own[0])
-                .bind("norms", vec![POISON; norm_groups + 3])
-                .expect("", 0..norm_groups, norms, &own[1]),
+                .expect("norms", total..total + norm_groups, norms, &own[1]),
         );
     }
     Case {
@@ -351,8 +357,12 @@ pub fn fused_sum() -> Case {
         changes: &[
             ("share < fused.groups", "share + 1u < fused.groups"),
             ("squares += sum * sum;", "squares += sum;"),
-            ("4u * fused.slot_stride * places.network", "4u * fused.packed_stride * places.network"),
-            ("4u * (span.natural + out * span.input_quads)", "4u * (span.natural + out * span.output_quads)"),
+            ("let at = places[p];", "let at = p;"),
+            (
+                "gradient[fused.rules.parameters + group.x] = total;",
+                "gradient[fused.rules.parameters] = total;",
+            ),
+            ("let slot = 4u * fused.slot_quads;", "let slot = fused.slot_quads;"),
         ],
     }
 }
@@ -390,10 +400,12 @@ pub fn fused_adam() -> Case {
         let mut outcome = words(&situation.before());
         outcome.extend(poisoned(&situation.log_prob(), situation.rows + 300));
         let norms = situation.norms();
+        let places = subject.packing.places();
+        let gradient = [&values[0][..], &norms].concat();
         let call = Call::new(format!("{}:", situation.label), &uniform, [2, 1, 1])
             .bind("outcome", outcome)
-            .values("norms", &norms, norms.len() + 300)
-            .values("gradient", &values[0], total + 300)
+            .bind("places", places.as_flattened().to_vec())
+            .values("gradient", &gradient, gradient.len() + 300)
             .bind("state", words(&situation.before()));
         let mut call = situation.expect_state(call);
         for (at, name) in ["parameters", "moment1", "moment2"].into_iter().enumerate() {
@@ -406,7 +418,8 @@ pub fn fused_adam() -> Case {
         }
         call = call.bind("packed", vec![POISON; subject.packing.len()]);
         if !situation.advance::<f64>().1 {
-            let places: Vec<[usize; 2]> = (0..total).map(|p| subject.packing.packed_places(p)).collect();
+            let places: Vec<[usize; 2]> =
+                places.iter().map(|places| places.map(|place| place as usize)).collect();
             let of = |copy: usize| places.iter().map(move |places| places[copy]);
             call = call.expect("natural", of(0), truth[0].clone(), &own[0]);
             // A bias has one copy.
@@ -429,12 +442,10 @@ pub fn fused_adam() -> Case {
             ("i < outcome.before.rows; i += 256u", "i < min(outcome.before.rows, 256u); i += 256u"),
             ("let nll = -sum_workgroup", "let nll = sum_workgroup"),
             ("if update.halted == 1u {", "if false {"),
-            ("packed[base + places.transposed] = updated.x;", ""),
-            ("packed[base + places.natural] = updated.x;", ""),
-            (
-                "4u * (span.transposed + column * span.output_quads) + out",
-                "4u * (span.transposed + out * span.output_quads) + column",
-            ),
+            ("packed[at.y] = updated.x;", ""),
+            ("packed[at.x] = updated.x;", ""),
+            ("let at = places[p];", "let at = places[0];"),
+            ("squares += gradient[rules.parameters + i];", "squares += gradient[i];"),
             (
                 "advanced(rules, outcome.before, squared_norm, nll)",
                 "advanced(rules, outcome.before, nll, squared_norm)",

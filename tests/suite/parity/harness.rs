@@ -263,7 +263,7 @@ pub fn run(context: &Context, kernel: &'static Kernel, calls: &[Call]) -> Vec<Ve
 
 /// A copy of `kernel` in whose text `to` stands for the only `from`.
 fn changed(kernel: &Kernel, from: &str, to: &str) -> &'static Kernel {
-    let source = kernel.texts.join("\n");
+    let source = kernel.filled(&[]).join("\n");
     assert_eq!(source.matches(from).count(), 1, "{}: '{from}' must occur once", kernel.name);
     with_texts(kernel, vec![source.replace(from, to)])
 }

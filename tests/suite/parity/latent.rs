@@ -1,4 +1,4 @@
-//! `shaders/latent.wgsl` against `src/random/normal.rs`: integer arithmetic up to one exact conversion and one
+//! `shaders/layered/latent.wgsl` against `src/random/normal.rs`: integer arithmetic up to one exact conversion and one
 //! product, so every bit is the same.
 
 use moonflow::gpu::kernel::{Access, Binding, Kernel, LATENT_NOISE};

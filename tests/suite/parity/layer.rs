@@ -176,6 +176,7 @@ impl Setup {
             features: features as u32,
             order: 4 * features as u32,
             kept: self.kept() as u32,
+            through_bound: 0.0,
             through: 0,
             rows_per_split: self.rows_per_split() as u32,
             input_groups: 0,

@@ -1,4 +1,4 @@
-//! `shaders/linear.wgsl` and `shaders/linear_backward.wgsl` against `src/cpu/linear.rs`.
+//! `shaders/layered/linear.wgsl` and `shaders/layered/linear_backward.wgsl` against `src/cpu/reference/linear.rs`.
 
 use moonflow::flow::Activation;
 use moonflow::gpu::kernel::{LINEAR_BACKWARD, LINEAR_FORWARD};

@@ -1,4 +1,4 @@
-//! `shaders/permutation.wgsl` against `src/random/mod.rs`: integers, so every word is the same.
+//! `shaders/shared/permutation.wgsl` against `src/random/mod.rs`: integers, so every word is the same.
 
 use moonflow::gpu::kernel::PERMUTE;
 use moonflow::gpu::uniforms::Permutation;

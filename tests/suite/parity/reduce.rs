@@ -1,4 +1,4 @@
-//! `shaders/reduce.wgsl` against the sums and [`global_norm`] of `src/cpu/adam.rs`.
+//! `shaders/training/reduce.wgsl` against the sums and [`global_norm`] of `src/cpu/adam.rs`.
 
 use moonflow::cpu::Real;
 use moonflow::cpu::adam::global_norm;

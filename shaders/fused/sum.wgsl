@@ -1,23 +1,22 @@
 // The workgroups' partial gradients become the gradient, and its squared norm begins to be summed.
 //
-// Equation:  gradient[p] = Σ_s partials[s, place of p];  norms[g] = Σ_p gradient[p]² over the parameters of workgroup g.
+// Equation:  gradient[p] = Σ_s partials[s, places[p]];  gradient[P + g] = Σ_p gradient[p]² over workgroup g's parameters.
 // Threads:   norm_groups workgroups of 256 stride over the parameters.
-// Data:      partials [groups, slot] (fused_layout.wgsl); gradient [P]; norms [norm_groups].
+// Data:      partials [groups, slot] (layout.wgsl); places [P]: where a slot has each parameter; gradient [P + norm_groups].
 // Order:     slots in increasing order; squares thread by thread, then by a fixed tree over the workgroup.
 // Twin:      src/cpu/adam.rs
 
 @group(0) @binding(0) var<uniform> fused: Fused;
-@group(0) @binding(1) var<storage, read> partials: array<f32>;
-@group(0) @binding(2) var<storage, read_write> gradient: array<f32>;
-@group(0) @binding(3) var<storage, read_write> norms: array<f32>;
+@group(0) @binding(1) var<storage, read> places: array<u32>;
+@group(0) @binding(2) var<storage, read> partials: array<f32>;
+@group(0) @binding(3) var<storage, read_write> gradient: array<f32>;
 
 @compute @workgroup_size(256)
 fn fused_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let slot = 8u * fused.couplings * fused.slot_stride;
+    let slot = 4u * fused.slot_quads;
     var squares = 0.0;
     for (var p = group.x * 256u + local; p < fused.rules.parameters; p += fused.rules.norm_groups * 256u) {
-        let places = places_of(p);
-        let at = 4u * fused.slot_stride * places.network + places.natural;
+        let at = places[p];
         var sum = 0.0;
         for (var share = 0u; share < fused.groups; share++) {
             sum += partials[share * slot + at];
@@ -27,6 +26,6 @@ fn fused_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     }
     let total = sum_workgroup(local, squares);
     if local == 0u {
-        norms[group.x] = total;
+        gradient[fused.rules.parameters + group.x] = total;
     }
 }

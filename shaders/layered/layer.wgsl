@@ -26,13 +26,14 @@ struct Layer {
     order: u32,
     // Features that it keeps.
     kept: u32,
-    // Offset in order of the coupling that the gradient passes back through.
+    // Offset in order of the coupling that the gradient passes back through, and its bijector's bound.
     through: u32,
+    through_bound: f32,
     // Rows of the batch that one split of the weight gradient sums.
     rows_per_split: u32,
     // Workgroups that make the gradient at the input; the others make the weight gradient.
     input_groups: u32,
-    // 1 for the coupling with which log_det begins.
+    // 1 for the transform with which log_det begins.
     begins: u32,
     bound: f32,
     // Threads that share a row where rows are summed.
@@ -45,7 +46,7 @@ struct Layer {
 @group(0) @binding(1) var<storage, read> extent: Extent;
 @group(0) @binding(2) var<storage, read> parameters: array<f32>;
 @group(0) @binding(3) var<storage, read> source: array<f32>;
-// For each coupling its features, kept ones first, then for each feature 1 if it is kept: [L, 2, D].
+// For each coupling among L transforms its features, kept ones first, then for each feature 1 if it is kept: [L, 2, D].
 @group(0) @binding(4) var<storage, read> order: array<u32>;
 
 // Column of input number `k`.

@@ -1,11 +1,11 @@
-// Evaluation by the fused plan: a block of rows goes through all couplings in one dispatch, in either direction.
+// Evaluation by the fused plan: a block of rows goes through all transforms in one dispatch, in either direction.
 //
 // Equation:  forward z = f(x), log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π over the M modelled
 //            features; inverse x = f⁻¹(z).
-// Threads:   a workgroup of THREADS takes ROWS rows; see fused.wgsl.
+// Threads:   a workgroup of THREADS takes ROWS rows; see rows.wgsl.
 // Data:      source [N, D], of which the rows from extent.first on are read; destination [capacity, D]; log_det and
 //            log_prob [capacity].
-// Order:     that of fused.wgsl; a row's log_det and squares are summed over increasing feature.
+// Order:     that of rows.wgsl; a row's log_det and squares are summed over increasing feature.
 // Twin:      src/cpu/mod.rs
 
 const MEMORY: u32 = AT_END;
@@ -19,26 +19,26 @@ const MEMORY: u32 = AT_END;
 var<workgroup> memory: array<vec4<f32>, MEMORY>;
 
 fn load_rows(local: u32, first: u32) {
-    for (var spot = local; spot < SPOTS; spot += THREADS) {
+    for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         var value = vec4<f32>();
-        let row = first + spot / QUADS;
+        let row = first + quad / QUADS;
         if row < extent.rows {
-            let at = quad_at(extent.first + row, spot % QUADS);
+            let at = quad_at(extent.first + row, quad % QUADS);
             for (var j = 0u; j < at.y; j++) {
                 value[j] = source[at.x + j];
             }
         }
-        memory[AT_ROWS + spot] = value;
-        log_dets[spot] = 0.0;
+        memory[AT_ROWS + quad] = value;
+        log_dets[quad] = 0.0;
     }
 }
 
 fn store_rows(local: u32, first: u32) {
-    for (var spot = local; spot < SPOTS; spot += THREADS) {
-        let value = memory[AT_ROWS + spot];
-        let row = first + spot / QUADS;
+    for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+        let value = memory[AT_ROWS + quad];
+        let row = first + quad / QUADS;
         if row < extent.rows {
-            let at = quad_at(row, spot % QUADS);
+            let at = quad_at(row, quad % QUADS);
             for (var j = 0u; j < at.y; j++) {
                 destination[at.x + j] = value[j];
             }
@@ -50,8 +50,8 @@ fn store_rows(local: u32, first: u32) {
 fn fused_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * ROWS;
     load_rows(local, first);
-    for (var transform = 0u; transform < fused.couplings; transform++) {
-        carry(local, transform, false);
+    for (var transform = 0u; transform < fused.transforms; transform++) {
+        transform_rows(local, transform, false);
     }
     store_rows(local, first);
     workgroupBarrier();
@@ -68,8 +68,8 @@ fn fused_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
 fn fused_inverse(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * ROWS;
     load_rows(local, first);
-    for (var place = 0u; place < fused.couplings; place++) {
-        carry(local, fused.couplings - 1u - place, true);
+    for (var place = 0u; place < fused.transforms; place++) {
+        transform_rows(local, fused.transforms - 1u - place, true);
     }
     store_rows(local, first);
     workgroupBarrier();

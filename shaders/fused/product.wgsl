@@ -6,7 +6,7 @@
 //            narrow as the features is cut along its depth into SLICES shares, for which its readers add up.
 // Data:      A in memory, M in packed, C into memory.
 // Order:     no barriers; sums run over increasing depth.
-// Twin:      src/cpu/linear.rs. Precedes fused.wgsl.
+// Twin:      src/cpu/reference/linear.rs. Precedes rows.wgsl.
 
 // What becomes of a product's results: kept as they are, activated, or multiplied by act' of what they replace.
 const PLAIN: u32 = 0u;

@@ -6,7 +6,7 @@
 //            [2, capacity, outputs] pre-activations: what activates them is the layer that reads them, because the
 //            backward pass wants them as they are and storing both would move more bytes.
 // Order:     two barriers a depth tile; sums over increasing depth.
-// Twin:      linear_forward in src/cpu/linear.rs
+// Twin:      linear_forward in src/cpu/reference/linear.rs
 
 @group(0) @binding(5) var<storage, read_write> destination: array<f32>;
 

@@ -3,11 +3,11 @@
 // Equation:  log_det = Σ_j shares_j; log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π, in nats, for the standard normal
 //            base, over the M modelled features; those behind them are context.
 // Threads:   a row takes `lanes` neighbouring threads of a workgroup of 256 (a power of two).
-//            log_density_backward also starts the backward pass: d_z = z / rows, through the last coupling.
+//            log_density_backward also starts the backward pass: d_z = z / rows, passed on as in through.wgsl.
 // Data:      shares, each feature's share of log_det, and source, the latent z [capacity, D]; log_det, log_prob
-//            [capacity]; raw [capacity, D] and d_coupling [3, capacity, D] as in through.wgsl.
+//            [capacity]; saved and d_coupling as in through.wgsl.
 // Order:     shares and squares are summed lane by lane over increasing feature, then over lanes by a fixed tree.
-// Twin:      src/cpu/loss.rs; for log_density_backward then coupling_backward in src/cpu/coupling.rs
+// Twin:      src/cpu/loss.rs; for log_density_backward then coupling_backward in src/cpu/reference/coupling.rs
 
 const HALF_LN_TAU: f32 = 0.9189385332046727;
 

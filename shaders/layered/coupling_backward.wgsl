@@ -1,15 +1,14 @@
-// The first linear layer of both networks backward, and the coupling before them: where the gradient leaves one
-// coupling for the other.
+// The first linear layer of both networks backward: where the gradient leaves a coupling for the transform before it.
 //
-// Equation:  d_W = d_yᵀ · x_a, d_b = Σ_rows d_y; d_z = carried + Σ_networks d_y · W at kept features, carried at the
-//            others; then the coupling that made z passes d_z on (through.wgsl).
+// Equation:  d_W = d_yᵀ · x_a, d_b = Σ_rows d_y; d_z = d + Σ_networks d_y · W at kept features, d at the others, where d is
+//            what came through the bijector; then d_z is passed on (through.wgsl).
 // Threads:   a workgroup makes a tile of d_z, rows × kept features, and takes as many transformed features along, or a
-//            tile of d_W (gradient.wgsl). The first coupling, which has none before it, has only the latter.
-// Data:      source is z [capacity, D], raw its coupling's o [capacity, D]; d_output [2, capacity, outputs]; d_coupling
-//            [3, capacity, D]; partials [splits, P].
+//            tile of d_W (gradient.wgsl). The first transform, which has none before it, has only the latter.
+// Data:      source is z [capacity, D], saved what the coupling that made it saved; d_output [2, capacity, outputs];
+//            d_coupling as in through.wgsl; partials [splits, P].
 // Order:     two barriers a depth tile; sums over increasing depth, scale network before translate network.
-// Twin:      linear_backward_weight and linear_backward_input in src/cpu/linear.rs, then coupling_input_backward and
-//            coupling_backward in src/cpu/coupling.rs
+// Twin:      linear_backward_weight and linear_backward_input in src/cpu/reference/linear.rs, then coupling_input_backward
+//            and coupling_backward in src/cpu/reference/coupling.rs
 
 @compute @workgroup_size(THREADS)
 fn coupling_backward(

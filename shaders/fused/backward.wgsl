@@ -2,18 +2,18 @@
 //
 // Equation:  with h_l = act(y_l), y_l = W_l · h_(l−1) + b_l: d_W_l = d_y_lᵀ · h_(l−1), d_b_l = Σ_rows d_y_l,
 //            d_y_(l−1) = (d_y_l · W_l) ⊙ act'(y_(l−1)). Going back, activations are computed anew first.
-// Threads:   products as in fused_product.wgsl; a weight's gradient in blocks of as many outputs as inputs. There is one
+// Threads:   products as in product.wgsl; a weight's gradient in blocks of as many outputs as inputs. There is one
 //            place in the text for each of the two, because compilers copy it to every place where it is used.
 // Data:      a tile for each hidden layer. Where h tells act' (ReLU, leaky ReLU) it holds h_l, else y_l, and tile 0 the h
 //            at hand. Then d_y_l takes its place: its product needs d_y_(l+1) only.
 // Order:     a barrier after each step; sums over increasing row.
-// Twin:      src/cpu/linear.rs. Follows fused.wgsl; the text behind it has partials and memory.
+// Twin:      src/cpu/reference/linear.rs. Follows rows.wgsl; the text behind it has partials and memory.
 
-const TELLING: bool = ACTIVATION == RELU || ACTIVATION == LEAKY_RELU;
+const SLOPE_FROM_OUTPUT: bool = ACTIVATION == RELU || ACTIVATION == LEAKY_RELU;
 
 // The tile of what hidden layer `layer` gives out.
 fn output_tile(layer: u32) -> u32 {
-    return tile_at(select(layer + 1u, layer, TELLING));
+    return tile_at(select(layer + 1u, layer, SLOPE_FROM_OUTPUT));
 }
 
 // What goes into layer `layer`: kept features, or a tile of activations.
@@ -21,13 +21,13 @@ fn input_of(layer: u32) -> u32 {
     if layer == 0u {
         return AT_KEPT;
     }
-    return select(AT_TILES, tile_at(layer - 1u), TELLING);
+    return select(AT_TILES, tile_at(layer - 1u), SLOPE_FROM_OUTPUT);
 }
 
 // act(y) of hidden layer `layer` into tile 0, where its own tile holds y.
-fn activate_tile(local: u32, layer: u32) {
+fn activate_tile(local: u32, layer: u32, quads: u32) {
     let source = output_tile(layer);
-    for (var item = local; item < ROWS * fused.spans[layer].output_quads; item += THREADS) {
+    for (var item = local; item < ROWS * quads; item += THREADS) {
         memory[AT_TILES + item] = activate_quad(memory[source + item]);
     }
     workgroupBarrier();
@@ -35,11 +35,11 @@ fn activate_tile(local: u32, layer: u32) {
 
 // From the d_y of layer `layer`: that of the layer below in place of what its tile holds, or the gradient of the
 // features, which like the last layer's result is cut into shares.
-fn back_product(base: u32, network: u32, layer: u32, delta: u32) -> Product {
-    let span = fused.spans[layer];
+fn back_product(step: Step, base: u32, network: u32, layer: u32, delta: u32) -> Product {
+    let span = fused.spans[step.spans + layer];
     var task = Product(
-        delta, span.output_quads, base + span.natural, span.input_quads, NO_BIAS, AT_RAW + network * SLICES * SPOTS, PLAIN,
-        SLICES,
+        delta, span.output_quads, base + span.natural, span.input_quads, NO_BIAS, AT_THETA + network * SLICES * ROW_QUADS,
+        PLAIN, SLICES,
     );
     if layer > 0u {
         task.destination = output_tile(layer - 1u);
@@ -170,27 +170,28 @@ fn put_partial(at: u32, value: vec4<f32>, add: bool) {
 
 // A network's hidden layers, and then its last layer; or, going back, the gradient of each layer in turn.
 fn through_network(local: u32, transform: u32, network: u32, group: u32, back: bool, add: bool) {
-    let base = (2u * transform + network) * fused.packed_stride;
-    let slot = (group * 2u * fused.couplings + 2u * transform + network) * fused.slot_stride;
-    let hidden = fused.depth - 1u;
-    var delta = AT_D_RAW + network * SPOTS;
+    let step = fused.steps[transform];
+    let base = step.weights + network * step.weights_stride;
+    let slot = group * fused.slot_quads + step.slot + network * step.slot_stride;
+    let hidden = step.depth - 1u;
+    var delta = AT_D_THETA + network * ROW_QUADS;
     for (var place = 0u; place < select(hidden + 1u, 2u * hidden + 1u, back); place++) {
         let upwards = place <= hidden && !(back && place == hidden);
         let layer = select(2u * hidden - place, place, upwards);
-        if !TELLING && layer > 0u {
-            activate_tile(local, layer - 1u);
+        if !SLOPE_FROM_OUTPUT && layer > 0u {
+            activate_tile(local, layer - 1u, fused.spans[step.spans + layer - 1u].output_quads);
         }
         var task: Product;
         if upwards {
-            let mode = select(PLAIN, ACTIVATED, TELLING);
-            task = layer_product(base, network, layer, input_of(layer), output_tile(layer), mode);
+            let mode = select(PLAIN, ACTIVATED, SLOPE_FROM_OUTPUT);
+            task = layer_product(step, base, network, layer, input_of(layer), output_tile(layer), mode);
         } else {
-            put_gradient(local, delta, input_of(layer), fused.spans[layer], slot, add);
+            put_gradient(local, delta, input_of(layer), fused.spans[step.spans + layer], slot, add);
             // Activations that were read are overwritten, unless tile 0 held them.
-            if TELLING {
+            if SLOPE_FROM_OUTPUT {
                 workgroupBarrier();
             }
-            task = back_product(base, network, layer, delta);
+            task = back_product(step, base, network, layer, delta);
             delta = task.destination;
         }
         // Nobody asks for the gradient of the data.

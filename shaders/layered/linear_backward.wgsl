@@ -2,10 +2,10 @@
 //
 // Equation:  d_pre = (d_y · W) ⊙ act'(source); d_W = d_yᵀ · act(source), d_b = Σ_rows d_y.
 // Threads:   a workgroup makes a tile of one of them (tile.wgsl, gradient.wgsl), for one network.
-// Data:      source [2, capacity, inputs] pre-activations; d_output [2, capacity, outputs], or the planes of o and t in
-//            a coupling's gradients [3, capacity, D]; destination d_pre like source; partials [splits, P].
+// Data:      source [2, capacity, inputs] pre-activations; d_output [2, capacity, outputs], or the planes of θ in
+//            d_coupling (through.wgsl); destination d_pre like source; partials [splits, P].
 // Order:     two barriers a depth tile; sums over increasing depth, partials over increasing rows.
-// Twin:      linear_backward_input with activate_backward, and linear_backward_weight, in src/cpu/linear.rs
+// Twin:      linear_backward_input with activate_backward, and linear_backward_weight, in src/cpu/reference/linear.rs
 
 @group(0) @binding(7) var<storage, read_write> destination: array<f32>;
 

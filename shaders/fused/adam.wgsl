@@ -3,8 +3,8 @@
 // Equation:  that of optimiser.wgsl.
 // Threads:   workgroups of 256 stride over the parameters; each sums the norm and the loss for itself, from the state
 //            that the step began with, and the first one's first thread leaves the advanced state.
-// Data:      outcome: the state before the step and log p of its rows; norms [norm_groups]; gradient, parameters,
-//            moment1, moment2 [P]; packed: both packed copies of every parameter (fused.wgsl).
+// Data:      outcome: the state before the step and log p of its rows; gradient [P + norm_groups], its squared norm's
+//            parts behind it; parameters, moment1, moment2 [P]; places [P]: where packed has both copies of each parameter.
 // Order:     sums thread by thread with stride 256, then by a fixed tree: every workgroup has the same bits.
 // Twin:      src/cpu/adam.rs
 
@@ -15,7 +15,7 @@ struct Outcome {
 
 @group(0) @binding(0) var<uniform> fused: Fused;
 @group(0) @binding(1) var<storage, read> outcome: Outcome;
-@group(0) @binding(2) var<storage, read> norms: array<f32>;
+@group(0) @binding(2) var<storage, read> places: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read> gradient: array<f32>;
 @group(0) @binding(4) var<storage, read_write> state: TrainState;
 @group(0) @binding(5) var<storage, read_write> parameters: array<f32>;
@@ -32,7 +32,7 @@ fn fused_adam(
     let rules = fused.rules;
     var squares = 0.0;
     for (var i = local; i < rules.norm_groups; i += 256u) {
-        squares += norms[i];
+        squares += gradient[rules.parameters + i];
     }
     let squared_norm = sum_workgroup(local, squares);
     var log_probs = 0.0;
@@ -52,9 +52,8 @@ fn fused_adam(
         parameters[p] = updated.x;
         moment1[p] = updated.y;
         moment2[p] = updated.z;
-        let places = places_of(p);
-        let base = 4u * fused.packed_stride * places.network;
-        packed[base + places.natural] = updated.x;
-        packed[base + places.transposed] = updated.x;
+        let at = places[p];
+        packed[at.x] = updated.x;
+        packed[at.y] = updated.x;
     }
 }

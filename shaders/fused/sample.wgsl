@@ -1,10 +1,10 @@
-// Sampling by the fused plan: noise is drawn in the kernel and carried through the inverse, in one dispatch.
+// Sampling by the fused plan: noise is drawn in the kernel and goes through the inverse, in one dispatch.
 //
 // Equation:  x = f⁻¹(temperature · noise), the noise that of latent.wgsl, bit by bit; a context is taken as it is given.
-// Threads:   a workgroup of THREADS takes ROWS rows; see fused.wgsl.
+// Threads:   a workgroup of THREADS takes ROWS rows; see rows.wgsl.
 // Data:      normal_table [64, 32] of cubics; source [capacity, D], of which the context is read; destination
 //            [capacity, D].
-// Order:     that of fused.wgsl.
+// Order:     that of rows.wgsl.
 // Twin:      src/cpu/sampling.rs
 
 const MEMORY: u32 = AT_END;
@@ -16,7 +16,7 @@ const MEMORY: u32 = AT_END;
 
 var<workgroup> memory: array<vec4<f32>, MEMORY>;
 
-// Noise of a spot, and behind it the row's context; zero beyond the last feature.
+// Noise of a quad, and behind it the row's context; zero beyond the last feature.
 fn latent(row: u32, quad: u32) -> vec4<f32> {
     let key = vec2<u32>(request.key_low, request.key_high);
     let low = philox(vec4<u32>(request.first_row + row, 2u * quad, 0u, STREAM_LATENT), key);
@@ -36,18 +36,18 @@ fn latent(row: u32, quad: u32) -> vec4<f32> {
 @compute @workgroup_size(THREADS)
 fn fused_sample(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * ROWS;
-    for (var spot = local; spot < SPOTS; spot += THREADS) {
-        memory[AT_ROWS + spot] = latent(first + spot / QUADS, spot % QUADS);
-        log_dets[spot] = 0.0;
+    for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+        memory[AT_ROWS + quad] = latent(first + quad / QUADS, quad % QUADS);
+        log_dets[quad] = 0.0;
     }
-    for (var place = 0u; place < fused.couplings; place++) {
-        carry(local, fused.couplings - 1u - place, true);
+    for (var place = 0u; place < fused.transforms; place++) {
+        transform_rows(local, fused.transforms - 1u - place, true);
     }
-    for (var spot = local; spot < SPOTS; spot += THREADS) {
-        let value = memory[AT_ROWS + spot];
-        let row = first + spot / QUADS;
+    for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+        let value = memory[AT_ROWS + quad];
+        let row = first + quad / QUADS;
         if row < request.rows {
-            let at = quad_at(row, spot % QUADS);
+            let at = quad_at(row, quad % QUADS);
             for (var j = 0u; j < at.y; j++) {
                 destination[at.x + j] = value[j];
             }

@@ -1,0 +1,61 @@
+// How the fused plan lays out a flow: the uniform of all its kernels. Library text without bindings.
+//
+// A network's packed weights hold, layer after layer, [out, in] and the bias, then every layer's [in, out], as quads of
+// four neighbouring values along the last axis; both axes are padded with zeros to multiples of 4, so that every load is
+// a whole quad. A slot of partial gradients holds
+// the first half of it for every network.
+// Mirrored by src/gpu/uniforms.rs, filled in by src/gpu/fused/packing.rs. Follows optimiser_state.wgsl.
+
+// Kinds of transforms.
+const COUPLING: u32 = 0u;
+
+// A linear layer of a network.
+struct Span {
+    inputs: u32,
+    outputs: u32,
+    // The same in quads.
+    input_quads: u32,
+    output_quads: u32,
+    // Offsets, in quads, among a network's packed weights: [out, in], bias, and [in, out].
+    natural: u32,
+    bias: u32,
+    transposed: u32,
+    padding: u32,
+}
+
+// A transform. Offsets are in quads.
+struct Step {
+    kind: u32,
+    // Of its mask among all masks.
+    mask: u32,
+    // Of its packed parameters, and of its gradient in a slot.
+    weights: u32,
+    slot: u32,
+    // First of its planes of saved values: its input, then what its bijector saves.
+    saved: u32,
+    // Networks, the first of their linear layers' spans, and how many there are. All networks of a coupling have one shape.
+    networks: u32,
+    spans: u32,
+    depth: u32,
+    // From one network to the next: packed weights, and gradient in a slot.
+    weights_stride: u32,
+    slot_stride: u32,
+    bound: f32,
+    padding: u32,
+}
+
+struct Fused {
+    rules: Rules,
+    transforms: u32,
+    features: u32,
+    // Features whose density the flow is: all but the context behind them.
+    modelled: u32,
+    // Workgroups that share a batch, and quads of a slot.
+    groups: u32,
+    slot_quads: u32,
+    padding0: u32,
+    padding1: u32,
+    padding2: u32,
+    steps: array<Step, 64>,
+    spans: array<Span, 16>,
+}
