@@ -88,6 +88,12 @@ impl Layout {
                     .iter()
                     .map(|shape| layout.add_network(&format!("transforms.{index}.{}", shape.name), shape))
                     .collect(),
+                Transform::Actnorm => {
+                    for name in ["shift", "log_scale"] {
+                        layout.add(format!("transforms.{index}.{name}"), vec![flow.modelled()]);
+                    }
+                    Vec::new()
+                }
             };
             layout.blocks.push(Block { range: start..layout.total, networks });
         }

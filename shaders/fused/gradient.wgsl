@@ -145,6 +145,32 @@ fn bijector_rows_backward(local: u32, group: u32, transform: u32, first: u32) {
     }
 }
 
+// Back through an actnorm: AT_ROWS from what it holds to d_x, and the gradients of its shifts and log-scales to the slot.
+fn actnorm_rows_backward(local: u32, group: u32, transform: u32, first: u32, add: bool) {
+    let step = fused.steps[transform];
+    for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+        let here = arrival(transform, group, quad);
+        let counts = first + quad / QUADS < state.rows;
+        let shrink = exp_quad(-packed[step.weights + QUADS + quad % QUADS]);
+        let d_x = select(vec4<f32>(), here.d_value * shrink, counts);
+        let d_s = select(vec4<f32>(), vec4<f32>(per_row()) - here.d_value * here.value, counts);
+        memory[AT_ROWS + quad] = d_x;
+        memory[AT_D_THETA + quad] = modelled_part(-d_x, quad % QUADS);
+        memory[AT_D_THETA + ROW_QUADS + quad] = modelled_part(d_s, quad % QUADS);
+    }
+    workgroupBarrier();
+    let slot = group * fused.slot_quads + step.slot;
+    for (var place = local; place < 2u * QUADS; place += THREADS) {
+        let plane = AT_D_THETA + place / QUADS * ROW_QUADS + place % QUADS;
+        var sum = vec4<f32>();
+        for (var row = 0u; row < ROWS; row++) {
+            sum += memory[plane + row * QUADS];
+        }
+        put_partial(slot + place, sum, add);
+    }
+    workgroupBarrier();
+}
+
 // log p of the rows that have become latent.
 fn put_log_prob(local: u32, first: u32) {
     workgroupBarrier();
@@ -187,6 +213,12 @@ fn fused_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
                 }
                 if !back {
                     bijector_rows(local, group, step);
+                }
+            } else if back {
+                actnorm_rows_backward(local, group, transform, first, add);
+            } else {
+                for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+                    normalise_quad(step, quad, false);
                 }
             }
         }

@@ -2,12 +2,13 @@
 //
 // A network's packed weights hold, layer after layer, [out, in] and the bias, then every layer's [in, out], as quads of
 // four neighbouring values along the last axis; both axes are padded with zeros to multiples of 4, so that every load is
-// a whole quad. A slot of partial gradients holds
-// the first half of it for every network.
+// a whole quad. An actnorm's hold its shifts and its log-scales, each padded likewise. A slot of partial gradients holds
+// the first half of a network's, and all of an actnorm's.
 // Mirrored by src/gpu/uniforms.rs, filled in by src/gpu/fused/packing.rs. Follows optimiser_state.wgsl.
 
 // Kinds of transforms.
 const COUPLING: u32 = 0u;
+const ACTNORM: u32 = 1u;
 
 // A linear layer of a network.
 struct Span {

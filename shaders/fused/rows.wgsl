@@ -1,7 +1,7 @@
 // What all fused kernels share: a workgroup carries ROWS rows through a flow, its activations in workgroup memory.
 //
 // Equation:  a coupling's networks θ = W_K · act(… act(W_1 · (mask ⊙ x) + b_1) …) + b_K, then the bijector on what the
-//            mask does not keep; log_det is summed over transforms.
+//            mask does not keep; an actnorm z = (x − b) · exp(−s); log_det is summed over transforms.
 // Threads:   products as in product.wgsl. Between them a thread owns quads of four features of a row, the same
 //            ones throughout: `row_quads`.
 // Data:      packed: every weight twice, [in, out] and [out, in], edges padded with zeros to multiples of 4, and biases;
@@ -120,6 +120,25 @@ fn transform_quad(step: Step, quad: u32, inverse: bool) {
     log_dets[quad] += (shares.x + shares.y) + (shares.z + shares.w);
 }
 
+fn exp_quad(x: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(exp_accurate(x.x), exp_accurate(x.y), exp_accurate(x.z), exp_accurate(x.w));
+}
+
+// An actnorm on one quad. Its packed numbers are zero for the context and beyond the last feature.
+fn normalise_quad(step: Step, quad: u32, inverse: bool) {
+    let value = memory[AT_ROWS + quad];
+    let shift = packed[step.weights + quad % QUADS];
+    let s = packed[step.weights + QUADS + quad % QUADS];
+    let sum = (s.x + s.y) + (s.z + s.w);
+    if inverse {
+        memory[AT_ROWS + quad] = value * exp_quad(s) + shift;
+        log_dets[quad] += sum;
+    } else {
+        memory[AT_ROWS + quad] = (value - shift) * exp_quad(-s);
+        log_dets[quad] -= sum;
+    }
+}
+
 // Four features of a row that lies in a table of whole rows, zero beyond the last feature.
 fn quad_at(row: u32, quad: u32) -> vec2<u32> {
     let first = 4u * quad;
@@ -129,6 +148,12 @@ fn quad_at(row: u32, quad: u32) -> vec2<u32> {
 // The rows through one transform.
 fn transform_rows(local: u32, transform: u32, inverse: bool) {
     let step = fused.steps[transform];
+    if step.kind == ACTNORM {
+        for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+            normalise_quad(step, quad, inverse);
+        }
+        return;
+    }
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         memory[AT_KEPT + quad] = select(vec4<f32>(), memory[AT_ROWS + quad], kept(step, quad));
     }

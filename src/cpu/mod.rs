@@ -9,6 +9,7 @@
 //! packed weights, in a register-blocked product, over the features that a mask lets through.
 
 pub mod activation;
+pub mod actnorm;
 pub mod adam;
 pub mod batch;
 mod bijector;

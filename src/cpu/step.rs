@@ -7,6 +7,7 @@ use crate::flow::{Flow, Transform};
 use crate::layout::Layout;
 
 use super::Real;
+use super::actnorm::ActnormStep;
 use super::bijector::Planes;
 use super::buffer::Buffer;
 use super::conditioner::{self, Gradients, Kept};
@@ -148,6 +149,7 @@ impl<R: Real> Steps<R> {
         for (index, (transform, block)) in flow.transforms.iter().zip(&layout.blocks).enumerate() {
             let step: Box<dyn Step<R>> = match transform {
                 Transform::Coupling(coupling) => Box::new(CouplingStep::new(flow, coupling, block)),
+                Transform::Actnorm => Box::new(ActnormStep::new(flow)),
             };
             let (first_part, start) = (parts.len(), gradient);
             for (part, (size, flat)) in step.parts().into_iter().zip(block.parts()).enumerate() {

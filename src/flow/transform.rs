@@ -46,6 +46,9 @@ impl Activation {
 pub enum Transform {
     /// Some features are transformed by numbers that the others decide.
     Coupling(Coupling),
+    /// Activation normalisation (Kingma and Dhariwal 2018): z = (x − shift) · exp(−log_scale) for each modelled feature.
+    /// Training begins with the mean and the deviation of the training rows as they reach it.
+    Actnorm,
 }
 
 /// A coupling (Dinh, Sohl-Dickstein and Bengio 2017): a conditioner reads the features that the mask keeps and yields
@@ -197,12 +200,14 @@ impl Transform {
     pub fn coupling(&self) -> Option<&Coupling> {
         match self {
             Self::Coupling(coupling) => Some(coupling),
+            Self::Actnorm => None,
         }
     }
 
     pub(super) fn coupling_mut(&mut self) -> Option<&mut Coupling> {
         match self {
             Self::Coupling(coupling) => Some(coupling),
+            Self::Actnorm => None,
         }
     }
 
@@ -210,6 +215,7 @@ impl Transform {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Coupling(_) => "coupling",
+            Self::Actnorm => "actnorm",
         }
     }
 
@@ -222,6 +228,7 @@ impl Transform {
                 };
                 coupling.networks(flow.features).iter().map(layers).sum()
             }
+            Self::Actnorm => 2 * flow.modelled() as u128,
         }
     }
 
@@ -229,6 +236,7 @@ impl Transform {
     pub(super) fn broken_rule(&self, flow: &Flow, index: usize) -> Option<String> {
         match self {
             Self::Coupling(coupling) => coupling.broken_rule(flow, index),
+            Self::Actnorm => None,
         }
     }
 }

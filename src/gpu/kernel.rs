@@ -149,6 +149,15 @@ const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
     "layered/through",
     "layered/coupling_backward"
 );
+const ACTNORM: &[&str] = texts!("shared/prelude", "shared/activation", "layered/layer", "layered/actnorm");
+const ACTNORM_BACKWARD_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    "shared/activation",
+    bijector,
+    "layered/layer",
+    "layered/through",
+    "layered/actnorm_backward"
+);
 const DENSITY: &[&str] = texts!(
     "shared/prelude",
     "shared/activation",
@@ -288,6 +297,18 @@ kernels! {
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
         5 Read "d_output", 6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
     ], TILED;
+    ACTNORM_FORWARD = "actnorm_forward", ACTNORM, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 Read "rows", 6 ReadWrite "destination",
+        7 ReadWrite "shares",
+    ], LAYER;
+    ACTNORM_INVERSE = "actnorm_inverse", ACTNORM, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 Read "rows", 6 ReadWrite "destination",
+        7 ReadWrite "shares",
+    ], LAYER;
+    ACTNORM_BACKWARD = "actnorm_backward", ACTNORM_BACKWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
+        6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
+    ], LAYER;
     GATHER = "gather", BATCH, [
         0 Uniform "rules", 1 Read "state", 3 Read "data", 4 ReadWrite "batch",
     ];

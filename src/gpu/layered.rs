@@ -6,10 +6,11 @@
 //! neither waits for the other; that of the first layer also takes the gradient through the coupling before.
 
 use super::kernel::{
-    COUPLING_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Constant, Kernel, LINEAR_BACKWARD, LINEAR_FORWARD,
-    LOG_DENSITY, LOG_DENSITY_BACKWARD, LOG_DETERMINANT,
+    ACTNORM_BACKWARD, ACTNORM_FORWARD, ACTNORM_INVERSE, COUPLING_BACKWARD, COUPLING_FORWARD,
+    COUPLING_INVERSE, Constant, Kernel, LINEAR_BACKWARD, LINEAR_FORWARD, LOG_DENSITY, LOG_DENSITY_BACKWARD,
+    LOG_DETERMINANT,
 };
-use super::plan::{BufferId, Dispatch, Plan, Program, grid, lanes};
+use super::plan::{BufferId, Dispatch, Plan, Program, grid, groups_of_256, lanes};
 use super::tile::{Product, Tile, Tiling};
 use super::uniforms;
 use crate::flow::{Coupling, Flow, Transform};
@@ -221,6 +222,7 @@ impl Recorder<'_> {
             Transform::Coupling(_) => {
                 self.coupling_rows(program, direction, transform, begins, ends, activations);
             }
+            Transform::Actnorm => self.actnorm_rows(program, direction, transform, begins, ends),
         }
     }
 
@@ -297,7 +299,75 @@ impl Recorder<'_> {
             Transform::Coupling(_) => {
                 self.coupling_backward(program, transform, source, pre, before, gradients);
             }
+            Transform::Actnorm => self.actnorm_backward(program, transform, source, before, gradients),
         }
+    }
+
+    /// What the kernels of an actnorm are told: where its shifts and its log-scales begin.
+    fn actnorm(&self, transform: usize) -> uniforms::Layer {
+        let start = self.layout.blocks[transform].range.start;
+        let [weight, bias] = [start, start + self.flow.modelled()].map(|offset| offset as u32);
+        uniforms::Layer { weight, bias, ..self.uniform(transform) }
+    }
+
+    fn actnorm_rows(
+        &self,
+        program: &mut Program,
+        direction: Direction,
+        transform: usize,
+        begins: bool,
+        [source, destination]: [BufferId; 2],
+    ) {
+        let shared = &self.shared;
+        let values = shared.capacity * self.flow.features;
+        let uniform = uniforms::Layer { begins: u32::from(begins), ..self.actnorm(transform) };
+        program.dispatches.push(Dispatch {
+            kernel: match direction {
+                Direction::Forward => &ACTNORM_FORWARD,
+                Direction::Inverse => &ACTNORM_INVERSE,
+            },
+            label: format!("transforms.{transform} actnorm"),
+            constants: Vec::new(),
+            uniform: bytemuck::bytes_of(&uniform).to_vec(),
+            buffers: vec![shared.extent, shared.parameters, source, destination, shared.shares],
+            workgroups: groups_of_256(values),
+            flops: (12 * values) as u64,
+            bytes: (4 * values * if begins { 3 } else { 4 }) as u64,
+        });
+    }
+
+    fn actnorm_backward(
+        &self,
+        program: &mut Program,
+        transform: usize,
+        source: BufferId,
+        before: BufferId,
+        gradients: &Gradients,
+    ) {
+        let shared = &self.shared;
+        let (rows, features) = (shared.capacity, self.flow.features);
+        let splits = rows.div_ceil(gradients.rows_per_split);
+        let rows_per_split = gradients.rows_per_split as u32;
+        let uniform = uniforms::Layer { rows_per_split, ..self.actnorm(transform) };
+        let through = self.passes(transform).map_or(0, |coupling| coupling.split().1.len());
+        program.dispatches.push(Dispatch {
+            kernel: &ACTNORM_BACKWARD,
+            label: format!("transforms.{transform} actnorm"),
+            constants: self.through(transform),
+            uniform: bytemuck::bytes_of(&uniform).to_vec(),
+            buffers: vec![
+                shared.extent,
+                shared.parameters,
+                source,
+                shared.order,
+                gradients.partials,
+                before,
+                gradients.d_coupling,
+            ],
+            workgroups: [features.div_ceil(lanes(features) as usize) as u32, splits as u32, 1],
+            flops: (rows * (8 * features + 20 * through)) as u64,
+            bytes: (4 * rows * (3 * features + 3 * through)) as u64,
+        });
     }
 
     fn coupling_backward(

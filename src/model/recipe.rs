@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::flow::{Activation, Bijector, Flow, MAX_WIDTH, Masking};
+use crate::flow::{Activation, Bijector, Flow, MAX_WIDTH, Masking, Transform};
 use crate::optimiser::{Adam, Decay, Schedule};
 
 /// Everything that decides a training besides its data and device.
@@ -49,8 +49,15 @@ pub struct Recipe {
     /// Whether a steep rise of the loss takes training back to the epoch before it, at half the rate.
     #[serde(default)]
     pub rollback: bool,
+    /// Whether an actnorm stands before each coupling.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub actnorm: bool,
     /// Seed of the initial weights, the split, the row orders and toy data.
     pub seed: u64,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Default for Recipe {
@@ -74,6 +81,7 @@ impl Default for Recipe {
             patience: None,
             ema: None,
             rollback: false,
+            actnorm: false,
             seed: 0,
         }
     }
@@ -207,6 +215,7 @@ impl Recipe {
             .with_masking(self.masking)
             .with_activation(self.activation)
             .with_bijector(Bijector::Affine { bound: self.bound });
+        let flow = if self.actnorm { flow.before_each_coupling(&[Transform::Actnorm]) } else { flow };
         flow.validate()?;
         Ok(flow)
     }

@@ -5,6 +5,7 @@ mod average;
 mod check;
 mod checkpoint;
 mod history;
+mod initialise;
 mod run;
 
 use std::ops::ControlFlow;
@@ -178,7 +179,8 @@ pub async fn fit_with<E: Engine>(
         schedule: recipe.schedule(steps_per_epoch)?,
         seed: recipe.seed,
     };
-    let state = State::initial(&flow, recipe.seed);
+    let mut state = State::initial(&flow, recipe.seed);
+    initialise::initialise_from_rows(&flow, &mut state.parameters, &training.train)?;
     let fresh = Checkpoint {
         recipe: recipe.clone(),
         columns: dataset.columns.clone(),

@@ -122,7 +122,8 @@ pub struct Oracle {
 
 impl Oracle {
     /// Every file.
-    pub const NAMES: [&'static str; 5] = ["moons_2d", "odd_3d", "deep_5d", "wide_12d", "affine_given_4d"];
+    pub const NAMES: [&'static str; 6] =
+        ["moons_2d", "odd_3d", "deep_5d", "wide_12d", "affine_given_4d", "actnorm_4d"];
 
     /// Reads `tests/oracle/<name>.safetensors`.
     pub fn load(name: &'static str) -> Self {

@@ -1,7 +1,7 @@
 //! Hand-written gradients against central differences, in double precision, parameter by parameter.
 
 use moonflow::cpu::CpuEngine;
-use moonflow::flow::{Activation, Bijector, Flow, Masking};
+use moonflow::flow::{Activation, Bijector, Flow, Masking, Transform};
 use moonflow::layout::Layout;
 
 use crate::common::{Comparison, random_parameters, uniform};
@@ -68,6 +68,17 @@ fn gradients_equal_central_differences_for_every_masking_and_another_bound() {
         let flow = flow.with_bijector(Bijector::Affine { bound: 0.5 });
         let (gradient, differences) = gradients(&flow, 6, 5);
         check(&flow, &gradient, &differences, format!("{masking:?}")).finish();
+    }
+}
+
+#[test]
+fn gradients_of_other_transforms_equal_central_differences() {
+    for (features, context) in [(3, 0), (2, 2)] {
+        let flow = Flow::conditional(features, context, 2, &[5]).expect("valid");
+        let mut flow = flow.before_each_coupling(&[Transform::Actnorm]);
+        flow.transforms.push(Transform::Actnorm);
+        let (gradient, differences) = gradients(&flow, 7, 29);
+        check(&flow, &gradient, &differences, format!("actnorm, {features} given {context}")).finish();
     }
 }
 

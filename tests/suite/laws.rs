@@ -2,7 +2,7 @@
 //! of the map, and densities integrate to one. Parameters are random in every layer, because an untrained flow is
 //! the identity, for which all of this is trivial.
 
-use moonflow::flow::{Activation, Flow, Masking};
+use moonflow::flow::{Activation, Flow, Masking, Transform};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
@@ -48,12 +48,14 @@ fn cases() -> impl Strategy<Value = Case> {
         masking,
         1..=9usize,
         any::<u64>(),
+        prop_oneof![Just(vec![]), Just(vec![Transform::Actnorm])],
     )
-        .prop_map(|(features, layers, hidden, activation, masking, rows, seed)| {
+        .prop_map(|(features, layers, hidden, activation, masking, rows, seed, mixing)| {
             let flow = Flow::new(features, layers, &hidden)
                 .expect("valid")
                 .with_masking(masking)
-                .with_activation(Activation::ALL[activation].1);
+                .with_activation(Activation::ALL[activation].1)
+                .before_each_coupling(&mixing);
             let parameters = random_parameters(&flow, seed);
             Case { x: uniform(rows * features, 2.0, seed ^ 1), flow, parameters }
         })

@@ -91,12 +91,11 @@ fn third() -> Model {
     model
 }
 
-/// The same with couplings that are not alike, which make version 4.
+/// The same with other transforms than couplings, which make version 4.
 fn newest() -> Model {
     let mut model = third();
-    if let Some(Transform::Coupling(coupling)) = model.flow.transforms.last_mut() {
-        coupling.conditioner.hidden = vec![4];
-    }
+    model.record.recipe.actnorm = true;
+    model.flow = model.flow.before_each_coupling(&[Transform::Actnorm]);
     let total = Layout::new(&model.flow).total;
     model.parameters = (0..total).map(|i| (i as f32 - 7.5) / 64.0).collect();
     model
@@ -394,12 +393,12 @@ fn inconsistent_curves_are_refused_with_what_is_wrong() {
             |parts| parts.replace("\"format_version\":4", "\"format_version\":3"),
             "format version 3, but a list of transforms",
         ),
-        (|parts| parts.replace("\"kind\":\"coupling\"", "\"kind\":\"other\""), "unknown variant `other`"),
+        (|parts| parts.replace("\"kind\":\"actnorm\"", "\"kind\":\"other\""), "unknown variant `other`"),
         (|parts| parts.replace("\"transforms\":[", "\"masks\":[],\"transforms\":["), "no `masks`"),
         (|parts| parts.replace("\"transforms\":[", "\"listed\":["), "unknown field `listed`"),
         (
-            |parts| parts.tensors.retain(|tensor| tensor.0 != "transforms.1.mask"),
-            "`transforms.1.mask` is missing",
+            |parts| parts.tensors.retain(|tensor| tensor.0 != "transforms.2.log_scale"),
+            "`transforms.2.log_scale` is missing",
         ),
     ];
     refuse_damaged(&newest(), cases);

@@ -7,6 +7,7 @@ use crate::layout::{Block, Layout, LinearSpan};
 
 /// Kinds of transforms, as the shaders number them.
 const COUPLING: u32 = 0;
+const ACTNORM: u32 = 1;
 
 /// Where everything lies in the packed parameters. All offsets count quads.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,6 +78,12 @@ impl Packing {
                 self.add_networks(&mut step, block);
                 self.saved += coupling.bijector.saved();
             }
+            Transform::Actnorm => {
+                step.kind = ACTNORM;
+                for _ in 0..2 {
+                    self.place_vector(flow.modelled(), quads(flow.features));
+                }
+            }
         }
         self.steps.push(step);
     }
@@ -95,6 +102,16 @@ impl Packing {
             self.packed += whole;
             self.slot += natural;
         }
+    }
+
+    /// Notes the places of a vector of `len` parameters, padded to `width` quads, of which there is a single copy.
+    fn place_vector(&mut self, len: usize, width: usize) {
+        for index in 0..len {
+            self.places.push([(4 * self.packed + index) as u32; 2]);
+            self.slot_places.push((4 * self.slot + index) as u32);
+        }
+        self.packed += width;
+        self.slot += width;
     }
 
     /// Where these spans stand among all; couplings of one shape share theirs.

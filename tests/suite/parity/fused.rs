@@ -3,7 +3,7 @@
 use moonflow::cpu::adam::{Progress, Rule, adam as cpu_adam};
 use moonflow::cpu::{CpuEngine, Real};
 use moonflow::engine::Sampling;
-use moonflow::flow::{Activation, Flow, Masking};
+use moonflow::flow::{Activation, Flow, Masking, Transform};
 use moonflow::gpu::Target;
 use moonflow::gpu::fused::{Packing, Shape};
 use moonflow::gpu::kernel::{
@@ -50,9 +50,20 @@ impl Subject {
         [
             Self::new([5, 0], 2, &[17, 6], Activation::Relu, false),
             Self::new([3, 0], 3, &[9, 21], Activation::Silu, true),
-            Self::new([2, 0], 1, &[3], Activation::Tanh, false),
-            Self::new([3, 4], 2, &[5], Activation::Relu, false),
+            Self::new([2, 0], 1, &[3], Activation::Tanh, false).with(&[Transform::Actnorm]),
+            Self::new([3, 4], 2, &[5], Activation::Relu, false).with(&[Transform::Actnorm]),
         ]
+    }
+
+    /// The same with these transforms before each coupling.
+    fn with(self, added: &[Transform]) -> Self {
+        let flow = self.flow.before_each_coupling(added);
+        Self {
+            packing: Packing::new(&flow, &Layout::new(&flow)),
+            parameters: from_wide(&random_parameters(&flow, 5)),
+            flow,
+            target: self.target,
+        }
     }
 
     fn engine<R: Real>(&self) -> CpuEngine<R> {
@@ -129,6 +140,8 @@ pub fn fused_forward() -> Case {
             ("quad_at(extent.first + row, quad % QUADS)", "quad_at(row, quad % QUADS)"),
             ("log_dets[quad] += (shares", "log_dets[quad] = (shares"),
             ("log_det - 0.5 * squares", "log_det - squares"),
+            ("(value - shift) * exp_quad(-s)", "value * exp_quad(-s) - shift"),
+            ("log_dets[quad] -= sum;", "log_dets[quad] += sum;"),
             ("feature < vec4<u32>(fused.modelled)", "feature < vec4<u32>(fused.features)"),
             ("f32(fused.modelled) * HALF_LN_TAU", "f32(fused.features) * HALF_LN_TAU"),
             ("memory[AT_ROWS + quad], kept(step, quad)", "memory[AT_ROWS + quad], vec4<bool>(true)"),
@@ -151,6 +164,7 @@ pub fn fused_inverse() -> Case {
                 "transform_rows(local, place, true)",
             ),
             ("log_det[first + row] = density_of(row).x", "log_det[first + row] = density_of(row).y"),
+            ("value * exp_quad(s) + shift", "(value + shift) * exp_quad(s)"),
         ],
     )
 }
@@ -311,6 +325,10 @@ pub fn fused_gradient() -> Case {
             ("vec4<f32>(s0[k], s1[k], s2[k], s3[k])", "vec4<f32>(s0[k], s1[k], s3[k], s2[k])"),
             ("g0.d_theta[k], g1.d_theta[k]", "g1.d_theta[k], g1.d_theta[k]"),
             ("sum += memory[delta", "sum = memory[delta"),
+            ("sum += memory[plane", "sum = memory[plane"),
+            ("vec4<f32>(per_row()) - here.d_value * here.value", "-here.d_value * here.value"),
+            ("here.d_value * shrink", "here.d_value"),
+            ("modelled_part(d_s, quad % QUADS)", "d_s"),
         ],
     }
 }

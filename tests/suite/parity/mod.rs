@@ -2,6 +2,7 @@
 //!
 //! `cargo test --test suite parity -- --nocapture` prints the error of each output beside its tolerance.
 
+mod actnorm;
 mod adam;
 mod batch;
 mod coupling;
@@ -52,6 +53,7 @@ macro_rules! cases {
 cases! {
     linear: linear_forward linear_backward;
     coupling: coupling_forward coupling_inverse coupling_backward;
+    actnorm: actnorm_forward actnorm_inverse actnorm_backward;
     density: log_density log_determinant log_density_backward;
     batch: gather take;
     reduce: sum_partials;

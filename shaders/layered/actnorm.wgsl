@@ -1,0 +1,58 @@
+// Activation normalisation: a shift and a scale for each modelled feature. The context passes.
+//
+// Equation:  forward z = (x − b) · exp(−s), share −= s; inverse x = z · exp(s) + b, share += s. Backward d_x = d_z · exp(−s),
+//            d_b = −Σ_rows d_x, d_s = Σ_rows (1 / rows − d_z · z).
+// Threads:   one for each feature of a row; backward see actnorm_backward.wgsl.
+// Data:      rows, destination, shares as in coupling.wgsl; b at layer.weight and s at layer.bias in parameters.
+// Order:     no barriers and no sums.
+// Twin:      src/cpu/reference/actnorm.rs
+
+@group(0) @binding(5) var<storage, read> rows: array<f32>;
+@group(0) @binding(6) var<storage, read_write> destination: array<f32>;
+@group(0) @binding(7) var<storage, read_write> shares: array<f32>;
+
+fn normalise(group: vec3<u32>, groups: vec3<u32>, local: u32, inverse: bool) {
+    let index = (group.y * groups.x + group.x) * 256u + local;
+    let row = index / layer.features;
+    let feature = index % layer.features;
+    if row >= extent.rows {
+        return;
+    }
+    var value = rows[index];
+    var share = 0.0;
+    if feature < layer.modelled {
+        let shift = parameters[layer.weight + feature];
+        let s = parameters[layer.bias + feature];
+        if inverse {
+            value = value * exp_accurate(s) + shift;
+            share = s;
+        } else {
+            value = (value - shift) * exp_accurate(-s);
+            share = -s;
+        }
+    }
+    destination[index] = value;
+    if layer.begins == 1u {
+        shares[index] = share;
+    } else {
+        shares[index] += share;
+    }
+}
+
+@compute @workgroup_size(256)
+fn actnorm_forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    normalise(group, groups, local, false);
+}
+
+@compute @workgroup_size(256)
+fn actnorm_inverse(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    normalise(group, groups, local, true);
+}

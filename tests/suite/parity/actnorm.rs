@@ -1,0 +1,273 @@
+//! `shaders/layered/actnorm.wgsl` and `actnorm_backward.wgsl` against `src/cpu/actnorm.rs`.
+
+use moonflow::cpu::Real;
+use moonflow::cpu::actnorm::{
+    actnorm_backward as cpu_backward, actnorm_forward as cpu_forward, actnorm_inverse as cpu_inverse,
+};
+use moonflow::cpu::reference::coupling::coupling_backward;
+use moonflow::gpu::kernel::{ACTNORM_BACKWARD, ACTNORM_FORWARD, ACTNORM_INVERSE, Kernel};
+use moonflow::gpu::plan::{groups_of_256, lanes};
+use moonflow::gpu::uniforms;
+
+use super::harness::{Call, Case, POISON, poisoned, random, real};
+use super::layer::{order, pick};
+
+/// Bound of the coupling before.
+const BOUND: f32 = 1.5;
+/// Parameters before the shifts, and between them and the log-scales.
+const GAPS: (usize, usize) = (5, 2);
+
+/// Rows, and an actnorm amid other parameters.
+struct Setup {
+    rows: usize,
+    capacity: usize,
+    features: usize,
+    modelled: usize,
+    splits: usize,
+    values: Vec<f32>,
+    shares: Vec<f32>,
+    shift: Vec<f32>,
+    log_scale: Vec<f32>,
+}
+
+impl Setup {
+    fn all() -> impl Iterator<Item = Self> {
+        let sizes = [(3, 3, 1), (2, 2, 3), (5, 3, 2), (33, 33, 1), (70, 40, 2), (1, 1, 1)];
+        sizes.into_iter().flat_map(|(features, modelled, splits)| {
+            [(3, 5), (1, 1), (130, 133)].map(|(rows, capacity): (usize, usize)| {
+                let seed = (rows + 3 * features) as u64;
+                Self {
+                    rows,
+                    capacity,
+                    features,
+                    modelled,
+                    splits: capacity.div_ceil(capacity.div_ceil(splits)),
+                    values: random(rows * features, 3.0, seed),
+                    shares: random(rows * features, 3.0, 100 + seed),
+                    shift: random(modelled, 2.0, 200 + seed),
+                    log_scale: random(modelled, 1.5, 300 + seed),
+                }
+            })
+        })
+    }
+
+    fn total(&self) -> usize {
+        GAPS.0 + 2 * self.modelled + GAPS.1 + 3
+    }
+
+    fn uniform(&self, begins: bool) -> uniforms::Layer {
+        uniforms::Layer {
+            weight: GAPS.0 as u32,
+            bias: (GAPS.0 + self.modelled + GAPS.1) as u32,
+            parameters: self.total() as u32,
+            capacity: self.capacity as u32,
+            features: self.features as u32,
+            through: 4 * self.features as u32,
+            through_bound: BOUND,
+            rows_per_split: self.capacity.div_ceil(self.splits) as u32,
+            begins: u32::from(begins),
+            lanes: lanes(self.features),
+            modelled: self.modelled as u32,
+            ..Default::default()
+        }
+    }
+
+    fn call(&self, begins: bool, groups: [u32; 3]) -> Call {
+        let mut parameters = vec![POISON; self.total()];
+        for (values, start) in [(&self.shift, GAPS.0), (&self.log_scale, GAPS.0 + self.modelled + GAPS.1)] {
+            for (to, value) in parameters[start..].iter_mut().zip(values) {
+                *to = value.to_bits();
+            }
+        }
+        let label = format!("{} of {} rows of {}:", self.rows, self.capacity, self.features);
+        Call::new(label, &self.uniform(begins), groups)
+            .record("extent", &uniforms::Extent { rows: self.rows as u32, first: 9 })
+            .bind("parameters", parameters)
+    }
+
+    /// Values, and each feature's share of log_det.
+    fn transformed<R: Real>(&self, twin: Twin<R>, begins: bool) -> [Vec<R>; 2] {
+        let mut values = real::<R>(&self.values);
+        let mut shares = if begins { vec![R::zero(); values.len()] } else { real(&self.shares) };
+        twin(self.features, &real(&self.shift), &real(&self.log_scale), &mut values, &mut [R::zero()]);
+        for feature in 0..self.modelled {
+            // Of one feature alone, the log-determinant is its share.
+            let mut share = [R::zero()];
+            twin(
+                1,
+                &real(&self.shift[feature..][..1]),
+                &real(&self.log_scale[feature..][..1]),
+                &mut [],
+                &mut share,
+            );
+            shares[feature..].iter_mut().step_by(self.features).for_each(|sum| *sum += share[0]);
+        }
+        [values, shares]
+    }
+
+    fn transforming(&self, begins: bool, truth: Twin<f64>, single: Twin<f32>) -> Call {
+        let size = self.capacity * self.features;
+        let [values, shares] = self.transformed(truth, begins);
+        let [values_single, shares_single] = self.transformed(single, begins);
+        let all = 0..self.rows * self.features;
+        let before = if begins { vec![] } else { self.shares.clone() };
+        self.call(begins, groups_of_256(size))
+            .values("rows", &self.values, size)
+            .bind("destination", vec![POISON; size])
+            .expect("", all.clone(), values, &values_single)
+            .values("shares", &before, size)
+            .expect("", all, shares, &shares_single)
+    }
+
+    fn mask(&self) -> Vec<bool> {
+        (0..self.features).map(|feature| feature % 2 == 0).collect()
+    }
+
+    fn d_z(&self) -> Vec<f32> {
+        random(self.rows * self.features, 1.0, 77)
+    }
+
+    fn saved(&self) -> Vec<f32> {
+        random(self.rows * self.features, 3.0, 78)
+    }
+
+    /// The gradient at the input, and for rows of a split those of the parameters: d_x, [shift, log-scale].
+    fn backward<R: Real>(&self, rows: std::ops::Range<usize>) -> (Vec<R>, [Vec<R>; 2]) {
+        let range = rows.start * self.features..rows.end * self.features;
+        let mut z = real::<R>(&self.values[range.clone()]);
+        let (shift, log_scale) = (real::<R>(&self.shift), real::<R>(&self.log_scale));
+        cpu_forward(self.features, &shift, &log_scale, &mut z, &mut []);
+        let mut d_x = real::<R>(&self.d_z()[range]);
+        let [mut d_shift, mut d_log_scale] = [vec![R::nan(); self.modelled], vec![R::nan(); self.modelled]];
+        let d_log_det = -R::from_wide(1.0 / self.rows as f64);
+        cpu_backward(&log_scale, d_log_det, &z, &mut d_x, &mut d_shift, &mut d_log_scale, self.features);
+        (d_x, [d_shift, d_log_scale])
+    }
+
+    /// The gradient through the coupling before: carried, of o and of t.
+    fn through<R: Real>(&self) -> [Vec<R>; 3] {
+        let (d_z, _) = self.backward::<R>(0..self.rows);
+        let nan = || vec![R::nan(); d_z.len()];
+        let [mut d_o, mut d_t, mut d_x] = [nan(), nan(), nan()];
+        coupling_backward(
+            R::from_wide(BOUND.into()),
+            self.rows,
+            &self.mask(),
+            &d_z,
+            &real(&self.values),
+            &real(&self.saved()),
+            &mut d_o,
+            &mut d_t,
+            &mut d_x,
+        );
+        [d_x, d_o, d_t]
+    }
+
+    fn backward_call(&self) -> Call {
+        let size = self.capacity * self.features;
+        let groups = [self.features.div_ceil(lanes(self.features) as usize) as u32, self.splits as u32, 1];
+        let mut d_coupling = poisoned(&self.d_z(), size);
+        d_coupling.resize(3 * size, POISON);
+        let transformed: Vec<bool> = self.mask().iter().map(|kept| !kept).collect();
+        let mut call = self
+            .call(false, groups)
+            .values("source", &self.values, size)
+            .bind("order", order(&[&self.mask()]))
+            .values("saved", &self.saved(), size)
+            .bind("d_coupling", d_coupling);
+        let every = vec![true; self.features];
+        let parts = self.through::<f64>().into_iter().zip(self.through::<f32>());
+        for (plane, ((truth, single), used)) in parts.zip([&every, &transformed, &transformed]).enumerate() {
+            let places: Vec<usize> = (0..self.rows * self.features)
+                .filter(|at| used[at % self.features])
+                .map(|at| plane * size + at)
+                .collect();
+            call = call.expect(["", "o", "t"][plane], places, pick(&truth, used), &pick(&single, used));
+        }
+        call = call.bind("partials", vec![POISON; self.splits * self.total()]);
+        let rows_per_split = self.capacity.div_ceil(self.splits);
+        for split in 0..self.splits {
+            let rows = (split * rows_per_split).min(self.rows)..((split + 1) * rows_per_split).min(self.rows);
+            let (_, truth) = self.backward::<f64>(rows.clone());
+            let (_, single) = self.backward::<f32>(rows);
+            for (at, name) in ["shift", "log_scale"].into_iter().enumerate() {
+                let start = split * self.total() + GAPS.0 + at * (self.modelled + GAPS.1);
+                call = call.expect(
+                    &format!("{split} {name}"),
+                    start..start + self.modelled,
+                    truth[at].clone(),
+                    &single[at],
+                );
+            }
+        }
+        call
+    }
+}
+
+/// [`cpu_forward`] or [`cpu_inverse`].
+type Twin<R> = fn(usize, &[R], &[R], &mut [R], &mut [R]);
+
+fn transforming(
+    kernel: &'static Kernel,
+    truth: Twin<f64>,
+    single: Twin<f32>,
+    changes: &'static [(&'static str, &'static str)],
+) -> Case {
+    let calls = Setup::all()
+        .flat_map(|setup| [true, false].map(|begins| setup.transforming(begins, truth, single)))
+        .collect();
+    Case { kernel, factor: 4.0, calls, changes }
+}
+
+pub fn actnorm_forward() -> Case {
+    transforming(
+        &ACTNORM_FORWARD,
+        cpu_forward,
+        cpu_forward,
+        &[
+            ("value = (value - shift) * exp_accurate(-s);", "value = (value - shift) * exp_accurate(s);"),
+            ("value = (value - shift) * exp_accurate(-s);", "value = value * exp_accurate(-s) - shift;"),
+            ("share = -s;", "share = s;"),
+            ("parameters[layer.bias + feature]", "parameters[layer.weight + feature]"),
+            ("if feature < layer.modelled {", "if true {"),
+            ("shares[index] += share;", "shares[index] = share;"),
+            ("shares[index] = share;", "shares[index] += share;"),
+            ("if row >= extent.rows {", "if row >= layer.capacity {"),
+            ("normalise(group, groups, local, false);", "normalise(group, groups, local, true);"),
+        ],
+    )
+}
+
+pub fn actnorm_inverse() -> Case {
+    transforming(
+        &ACTNORM_INVERSE,
+        cpu_inverse,
+        cpu_inverse,
+        &[
+            ("value = value * exp_accurate(s) + shift;", "value = (value + shift) * exp_accurate(s);"),
+            ("share = s;", "share = -s;"),
+            ("normalise(group, groups, local, true);", "normalise(group, groups, local, false);"),
+        ],
+    )
+}
+
+pub fn actnorm_backward() -> Case {
+    Case {
+        kernel: &ACTNORM_BACKWARD,
+        factor: 4.0,
+        calls: Setup::all().map(|setup| setup.backward_call()).collect(),
+        changes: &[
+            ("vec2<f32>(-d_x, 1.0", "vec2<f32>(d_x, 1.0"),
+            ("vec2<f32>(-d_x, 1.0", "vec2<f32>(-d_z, 1.0"),
+            ("1.0 / f32(extent.rows) - d_z * z", "-d_z * z"),
+            ("let d_x = d_z * shrink;", "let d_x = d_z;"),
+            ("(source[index] - shift) * shrink", "source[index] * shrink"),
+            ("stride >= layer.lanes", "stride > layer.lanes"),
+            ("partials[base + layer.bias + feature] = sums[local].y;", ""),
+            ("let base = group.y * layer.parameters;", "let base = 0u;"),
+            ("pass_through(row, feature, d_x);", "d_coupling[index] = d_x;"),
+            ("group.x * layer.lanes + local % layer.lanes", "local % layer.lanes"),
+            ("min(extent.rows, begin + layer.rows_per_split)", "extent.rows"),
+        ],
+    }
+}
