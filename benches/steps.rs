@@ -172,8 +172,8 @@ fn cost(shape: &Shape, plan: &Plan, ProgramId(index): ProgramId) -> Cost {
 /// A training on `steps` batches, at a rate that leaves random parameters where they are.
 fn training(shape: &Shape, steps: usize) -> Training {
     Training {
-        train: normal_rows(steps * shape.batch, shape.features),
-        validation: Vec::new(),
+        train: normal_rows(steps * shape.batch, shape.features).into(),
+        validation: Vec::new().into(),
         batch: shape.batch as u32,
         adam: Adam { clip_norm: 5.0, ..Adam::default() },
         schedule: Schedule { decay: Decay::Constant, base: 1e-6, warmup_steps: 0, total_steps: u32::MAX },

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
@@ -48,13 +49,13 @@ pub struct Sampling {
     pub temperature: f32,
 }
 
-/// The data and rules of one training.
+/// The data and rules of one training. Tables are shared, so that to begin again copies none.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Training {
     /// Training rows, standardised, row-major [N, D].
-    pub train: Vec<f32>,
+    pub train: Arc<Vec<f32>>,
     /// Validation rows, standardised, row-major [V, D]; may be empty.
-    pub validation: Vec<f32>,
+    pub validation: Arc<Vec<f32>>,
     /// Rows per step; the last step of an epoch takes what is left.
     pub batch: u32,
     /// The update rule.
@@ -110,6 +111,14 @@ impl Training {
             )));
         }
         Ok(())
+    }
+
+    /// Whether it has the very tables of `other`, and its rules.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let Self { train, validation, batch, adam, schedule, seed } = self;
+        Arc::ptr_eq(train, &other.train)
+            && Arc::ptr_eq(validation, &other.validation)
+            && (batch, adam, schedule, seed) == (&other.batch, &other.adam, &other.schedule, &other.seed)
     }
 
     /// Steps in one epoch over `rows` training rows.
@@ -177,7 +186,8 @@ pub trait Engine {
     fn sample_given(&mut self, sampling: Sampling, context: &[f32])
     -> impl Future<Output = Result<Vec<f32>>>;
 
-    /// Takes the data to the device and starts training from `state`, within an epoch when it stands within one.
+    /// Takes the data to the device and starts training from `state`, within an epoch when it stands within one. Tables that
+    /// are there already, from a training with the same rules, are not taken again.
     fn begin_training(&mut self, training: Training, state: State) -> Result<()>;
 
     /// Trains for `epochs` whole epochs, each followed by its validation, and reports them in order.

@@ -132,8 +132,12 @@ impl<R: Real> CpuEngine<R> {
     /// [`Error::Length`] when there are not exactly P.
     pub fn set_parameters(&mut self, parameters: &[R]) -> Result<()> {
         expect_length("parameters", parameters.len(), self.layout.total)?;
-        self.parameters.copy_from_slice(parameters);
-        self.pack();
+        let same = |(new, old): (&R, &R)| new.wide().to_bits() == old.wide().to_bits();
+        // Packing again what is packed would cost a table scored in chunks more than the comparison.
+        if !parameters.iter().zip(&self.parameters).all(same) {
+            self.parameters.copy_from_slice(parameters);
+            self.pack();
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The two precisions of the CPU engine: `f64` judges, `f32` is what users run.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use num_traits::{Float, NumAssign};
 
@@ -10,6 +11,9 @@ use crate::optimiser::decimal;
 pub trait Real: super::simd::Registers + Float + NumAssign + Debug + Default + Send + Sync + 'static {
     /// The number nearest to `value`.
     fn from_wide(value: f64) -> Self;
+
+    /// A table in this precision: the same one in `f32`, a copy in any other.
+    fn shared(table: &Arc<Vec<f32>>) -> Arc<Vec<Self>>;
 
     /// The same number as `f64`, exactly.
     fn wide(self) -> f64;
@@ -36,6 +40,10 @@ pub trait Real: super::simd::Registers + Float + NumAssign + Debug + Default + S
 }
 
 impl Real for f32 {
+    fn shared(table: &Arc<Vec<f32>>) -> Arc<Vec<Self>> {
+        Arc::clone(table)
+    }
+
     fn from_wide(value: f64) -> Self {
         value as f32
     }
@@ -83,6 +91,10 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    fn shared(table: &Arc<Vec<f32>>) -> Arc<Vec<Self>> {
+        Arc::new(table.iter().copied().map(f64::from).collect())
+    }
+
     fn from_wide(value: f64) -> Self {
         value
     }

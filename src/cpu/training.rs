@@ -1,5 +1,7 @@
 //! Training on the CPU: single steps in both precisions, and whole epochs over a training set.
 
+use std::sync::Arc;
+
 use crate::engine::{EpochRecord, Training};
 use crate::error::{Error, Result, expect_length};
 use crate::optimiser::{Adam, Best, Schedule, State};
@@ -61,8 +63,8 @@ impl<R: Real> Optimiser<R> {
 /// A training over epochs.
 #[derive(Debug)]
 pub(super) struct Run<R> {
-    train: Vec<R>,
-    validation: Vec<R>,
+    train: Arc<Vec<R>>,
+    validation: Arc<Vec<R>>,
     batch: usize,
     seed: u64,
     optimiser: Optimiser<R>,
@@ -126,8 +128,8 @@ impl<R: Real> CpuEngine<R> {
         self.parameters = widen(&state.parameters);
         self.pack();
         self.run = Some(Run {
-            train: widen(&training.train),
-            validation: widen(&training.validation),
+            train: R::shared(&training.train),
+            validation: R::shared(&training.validation),
             batch: training.batch as usize,
             seed: training.seed,
             optimiser: Optimiser::resume(&training.adam, training.schedule, state),
@@ -167,7 +169,7 @@ impl<R: Real> CpuEngine<R> {
         let mut learning_rate = 0.0;
         let mut halted = false;
         for batch in batches(run.row..run.train.len() / features, run.batch) {
-            let (seed, epoch, train) = (run.seed, run.epoch, &run.train);
+            let (seed, epoch, train) = (run.seed, run.epoch, &run.train[..]);
             let fill =
                 |first: usize, to: &mut [R]| gather(features, batch.start + first, seed, epoch, train, to);
             let step = self.step(team, batch.len(), fill, &mut run.optimiser);

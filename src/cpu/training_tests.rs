@@ -26,8 +26,8 @@ fn rows(count: usize, seed: u64) -> Vec<f32> {
 
 fn training(batch: u32, base: f32) -> Training {
     Training {
-        train: rows(ROWS, 1),
-        validation: rows(37, 2),
+        train: rows(ROWS, 1).into(),
+        validation: rows(37, 2).into(),
         batch,
         adam: Adam { weight_decay: 1e-3, clip_norm: 1.0, ..Adam::default() },
         schedule: Schedule { decay: Decay::Cosine, base, warmup_steps: 3, total_steps: 60 },
@@ -55,7 +55,7 @@ fn outcome(threads: usize, training: &Training, epochs: u32) -> (Vec<EpochRecord
 #[test]
 fn training_and_scoring_have_the_same_bits_on_any_number_of_threads() {
     // So many tiles that threads add several to one slot, and tiles of two slots.
-    let large = Training { train: rows(450, 1), ..training(450, 0.01) };
+    let large = Training { train: rows(450, 1).into(), ..training(450, 0.01) };
     let training = training(100, 0.01);
     let one = [&large, &training].map(|training| {
         let one = outcome(1, training, 3);
@@ -127,7 +127,7 @@ fn best_parameters_are_those_of_the_lowest_validation_loss() {
 
 #[test]
 fn without_validation_rows_the_current_parameters_are_the_best() {
-    let mut engine = begun::<f32>(&Training { validation: Vec::new(), ..training(32, 0.01) });
+    let mut engine = begun::<f32>(&Training { validation: Vec::new().into(), ..training(32, 0.01) });
     let records = engine.train(2).expect("training");
     assert!(records.iter().all(|record| record.validation_nll.is_none() && !record.improved));
     assert!(records[1].train_nll < records[0].train_nll, "{records:?}");
@@ -142,7 +142,7 @@ fn a_loss_that_is_not_finite_halts_training_and_changes_nothing() {
     let batches_before = row.expect("a permutation") as u32 / 32;
     let steps = 4 + batches_before;
     let healthy = training.clone();
-    training.train[3 * 50] = f32::MAX;
+    std::sync::Arc::make_mut(&mut training.train)[3 * 50] = f32::MAX;
     // The first epoch meets the row too; so start after it.
     let mut engine = begun::<f32>(&healthy);
     engine.train(1).expect("training");
@@ -173,8 +173,8 @@ fn unusable_requests_are_refused_with_the_reason() {
         engine.train(1).expect_err("no data").to_string(),
         engine.training_state().expect_err("no data").to_string(),
     ];
-    let empty = Training { train: Vec::new(), ..training.clone() };
-    let ragged = Training { train: vec![0.0; 4], ..training.clone() };
+    let empty = Training { train: Vec::new().into(), ..training.clone() };
+    let ragged = Training { train: vec![0.0; 4].into(), ..training.clone() };
     let batchless = Training { batch: 0, ..training.clone() };
     let short = State { moment2: vec![0.0], ..state.clone() };
     for (training, state) in [(&empty, &state), (&ragged, &state), (&batchless, &state), (&training, &short)]

@@ -40,6 +40,8 @@ pub struct GpuEngine {
     parameters: Vec<f32>,
     evaluation: Option<(Executor, EvaluationPlan)>,
     training: Option<(Executor, TrainingPlan)>,
+    /// What the training's plan was made for and its tables are.
+    loaded: Option<Training>,
     /// Rows that the first epoch of the training leaves out, because steps have been taken on them before.
     first_row: u32,
     pace: Pace,
@@ -85,6 +87,7 @@ impl GpuEngine {
             parameters,
             evaluation: None,
             training: None,
+            loaded: None,
             first_row: 0,
             pace: Pace::default(),
             tiling: Tiling::default(),
@@ -138,6 +141,26 @@ impl GpuEngine {
         self.most_shard_rows = rows;
     }
 
+    /// Makes the plan of a training and takes its tables to the device.
+    fn load(&mut self, shape: &TrainingShape, training: &Training) -> Result<()> {
+        let features = self.flow.features;
+        // What there was makes room first.
+        (self.training, self.loaded) = (None, None);
+        let plan = self.training_plan(shape)?;
+        let executor = Executor::new(&self.context, &plan.plan)?;
+        for (shards, table) in [(&plan.train, &training.train), (&plan.validation_rows, &training.validation)]
+        {
+            for &Shard { buffer, first, rows } in shards {
+                executor.write(buffer, &table[first * features..(first + rows) * features]);
+            }
+        }
+        if plan.packed.is_none() {
+            executor.write(plan.order, &Recorder::order(&self.flow));
+        }
+        self.training = Some((executor, plan));
+        Ok(())
+    }
+
     /// The device that it computes on.
     pub fn context(&self) -> &Context {
         &self.context
@@ -186,8 +209,8 @@ impl GpuEngine {
     pub async fn loss_and_gradient(&mut self, x: &[f32]) -> Result<(f64, Vec<f32>)> {
         let rows = whole_rows("x", x, self.flow.features)?;
         let training = Training {
-            train: x.to_vec(),
-            validation: Vec::new(),
+            train: x.to_vec().into(),
+            validation: Vec::new().into(),
             batch: rows as u32,
             adam: Adam::default(),
             schedule: crate::optimiser::Schedule {
@@ -205,7 +228,7 @@ impl GpuEngine {
         let first = plan.log_prob_at;
         let [log_prob, gradient] =
             executor.read([(plan.log_prob, first + rows), (plan.gradient, self.layout.total)]).await?;
-        self.training = None;
+        (self.training, self.loaded) = (None, None);
         let loss = -log_prob[first..].iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
         Ok((loss, gradient))
     }
@@ -289,6 +312,41 @@ fn write_parameters(executor: &Executor, plan: &EvaluationPlan, parameters: &[f3
     }
 }
 
+/// Sets everything that steps change to where `state` stands.
+fn write_state(executor: &Executor, plan: &TrainingPlan, shape: &TrainingShape, state: &State) {
+    if let Some((packed, packing)) = &plan.packed {
+        executor.write(*packed, &packing.pack(&state.parameters));
+    }
+    executor.write(plan.parameters, &state.parameters);
+    executor.write(plan.best, state.best.as_ref().map_or(&state.parameters, |best| &best.parameters));
+    executor.write(plan.moment1, &state.moment1);
+    executor.write(plan.moment2, &state.moment2);
+    let [bias_correction1, bias_correction2] = state.corrections.map(|correction| correction as f32);
+    // The first step of an epoch is prepared by the last of the one before: where no rows are left, by this.
+    let left = shape.train_rows as u32 - state.row;
+    let (first, epoch) = if left == 0 { (0, state.epoch + 1) } else { (state.row, state.epoch) };
+    executor.write(
+        plan.state,
+        &[uniforms::TrainState {
+            rows: (shape.batch as u32).min(shape.train_rows as u32 - first),
+            first,
+            step: state.step,
+            epoch,
+            bias_correction1,
+            bias_correction2,
+            best_nll: state.best.as_ref().map_or(f32::MAX, |best| best.nll as f32),
+            ..Default::default()
+        }],
+    );
+    executor.write(
+        plan.validation,
+        &[uniforms::Validation {
+            rows: plan.validation_capacity.min(shape.validation_rows) as u32,
+            ..Default::default()
+        }],
+    );
+}
+
 fn not_training() -> Error {
     Error::Argument("no training was begun on this engine: call begin_training first".into())
 }
@@ -304,9 +362,13 @@ impl Engine for GpuEngine {
 
     fn set_parameters(&mut self, parameters: &[f32]) -> Result<()> {
         expect_length("parameters", parameters.len(), self.layout.total)?;
-        self.parameters.copy_from_slice(parameters);
-        if let Some((executor, plan)) = &self.evaluation {
-            write_parameters(executor, plan, parameters);
+        let same = |(new, old): (&f32, &f32)| new.to_bits() == old.to_bits();
+        // What is on the device already is not packed and taken there again, chunk after chunk of a table.
+        if !parameters.iter().zip(&self.parameters).all(same) {
+            self.parameters.copy_from_slice(parameters);
+            if let Some((executor, plan)) = &self.evaluation {
+                write_parameters(executor, plan, parameters);
+            }
         }
         self.context.health()
     }
@@ -365,48 +427,13 @@ impl Engine for GpuEngine {
         let features = self.flow.features;
         training.validate(&state, features, self.layout.total)?;
         let shape = TrainingShape::new(&training, features);
-        let plan = self.training_plan(&shape)?;
-        let executor = Executor::new(&self.context, &plan.plan)?;
-        for (shards, table) in [(&plan.train, &training.train), (&plan.validation_rows, &training.validation)]
-        {
-            for &Shard { buffer, first, rows } in shards {
-                executor.write(buffer, &table[first * features..(first + rows) * features]);
-            }
+        if !self.loaded.as_ref().is_some_and(|loaded| loaded.is_same(&training)) {
+            self.load(&shape, &training)?;
+            self.loaded = Some(training);
         }
-        match &plan.packed {
-            Some((packed, packing)) => executor.write(*packed, &packing.pack(&state.parameters)),
-            None => executor.write(plan.order, &Recorder::order(&self.flow)),
-        }
-        executor.write(plan.parameters, &state.parameters);
-        executor.write(plan.best, state.best.as_ref().map_or(&state.parameters, |best| &best.parameters));
-        executor.write(plan.moment1, &state.moment1);
-        executor.write(plan.moment2, &state.moment2);
-        let [bias_correction1, bias_correction2] = state.corrections.map(|correction| correction as f32);
-        // The first step of an epoch is prepared by the last of the one before: where no rows are left, by this.
-        let left = shape.train_rows as u32 - state.row;
-        let (first, epoch) = if left == 0 { (0, state.epoch + 1) } else { (state.row, state.epoch) };
-        executor.write(
-            plan.state,
-            &[uniforms::TrainState {
-                rows: (shape.batch as u32).min(shape.train_rows as u32 - first),
-                first,
-                step: state.step,
-                epoch,
-                bias_correction1,
-                bias_correction2,
-                best_nll: state.best.as_ref().map_or(f32::MAX, |best| best.nll as f32),
-                ..Default::default()
-            }],
-        );
+        let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
+        write_state(executor, plan, &shape, &state);
         self.first_row = state.row;
-        executor.write(
-            plan.validation,
-            &[uniforms::Validation {
-                rows: plan.validation_capacity.min(shape.validation_rows) as u32,
-                ..Default::default()
-            }],
-        );
-        self.training = Some((executor, plan));
         Ok(())
     }
 

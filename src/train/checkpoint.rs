@@ -69,7 +69,7 @@ pub fn fingerprint(training: &Training, log_det: [f64; 2]) -> u64 {
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let rows =
-        training.train.iter().chain(&training.validation).flat_map(|value| value.to_bits().to_le_bytes());
+        training.train.iter().chain(&*training.validation).flat_map(|value| value.to_bits().to_le_bytes());
     let counts = [training.train.len() as u64, training.validation.len() as u64];
     let counts = counts.into_iter().chain(log_det.map(f64::to_bits));
     let bytes = counts.flat_map(u64::to_le_bytes).chain(rows);

@@ -172,8 +172,8 @@ pub async fn fit_with<E: Engine>(
     let log_det = [train.mean_log_det(), validation.mean_log_det()];
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / features, recipe.batch);
     let training = Training {
-        train: train.values,
-        validation: validation.values,
+        train: train.values.into(),
+        validation: validation.values.into(),
         batch: recipe.batch,
         adam: recipe.adam(),
         schedule: recipe.schedule(steps_per_epoch)?,

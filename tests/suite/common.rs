@@ -364,8 +364,8 @@ impl<E: Engine> Subject for Single<E> {
     fn adam(&mut self, x: &[f64], steps: u32) -> (Vec<f64>, Vec<f64>) {
         let rows = x.len() / self.engine.flow().features;
         let training = Training {
-            train: from_wide(x),
-            validation: Vec::new(),
+            train: from_wide(x).into(),
+            validation: Vec::new().into(),
             batch: rows as u32,
             adam: Adam::default(),
             schedule: ORACLE_SCHEDULE,

@@ -18,8 +18,8 @@ fn flow() -> Flow {
 
 fn training_plan(rows: usize, batch: u32) -> TrainingPlan {
     let training = Training {
-        train: vec![0.0; 5 * rows],
-        validation: vec![0.0; 5 * 37],
+        train: vec![0.0; 5 * rows].into(),
+        validation: vec![0.0; 5 * 37].into(),
         batch,
         adam: Adam::default(),
         schedule: Schedule { decay: Decay::Cosine, base: 1e-3, warmup_steps: 0, total_steps: 10 },

@@ -1,6 +1,7 @@
 //! Whole trainings on the GPU against the CPU engine, from the same state with the same data.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{Engine, EpochRecord, Training};
@@ -53,8 +54,8 @@ fn rows(count: usize, seed: u64) -> Vec<f32> {
 /// A training in which everything is in use: validation, a partial batch, warm-up and cosine, clipping and decay.
 fn training() -> Training {
     Training {
-        train: rows(ROWS, 1),
-        validation: rows(37, 2),
+        train: rows(ROWS, 1).into(),
+        validation: rows(37, 2).into(),
         batch: 32,
         adam: Adam { weight_decay: 0.05, clip_norm: 1.5, ..Adam::default() },
         schedule: Schedule { decay: Decay::Cosine, base: 0.02, warmup_steps: 6, total_steps: 50 },
@@ -183,7 +184,7 @@ fn a_training_that_differs_in_one_setting_is_found(plan: PlanKind) {
     let adam = usual().adam;
     let schedule = usual().schedule;
     let mut swapped = usual();
-    swapped.train.swap(0, 3);
+    Arc::make_mut(&mut swapped.train).swap(0, 3);
     for (setting, training) in [
         ("seed", Training { seed: 5, ..usual() }),
         ("batch", Training { batch: 31, ..usual() }),
@@ -195,7 +196,7 @@ fn a_training_that_differs_in_one_setting_is_found(plan: PlanKind) {
         ("warm-up", Training { schedule: Schedule { warmup_steps: 7, ..schedule }, ..usual() }),
         ("total steps", Training { schedule: Schedule { total_steps: 51, ..schedule }, ..usual() }),
         ("a training row", swapped),
-        ("a validation row", Training { validation: rows(38, 2), ..usual() }),
+        ("a validation row", Training { validation: rows(38, 2).into(), ..usual() }),
     ] {
         let Some(got) = Outcome::gpu(plan, training, EPOCHS) else { return };
         assert!(!compare(&got, &truth, &single).failures().is_empty(), "{setting} makes no difference");
@@ -268,7 +269,8 @@ fn a_best_from_before_is_kept_until_it_is_beaten(plan: PlanKind) {
 
 fn a_training_resumed_after_every_epoch_has_the_bits_of_one_never_interrupted(plan: PlanKind) {
     let Some(mut engine) = engine(&Flow::new(2, 2, &[2]).expect("valid"), plan) else { return };
-    let training = || Training { train: rows(8, 1), validation: Vec::new(), batch: 7, ..training() };
+    let training =
+        || Training { train: rows(8, 1).into(), validation: Vec::new().into(), batch: 7, ..training() };
     let state = State::initial(engine.flow(), 1);
     let steps = 12 * 2;
     let whole = run(&mut engine, training(), state.clone(), 12);
@@ -302,7 +304,8 @@ fn best_parameters_are_those_of_the_lowest_validation_loss(plan: PlanKind) {
 
 fn without_validation_rows_the_current_parameters_are_the_best(plan: PlanKind) {
     let Some(mut engine) = engine(&flow(), plan) else { return };
-    let (records, state) = run(&mut engine, Training { validation: Vec::new(), ..training() }, state(), 2);
+    let (records, state) =
+        run(&mut engine, Training { validation: Vec::new().into(), ..training() }, state(), 2);
     assert!(records.iter().all(|record| record.validation_nll.is_none() && !record.improved));
     assert_eq!(pollster::block_on(engine.best_parameters()).expect("training"), state.parameters);
 }
@@ -322,7 +325,7 @@ fn a_loss_that_is_not_finite_halts_training_and_changes_nothing_from_then_on(pla
     for (row, steps_before) in [(early, 0), (late, STEPS_PER_EPOCH - 1)] {
         for bad in [f32::INFINITY, f32::NAN, f32::MAX] {
             let mut training = training();
-            training.train[3 * row as usize + 1] = bad;
+            Arc::make_mut(&mut training.train)[3 * row as usize + 1] = bad;
             let (records, halted) = run(&mut gpu, training.clone(), healthy.clone(), 2);
 
             assert_eq!(records.len(), 1, "training ends with the epoch that halts");
@@ -357,7 +360,7 @@ fn validation_rows_that_are_not_finite_never_improve_and_do_not_halt(plan: PlanK
     let Some(mut gpu) = engine(&flow(), plan) else { return };
     for bad in [f32::INFINITY, f32::NAN] {
         let mut training = training();
-        training.validation[4] = bad;
+        Arc::make_mut(&mut training.validation)[4] = bad;
         let (records, state) = run(&mut gpu, training, state(), 2);
         assert_eq!(records.len(), 2);
         for record in &records {
@@ -375,9 +378,9 @@ fn unusable_trainings_are_refused_with_the_reason(plan: PlanKind) {
         pollster::block_on(gpu.training_state()).expect_err("no data").to_string(),
     ];
     for (training, state) in [
-        (Training { train: Vec::new(), ..training() }, state()),
-        (Training { train: vec![0.0; 4], ..training() }, state()),
-        (Training { validation: vec![0.0; 5], ..training() }, state()),
+        (Training { train: Vec::new().into(), ..training() }, state()),
+        (Training { train: vec![0.0; 4].into(), ..training() }, state()),
+        (Training { validation: vec![0.0; 5].into(), ..training() }, state()),
         (Training { batch: 0, ..training() }, state()),
         (training(), State { moment2: vec![0.0], ..state() }),
     ] {

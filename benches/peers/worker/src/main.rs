@@ -91,8 +91,8 @@ fn flow(job: &Job) -> Result<Flow> {
 /// A training on `train` [N, D] at a constant rate.
 fn training(job: &Job, train: Vec<f32>, rate: f32) -> Training {
     Training {
-        train,
-        validation: Vec::new(),
+        train: train.into(),
+        validation: Vec::new().into(),
         batch: job.batch as u32,
         adam: Adam { clip_norm: 5.0, ..Adam::default() },
         schedule: Schedule { decay: Decay::Constant, base: rate, warmup_steps: 0, total_steps: u32::MAX },
