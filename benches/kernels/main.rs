@@ -18,7 +18,7 @@ use moonflow::gpu::uniforms::TrainState;
 use moonflow::gpu::{Context, Target};
 use plans::{Largest, Plans};
 use pollster::block_on;
-use support::{Bench, context, shapes, testing};
+use support::{Bench, Shape, context, shapes, testing};
 
 fn main() {
     let mut bench = Bench::new(
@@ -38,16 +38,21 @@ fn main() {
             let missing = plans.missing().join(", ");
             bench.note(format!("left out at {shape}: {missing} ({refusal})"));
         }
-        twins::measure(&mut bench, shape, &plans);
-        let Some(context) = &context else { continue };
-        for group in &plans.groups {
-            for largest in group.kernels() {
-                let (name, cost) = (largest.kernel().name, largest.cost());
-                bench.measure(name, &group.engine, shape, cost, || prepare(context, largest));
-            }
+        if let Some(context) = &context {
+            kernels(&mut bench, shape, &plans, context);
         }
+        twins::measure(&mut bench, shape, &plans);
     }
     bench.finish();
+}
+
+fn kernels(bench: &mut Bench, shape: &Shape, plans: &Plans, context: &Context) {
+    for group in &plans.groups {
+        for largest in group.kernels() {
+            let (name, cost) = (largest.kernel().name, largest.cost());
+            bench.measure(name, &group.engine, shape, cost, || prepare(context, largest));
+        }
+    }
 }
 
 /// A function that runs a dispatch a number of times and tells how long that took.
