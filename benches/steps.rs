@@ -21,12 +21,12 @@ use moonflow::gpu::{Context, GpuEngine, PlanKind, fused};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
 use pollster::block_on;
-use support::{Bench, Cost, SHAPES, Shape, context, normal_rows, random_parameters, timed};
+use support::{Bench, Cost, Shape, context, normal_rows, random_parameters, shapes, timed};
 
 fn main() {
     let mut bench = Bench::new("One batch at a time, whole; a train_step includes the update.", "steps/s");
     let context = context();
-    for (index, shape) in SHAPES.iter().enumerate() {
+    for (index, shape) in shapes().iter().enumerate() {
         let cpu = CpuEngine::<f32>::new(shape.flow()).expect("a valid shape");
         if index == 0 {
             bench.device("cpu", Engine::device(&cpu));
@@ -58,7 +58,7 @@ fn gpu(shape: &Shape, context: &Context, plan: PlanKind) -> GpuEngine {
 fn encoding(bench: &mut Bench, context: &Context) {
     const STEPS: u32 = 256;
 
-    let shape = Shape { hidden: [1, 1], batch: 1, ..SHAPES[0] };
+    let shape = Shape { hidden: [1, 1], batch: 1, ..shapes()[0] };
     let (flow, target) = (shape.flow(), context.target());
     let layout = Layout::new(&flow);
     let sizes = TrainingShape::new(&training(&shape, 1), shape.features);

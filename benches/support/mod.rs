@@ -21,11 +21,30 @@ pub struct Shape {
 }
 
 /// From a toy density to a table of thirty columns.
-pub const SHAPES: [Shape; 3] = [
+const MEASURED: [Shape; 3] = [
     Shape { features: 2, layers: 4, hidden: [64, 64], batch: 256 },
     Shape { features: 8, layers: 8, hidden: [128, 128], batch: 512 },
     Shape { features: 32, layers: 8, hidden: [256, 256], batch: 1024 },
 ];
+
+/// One that fits the fused plan and one that is too wide for it, small enough for a software adapter and for code that is
+/// hardly optimised.
+const TESTED: [Shape; 2] = [
+    Shape { features: 3, layers: 2, hidden: [8, 5], batch: 20 },
+    Shape { features: 5, layers: 1, hidden: [129, 6], batch: 9 },
+];
+
+/// Whether every bench only has to run once, as criterion decides it: by `cargo test --benches`, which leaves out the
+/// flag that `cargo bench` gives, or by `cargo bench -- --test`.
+pub fn testing() -> bool {
+    let given = |flag| std::env::args().any(|argument| argument == flag);
+    given("--test") || !given("--bench")
+}
+
+/// The shapes of this run.
+pub fn shapes() -> &'static [Shape] {
+    if testing() { &TESTED } else { &MEASURED }
+}
 
 impl Shape {
     pub fn flow(&self) -> Flow {
@@ -64,8 +83,12 @@ pub fn random_parameters(flow: &Flow) -> Vec<f32> {
     parameters
 }
 
-/// The first adapter, opened; says so where there is none.
+/// The first adapter, opened; says so where there is none, or where tests are to do without.
 pub fn context() -> Option<Context> {
+    if testing() && std::env::var_os("MOONFLOW_SKIP_GPU_TESTS").is_some() {
+        println!("MOONFLOW_SKIP_GPU_TESTS is set: only the CPU's benches run");
+        return None;
+    }
     let Some(adapter) = pollster::block_on(adapters()).into_iter().next() else {
         println!("no GPU adapter was found: only the CPU is measured");
         return None;
@@ -92,10 +115,13 @@ pub struct Bench {
     /// What the table calls runs per second.
     rate: &'static str,
     lines: Vec<[String; COLUMNS]>,
-    devices: Vec<String>,
+    /// Devices, and what is left out.
+    notes: Vec<String>,
 }
 
 const COLUMNS: usize = 9;
+const NAME: usize = 0;
+const SHAPE: usize = 2;
 /// Columns of words; numbers follow.
 const WORDS: usize = 3;
 
@@ -109,12 +135,17 @@ impl Bench {
             .nresamples(5000)
             .without_plots()
             .configure_from_args();
-        Self { criterion, title, rate, lines: Vec::new(), devices: Vec::new() }
+        Self { criterion, title, rate, lines: Vec::new(), notes: Vec::new() }
     }
 
     /// Names a device above the table.
     pub fn device(&mut self, engine: &str, device: impl fmt::Display) {
-        self.devices.push(format!("{engine}: {device}"));
+        self.note(format!("{engine}: {device}"));
+    }
+
+    /// Has the table say something that its lines do not.
+    pub fn note(&mut self, note: String) {
+        self.notes.push(note);
     }
 
     /// Measures what `prepare` returns: a function that does its work a number of times and tells how long that
@@ -174,12 +205,26 @@ impl Bench {
         }
     }
 
-    /// Prints the table, unless nothing was measured.
-    pub fn finish(self) {
-        if !self.lines.is_empty() {
-            println!("{self}");
+    /// Prints the table, unless nothing was measured: of benches that ran once, only their number and the notes.
+    pub fn finish(mut self) {
+        self.side_by_side();
+        let table = self.to_string();
+        if testing() {
+            println!("{}\n{} benches ran once", self.notes.join("\n"), self.lines.len());
+        } else if !self.lines.is_empty() {
+            println!("{table}");
         }
         self.criterion.final_summary();
+    }
+
+    /// Puts the lines of a shape and a bench, which differ in the engine, one under the other; shapes and benches stay in
+    /// the order of their first lines.
+    fn side_by_side(&mut self) {
+        let before = self.lines.clone();
+        let first = |column: usize, line: &[String; COLUMNS]| {
+            before.iter().position(|other| other[column] == line[column])
+        };
+        self.lines.sort_by_key(|line| (first(SHAPE, line), first(NAME, line)));
     }
 }
 
@@ -218,8 +263,8 @@ fn median(times: &mut [(Duration, u64)]) -> Option<f64> {
 impl fmt::Display for Bench {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.title)?;
-        for device in &self.devices {
-            writeln!(f, "{device}")?;
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
         }
         let header = ["bench", "engine", "shape", "time", self.rate, "rows/s", "GFLOP/s", "GB/s", "runs"];
         let table: Vec<[String; COLUMNS]> =

@@ -20,6 +20,7 @@ Wants numpy and scikit-learn.
 import argparse
 import csv
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def mixture(train, test, components):
     return model.score_samples(scaler.transform(test)) + unit
 
 
+def run(command):
+    """Standard output of `command`; ends with its error message where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout
+
+
 def flow(moonflow, train, test, options):
     """log p of `test` under a flow that moonflow trains on `train`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -88,12 +97,10 @@ def flow(moonflow, train, test, options):
         write(folder / "train.csv", train)
         write(folder / "test.csv", test)
         train_flags = ["--device", "cpu", "--out", str(folder / "run"), *options]
-        subprocess.run([moonflow, "train", str(folder / "train.csv"), *train_flags], check=True, capture_output=True)
+        run([moonflow, "train", str(folder / "train.csv"), *train_flags])
         score_flags = ["--model", str(folder / "run/model.safetensors"), "--device", "cpu"]
-        scored = subprocess.run(
-            [moonflow, "score", *score_flags, str(folder / "test.csv")], check=True, capture_output=True, text=True
-        )
-        return np.array([float(line) for line in scored.stdout.split()[1:]])
+        scored = run([moonflow, "score", *score_flags, str(folder / "test.csv")])
+        return np.array([float(line) for line in scored.split()[1:]])
 
 
 def main():

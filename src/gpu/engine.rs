@@ -8,7 +8,6 @@ use super::autotune::{Measured, autotune};
 use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
 use super::fused::{PlanKind, Shape};
-use super::layered::Recorder;
 use super::pace::Pace;
 use super::plan::{BufferId, ProgramId};
 use super::tile::Tiling;
@@ -154,9 +153,6 @@ impl GpuEngine {
                 executor.write(buffer, &table[first * features..(first + rows) * features]);
             }
         }
-        if plan.packed.is_none() {
-            executor.write(plan.order, &Recorder::order(&self.flow));
-        }
         self.training = Some((executor, plan));
         Ok(())
     }
@@ -250,9 +246,6 @@ impl GpuEngine {
             plan.capacity_limited = true;
         }
         let executor = Executor::new(&self.context, &plan.plan)?;
-        if self.kind == PlanKind::Layered {
-            executor.write(plan.order, &Recorder::order(&self.flow));
-        }
         executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         write_parameters(&executor, &plan, &self.parameters);
         self.evaluation = Some((executor, plan));

@@ -59,7 +59,7 @@ impl EvaluationPlan {
         let features = flow.features;
         let extent = plan.buffer("extent", 2);
         let parameters = plan.buffer("parameters", layout.total);
-        let order = plan.buffer("order", 2 * flow.transforms.len() * features);
+        let order = plan.constant("order", &Recorder::order(flow));
         let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
         let input = plan.buffer("rows.0", capacity * features);
         let other = plan.buffer("rows.1", capacity * features);

@@ -168,7 +168,7 @@ impl TrainingPlan {
         let train = shards(&mut plan, "training rows", shape.train_rows, features, shard_rows);
         let validation_rows =
             shards(&mut plan, "validation rows", shape.validation_rows, features, shard_rows);
-        let order = plan.buffer("order", 2 * flow.transforms.len() * features);
+        let order = plan.constant("order", &Recorder::order(flow));
         let parameters = plan.buffer("parameters", total);
         let gradient = plan.buffer("gradient", total);
         let moment1 = plan.buffer("moment1", total);

@@ -1,13 +1,14 @@
 //! `moonflow plan` from outside, and the costs that it shows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
-use moonflow::flow::Flow;
+use moonflow::flow::{Flow, Transform};
 use moonflow::gpu::Target;
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
+use moonflow::gpu::kernel::KERNELS;
 use moonflow::gpu::plan::{Dispatch, Plan, Program};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::layout::Layout;
@@ -250,14 +251,19 @@ fn every_dispatch_fits(plans: &[&Plan]) {
     }
 }
 
-#[test]
-fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
+/// Both fused plans, of training and of evaluation.
+fn fused() -> [Plan; 2] {
     let (flow, target) = (flow(), Target::default());
     let layout = Layout::new(&flow);
     let step = Shape::training(&flow, &target, BATCH).expect("fits");
     let block = Shape::evaluation(&flow, &target).expect("fits");
     let training = TrainingPlan::fused(&flow, &layout, &shape(), [&step, &block]).plan;
-    let evaluation = EvaluationPlan::fused(&flow, &layout, 64, &block).plan;
+    [training, EvaluationPlan::fused(&flow, &layout, 64, &block).plan]
+}
+
+#[test]
+fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
+    let [training, evaluation] = fused();
     for (plan, name, most) in [
         (&training, "training step", 3),
         (&training, "validation tile", 2),
@@ -269,6 +275,24 @@ fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
         assert_eq!(program(plan, name).dispatches.len(), most, "{name}");
     }
     every_dispatch_fits(&[&training, &evaluation]);
+}
+
+#[test]
+fn every_kernel_but_the_permutation_by_itself_is_dispatched_by_a_plan() {
+    let flow = flow().before_each_coupling(&[Transform::Actnorm]);
+    let layout = Layout::new(&flow);
+    let layered =
+        [TrainingPlan::new(&flow, &layout, &shape()).plan, EvaluationPlan::new(&flow, &layout, 64).plan];
+    let plans = layered.into_iter().chain(fused());
+    let dispatched: BTreeSet<&str> = plans
+        .flat_map(|plan| plan.programs)
+        .flat_map(|program| program.dispatches)
+        .map(|dispatch| dispatch.kernel.name)
+        .collect();
+    let idle: Vec<&str> =
+        KERNELS.iter().map(|kernel| kernel.name).filter(|name| !dispatched.contains(name)).collect();
+    // `gather` and `fused_gradient` have the permutation inside; as a kernel it is there to be tested.
+    assert_eq!(idle, ["permutation"], "kernels that no plan dispatches");
 }
 
 #[test]
