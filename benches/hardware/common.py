@@ -1,4 +1,4 @@
-"""What the parts of a hardware run share: where things lie, programs that are run for a while, and result files."""
+"""What the parts of a hardware run share: places, programs that run for a while, result files."""
 
 import dataclasses
 import json
@@ -25,7 +25,8 @@ FILES = {
     "f": "f-cpu.json",
 }
 
-# Device name to FP32 operations a second, not those of matrix units, and bytes a second, by the vendor's data sheets.
+# Part of a device's name, its FP32 operations a second (not those of matrix units) bytes a second,
+# by the vendor's data sheets.
 DATA_SHEETS = [
     ("H200", 67e12, 4.8e12),
     ("H100 NVL", 60e12, 3.9e12),
@@ -92,7 +93,7 @@ def load(path):
 
 @dataclasses.dataclass
 class Ended:
-    """A program that was run: exit status, None where it was ended for taking too long; what it said; seconds."""
+    """A program that was run: exit status, None where its time was over; what it said; seconds."""
 
     status: int
     stdout: str
@@ -111,7 +112,7 @@ class Ended:
 
 
 def call(command, seconds, environment=None):
-    """Runs a program for at most so many seconds. What it starts in turn ends with the part, at the latest."""
+    """Runs a program for at most so many seconds; what it started ends with the part at the latest."""
     start = time.monotonic()
     try:
         process = subprocess.Popen(

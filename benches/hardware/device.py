@@ -1,4 +1,4 @@
-"""Part d: rates of the GPU engine, each dispatch by timestamps and what the host adds, beside the roofline's prediction."""
+"""Part d: rates of the GPU engine beside the roofline's, each dispatch, and what the host adds."""
 
 import json
 
@@ -6,8 +6,11 @@ from common import DATA_SHEETS, SOFTWARE_RATES, call, median, publish
 
 import compare
 
-# Batches beside each shape's own.
-BATCHES, TOY_BATCHES = [65_536, 1_048_576], [64, 256]
+# Batches, None is a shape's own, and shapes: the first and the last before the one between.
+SIZES = [(batch, shape) for batch in (None, 65_536, 1_048_576) for shape in (0, 2, 1)]
+TOY_SIZES = [(None, 0), (None, 2), (None, 1), (64, 0)]
+# Training rows of an epoch, where a batch has not as many, and most steps in it.
+EPOCH_ROWS, MOST_STEPS, TOY_STEPS = 65_536, 64, 4
 # Widest hidden layer that the fused plan takes.
 FUSED_WIDTH = 128
 # Seconds that a rate is measured for, and the most that a case may take.
@@ -15,7 +18,7 @@ SECONDS, TOY_SECONDS, MOST = 0.6, 0.05, 90
 
 
 def part_d(job):
-    """Cases in the order of worth, each in a process of its own; what is known is written after each."""
+    """Cases in the order of worth, each in a process of its own; written down after each."""
     result = {"cases": [], "dispatch": probe(job, {"job": "dispatch"}, 30)}
     rates, source = device_rates(job, result["dispatch"].get("adapter", ""))
     result["rates"] = {"flops": rates and rates[0], "bandwidth": rates and rates[1], "from": source}
@@ -28,26 +31,31 @@ def part_d(job):
         asked = {"job": "case", **case, "roofline": roofline}
         result["cases"].append({**case, **probe(job, asked, min(MOST, job.left() - 1))})
     tell(job, result, len(table) - len(result["cases"]))
-    return len(result["cases"]) == len(table) and not any("problem" in case for case in result["cases"])
+    return len(result["cases"]) == len(table) and not any(
+        "problem" in case for case in result["cases"]
+    )
 
 
 def cases(job):
-    """Own batches first, then larger ones; first and last shape before the one between."""
+    """Every plan of every size."""
     shapes = compare.TOY_SHAPES if job.rehearse else compare.SHAPES
-    batches = TOY_BATCHES if job.rehearse else BATCHES
-    for batch in [None, *batches]:
-        for index in (0, 2, 1):
-            shape = {**shapes[index], "shape": index}
-            shape["batch"] = batch or shape["batch"]
-            shape["seconds"] = TOY_SECONDS if job.rehearse else SECONDS
-            if shape["hidden"] <= FUSED_WIDTH:
-                yield {**shape, "fused": True, "autotune": False}
-            yield {**shape, "fused": False, "autotune": True}
-            yield {**shape, "fused": False, "autotune": False}
+    for batch, index in TOY_SIZES if job.rehearse else SIZES:
+        batch = batch or shapes[index]["batch"]
+        case = {
+            **shapes[index],
+            "shape": index,
+            "batch": batch,
+            "steps": TOY_STEPS if job.rehearse else max(1, min(EPOCH_ROWS // batch, MOST_STEPS)),
+            "seconds": TOY_SECONDS if job.rehearse else SECONDS,
+        }
+        if case["hidden"] <= FUSED_WIDTH:
+            yield {**case, "fused": True, "autotune": False}
+        yield {**case, "fused": False, "autotune": True}
+        yield {**case, "fused": False, "autotune": False}
 
 
 def device_rates(job, adapter):
-    """Operations and bytes a second of the adapter, and where they are from; None where nothing is known."""
+    """Operations and bytes a second of the adapter, if they are known, and where they are from."""
     if job.rates:
         return job.rates, "the command line"
     for name, flops, bandwidth in DATA_SHEETS:
@@ -75,7 +83,9 @@ def probe(job, asked, seconds):
 def tell(job, result, waiting):
     done = [case for case in result["cases"] if "train" in case]
     first = next((case for case in done if case["shape"] == 0), None)
-    steps = f", first shape {median(first['train']['steps_per_second']):,.0f} steps/s" if first else ""
+    steps = (
+        f", first shape {median(first['train']['steps_per_second']):,.0f} steps/s" if first else ""
+    )
     result["headline"] = f"{len(done)} cases measured, {waiting} not run{steps}"
     result["waiting"] = waiting
     publish(job, "d", result)

@@ -1,4 +1,4 @@
-"""Part a, the machine; and what has to be settled before any part: how the Vulkan driver is found, and which peers."""
+"""Part a, the machine; and what all parts need: the Vulkan driver and Python packages."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def devices(moonflow, environment):
 
 
 def settle(moonflow, scratch):
-    """Environment variables under which a hardware adapter is found; failing that, any adapter. And what was tried."""
+    """The environment in which a hardware adapter is found, failing that any; and what was tried."""
     tried, best = [], ({}, 0)
     for what, environment in environments(scratch):
         found, problem = devices(moonflow, environment)
@@ -47,7 +47,7 @@ def settle(moonflow, scratch):
 
 
 def environments(scratch):
-    """The machine's own loader and drivers; then the loader that was carried; then with NVIDIA's driver named."""
+    """As the machine is; with the loader that was carried; with NVIDIA's driver named besides."""
     yield "as it is", {}
     carried = unpacked_loader(scratch)
     libraries = carried + [folder for folder in LIBRARY_FOLDERS if os.path.isdir(folder)]
@@ -73,12 +73,13 @@ def unpacked_loader(scratch):
 
 
 def peers_path(python, scratch):
-    """PYTHONPATH with the wheels that were carried, but for packages that the interpreter has already."""
+    """PYTHONPATH with those of the wheels that were carried that the interpreter lacks."""
     wheels = sorted((ROOT / "wheels").glob("*.whl"))
     if not wheels:
         return {}
-    script = "import importlib.metadata as m; print(*{d.name.lower().replace('-', '_') for d in m.distributions()})"
-    installed = call([python, "-c", script], 60).stdout.split()
+    script = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
+    names = call([python, "-c", script], 60).stdout.lower().split()
+    installed = {name.replace("-", "_") for name in names}
     target = scratch / "wheels"
     for wheel in wheels:
         if wheel.name.split("-")[0].lower() not in installed:

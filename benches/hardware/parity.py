@@ -1,6 +1,7 @@
-"""Part b: the tests of parity and against the oracle on this machine's adapter, each in a process of its own."""
+"""Part b: the tests of parity and against the oracle, each in a process of its own."""
 
 import concurrent.futures
+import os
 import re
 
 from common import ROOT, call, publish
@@ -13,13 +14,13 @@ VALUE = re.compile(r"\[(\d+)\] got (\S+), want ([^;\s]+)")
 NOT_ZERO = re.compile(r"^(.+)\[(\d+)\]: got (\S+), want exactly 0$")
 LENGTH = re.compile(r"^(.+): got (\d+) values, want (\d+)$")
 
-# In the order of worth: the oracle, kernels, whole plans; whether changed shaders are found comes last.
+# The order of worth; whether changed shaders are found comes last.
 ORDER = [r"^oracle::", r"equals_its_cpu_twin$", r"^parity::plans::", r"^parity::training::", r"."]
 LAST = r"every_change_of_the_shader_is_found$"
 # What a rehearsal tries of each kind.
 REHEARSED = r"kernels::(gather|sum_partials|log_density|adam|keep_best)::equals|^parity::timing::a_"
 # Tests under way at once; each has a device of its own.
-AT_ONCE = 6
+AT_ONCE = max(2, min(6, os.cpu_count() // 2))
 
 
 def part_b(job):
@@ -29,7 +30,11 @@ def part_b(job):
     if listed.problem:
         raise RuntimeError(f"the tests cannot be listed: {listed.problem}")
     wanted = re.compile(job.tests or (REHEARSED if job.rehearse else "."))
-    names = [line.removesuffix(": test") for line in listed.stdout.splitlines() if line.endswith(": test")]
+    names = [
+        line.removesuffix(": test")
+        for line in listed.stdout.splitlines()
+        if line.endswith(": test")
+    ]
     names = [name for name in names if re.match("(parity|oracle)::", name) and wanted.search(name)]
     names.sort(key=lambda name: (re.search(LAST, name) is not None, worth(name)))
     result = {"tests": [], "waiting": names}
@@ -53,7 +58,9 @@ def tell(job, result):
     for test in result["tests"]:
         count[test["status"]] = count.get(test["status"], 0) + 1
     checks = sum(test["checks"] for test in result["tests"])
-    texts = [f"{number} {status}" for status, number in count.items() if number or status != "timed out"]
+    texts = [
+        f"{number} {status}" for status, number in count.items() if number or status != "timed out"
+    ]
     waiting = f", {len(result['waiting'])} not run" if result["waiting"] else ""
     result["headline"] = f"{', '.join(texts)}{waiting}; {checks:,} tensors compared"
     publish(job, "b", result)
@@ -90,7 +97,7 @@ def read(done, status):
 
 
 def failure(line):
-    """What a line of a comparison's panic says: tensor, index, got and want of the first values that differ."""
+    """What a line of a panic says: tensor, index, got and want of the first values that differ."""
     if found := VALUES.match(line):
         about = {"tensor": found[1], "bad": int(found[2]), "of": int(found[3])}
         about |= {"tolerance": float(found[4]), "scale": float(found[5])}

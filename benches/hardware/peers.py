@@ -1,4 +1,4 @@
-"""Parts e and f: other people's software on the same jobs, on CUDA beside the GPU engine, and on the CPU by threads."""
+"""Parts e and f: other people's software on the same jobs, on CUDA, and on the CPU by threads."""
 
 import argparse
 import os
@@ -44,7 +44,16 @@ def part_e(job):
             command += "--toy --device cpu --engine gpu --threads 2 --rounds 2".split()
             command += "--seconds 0.1 --calibration 0.05 --pause 0.05 --timeout 60".split()
         else:
-            command += ["--device", "cuda", "--large", str(LARGE), "--rounds", "5", "--seconds", "0.5"]
+            command += [
+                "--device",
+                "cuda",
+                "--large",
+                str(LARGE),
+                "--rounds",
+                "5",
+                "--seconds",
+                "0.5",
+            ]
             command += ["--calibration", "0.3", "--pause", "0.05", "--timeout", "90"]
         result["runs"].append({"peers": peers})
         process = subprocess.Popen([str(word) for word in command], stdout=sys.stderr)
@@ -67,68 +76,87 @@ def gather(job, result, out):
     publish(job, "e", result)
 
 
-# Jobs on the CPU, by name of the peer: its command, and its forms of training and of evaluation.
+# Programs on the CPU: command, and forms of training and of evaluation.
 CPU_PEERS = {
     "moonflow": (compare.MOONFLOW + ["cpu"], [None], [None]),
     "jax": (compare.python("jax"), ["scan", "step"], ["step"]),
     "pytorch": (compare.python("pytorch"), ["eager"], ["eager"]),
 }
 CPU_TASKS = [("train", 0), ("log_prob_large", 0), ("train", 2), ("train", 1)]
+TOY_CPU_TASKS = CPU_TASKS[:2]
 
 
 def part_f(job):
     """The CPU engine and its peers by number of threads."""
-    most = compare.CORES
-    counts = [count for count in (1, 2, 4, 8, 16) if count <= most] or [1]
+    counts = [count for count in (1, 2, 4, 8, 16) if count <= compare.CORES] or [1]
+    # One thread and all of them first: what lies between is of less worth.
+    counts.sort(key=lambda count: (count not in (1, counts[-1]), -count))
     result = {"processor": compare.machine(), "rates": [], "left_out": []}
     if job.rehearse:
         compare.SHAPES[:] = compare.TOY_SHAPES
     with open(os.devnull, "w", encoding="ascii") as log:
-        # All cores and one first: what lies between is of less worth.
-        for threads in sorted(counts, key=lambda count: (count not in (1, counts[-1]), -count)):
-            measure_on_cpu(job, result, threads, log)
-    best = [rate for rate in result["rates"] if rate["peer"] == "moonflow" and rate["task"][0] == "train"]
-    return len(best) > 0
-
-
-def measure_on_cpu(job, result, threads, log):
-    """A window of each peer for each job, in turn, with so many threads."""
-    options = argparse.Namespace(
-        python=job.python,
-        bin=str(job.bin),
-        device="cpu",
-        tf32=False,
-        log=log,
-        timeout=60,
-        deadline=job.deadline - 1,
-    )
-    seconds = 0.1 if job.rehearse else 0.5
-    workers = {}
-    try:
-        for name, index in CPU_TASKS[:2] if job.rehearse else CPU_TASKS:
-            shape = compare.SHAPES[index]
-            steps = compare.TOY_STEPS[index] if job.rehearse else compare.STEPS["cpu"][index]
-            kind = name.removesuffix("_large")
-            rows = compare.TOY_LARGE if job.rehearse else compare.LARGE
-            asked = {"job": kind, **shape, **({"steps": steps} if kind == "train" else {"rows": rows})}
-            for peer, (command, train_forms, forms) in CPU_PEERS.items():
-                for form in train_forms if kind == "train" else forms:
-                    choice = {"form": form, "nets": "separate", "adam": "flat"} if form else {}
-                    entry = {"task": [name, index], "peer": peer, "form": form, "threads": threads}
-                    try:
-                        if job.left() < 2:
-                            raise compare.Broken("no time was left")
-                        if peer not in workers or workers[peer].process.poll() is not None:
-                            workers[peer] = compare.Worker(command, threads, options)
-                        job_line = {**asked, **choice, "seconds": seconds}
-                        answer = workers[peer].ask(job_line, compare.patience(options))
-                        result["rates"].append({**entry, "rate": answer["rate"]})
-                    except compare.Broken as error:
-                        result["left_out"].append({**entry, "problem": str(error)})
+        for threads in counts:
+            with CpuWorkers(job, threads, log) as workers:
+                for entry, asked in cpu_windows(job, threads):
+                    rate, problem = workers.rate(entry["peer"], asked)
+                    if problem:
+                        result["left_out"].append({**entry, "problem": problem})
+                    else:
+                        result["rates"].append({**entry, "rate": rate})
                     tell(job, result)
-    finally:
-        for worker in workers.values():
+    return any(rate["peer"] == "moonflow" for rate in result["rates"])
+
+
+def cpu_windows(job, threads):
+    """Windows of every program in turn: how each is noted, and what the worker is told."""
+    for name, index in TOY_CPU_TASKS if job.rehearse else CPU_TASKS:
+        asked = {"job": name.removesuffix("_large"), **compare.SHAPES[index]}
+        if name == "train":
+            asked["steps"] = (compare.TOY_STEPS if job.rehearse else compare.STEPS["cpu"])[index]
+        else:
+            asked["rows"] = compare.TOY_LARGE if job.rehearse else compare.LARGE
+        asked["seconds"] = 0.1 if job.rehearse else 0.5
+        for peer, (_, train_forms, forms) in CPU_PEERS.items():
+            for form in train_forms if name == "train" else forms:
+                choice = {"form": form, "nets": "separate", "adam": "flat"} if form else {}
+                entry = {"task": [name, index], "peer": peer, "form": form, "threads": threads}
+                yield entry, {**asked, **choice}
+
+
+class CpuWorkers:
+    """The programs' processes, each with so many threads, started when they are first asked."""
+
+    def __init__(self, job, threads, log):
+        self.job, self.threads, self.workers = job, threads, {}
+        self.options = argparse.Namespace(
+            python=job.python,
+            bin=str(job.bin),
+            device="cpu",
+            tf32=False,
+            log=log,
+            timeout=60,
+            deadline=job.deadline - 1,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for worker in self.workers.values():
             worker.end()
+
+    def rate(self, peer, asked):
+        """The rate of a window, or what went wrong."""
+        if self.job.left() < 2:
+            return None, "no time was left"
+        try:
+            worker = self.workers.get(peer)
+            if worker is None or worker.process.poll() is not None:
+                worker = compare.Worker(CPU_PEERS[peer][0], self.threads, self.options)
+                self.workers[peer] = worker
+            return worker.ask(asked, compare.patience(self.options))["rate"], None
+        except compare.Broken as error:
+            return None, str(error)
 
 
 def tell(job, result):

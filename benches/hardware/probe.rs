@@ -35,8 +35,6 @@ const WARM_UP_RUNS: u32 = 3;
 const WINDOWS: usize = 5;
 /// Runs of which a dispatch's time is the median.
 const TIMED_RUNS: usize = 9;
-/// Rows of an epoch, where a batch has not as many, and most steps in it.
-const EPOCH: (usize, usize) = (65_536, 64);
 
 /// What a process measures.
 #[derive(Deserialize)]
@@ -54,6 +52,8 @@ struct Case {
     hidden: usize,
     /// Rows of a training step, of a scoring and of a sampling.
     batch: usize,
+    /// Training steps in an epoch, the least that a window holds.
+    steps: usize,
     fused: bool,
     /// Whether the layered plan's tiles are searched for first.
     autotune: bool,
@@ -108,10 +108,7 @@ fn dispatch_cost(context: &Context) -> Result<()> {
     let dispatch = dispatch.ok_or("invariant: an epoch ends with keep_best")?;
     let program = plan.program(Program { name: "nothing", dispatches: vec![dispatch] });
     let executor = Executor::new(context, &plan)?;
-    let seconds = |count: usize| -> Result<f64> {
-        let times = (0..TIMED_RUNS).map(|_| submission(&executor, program, count).map(|(_, whole)| whole));
-        Ok(median(&mut times.collect::<Result<Vec<_>>>()?))
-    };
+    let seconds = |count| sampled(f64::INFINITY, || Ok(submission(&executor, program, count)?.1));
     submission(&executor, program, MANY)?;
     let (few, many) = (seconds(FEW)?, seconds(MANY)?);
     print(json!({
@@ -161,16 +158,15 @@ impl Case {
         epochs(engine, 1)?;
         let first_step = start.elapsed().as_secs_f64();
 
-        let steps = (EPOCH.0 / self.batch).clamp(1, EPOCH.1);
-        engine.begin_training(self.training(steps), state)?;
+        engine.begin_training(self.training(self.steps), state)?;
         let rates = windows(self.seconds, |times| epochs(engine, times))?;
-        let rates: Vec<f64> = rates.into_iter().map(|rate| rate * steps as f64).collect();
+        let rates: Vec<f64> = rates.into_iter().map(|rate| rate * self.steps as f64).collect();
         let (executor, plan) = engine.training_at_hand().ok_or("invariant: a training was begun")?;
         print(json!({ "train": {
             "steps_per_second": rates, "seconds_to_first_step": first_step,
             "least_seconds": self.least(&plan.plan, plan.step, 1),
         }}));
-        print(json!({ "host": host(executor, plan.step)? }));
+        print(json!({ "host": self.host(executor, plan.step)? }));
         print(json!({ "step": self.dispatches(executor, &plan.plan, plan.step)? }));
         Ok(())
     }
@@ -204,6 +200,22 @@ impl Case {
         Ok(())
     }
 
+    /// Seconds that the host spends on recording one step more and on submitting, by submissions of one step and of
+    /// many, as many as take the device about a third of a second.
+    fn host(&self, executor: &Executor, step: ProgramId) -> Result<Value> {
+        const MOST: f64 = 256.0;
+
+        submission(executor, step, 1)?;
+        let (_, whole) = submission(executor, step, 1)?;
+        let many = (0.3 / whole).clamp(2.0, MOST) as usize;
+        let spent = |count| sampled(self.seconds, || Ok(submission(executor, step, count)?.0));
+        let (one, all) = (spent(1)?, spent(many)?);
+        let encode = (all - one).max(0.0) / (many - 1) as f64;
+        Ok(
+            json!({ "encode_seconds_per_step": encode, "submit_seconds": (one - encode).max(0.0), "steps": many }),
+        )
+    }
+
     fn roofline(&self) -> Option<Roofline> {
         self.roofline.map(|[flops, bandwidth, dispatch_cost]| Roofline { flops, bandwidth, dispatch_cost })
     }
@@ -219,10 +231,7 @@ impl Case {
         if !executor.context().has_timestamps() {
             return Ok(Value::Null);
         }
-        let (mut runs, start) = (Vec::new(), Instant::now());
-        while runs.len() < TIMED_RUNS && (runs.len() < 3 || start.elapsed().as_secs_f64() < self.seconds) {
-            runs.push(block_on(executor.time(program))?);
-        }
+        let runs = several(self.seconds, || Ok(block_on(executor.time(program))?))?;
         let lines = plan.programs[program.0].dispatches.iter().enumerate().map(|(index, dispatch)| {
             let mut times: Vec<f64> = runs.iter().map(|run| run[index]).collect();
             json!({
@@ -233,23 +242,6 @@ impl Case {
         });
         Ok(lines.collect())
     }
-}
-
-/// Seconds that the host spends on recording one step more and on submitting, by submissions of one step and of many,
-/// as many as take the device about a third of a second.
-fn host(executor: &Executor, step: ProgramId) -> Result<Value> {
-    const MOST: f64 = 256.0;
-
-    submission(executor, step, 1)?;
-    let (_, whole) = submission(executor, step, 1)?;
-    let many = (0.3 / whole).clamp(2.0, MOST) as usize;
-    let spent = |count: usize| -> Result<f64> {
-        let times = (0..TIMED_RUNS).map(|_| submission(executor, step, count).map(|(host, _)| host));
-        Ok(median(&mut times.collect::<Result<Vec<_>>>()?))
-    };
-    let (one, all) = (spent(1)?, spent(many)?);
-    let encode = (all - one).max(0.0) / (many - 1) as f64;
-    Ok(json!({ "encode_seconds_per_step": encode, "submit_seconds": (one - encode).max(0.0), "steps": many }))
 }
 
 /// Seconds until `count` runs of a program were submitted, and until they were done.
@@ -289,6 +281,20 @@ fn windows(seconds: f64, mut run: impl FnMut(u32) -> Result<()>) -> Result<Vec<f
         one = one.min(each);
     }
     Ok(rates)
+}
+
+/// What [`TIMED_RUNS`] runs give; fewer, but three at least, where they take longer than `seconds`.
+fn several<T>(seconds: f64, mut run: impl FnMut() -> Result<T>) -> Result<Vec<T>> {
+    let (mut results, start) = (Vec::new(), Instant::now());
+    while results.len() < TIMED_RUNS && (results.len() < 3 || start.elapsed().as_secs_f64() < seconds) {
+        results.push(run()?);
+    }
+    Ok(results)
+}
+
+/// Median of [`several`] times.
+fn sampled(seconds: f64, run: impl FnMut() -> Result<f64>) -> Result<f64> {
+    Ok(median(&mut several(seconds, run)?))
 }
 
 fn median(values: &mut [f64]) -> f64 {

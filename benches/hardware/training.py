@@ -1,4 +1,4 @@
-"""Part c: two moons, trained on the CPU and by both plans of the GPU, and the models beside each other."""
+"""Part c: two moons, trained on the CPU and by both plans of the GPU; the models compared."""
 
 import csv
 import json
@@ -111,8 +111,12 @@ def score(job, rows, model, flags):
 
 
 def beside(scores, model):
-    """A model's scores beside those of the CPU's model, and those by its own device beside those by the CPU."""
-    wrong = [value for key, value in scores.items() if isinstance(value, str) and key[0] in (model, "cpu")]
+    """A model's scores beside those of the CPU's model, and by its own device beside the CPU's."""
+    wrong = [
+        value
+        for key, value in scores.items()
+        if isinstance(value, str) and key[0] in (model, "cpu")
+    ]
     if wrong:
         return {"problem": wrong[0]}
     own, reference = scores[model, "cpu"], scores["cpu", "cpu"]

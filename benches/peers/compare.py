@@ -34,7 +34,7 @@ SHAPES = [
 STEPS = {"cpu": [64, 16, 8], "adapter": [8, 1, 1], "cuda": [64, 64, 64]}
 # Rows of the large jobs; --large has others.
 LARGE = 65_536
-# What --toy takes in their places: enough to see that everything runs. The last is too wide for moonflow's fused plan.
+# What --toy takes in their places, to see that all runs. The last is too wide for the fused plan.
 TOY_SHAPES = [
     {"features": 2, "layers": 2, "hidden": 8, "batch": 32},
     {"features": 3, "layers": 2, "hidden": 16, "batch": 32},
@@ -177,7 +177,7 @@ def environment(threads):
 
 
 def patience(options):
-    """Seconds that an answer may take: what is left of the budget, if that is less than the usual."""
+    """Seconds that an answer may take: as usual, or what is left of the budget."""
     return max(0.0, min(options.timeout, options.deadline - time.monotonic()))
 
 
@@ -205,7 +205,7 @@ class Comparison:
         command = self.peers[name][0]
         key = (tuple(command), threads)
         if key in self.workers and self.workers[key].process.poll() is not None:
-            # What ended it, a form that takes too long to compile perhaps, must not cost the others.
+            # What ended it, a form that compiles for too long perhaps, must not cost the others.
             del self.workers[key]
         if key not in self.workers:
             self.workers[key] = Worker(command, threads, self.options)
@@ -562,7 +562,7 @@ def parse():
     parser.add_argument(
         "--tasks",
         type=lambda text: [task(word) for word in text.split(",")],
-        help="jobs and their shapes in this order, such as train:0,sample_large:2, in place of --jobs and --shapes",
+        help="instead of --jobs and --shapes, pairs of them in order: train:0,sample_large:2",
     )
     parser.add_argument("--large", type=int, help="rows of the large jobs [default: 65536]")
     parser.add_argument("--toy", action="store_true", help="tiny shapes, to see that all runs")
@@ -663,7 +663,7 @@ def main():
             if options.check:
                 return comparison.check()
             listed = tasks(options)
-            # Together, windows of a task are further apart in time; one by one, a task that is done is known.
+            # Under a budget a task is done before the next begins, so that it is known.
             groups = [{task: job} for task, job in listed.items()] if options.budget else [listed]
             for group in groups:
                 windows += comparison.measure(group, comparison.calibrate(group))
