@@ -93,6 +93,8 @@ def read(done, status):
     about = {"adapter": adapter, "checks": checks, "worst": worst, "failures": failures}
     if status != "passed":
         about["output"] = (done.stdout + done.stderr)[-4000:]
+        panic = re.search(r"panicked at .*\n(.*)", done.stderr)
+        about["message"] = panic[1] if panic else done.problem
     return about
 
 
