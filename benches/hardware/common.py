@@ -105,9 +105,9 @@ class Ended:
         """What went wrong, in a line; None where nothing did."""
         if self.status == 0:
             return None
-        last = (self.stderr.strip() or self.stdout.strip()).splitlines()[-1:] or ["it said nothing"]
         if self.status is None:
-            return f"ended after {self.seconds:.0f} s, its time; its last words: {last[0][:300]}"
+            return f"ended after {self.seconds:.0f} s, its time"
+        last = (self.stderr.strip() or self.stdout.strip()).splitlines()[-1:] or ["it said nothing"]
         return f"exit status {self.status}: {last[0][:300]}"
 
 
