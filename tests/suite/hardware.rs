@@ -72,7 +72,7 @@ fn a_rehearsal_tells_of_the_machine_of_parity_and_of_training_and_is_rendered() 
     let runs = folder.path().join("runs");
     let (status, said) = script("render", &[utf8(&out)]).expect("found before");
     assert!(status == Some(1) && said.contains("a rehearsal measures nothing"), "{said}");
-    let (status, said) = script("render", &[utf8(&out), utf8(&runs)]).expect("found before");
+    let (status, said) = script("render", &[utf8(&out), "--to", utf8(&runs)]).expect("found before");
     assert_eq!(status, Some(0), "{said}");
     let tables = fs::read_to_string(said.trim()).expect("the file that it named");
     for part in ["Rehearsal", "every test passes", "## Two moons", "equals_its_cpu_twin"] {
@@ -113,7 +113,7 @@ exit 101"#,
     let failure = &test["failures"][0];
     assert_eq!((&failure["tensor"], &failure["index"]), (&"d_x".into(), &3.into()));
     assert_eq!((&failure["got"], &failure["want"]), (&2.5.into(), &2.0.into()));
-    let (status, said) = script("render", &[utf8(&out), utf8(folder.path())]).expect("found before");
+    let (status, said) = script("render", &[utf8(&out), "--to", utf8(folder.path())]).expect("found before");
     assert_eq!(status, Some(0), "{said}");
     let tables = fs::read_to_string(said.trim()).expect("the file that it named");
     assert!(tables.contains("| parity::fake | failed | d_x | 3 | 2.5 | 2.0 |"), "{tables}");
@@ -121,12 +121,14 @@ exit 101"#,
 
 #[test]
 fn a_wrong_command_line_is_refused_with_what_was_expected() {
-    let folder = folder();
-    let out = utf8(folder.path());
+    let (empty, full) = (folder(), folder());
+    fs::write(full.path().join("summary.json"), "{}").expect("new");
+    let (out, full) = (utf8(empty.path()), utf8(full.path()));
     for (arguments, part) in [
         (vec![out, "--parts", "a,x"], "--parts takes some of a,b,c,d,e,f, got a,x"),
         (vec![out, "--bin", out], "prepare builds what is needed"),
         (vec![out, "--flops", "1e12"], "--flops and --bandwidth belong together"),
+        (vec![full], "is not empty"),
         (vec![], "OUT"),
     ] {
         let Some((status, said)) = script("run", &arguments) else { return };
