@@ -213,8 +213,9 @@ class Comparison:
         return self.workers[key]
 
     def is_over(self):
-        """Whether the budget is spent: no window begins any more."""
-        return time.monotonic() >= self.options.deadline
+        """Whether the budget has no room for another window."""
+        window = self.options.pause + max(self.options.seconds, self.options.calibration)
+        return time.monotonic() + window >= self.options.deadline
 
     def window(self, name, variant, job, seconds):
         worker = self.worker(name, variant["threads"])
