@@ -126,7 +126,7 @@ fn a_wrong_command_line_is_refused_with_what_was_expected() {
     let (out, full) = (utf8(empty.path()), utf8(full.path()));
     for (arguments, part) in [
         (vec![out, "--parts", "a,x"], "--parts takes some of a,b,c,d,e,f, got a,x"),
-        (vec![out, "--bin", out], "prepare builds what is needed"),
+        (vec![out, "--bin", out], "there is no moonflow in"),
         (vec![out, "--flops", "1e12"], "--flops and --bandwidth belong together"),
         (vec![full], "is not empty"),
         (vec![], "OUT"),
