@@ -41,7 +41,7 @@ def part_e(job):
         command += ["--out", out, "--peers", ",".join(peers), "--tasks", tasks]
         command += ["--budget", f"{budget:.0f}"]
         if job.rehearse:
-            command += "--toy --device cpu --engine gpu --threads 2 --rounds 2".split()
+            command += "--toy --device cpu --engine gpu --threads 2 --rounds 2 --variants 1".split()
             command += "--seconds 0.1 --calibration 0.05 --pause 0.05 --timeout 60".split()
         else:
             command += [
@@ -90,7 +90,7 @@ def part_f(job):
     """The CPU engine and its peers by number of threads."""
     counts = [count for count in (1, 2, 4, 8, 16) if count <= compare.CORES] or [1]
     # One thread and all of them first: what lies between is of less worth.
-    counts.sort(key=lambda count: (count not in (1, counts[-1]), -count))
+    counts = sorted(counts, key=lambda count: (count not in (1, counts[-1]), -count))
     result = {"processor": compare.machine(), "rates": [], "left_out": []}
     if job.rehearse:
         compare.SHAPES[:] = compare.TOY_SHAPES

@@ -45,6 +45,8 @@ TOY_LARGE = 1024
 JOBS = ["train", "log_prob", "sample", "log_prob_large", "sample_large", "process"]
 UNITS = {"train": "steps/s", "process": "s"}
 TOLERANCE = 1e-4
+# Share of a task's time under a budget after which no further variant is tried.
+CALIBRATION_SHARE = 0.6
 
 # A worker's command, by file; {device}, {threads} are filled in.
 PYTHON = ["{python}", "{here}/NAME_peer.py", "--device", "{device}", "--threads", "{threads}"]
@@ -199,6 +201,8 @@ class Comparison:
         self.workers, self.broken, self.hellos = {}, {}, {}
         # The busiest idle worker during a window, in cores.
         self.idle = 0.0
+        # No window begins later.
+        self.until = options.deadline
 
     def worker(self, name, threads):
         """The process of a peer; peers with the same command share it."""
@@ -213,9 +217,9 @@ class Comparison:
         return self.workers[key]
 
     def is_over(self):
-        """Whether the budget has no room for another window."""
+        """Whether there is no time for another window."""
         window = self.options.pause + max(self.options.seconds, self.options.calibration)
-        return time.monotonic() + window >= self.options.deadline
+        return time.monotonic() + window >= min(self.until, self.options.deadline)
 
     def window(self, name, variant, job, seconds):
         worker = self.worker(name, variant["threads"])
@@ -240,28 +244,31 @@ class Comparison:
             choices.pop("adam", None)
             if "scan" in choices.get("form", []):
                 choices["form"] = ["step"]
-        return [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
+        table = [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
+        return table[: self.options.variants]
 
     def calibrate(self, tasks):
         """The best variant of each peer for each task."""
         best = {}
         for task, job in tasks.items():
-            for name in self.peers:
-                if task[0] != "train" and name in TRAIN_ONLY:
-                    continue
-                rates = []
-                for variant in self.variants(name, job):
-                    if self.is_over():
-                        break
+            rates = {
+                name: [] for name in self.peers if task[0] == "train" or name not in TRAIN_ONLY
+            }
+            # The first variant of each, then the second: where time is short, no peer goes without.
+            for variants in itertools.zip_longest(*(self.variants(name, job) for name in rates)):
+                for name, variant in zip(rates, variants):
+                    if variant is None or self.is_over():
+                        continue
                     try:
                         answer = self.window(name, variant, job, self.options.calibration)
-                        rates.append((answer["rate"], answer["setup"], variant))
+                        rates[name].append((answer["rate"], variant))
                     except Broken as error:
                         self.report(name, task, variant, error)
-                if rates:
-                    rates.sort(key=lambda rate: -rate[0])
-                    best[task, name] = rates[0][2]
-                    listed = ", ".join(f"{describe(v)} {rate:.4g}" for rate, _, v in rates)
+            for name, found in rates.items():
+                if found:
+                    found.sort(key=lambda rate: -rate[0])
+                    best[task, name] = found[0][1]
+                    listed = ", ".join(f"{describe(v)} {rate:.4g}" for rate, v in found)
                     print(f"calibration  {label(task)}  {name}: {listed}", flush=True)
         used = {
             (tuple(self.peers[name][0]), variant["threads"]) for (_, name), variant in best.items()
@@ -578,6 +585,7 @@ def parse():
     parser.add_argument(
         "--calibration", type=float, default=1.0, help="length of a calibration window"
     )
+    parser.add_argument("--variants", type=int, help="most that calibration tries of each peer")
     parser.add_argument("--pause", type=float, default=0.3, help="rest before each window")
     parser.add_argument(
         "--timeout",
@@ -666,8 +674,13 @@ def main():
             listed = tasks(options)
             # Under a budget a task is done before the next begins, so that it is known.
             groups = [{task: job} for task, job in listed.items()] if options.budget else [listed]
-            for group in groups:
-                windows += comparison.measure(group, comparison.calibrate(group))
+            for number, group in enumerate(groups):
+                now = time.monotonic()
+                share = (options.deadline - now) / (len(groups) - number)
+                comparison.until = now + CALIBRATION_SHARE * share
+                best = comparison.calibrate(group)
+                comparison.until = now + share
+                windows += comparison.measure(group, best)
                 if options.budget:
                     write(options, comparison, windows)
             comparison.end()
