@@ -115,17 +115,27 @@ async fn on(flow: Flow, adapter: &Adapter, plan: Option<PlanKind>) -> Result<Gpu
     GpuEngine::with_plan(flow, adapter.open().await?, plan)
 }
 
+/// A device of this machine.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Name, backend and kind.
+    pub info: DeviceInfo,
+    /// The adapter with its limits and features; `None` is the CPU engine.
+    pub adapter: Option<Adapter>,
+}
+
 /// Every device of this machine, the CPU engine first, and the place of the one that [`Device::Auto`] takes.
 ///
 /// # Errors
 /// Those of the engine.
-pub async fn devices() -> Result<(Vec<DeviceInfo>, usize)> {
+pub async fn devices() -> Result<(Vec<Found>, usize)> {
     let smallest = Flow::new(2, 1, &[1])?;
     let cpu = Engine::device(&CpuEngine::<f32>::new(smallest)?).clone();
     let adapters = adapters().await;
     let default = adapters.iter().position(Adapter::is_hardware).map_or(0, |place| place + 1);
-    let infos = adapters.iter().map(|adapter| adapter.info().clone());
-    Ok((std::iter::once(cpu).chain(infos).collect(), default))
+    let found = |adapter: Adapter| Found { info: adapter.info().clone(), adapter: Some(adapter) };
+    let cpu = Found { info: cpu, adapter: None };
+    Ok((std::iter::once(cpu).chain(adapters.into_iter().map(found)).collect(), default))
 }
 
 /// An engine chosen while the program runs.

@@ -3,9 +3,9 @@
 //! layered plan have no such function; the engine computes them as part of a pass.
 
 use moonflow::cpu::CpuEngine;
+use moonflow::cpu::activation::{activate, activate_backward};
 use moonflow::cpu::adam::{Progress, Rule, adam, global_norm};
 use moonflow::cpu::batch::gather;
-use moonflow::cpu::linear::{activate, activate_backward};
 use moonflow::cpu::loss::negative_log_likelihood;
 use moonflow::cpu::sampling::latent;
 use moonflow::engine::Sampling;

@@ -32,10 +32,21 @@ SHAPES = [
 ]
 # Steps in an epoch, by shape: an epoch is the least that a window can hold.
 STEPS = {"cpu": [64, 16, 8], "adapter": [8, 1, 1], "cuda": [64, 64, 64]}
+# Rows of the large jobs; --large has others.
 LARGE = 65_536
+# What --toy takes in their places, to see that all runs. The last is too wide for the fused plan.
+TOY_SHAPES = [
+    {"features": 2, "layers": 2, "hidden": 8, "batch": 32},
+    {"features": 3, "layers": 2, "hidden": 16, "batch": 32},
+    {"features": 4, "layers": 2, "hidden": 136, "batch": 16},
+]
+TOY_STEPS = [4, 4, 4]
+TOY_LARGE = 1024
 JOBS = ["train", "log_prob", "sample", "log_prob_large", "sample_large", "process"]
 UNITS = {"train": "steps/s", "process": "s"}
 TOLERANCE = 1e-4
+# Share of a task's time under a budget after which no further variant is tried.
+CALIBRATION_SHARE = 0.6
 
 # A worker's command, by file; {device}, {threads} are filled in.
 PYTHON = ["{python}", "{here}/NAME_peer.py", "--device", "{device}", "--threads", "{threads}"]
@@ -48,12 +59,12 @@ def python(name):
     return [part.replace("NAME", name) for part in PYTHON]
 
 
-def peers(device):
+def peers(device, engine):
     """By name: command, choices left to calibration, and whether it is moonflow's model exactly."""
     torch = lambda form: (python("pytorch"), {"form": [form], **NETS}, True)
     jax = lambda form: (python("jax"), {"form": [form], **NETS, "adam": ["tree", "flat"]}, True)
     table = {
-        "moonflow": (MOONFLOW + ["cpu" if device == "cpu" else "gpu"], {}, True),
+        "moonflow": (MOONFLOW + [engine], {}, True),
         "pytorch": torch("eager"),
         "pytorch-compile": torch("compile"),
         "pytorch-graphs": torch("graphs"),
@@ -110,7 +121,7 @@ class Worker:
         except OSError as error:
             raise Broken(f"{command[0]} cannot be started: {error.strerror}") from None
         self.buffer = b""
-        self.hello = self.answer(options.timeout)
+        self.hello = self.answer(patience(options))
 
     def answer(self, timeout):
         deadline = time.monotonic() + timeout
@@ -167,10 +178,15 @@ def environment(threads):
     }
 
 
+def patience(options):
+    """Seconds that an answer may take: as usual, or what is left of the budget."""
+    return max(0.0, min(options.timeout, options.deadline - time.monotonic()))
+
+
 class Comparison:
     def __init__(self, options):
         self.options = options
-        table = peers(options.device)
+        table = peers(options.device, options.engine)
         unknown = set(options.peers or []) - set(table)
         if unknown:
             sys.exit(
@@ -183,18 +199,27 @@ class Comparison:
             if not options.peers or name in options.peers or name == "moonflow"
         }
         self.workers, self.broken, self.hellos = {}, {}, {}
+        # The busiest idle worker during a window, in cores.
         self.idle = 0.0
+        # No window begins later.
+        self.until = options.deadline
 
     def worker(self, name, threads):
         """The process of a peer; peers with the same command share it."""
         command = self.peers[name][0]
         key = (tuple(command), threads)
+        if key in self.workers and self.workers[key].process.poll() is not None:
+            # What ended it, a form that compiles for too long perhaps, must not cost the others.
+            del self.workers[key]
         if key not in self.workers:
             self.workers[key] = Worker(command, threads, self.options)
             self.hellos[" ".join(map(str, command))] = self.workers[key].hello
-        if self.workers[key].process.poll() is not None:
-            raise Broken("ended; see the log")
         return self.workers[key]
+
+    def is_over(self):
+        """Whether there is no time for another window."""
+        window = self.options.pause + max(self.options.seconds, self.options.calibration)
+        return time.monotonic() + window >= min(self.until, self.options.deadline)
 
     def window(self, name, variant, job, seconds):
         worker = self.worker(name, variant["threads"])
@@ -204,7 +229,7 @@ class Comparison:
         others = [other for other in self.workers.values() if other is not worker]
         before, start = [other.cpu_seconds() for other in others], time.monotonic()
         own = worker.cpu_seconds()
-        answer = worker.ask({**job, "seconds": seconds}, self.options.timeout)
+        answer = worker.ask({**job, "seconds": seconds}, patience(self.options))
         elapsed = time.monotonic() - start
         answer["cores"] = round((worker.cpu_seconds() - own) / elapsed, 2)
         for other, spent in zip(others, before):
@@ -219,32 +244,38 @@ class Comparison:
             choices.pop("adam", None)
             if "scan" in choices.get("form", []):
                 choices["form"] = ["step"]
-        return [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
+        table = [dict(zip(choices, values)) for values in itertools.product(*choices.values())]
+        return table[: self.options.variants]
 
     def calibrate(self, tasks):
         """The best variant of each peer for each task."""
         best = {}
         for task, job in tasks.items():
-            for name in self.peers:
-                if task[0] != "train" and name in TRAIN_ONLY:
-                    continue
-                rates = []
-                for variant in self.variants(name, job):
+            rates = {
+                name: [] for name in self.peers if task[0] == "train" or name not in TRAIN_ONLY
+            }
+            # The first variant of each, then the second: where time is short, no peer goes without.
+            for variants in itertools.zip_longest(*(self.variants(name, job) for name in rates)):
+                for name, variant in zip(rates, variants):
+                    if variant is None or self.is_over():
+                        continue
                     try:
                         answer = self.window(name, variant, job, self.options.calibration)
-                        rates.append((answer["rate"], answer["setup"], variant))
+                        rates[name].append((answer["rate"], variant))
                     except Broken as error:
                         self.report(name, task, variant, error)
-                if rates:
-                    rates.sort(key=lambda rate: -rate[0])
-                    best[task, name] = rates[0][2]
-                    listed = ", ".join(f"{describe(v)} {rate:.4g}" for rate, _, v in rates)
+            for name, found in rates.items():
+                if found:
+                    found.sort(key=lambda rate: -rate[0])
+                    best[task, name] = found[0][1]
+                    listed = ", ".join(f"{describe(v)} {rate:.4g}" for rate, v in found)
                     print(f"calibration  {label(task)}  {name}: {listed}", flush=True)
         used = {
             (tuple(self.peers[name][0]), variant["threads"]) for (_, name), variant in best.items()
         }
         for key in list(self.workers):
-            if key not in used:
+            # Under a budget the tasks that come later want them again.
+            if key not in used and not self.options.budget:
                 self.workers.pop(key).end()
         return best
 
@@ -255,12 +286,13 @@ class Comparison:
     def measure(self, tasks, best):
         """Rounds of windows, every peer once a round for each task, in an order that rotates."""
         windows = []
-        self.idle = 0.0
         for number in range(self.options.rounds):
             for task, job in tasks.items():
                 names = [name for name in self.peers if (task, name) in best]
                 turn = number % max(1, len(names))
                 for name in names[turn:] + names[:turn]:
+                    if self.is_over():
+                        return windows
                     variant = best[task, name]
                     try:
                         answer = self.window(name, variant, job, self.options.seconds)
@@ -410,10 +442,11 @@ def label(task):
 def tasks(options):
     """(job, shape) to what workers are told, all but the seconds."""
     table = {}
-    for name, index in itertools.product(options.jobs, options.shapes):
+    steps = TOY_STEPS if options.toy else STEPS[options.device]
+    for name, index in options.tasks or itertools.product(options.jobs, options.shapes):
         shape = SHAPES[index]
         if name == "train":
-            table[name, index] = {"job": "train", **shape, "steps": STEPS[options.device][index]}
+            table[name, index] = {"job": "train", **shape, "steps": steps[index]}
         elif name != "process":
             rows = LARGE if name.endswith("_large") else shape["batch"]
             table[name, index] = {"job": name.removesuffix("_large"), **shape, "rows": rows}
@@ -498,18 +531,33 @@ def installed(options):
 
 
 def revision():
-    git = lambda *words: subprocess.run(
-        ["git", "-C", str(ROOT), *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ).stdout.strip()
-    return git("rev-parse", "--short", "HEAD") + (
-        " with changes" if git("status", "--porcelain", "-uno") else ""
-    )
+    """That of the sources; a copy that was carried elsewhere has it in a file."""
+    carried = ROOT / "revision"
+    if carried.exists():
+        return carried.read_text().strip()
+
+    def git(*words):
+        command = ["git", "-C", str(ROOT), *words]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        return found.stdout.strip()
+
+    try:
+        changes = " with changes" if git("status", "--porcelain", "-uno") else ""
+        return git("rev-parse", "--short", "HEAD") + changes
+    except OSError:
+        return ""
+
+
+def task(word):
+    """(job, shape) of a word such as train:0."""
+    name, _, index = word.partition(":")
+    if name not in JOBS[:-1] or index not in ("0", "1", "2"):
+        raise argparse.ArgumentTypeError(f"{word!r} is no job and shape such as train:0")
+    return name, int(index)
 
 
 def parse():
+    global LARGE
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     words = lambda text: text.split(",")
     numbers = lambda text: [int(word) for word in text.split(",")]
@@ -520,6 +568,16 @@ def parse():
     parser.add_argument("--jobs", type=words, default=JOBS[:-1], help=f"of {','.join(JOBS)}")
     parser.add_argument("--shapes", type=numbers, help="of 0,1,2; 0 for an adapter, else all")
     parser.add_argument(
+        "--tasks",
+        type=lambda text: [task(word) for word in text.split(",")],
+        help="instead of --jobs and --shapes, pairs of them in order: train:0,sample_large:2",
+    )
+    parser.add_argument("--large", type=int, help="rows of the large jobs [default: 65536]")
+    parser.add_argument("--toy", action="store_true", help="tiny shapes, to see that all runs")
+    parser.add_argument(
+        "--engine", choices=["cpu", "gpu"], help="moonflow's; the device's by default"
+    )
+    parser.add_argument(
         "--threads", type=numbers, default=sorted({1, CORES}), help="counts that calibration tries"
     )
     parser.add_argument("--rounds", type=int, default=9)
@@ -527,12 +585,18 @@ def parse():
     parser.add_argument(
         "--calibration", type=float, default=1.0, help="length of a calibration window"
     )
+    parser.add_argument("--variants", type=int, help="most that calibration tries of each peer")
     parser.add_argument("--pause", type=float, default=0.3, help="rest before each window")
     parser.add_argument(
         "--timeout",
         type=float,
         default=900,
         help="longest wait for an answer, compilation included",
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        help="seconds for everything: one task after the other, and results are written after each",
     )
     parser.add_argument("--tf32", action="store_true", help="let peers on CUDA use TF32 products")
     parser.add_argument(
@@ -547,7 +611,12 @@ def parse():
     parser.add_argument("--moonflow", default=str(ROOT / "target/release/moonflow"))
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/peers/compare")
     options = parser.parse_args()
+    options.deadline = time.monotonic() + (options.budget or float("inf"))
     options.shapes = options.shapes or ([0] if options.device == "adapter" else [0, 1, 2])
+    options.engine = options.engine or ("cpu" if options.device == "cpu" else "gpu")
+    if options.toy:
+        SHAPES[:] = TOY_SHAPES
+    LARGE = options.large or (TOY_LARGE if options.toy else LARGE)
     if set(options.jobs) - set(JOBS):
         parser.error(f"--jobs takes some of {','.join(JOBS)}")
     if options.device != "cpu":
@@ -555,25 +624,8 @@ def parse():
     return options
 
 
-def main():
-    options = parse()
-    options.out.mkdir(parents=True, exist_ok=True)
-    options.scratch = options.out
-    with open(options.out / "workers.log", "w") as options.log:
-        comparison = Comparison(options)
-        try:
-            if options.check:
-                return comparison.check()
-            listed = tasks(options)
-            best = comparison.calibrate(listed) if listed else {}
-            windows = comparison.measure(listed, best) if listed else []
-            idle = comparison.idle
-            comparison.end()
-            if "process" in options.jobs:
-                windows += comparison.process()
-        finally:
-            comparison.end()
-
+def write(options, comparison, windows):
+    """The table and every window, in files of their own names only once they are whole."""
     versions = installed(options)
     for hello in comparison.hellos.values():
         versions |= hello["versions"]
@@ -584,7 +636,7 @@ def main():
         "machine": machine(),
         "device": sorted({hello["device"] for hello in comparison.hellos.values()}),
         "versions": versions,
-        "idle_cores": round(idle, 3),
+        "idle_cores": round(comparison.idle, 3),
         "left_out": comparison.broken,
     }
     lines = [f"# {about['command']}"]
@@ -594,14 +646,49 @@ def main():
         "# " + ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     )
     lines.append(f"# {options.rounds} rounds of {options.seconds} s windows; medians")
-    lines.append(f"# busiest idle worker during a window: {idle:.1%} of a core")
+    lines.append(f"# busiest idle worker during a window: {comparison.idle:.1%} of a core")
     lines += [f"# left out: {what}: {why}" for what, why in comparison.broken.items()]
     lines += table(windows)
     text = "\n".join(lines) + "\n"
-    print(text)
-    (options.out / "compare.txt").write_text(text)
     raw = {**about, "windows": [{**window, "task": label(window["task"])} for window in windows]}
-    (options.out / "compare.json").write_text(json.dumps(raw, indent=1) + "\n")
+    for name, content in (
+        ("compare.txt", text),
+        ("compare.json", json.dumps(raw, indent=1) + "\n"),
+    ):
+        whole = options.out / f"{name}.tmp"
+        whole.write_text(content)
+        whole.replace(options.out / name)
+    return text
+
+
+def main():
+    options = parse()
+    options.out.mkdir(parents=True, exist_ok=True)
+    options.scratch = options.out
+    windows = []
+    with open(options.out / "workers.log", "w") as options.log:
+        comparison = Comparison(options)
+        try:
+            if options.check:
+                return comparison.check()
+            listed = tasks(options)
+            # Under a budget a task is done before the next begins, so that it is known.
+            groups = [{task: job} for task, job in listed.items()] if options.budget else [listed]
+            for number, group in enumerate(groups):
+                now = time.monotonic()
+                share = (options.deadline - now) / (len(groups) - number)
+                comparison.until = now + CALIBRATION_SHARE * share
+                best = comparison.calibrate(group)
+                comparison.until = now + share
+                windows += comparison.measure(group, best)
+                if options.budget:
+                    write(options, comparison, windows)
+            comparison.end()
+            if "process" in options.jobs:
+                windows += comparison.process()
+        finally:
+            comparison.end()
+    print(write(options, comparison, windows))
     return 0
 
 

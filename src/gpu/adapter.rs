@@ -62,18 +62,37 @@ impl Adapter {
         self.adapter.limits()
     }
 
+    /// What the adapter can do beyond what every WebGPU adapter can.
+    pub fn features(&self) -> wgpu::Features {
+        self.adapter.features()
+    }
+
+    /// The driver's name and version, as far as it tells them.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
     /// What a plan needs to know of it.
     pub fn target(&self) -> Target {
         Target { limits: self.limits(), software: self.info.software }
     }
 
-    /// Opens a device with all the limits that the adapter has.
+    /// Opens a device with all the limits that the adapter has, and with timestamp queries where it has them.
     ///
     /// # Errors
     /// [`Error::Device`] when the driver refuses.
     pub async fn open(&self) -> Result<Context> {
+        self.open_with(self.features() & wgpu::Features::TIMESTAMP_QUERY).await
+    }
+
+    /// Opens a device with all the limits that the adapter has and these of its features.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the driver refuses, or when the adapter lacks one of the features.
+    pub async fn open_with(&self, features: wgpu::Features) -> Result<Context> {
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("moonflow"),
+            required_features: features,
             required_limits: self.adapter.limits(),
             ..Default::default()
         };
@@ -143,6 +162,11 @@ impl Context {
     /// What a plan needs to know of it.
     pub fn target(&self) -> Target {
         Target { limits: self.limits(), software: self.info.software }
+    }
+
+    /// Whether the device can tell how long a dispatch takes: see [`Executor::time`](super::executor::Executor::time).
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
     /// Reports what went wrong since the device was opened.

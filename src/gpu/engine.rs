@@ -162,6 +162,16 @@ impl GpuEngine {
         &self.context
     }
 
+    /// The training that was begun, as it lies on the device: for benches. Whoever runs its programs moves it on.
+    pub fn training_at_hand(&self) -> Option<(&Executor, &TrainingPlan)> {
+        self.training.as_ref().map(|(executor, plan)| (executor, plan))
+    }
+
+    /// The evaluation that scoring or sampling last prepared, as it lies on the device: for benches.
+    pub fn evaluation_at_hand(&self) -> Option<(&Executor, &EvaluationPlan)> {
+        self.evaluation.as_ref().map(|(executor, plan)| (executor, plan))
+    }
+
     /// Takes the tiles of `tiling` from the next training and evaluation on.
     pub fn set_tiling(&mut self, tiling: Tiling) {
         self.tiling = tiling;

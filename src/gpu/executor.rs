@@ -153,21 +153,48 @@ impl Executor {
         let mut programs = programs.into_iter().peekable();
         if programs.peek().is_some() {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            for ProgramId(program) in programs {
-                for recorded in &self.programs[program] {
-                    let [x, y, z] = recorded.workgroups;
-                    pass.set_pipeline(&recorded.pipeline.pipeline);
-                    pass.set_bind_group(0, &recorded.bind_group, &[]);
-                    pass.dispatch_workgroups(x, y, z);
+            for program in programs {
+                for dispatch in 0..self.dispatches(program) {
+                    self.record(&mut pass, program, dispatch);
                 }
             }
         }
+        let wanted: Vec<_> =
+            wanted.iter().map(|&(BufferId(index), bytes)| (&self.buffers[index], bytes as u64)).collect();
+        self.submit_copying(encoder, &wanted)
+    }
+
+    /// Number of dispatches of a program.
+    pub(super) fn dispatches(&self, ProgramId(program): ProgramId) -> usize {
+        self.programs[program].len()
+    }
+
+    /// Records a program's dispatch number `dispatch`.
+    pub(super) fn record(
+        &self,
+        pass: &mut wgpu::ComputePass,
+        ProgramId(program): ProgramId,
+        dispatch: usize,
+    ) {
+        let recorded = &self.programs[program][dispatch];
+        let [x, y, z] = recorded.workgroups;
+        pass.set_pipeline(&recorded.pipeline.pipeline);
+        pass.set_bind_group(0, &recorded.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+
+    /// Submits what `encoder` holds and copies of the first so many bytes of each buffer.
+    pub(super) fn submit_copying(
+        &self,
+        mut encoder: wgpu::CommandEncoder,
+        wanted: &[(&wgpu::Buffer, u64)],
+    ) -> (Submission, Reading) {
         // Mapped ranges begin at multiples of 8 and copies have sizes that are multiples of 4.
         let mut spans = Vec::with_capacity(wanted.len());
         let mut total = 0;
         for &(_, bytes) in wanted {
-            spans.push((total, bytes as u64));
-            total += (bytes as u64).next_multiple_of(16);
+            spans.push((total, bytes));
+            total += bytes.next_multiple_of(16);
         }
         let staging = (!wanted.is_empty()).then(|| {
             self.context.device.create_buffer(&wgpu::BufferDescriptor {
@@ -178,8 +205,8 @@ impl Executor {
             })
         });
         if let Some(staging) = &staging {
-            for (&(BufferId(index), _), &(start, size)) in wanted.iter().zip(&spans) {
-                encoder.copy_buffer_to_buffer(&self.buffers[index], 0, staging, start, size);
+            for (&(buffer, _), &(start, size)) in wanted.iter().zip(&spans) {
+                encoder.copy_buffer_to_buffer(buffer, 0, staging, start, size);
             }
         }
         let submitted = clock();

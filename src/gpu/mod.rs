@@ -18,6 +18,7 @@ pub mod plan;
 pub mod tile;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod tile_cache;
+mod timing;
 pub mod training;
 pub mod uniforms;
 

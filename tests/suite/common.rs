@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use moonflow::cpu::{CpuEngine, Optimiser, Real};
 use moonflow::engine::{Engine, Training};
@@ -14,6 +15,12 @@ use moonflow::random::{self, Stream};
 use safetensors::SafeTensors;
 
 use crate::gpu::Gpu;
+
+/// The folder that holds `tests/`: that of the sources, unless `MOONFLOW_ROOT` names another, on a machine that was given
+/// the test binary and its data alone.
+pub fn root() -> PathBuf {
+    std::env::var_os("MOONFLOW_ROOT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+}
 
 /// Collects the failures of many comparisons; [`Comparison::finish`] reports them together.
 pub struct Comparison {
@@ -127,8 +134,8 @@ impl Oracle {
 
     /// Reads `tests/oracle/<name>.safetensors`.
     pub fn load(name: &'static str) -> Self {
-        let path = format!("{}/tests/oracle/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let path = root().join("tests/oracle").join(name).with_extension("safetensors");
+        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let (_, header) = SafeTensors::read_metadata(&bytes).expect("header");
         let metadata = header.metadata().clone().expect("metadata");
         let tensors: HashMap<String, Vec<f64>> = SafeTensors::deserialize(&bytes)

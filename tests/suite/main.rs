@@ -8,6 +8,8 @@ mod data;
 mod examples;
 mod gpu;
 mod gradients;
+#[cfg(unix)]
+mod hardware;
 mod laws;
 mod model;
 mod options;

@@ -424,6 +424,12 @@ fn info_devices_and_plan_print_json() {
     let devices = devices.as_array().expect("a list");
     assert_eq!(devices[0]["backend"], "cpu");
     assert_eq!(devices.iter().filter(|device| device["default"] == true).count(), 1);
+    assert!(devices[0]["limits"].is_null(), "{}", devices[0]);
+    for adapter in &devices[1..] {
+        assert!(adapter["driver"].is_string() && adapter["features"].is_array(), "{adapter}");
+        // WebGPU's least, which every adapter has.
+        assert!(adapter["limits"]["max_storage_buffers_per_shader_stage"].as_u64() >= Some(8), "{adapter}");
+    }
 
     let plan = json(&succeed(path, &["plan", "--layers", "3", "--json"]));
     let step = &plan["training"]["programs"][0];

@@ -1,15 +1,15 @@
 //! Real tables, one split each: what a flow says of rows that it has not seen, beside the Gaussian that it begins as. On
 //! another split one row far out may cost a flow its mean (see the README); this holds what one split shows.
 
-use std::path::Path;
-
 use moonflow::data::{Dataset, PreprocessingPlan, Standardise, Table};
 use moonflow::flow::Activation;
 use moonflow::optimiser::State;
 use moonflow::{Density, Device, Model, Recipe, Trainer};
 
+use crate::common::root;
+
 fn table(name: &str) -> Table {
-    Table::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)).expect("a table")
+    Table::read(&root().join("tests/data").join(name)).expect("a table")
 }
 
 /// Mean log-likelihood of test rows under a fitted flow, and under the same model without training: whitened rows under

@@ -19,6 +19,7 @@ mod permutation;
 mod plan;
 mod plans;
 mod reduce;
+mod timing;
 mod training;
 
 use std::collections::BTreeSet;
