@@ -25,8 +25,8 @@ fn flow() -> Flow {
 /// 100 rows in batches of 32.
 fn training() -> Training {
     Training {
-        train: vec![0.5; 3 * 100],
-        validation: Vec::new(),
+        train: vec![0.5; 3 * 100].into(),
+        validation: Vec::new().into(),
         batch: 32,
         adam: Adam::default(),
         schedule: Schedule { decay: Decay::Constant, base: 1e-3, warmup_steps: 0, total_steps: 10 },
