@@ -61,6 +61,9 @@ pub enum Error {
     /// No adapter, a lost device, or limits too small for the model.
     #[error("GPU: {0}")]
     Device(String),
+    /// A picture that could not be drawn.
+    #[error("picture: {0}")]
+    Picture(String),
     /// Reading or writing failed.
     #[error("{path}: {source}", path = path.display())]
     Io {

@@ -1,5 +1,6 @@
 //! `moonflow train --animate`: the training as a moving picture.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use moonflow::data::write_atomically;
@@ -46,6 +47,9 @@ impl Animated {
                 flow.modelled(),
                 if flow.context > 0 { format!(" given {}", flow.context) } else { String::new() }
             )));
+        }
+        if path.is_dir() {
+            return Err(Error::io(path, io::ErrorKind::IsADirectory.into()));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         tempfile::tempfile_in(folder).map_err(|source| Error::io(folder, source))?;

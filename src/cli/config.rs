@@ -22,6 +22,9 @@ use super::preprocess::PreprocessArgs;
 /// What a training writes its resolved configuration to, beside the model.
 pub const FILE_NAME: &str = "config.toml";
 
+/// How the first line of that file begins.
+const HEADER: &str = "# moonflow ";
+
 /// The command that is configured.
 const TRAIN: &str = "train";
 
@@ -142,12 +145,20 @@ impl Resolved<'_> {
     /// # Errors
     /// [`Error::Io`] when the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        let version = env!("CARGO_PKG_VERSION");
         let text = format!(
-            "# moonflow {}: `moonflow train --config` with this file repeats the training.\n{}",
-            env!("CARGO_PKG_VERSION"),
+            "{HEADER}{version}: `moonflow train --config` with this file repeats the training.\n{}",
             self.table()
         );
         write_atomically(path, |out| out.write_all(text.as_bytes()))
+    }
+
+    /// Whether the file `path` is one that [`Resolved::write`] wrote and says the same: nothing is lost when it is
+    /// written again.
+    pub fn is_said_by(&self, path: &Path) -> bool {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let body = text.strip_prefix(HEADER).and_then(|rest| rest.split_once('\n'));
+        body.is_some_and(|(_, body)| body == self.table().to_string())
     }
 
     fn table(&self) -> Table {

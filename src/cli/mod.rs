@@ -7,7 +7,9 @@ mod columns;
 mod config;
 mod device;
 mod devices;
+mod folder;
 mod info;
+mod job;
 mod manual;
 mod memory;
 mod output;
@@ -16,8 +18,10 @@ mod plot;
 mod preprocess;
 mod progress;
 mod recipe;
+mod results;
 mod sample;
 mod score;
+mod signals;
 mod source;
 mod train;
 mod tune;
@@ -61,6 +65,7 @@ enum Command {
 /// Runs the program on its process's arguments.
 pub fn main() -> ExitCode {
     without_guarded_panics();
+    signals::watch();
     let result = config::arguments(Cli::command, std::env::args_os().collect()).and_then(|arguments| {
         // The program ends here when the command line is wrong.
         let matches = Cli::command().get_matches_from(arguments);
@@ -82,7 +87,7 @@ pub fn main() -> ExitCode {
 fn without_guarded_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !moonflow::data::panic_is_guarded() {
+        if !moonflow::panic_is_guarded() {
             print(panic);
         }
     }));

@@ -1,10 +1,74 @@
-//! Where results go: standard output or a file. A reader that has gone away (`moonflow … | head`) is no error.
+//! Where results go: standard output or a file, but no file that is read. A reader that has gone away
+//! (`moonflow … | head`) is no error.
 
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use moonflow::data::write_atomically;
 use moonflow::{Error, Result};
+use same_file::Handle;
+
+/// The files that a command reads, which it must not write over.
+pub struct Inputs(Vec<Named>);
+
+/// A file and what it is, however it is called.
+struct Named {
+    name: PathBuf,
+    handle: Handle,
+    canonical: Option<PathBuf>,
+}
+
+impl Inputs {
+    /// The regular files among `paths`, where `-` is standard input. What cannot be opened is for its reader to refuse.
+    pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
+        let named =
+            |path: &Path| if path.as_os_str() == "-" { standard(Handle::stdin()) } else { Named::file(path) };
+        Self(paths.into_iter().filter_map(named).collect())
+    }
+
+    /// Refuses `output`, or standard output where it is none or `-`, where it is one of these files: through a symbolic or hard link and by any
+    /// spelling of its path.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] with both names.
+    pub fn spare(&self, output: Option<&Path>) -> Result<()> {
+        let output = output.filter(|path| path.as_os_str() != "-");
+        let Some(target) = output.map_or_else(|| standard(Handle::stdout()), Named::file) else {
+            return Ok(());
+        };
+        let Some(input) = self.0.iter().find(|input| input.is(&target)) else { return Ok(()) };
+        let name = output.unwrap_or(Path::new("standard output")).display();
+        let read = match input.name == target.name {
+            true => "a file that is read".into(),
+            false => format!("the same file as {}, which is read", input.name.display()),
+        };
+        Err(Error::Argument(format!(
+            "{name} is {read}, and would be written over; name another file to write"
+        )))
+    }
+}
+
+impl Named {
+    fn file(path: &Path) -> Option<Self> {
+        // Before it is opened, which takes from a pipe.
+        let regular = fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
+        let handle = regular.then(|| Handle::from_path(path).ok()).flatten()?;
+        Some(Self { name: path.to_path_buf(), handle, canonical: fs::canonicalize(path).ok() })
+    }
+
+    /// Whether both are one file; by its path too, for file systems that make up numbers for their files.
+    fn is(&self, other: &Self) -> bool {
+        self.handle == other.handle || self.canonical.is_some() && self.canonical == other.canonical
+    }
+}
+
+/// Standard input or output, where that is a regular file.
+fn standard(handle: io::Result<Handle>) -> Option<Named> {
+    let handle = handle.ok()?;
+    let regular = handle.as_file().metadata().is_ok_and(|metadata| metadata.is_file());
+    regular.then(|| Named { name: "-".into(), handle, canonical: None })
+}
 
 /// Writes a command's result to `path`, whole or not at all, or to standard output.
 ///
@@ -66,6 +130,34 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_input_is_known_by_every_name_and_other_files_are_not_taken_for_it() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["a", "b"] {
+            fs::write(path(name), "same contents").expect("writable");
+        }
+        fs::create_dir(path("d")).expect("made");
+        fs::hard_link(path("a"), path("hard")).expect("linked");
+        let mut names = vec!["a", "./a", "d/../a", "hard"];
+        if cfg!(unix) {
+            #[cfg(unix)]
+            std::os::unix::fs::symlink("a", path("soft")).expect("linked");
+            names.push("soft");
+        }
+        for input in &names {
+            let (absent, input) = (path("absent"), path(input));
+            let inputs = Inputs::new([absent.as_path(), input.as_path()]);
+            for output in &names {
+                let error = inputs.spare(Some(&path(output))).expect_err(output).to_string();
+                assert!(error.contains("read") && error.contains(output), "{error}");
+            }
+            for output in ["b", "absent", "d", "d/a", "/dev/null"] {
+                inputs.spare(Some(&path(output))).expect(output);
+            }
+        }
+    }
 
     #[test]
     fn digits_are_grouped_by_three() {

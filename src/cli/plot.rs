@@ -11,8 +11,9 @@ use moonflow::{Error, Result};
 
 use super::columns::{self, TableArgs};
 use super::device::DeviceArgs;
+use super::folder::HISTORY;
 use super::info::describe_held_out;
-use super::output::{note, say};
+use super::output::{Inputs, note, say};
 use super::progress::Busy;
 use super::source::Source;
 
@@ -44,7 +45,8 @@ const CELLS: usize = 320;
 /// Draws the model's picture.
 ///
 /// # Errors
-/// When the model or data cannot be read or do not fit each other, and those of the engine and the output.
+/// When the picture would be written over what is read, when the model or data cannot be read or do not fit each other, and
+/// those of the engine, the drawing and the output.
 pub async fn run(args: PlotArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let record = &model.record;
@@ -64,6 +66,9 @@ pub async fn run(args: PlotArgs) -> Result<()> {
         args.model.with_file_name(name).with_extension("png")
     });
     image_format(&out)?;
+    let history_file = args.model.with_file_name(HISTORY);
+    let table = source.as_ref().and_then(Source::file);
+    Inputs::new([args.model.as_path(), &history_file].into_iter().chain(table)).spare(Some(&out))?;
     let data = match &source {
         Some(source) => {
             let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
@@ -84,7 +89,7 @@ pub async fn run(args: PlotArgs) -> Result<()> {
             Vec::new()
         }
     };
-    let history = history_beside(&args.model, &model);
+    let history = history_in(&history_file, &model);
     let mut engine = args.device.engine(model.flow.clone()).await?;
     let floor = source.as_ref().and_then(Source::floor);
     let picture = Picture { model: &model, data: &data, history: history.as_ref(), floor };
@@ -109,10 +114,9 @@ fn inside(model: &Model, rows: &[f64]) -> Vec<f64> {
     inside
 }
 
-/// The training's history, where `history.csv` still lies beside the model and belongs to it.
-fn history_beside(model_file: &Path, model: &Model) -> Option<History> {
-    let path = model_file.with_file_name("history.csv");
-    let text = std::fs::read_to_string(&path).ok()?;
+/// The training's history, where the file beside the model is still there and belongs to it.
+fn history_in(path: &Path, model: &Model) -> Option<History> {
+    let text = std::fs::read_to_string(path).ok()?;
     match History::from_csv(&path.display().to_string(), &text) {
         Ok(history) if history.epochs.len() == model.record.epochs as usize => Some(history),
         Ok(_) => {

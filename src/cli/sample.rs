@@ -7,6 +7,7 @@ use moonflow::engine::Sampling;
 use moonflow::model::Model;
 use moonflow::{Error, Result};
 
+use super::output::Inputs;
 use super::progress::RowProgress;
 use super::tune::{TunedDeviceArgs, Work};
 use super::{columns, values};
@@ -43,8 +44,11 @@ pub struct SampleArgs {
 /// Writes the rows under the training data's column names, in the user's units, chunk by chunk.
 ///
 /// # Errors
-/// When the model or what it is given cannot be read or do not fit each other, and those of the engine and the output.
+/// When the output is the model or what it is given, or these cannot be read or do not fit each other, and those of the
+/// engine and the output.
 pub async fn run(args: SampleArgs) -> Result<()> {
+    let inputs = [Some(args.model.as_path()), args.given.as_deref().map(Path::new)];
+    Inputs::new(inputs.into_iter().flatten()).spare(args.out.as_deref())?;
     let model = Model::load(&args.model)?;
     let mut given = Given::new(args.given.as_deref(), &model)?;
     let limit = chunk_rows(model.columns.len());

@@ -38,8 +38,10 @@ const LOG_PROB: &str = "log_prob";
 /// Writes one column, `log_prob`: nats, in the user's units, a line per row; behind the table's other columns.
 ///
 /// # Errors
-/// When the model or table cannot be read or do not fit each other, and those of the engine and the output.
+/// When the output is the model or the table, or these cannot be read or do not fit each other, and those of the engine and
+/// the output.
 pub async fn run(args: ScoreArgs) -> Result<()> {
+    output::Inputs::new([args.model.as_path(), &args.data]).spare(args.out.as_deref())?;
     let model = Model::load(&args.model)?;
     let mut rows = args.table.open_for(&model, &args.data)?;
     if rows.extras().iter().any(|name| name == LOG_PROB) {

@@ -47,6 +47,14 @@ impl Source {
         )))
     }
 
+    /// The file that rows come from; `-` is standard input.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Toy(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+
     /// What pictures and the default folder are called: the density, or the file without folder and extensions.
     pub fn name(&self) -> String {
         match self {

@@ -23,8 +23,6 @@ pub(crate) use columns::count;
 pub use columns::{Selection, near_matches, unknown_column};
 pub use dataset::Dataset;
 pub use format::{Compression, Encoding, Format};
-#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
-pub use input::panic_is_guarded;
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
 pub use johnson::Johnson;
 #[cfg(not(target_arch = "wasm32"))]
@@ -36,4 +34,4 @@ pub use table::Table;
 pub use toy::{Toy, ToyDensity};
 pub use whitening::Whitening;
 #[cfg(not(target_arch = "wasm32"))]
-pub use write::write_atomically;
+pub use write::{remove_stale, remove_unfinished, write_atomically};

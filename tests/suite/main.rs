@@ -6,6 +6,7 @@ mod common;
 mod conditional;
 mod data;
 mod examples;
+mod files;
 mod gpu;
 mod gradients;
 mod laws;
@@ -19,5 +20,7 @@ mod preprocess;
 mod real_tables;
 mod report;
 mod shaders;
+#[cfg(unix)]
+mod signals;
 mod tables;
 mod training;

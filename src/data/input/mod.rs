@@ -2,8 +2,6 @@
 //! constant memory whatever the number of rows. They are the way in for training, scoring and pictures.
 
 mod csv;
-#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
-mod guard;
 mod lines;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod npy;
@@ -13,9 +11,6 @@ mod open;
 mod parquet;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod parquet_value;
-
-#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
-pub use guard::panic_is_guarded;
 
 use std::collections::HashMap;
 use std::io::Read;

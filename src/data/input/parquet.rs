@@ -10,10 +10,16 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
-use super::guard::guarded;
 use super::parquet_value::{Meaning, Value};
 use super::{Chunk, Position, Reader, Source};
 use crate::error::{Error, Result};
+use crate::guard;
+
+/// What the decoder gives. On some damaged files it panics: negative offsets, levels and dictionary indices out of
+/// range. That is an error like its own.
+fn guarded<T>(work: impl FnOnce() -> std::result::Result<T, ParquetError>) -> std::result::Result<T, String> {
+    guard::guarded(work)?.map_err(|error| error.to_string())
+}
 
 /// Reads the metadata of `file`.
 pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
