@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::error::{Error, Result};
 
@@ -56,17 +56,17 @@ pub fn remove_stale(folder: &Path) -> Result<()> {
 
 /// A file that is being written and takes its place when it is whole; see [`write_atomically`]. Dropped before that,
 /// it leaves nothing behind.
-pub(super) enum AtomicFile {
-    /// A pipe or a device.
-    Direct(BufWriter<File>),
-    /// A temporary file, and what it becomes.
-    Temporary(BufWriter<NamedTempFile>, Box<Place>),
+pub(super) struct AtomicFile {
+    out: BufWriter<File>,
+    /// Of a temporary file, what it becomes; a pipe or a device is written directly.
+    place: Option<Box<Place>>,
 }
 
 /// What a temporary file becomes.
-pub(super) struct Place {
+struct Place {
+    temporary: TempPath,
     target: PathBuf,
-    /// That of the file which is replaced.
+    /// Of the file that is replaced.
     replaced: Option<fs::Metadata>,
     _unfinished: Unfinished,
 }
@@ -78,10 +78,11 @@ impl AtomicFile {
     /// When the folder is missing or cannot be written.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         const BUFFER: usize = 1 << 16;
+        let buffered = |file| BufWriter::with_capacity(BUFFER, file);
         let (target, replaced) = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(metadata) if !metadata.is_file() => {
-                return Ok(Self::Direct(BufWriter::new(File::options().write(true).open(path)?)));
+                return Ok(Self { out: buffered(File::options().write(true).open(path)?), place: None });
             }
             Ok(metadata) => (fs::canonicalize(path)?, Some(metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (behind_links(path), None),
@@ -91,9 +92,9 @@ impl AtomicFile {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let (file, unfinished) = temporary(folder)?;
-        let place = Place { target, replaced, _unfinished: unfinished };
-        Ok(Self::Temporary(BufWriter::with_capacity(BUFFER, file), Box::new(place)))
+        let (file, temporary, unfinished) = temporary(folder)?;
+        let place = Place { temporary, target, replaced, _unfinished: unfinished };
+        Ok(Self { out: buffered(file), place: Some(Box::new(place)) })
     }
 
     /// Puts the file in its place.
@@ -101,34 +102,24 @@ impl AtomicFile {
     /// # Errors
     /// When the disk is full or the file cannot be renamed.
     pub(super) fn commit(self) -> io::Result<()> {
-        match self {
-            Self::Direct(mut out) => out.flush(),
-            Self::Temporary(out, place) => {
-                let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-                if let Some(replaced) = &place.replaced {
-                    inherit(file.as_file(), replaced)?;
-                }
-                file.as_file().sync_all()?;
-                file.persist(&place.target)?;
-                Ok(())
-            }
+        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Some(place) = self.place else { return Ok(()) };
+        if let Some(replaced) = &place.replaced {
+            inherit(&file, replaced)?;
         }
+        file.sync_all()?;
+        place.temporary.persist(&place.target)?;
+        Ok(())
     }
 }
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Direct(out) => out.write(bytes),
-            Self::Temporary(out, _) => out.write(bytes),
-        }
+        self.out.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Direct(out) => out.flush(),
-            Self::Temporary(out, _) => out.flush(),
-        }
+        self.out.flush()
     }
 }
 
@@ -171,7 +162,7 @@ fn is_temporary(name: &str) -> bool {
 
 /// A temporary file in `folder` with the permissions of any new file, not the private ones of a temporary one; locked
 /// for as long as it is open, where the file system can do that.
-fn temporary(folder: &Path) -> io::Result<(NamedTempFile, Unfinished)> {
+fn temporary(folder: &Path) -> io::Result<(File, TempPath, Unfinished)> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(RANDOM);
     #[cfg(unix)]
@@ -179,11 +170,11 @@ fn temporary(folder: &Path) -> io::Result<(NamedTempFile, Unfinished)> {
     #[cfg(unix)]
     builder.permissions(permissions);
     loop {
-        let file = builder.tempfile_in(folder)?;
-        let unfinished = Unfinished::new(file.path());
+        let (file, path) = builder.tempfile_in(folder)?.into_parts();
+        let unfinished = Unfinished::new(&path);
         // Before it is locked another process may take it for a stale one; then another is made.
-        if !matches!(file.as_file().try_lock(), Err(fs::TryLockError::WouldBlock)) && file.path().exists() {
-            return Ok((file, unfinished));
+        if !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) && path.exists() {
+            return Ok((file, path, unfinished));
         }
     }
 }
@@ -280,9 +271,8 @@ mod tests {
     fn what_is_unfinished_at_a_signal_is_removed() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let begun = AtomicFile::create(&folder.path().join("a")).expect("begun");
-        let AtomicFile::Temporary(out, _) = &begun else { panic!("no pipe") };
-        assert!(unfinished().contains(&out.get_ref().path().to_path_buf()));
-        let path = out.get_ref().path().to_path_buf();
+        let path = begun.place.as_ref().expect("no pipe").temporary.to_path_buf();
+        assert!(unfinished().contains(&path));
         drop(begun);
         assert!(!unfinished().contains(&path) && !path.exists());
     }
