@@ -114,6 +114,7 @@ fn a_training_begun_to_outlive_its_terminal_does() {
     let (mut child, lines) = endless(folder.path(), "trap '' HUP;", &["--checkpoint-every", "1"]);
     send("HUP", &child);
     let file = folder.path().join("o/checkpoint.safetensors");
+    wait("a checkpoint", || file.exists());
     let written = || fs::metadata(&file).and_then(|file| file.modified()).expect("written");
     for _ in 0..2 {
         let before = written();
