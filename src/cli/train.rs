@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::value_parser;
-use moonflow::data::{Dataset, Table, write_atomically};
+use moonflow::data::{Chunk, Dataset, Rows, write_atomically};
 use moonflow::engine::{Engine, Training};
 use moonflow::gpu::training::TrainingShape;
-use moonflow::model::{HeldOut, Model, Outcome};
+use moonflow::model::Outcome;
+use moonflow::shown::{shown, shown_path};
 use moonflow::train::{Checkpoint, Fitted, Options, fit_with};
 use moonflow::{Error, Result};
 use serde_json::json;
@@ -19,12 +20,14 @@ use super::config::{self, Resolved};
 use super::info::{
     describe_check, describe_columns, describe_flow, describe_held_out, describe_recipe, describe_rows,
 };
+use super::memory::Need;
 use super::output::{self, grouped, note};
 use super::plot::Picture;
 use super::preprocess::{self, PreprocessArgs};
 use super::progress::{Busy, LogFormat, Progress, duration};
 use super::recipe::RecipeArgs;
-use super::source::{Source, mean_and_error};
+use super::source::Source;
+use super::test_rows::{self, TestRows};
 use super::tune::{TunedDeviceArgs, Work};
 use super::values;
 
@@ -49,7 +52,7 @@ pub struct TrainArgs {
     /// Standard deviation of a toy density's noise [default: its own]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
-    /// Table to score once after training
+    /// Table to score once after training, read like DATA
     #[arg(long, value_name = "FILE", conflicts_with = "test_fraction")]
     test: Option<PathBuf>,
     /// Share of the rows that is kept for a test, scored once after training
@@ -81,21 +84,36 @@ pub struct TrainArgs {
 impl TrainArgs {
     fn source(&self) -> Result<Source> {
         match Source::parse(&self.data)? {
-            Source::Toy(_) if self.table.are_given() || self.preprocess.context.is_some() => {
+            // How a test is read may be said of a toy density too.
+            Source::Toy(_)
+                if (self.table.are_given() && self.test.is_none()) || self.preprocess.context.is_some() =>
+            {
                 Err(Error::Argument(format!(
                     "--format, --columns, --drop, --missing and --context are for tables; `{}` is a toy density (./{0} is a file)",
-                    self.data
+                    shown(&self.data)
                 )))
             }
             Source::Toy(toy) => Ok(Source::Toy(match self.noise {
                 Some(noise) => toy.with_noise(noise)?,
                 None => toy,
             })),
+            Source::File(path) if self.resume.is_some() && path.as_os_str() != "-" && !path.exists() => {
+                let message = "is not where it was; name the data beside --resume: moonflow train DATA --resume DIR";
+                Err(Error::data(path.display().to_string(), message))
+            }
             Source::File(_) if self.rows.is_some() || self.noise.is_some() => Err(Error::Argument(format!(
                 "--rows and --noise are for toy densities; `{}` is read as a file, whole and as it is",
-                self.data
+                shown(&self.data)
             ))),
             file => Ok(file),
+        }
+    }
+
+    fn test_rows(&self) -> TestRows<'_> {
+        match (&self.test, self.test_fraction) {
+            (Some(path), _) => TestRows::File(path),
+            (None, Some(fraction)) => TestRows::Fraction(fraction),
+            (None, None) => TestRows::None,
         }
     }
 }
@@ -107,6 +125,7 @@ impl TrainArgs {
 /// [`Error::NonFinite`], after what there was has been written.
 pub async fn run(args: TrainArgs) -> Result<()> {
     const TOY_ROWS: u32 = 10_000;
+    const TOY_COLUMNS: usize = 2;
 
     let text = args.log_format == LogFormat::Text;
     let say = |line: std::fmt::Arguments| {
@@ -118,12 +137,18 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let source = args.source()?;
     let rows = args.rows.unwrap_or(TOY_ROWS);
     let mut context = 0;
+    let drawn = matches!(source, Source::Toy(_));
+    let need = Need::new(&recipe, args.preprocess.has_bounds(), drawn, args.device.name());
+    if drawn {
+        need.check(f64::from(rows), TOY_COLUMNS).map_err(Error::Argument)?;
+    }
     let table = source.table(rows as usize, recipe.seed, |path| {
         let rows;
         (rows, context) = args.table.open(path, args.preprocess.context.as_deref())?;
         let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
         let plan = args.preprocess.plan(&name, &columns, context)?;
-        columns::into_table(rows, |chunk, _| preprocess::check(&plan, &name, &columns, unit, chunk))
+        let check = |chunk: &Chunk, _: &Rows<'_>| preprocess::check(&plan, &name, &columns, unit, chunk);
+        columns::into_table(rows, check, |rows, columns| need.check(rows, columns))
     })?;
     let plan = args.preprocess.plan(&table.name, &table.columns, context)?;
     if table.features() < 2 {
@@ -133,7 +158,8 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         ));
     }
     let data = source.record(&table);
-    let (table, test) = args.set_test_rows_aside(table, recipe.seed)?;
+    let (table, test) =
+        args.test_rows().set_aside(table, &args.table, args.preprocess.context.as_deref(), recipe.seed)?;
     let preparing = Busy::new("preparing");
     let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
     drop(preparing);
@@ -150,7 +176,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         (dataset.train.len() / dataset.features(), dataset.validation.len() / dataset.features());
     say(format_args!(
         "data     {}: {} rows for training and {} for validation{}, columns {}",
-        table.name,
+        shown_path(Path::new(&table.name)),
         grouped(train_rows as u64),
         grouped(validation_rows as u64),
         test.as_ref()
@@ -166,10 +192,10 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     say(format_args!("device   {}", engine.describe()));
     if let Some(checkpoint) = &checkpoint {
         say(format_args!("resumed  after epoch {}", checkpoint.progress.history.epochs.len()));
-        if checkpoint.device != engine.device().to_string() {
+        if !checkpoint.has_the_bits_of(engine.device()) {
             note(format_args!(
                 "warning: the checkpoint was made on {}; on another device training goes on, but not with the same bits",
-                checkpoint.device
+                shown(&checkpoint.device)
             ));
         }
     }
@@ -178,7 +204,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         Source::File(_) => None,
     };
     let resolved = Resolved {
-        data: &args.data,
+        data: &source,
         rows: toy.map(|_| rows),
         noise: toy.map(|toy| toy.noise()),
         table: &args.table,
@@ -201,6 +227,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
         schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
         seed: recipe.seed,
     };
+    need.check_engine(&engine, &shape)?;
     args.device.tune(&mut engine, Work::Training(shape)).await?;
 
     let floor = source.floor();
@@ -231,7 +258,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     model.record.held_out = source.hold_out(&model, &mut engine, recipe.seed).await?;
     // A test that fails must not cost the training: its error comes last.
     let tested = match &test {
-        Some(test) => score(&model, &mut engine, test).await.map(Some),
+        Some(test) => test_rows::score(&model, &mut engine, test).await.map(Some),
         None => Ok(None),
     };
     model.record.test = tested.as_ref().copied().unwrap_or_default();
@@ -281,13 +308,13 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     if let Some(animation) = &animation {
         animation.write(&model, &mut engine, &table.values, &history, snapshots).await?;
     }
-    say(format_args!("wrote    {}", files.model.display()));
+    say(format_args!("wrote    {}", shown_path(&files.model)));
     let animated = animation.as_ref().map(|animation| &animation.path);
     for file in [&files.history, &files.config, &files.picture].into_iter().chain(animated) {
-        say(format_args!("         {}", file.display()));
+        say(format_args!("         {}", shown_path(file)));
     }
     if !text {
-        output::say(json!({
+        output::say_json(&json!({
             "event": "end", "record": output::as_json(&model.record), "model": files.model, "history": files.history,
             "config": files.config, "picture": files.picture, "animation": animated,
         }));
@@ -299,45 +326,12 @@ pub async fn run(args: TrainArgs) -> Result<()> {
             let why = if outcome == Outcome::TimeLimit { "the time is up" } else { "interrupted" };
             note(format_args!(
                 "{why}: what was written is the best up to the last whole epoch; `moonflow train --resume {}` goes on",
-                out.display()
+                shown_path(&out)
             ));
             Ok(())
         }
         Outcome::NonFinite { epoch } => Err(Error::NonFinite { epoch }),
     }
-}
-
-impl TrainArgs {
-    /// The rows to train and validate on, and those of the test.
-    fn set_test_rows_aside(&self, table: Table, seed: u64) -> Result<(Table, Option<Table>)> {
-        if let Some(fraction) = self.test_fraction {
-            let (rest, test) = table.without_test_rows(fraction, seed)?;
-            return Ok((rest, Some(test)));
-        }
-        let test = self.test.as_deref().map(Table::read).transpose()?;
-        if let Some(test) = &test
-            && test.features() != table.features()
-        {
-            return Err(Error::data(
-                &test.name,
-                format!("has {} columns, but {} has {}", test.features(), table.name, table.features()),
-            ));
-        }
-        Ok((table, test))
-    }
-}
-
-/// The model's loss on the rows of `test`.
-async fn score<E: Engine>(model: &Model, engine: &mut E, test: &Table) -> Result<HeldOut> {
-    let log_prob = model.log_prob(engine, &model.arrange(test)?).await?;
-    let (mean, standard_error) = mean_and_error(&log_prob);
-    Ok(HeldOut {
-        rows: log_prob.len(),
-        nll: -mean,
-        standard_error,
-        above_floor: None,
-        above_floor_error: None,
-    })
 }
 
 /// Name of the checkpoint's file.
@@ -348,7 +342,7 @@ fn load_checkpoint(folder: &Path) -> Result<Checkpoint> {
     if !path.exists() {
         return Err(Error::Argument(format!(
             "there is no {} to go on from; training writes one with --checkpoint-every, at Ctrl-C and at --time-limit",
-            path.display()
+            shown_path(&path)
         )));
     }
     Checkpoint::load(&path)

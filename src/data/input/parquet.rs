@@ -14,6 +14,10 @@ use super::guard::guarded;
 use super::parquet_value::{Meaning, Value};
 use super::{Chunk, Position, Reader, Source};
 use crate::error::{Error, Result};
+use crate::shown::shown;
+
+/// Characters of the decoder's own messages that are shown; they quote the file.
+const LONGEST_ERROR: usize = 300;
 
 /// Reads the metadata of `file`.
 pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
@@ -55,6 +59,7 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
 }
 
 fn failure(name: &str, error: &str) -> Error {
+    let error = shown(error).at_most(LONGEST_ERROR);
     Error::data(name, format!("is not a usable Parquet file: {error}"))
 }
 
@@ -81,8 +86,9 @@ impl ParquetSource {
         let column = |&place: &usize| {
             let description = &self.descriptions[place];
             let fail = |problem: &str| {
-                let (column, path) = (place + 1, description.path().string());
-                Error::data(&self.name, format!("column {column} (`{path}`) {problem}; --drop leaves it out"))
+                let path = description.path().string();
+                let (column, name) = (place + 1, shown(&path));
+                Error::data(&self.name, format!("column {column} (`{name}`) {problem}; --drop leaves it out"))
             };
             if description.max_rep_level() > 0 {
                 return Err(fail("holds lists"));
@@ -120,7 +126,7 @@ impl ParquetSource {
         let column = self.descriptions[place].path().string();
         Error::data(
             &self.name,
-            format!("is damaged: group {} has too few rows of column `{column}`", self.group),
+            format!("is damaged: group {} has too few rows of column `{}`", self.group, shown(&column)),
         )
     }
 }
@@ -154,8 +160,9 @@ impl Source for ParquetSource {
                 return Err(Error::data(
                     &self.name,
                     format!(
-                        "row {row}, column {} (`{column}`) is not finite; drop the row or fill in a number",
-                        place + 1
+                        "row {row}, column {} (`{}`) is not finite; drop the row or fill in a number",
+                        place + 1,
+                        shown(&column)
                     ),
                 ));
             }
