@@ -23,6 +23,7 @@ pub mod optimiser;
 pub mod random;
 #[cfg(feature = "report")]
 pub mod report;
+pub mod shown;
 pub mod train;
 
 pub use data::{Dataset, Table};

@@ -8,6 +8,7 @@ use moonflow::engine::{Engine, Sampling};
 use moonflow::flow::Flow;
 use moonflow::model::Model;
 use moonflow::report::{Animation, DensityGrid, Still, limits};
+use moonflow::shown::shown_path;
 use moonflow::train::History;
 use moonflow::{Error, Result};
 
@@ -39,7 +40,10 @@ impl Animated {
     /// nothing can be written there: better now than after the training.
     pub fn new(path: &Path, flow: &Flow, epochs: u32) -> Result<Self> {
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif")) {
-            return Err(Error::Argument(format!("--animate {}: the name must end in .gif", path.display())));
+            return Err(Error::Argument(format!(
+                "--animate {}: the name must end in .gif",
+                shown_path(path)
+            )));
         }
         if flow.features != 2 || flow.context > 0 {
             return Err(Error::Argument(format!(

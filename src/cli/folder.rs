@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use moonflow::data::remove_stale;
+use moonflow::shown::shown_path;
 use moonflow::train::Checkpoint;
 use moonflow::{Error, Result};
 use same_file::Handle;
@@ -81,7 +82,7 @@ impl Files {
         if !path.exists() {
             return Err(Error::Argument(format!(
                 "there is no {} to go on from; training writes one with --checkpoint-every, at Ctrl-C and at --time-limit",
-                path.display()
+                shown_path(path)
             )));
         }
         Checkpoint::load(path)
@@ -118,7 +119,7 @@ impl Claim {
                 // Some network file systems have none.
                 Err(TryLockError::Error(error)) => note(format_args!(
                     "warning: {} cannot be locked ({error}); do not start a second training into it",
-                    folder.display()
+                    shown_path(folder)
                 )),
             }
             // Whoever had it removed the file before giving the lock up: then this file is nobody's any more.

@@ -1,10 +1,13 @@
 //! A training from its rows to its files: what it says, what it keeps on the way, and what it writes at the end.
 
-use moonflow::data::{Table, write_atomically};
+use std::path::Path;
+
+use moonflow::data::write_atomically;
 use moonflow::device::AnyEngine;
 use moonflow::engine::{Engine, Training};
 use moonflow::gpu::training::TrainingShape;
-use moonflow::model::{HeldOut, Model, Outcome, Recipe};
+use moonflow::model::{Model, Outcome, Recipe};
+use moonflow::shown::{shown, shown_path};
 use moonflow::train::{Checkpoint, Fitted, History, Options, fit_with};
 use moonflow::{Error, Result};
 use serde_json::json;
@@ -21,7 +24,8 @@ use super::preprocess;
 use super::progress::{LogFormat, Progress, duration};
 use super::results::Results;
 use super::signals::stop_flag;
-use super::source::{Source, mean_and_error};
+use super::source::Source;
+use super::test_rows;
 use super::train::{Data, TrainArgs};
 use super::tune::Work;
 
@@ -64,7 +68,7 @@ impl Job<'_> {
         let test = test.as_ref().map(|test| format!(", {} for the test", grouped(test.rows() as u64)));
         self.say(format_args!(
             "data     {}: {train} rows for training and {validation} for validation{}, columns {}",
-            table.name,
+            shown_path(Path::new(&table.name)),
             test.unwrap_or_default(),
             describe_columns(&table.columns, *context)
         ));
@@ -76,10 +80,10 @@ impl Job<'_> {
         self.say(format_args!("device   {}", engine.describe()));
         if let Some(checkpoint) = checkpoint {
             self.say(format_args!("resumed  after epoch {}", checkpoint.progress.history.epochs.len()));
-            if checkpoint.device != engine.device().to_string() {
+            if !checkpoint.has_the_bits_of(engine.device()) {
                 note(format_args!(
                     "warning: the checkpoint was made on {}; on another device training goes on, but not with the same bits",
-                    checkpoint.device
+                    shown(&checkpoint.device)
                 ));
             }
         }
@@ -96,6 +100,7 @@ impl Job<'_> {
             schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
             seed: recipe.seed,
         };
+        self.data.need.check_engine(engine, &shape)?;
         self.args.device.tune(engine, Work::Training(shape)).await
     }
 
@@ -137,7 +142,7 @@ impl Job<'_> {
     pub async fn judge(&self, model: &mut Model, engine: &mut AnyEngine) -> Result<()> {
         let held_out = self.source.hold_out(model, engine, self.recipe.seed).await;
         let tested = match &self.data.test {
-            Some(test) => score(model, engine, test).await.map(Some),
+            Some(test) => test_rows::score(model, engine, test).await.map(Some),
             None => Ok(None),
         };
         model.record.held_out = held_out.as_ref().copied().unwrap_or_default();
@@ -226,7 +231,7 @@ impl Job<'_> {
             let [file, history, config, picture] =
                 [file, history, config, picture].map(|path| results.path(path));
             let animation = self.animation.as_ref().and_then(|animation| results.path(&animation.path));
-            output::say(json!({
+            output::say_json(&json!({
                 "event": "end", "record": output::as_json(&model.record), "model": file, "history": history,
                 "config": config, "picture": picture, "animation": animation, "not_written": results.missing(),
             }));
@@ -246,22 +251,9 @@ impl Job<'_> {
         };
         let mut text = format!("{why}: what was written is the best up to the last whole epoch");
         if self.files.checkpoint.exists() {
-            text += &format!("; `moonflow train --resume {}` goes on", self.resolved.out.display());
+            text += &format!("; `moonflow train --resume {}` goes on", shown_path(self.resolved.out));
         }
         note(text);
         Ok(())
     }
-}
-
-/// The model's loss on the rows of `test`.
-async fn score<E: Engine>(model: &Model, engine: &mut E, test: &Table) -> Result<HeldOut> {
-    let log_prob = model.log_prob(engine, &model.arrange(test)?).await?;
-    let (mean, standard_error) = mean_and_error(&log_prob);
-    Ok(HeldOut {
-        rows: log_prob.len(),
-        nll: -mean,
-        standard_error,
-        above_floor: None,
-        above_floor_error: None,
-    })
 }

@@ -8,6 +8,7 @@ mod config;
 mod device;
 mod devices;
 mod folder;
+mod free_memory;
 mod info;
 mod job;
 mod manual;
@@ -23,6 +24,7 @@ mod sample;
 mod score;
 mod signals;
 mod source;
+mod test_rows;
 mod train;
 mod tune;
 mod values;
@@ -30,6 +32,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use moonflow::shown::harmless;
 use moonflow::{Error, Result};
 
 /// Fits normalizing flows to tables of numbers, then scores rows by their log-density and samples new ones.
@@ -68,8 +71,8 @@ pub fn main() -> ExitCode {
     signals::watch();
     let result = config::arguments(Cli::command, std::env::args_os().collect()).and_then(|arguments| {
         // The program ends here when the command line is wrong.
-        let matches = Cli::command().get_matches_from(arguments);
-        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let matches = Cli::command().try_get_matches_from(arguments).unwrap_or_else(|error| exit(&error));
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit(&error));
         pollster::block_on(cli.command.run())
     });
     match result {
@@ -81,6 +84,17 @@ pub fn main() -> ExitCode {
         }
         _ => ExitCode::SUCCESS,
     }
+}
+
+/// Ends the program for a command line that is wrong or asks for help. A message that quotes what a terminal would obey,
+/// such as the name of a file, is printed without colours.
+fn exit(error: &clap::Error) -> ! {
+    let text = error.to_string();
+    if harmless(&text) == text {
+        error.exit()
+    }
+    output::note(text.trim_end());
+    std::process::exit(error.exit_code())
 }
 
 /// Keeps the message of a panic that a reader catches, and reports as an error, from being printed as well.

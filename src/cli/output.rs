@@ -1,11 +1,13 @@
 //! Where results go: standard output or a file, but no file that is read. A reader that has gone away
 //! (`moonflow … | head`) is no error.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use moonflow::data::write_atomically;
+use moonflow::shown::{harmless, is_unprintable, shown_path};
 use moonflow::{Error, Result};
 use same_file::Handle;
 
@@ -27,8 +29,8 @@ impl Inputs {
         Self(paths.into_iter().filter_map(named).collect())
     }
 
-    /// Refuses `output`, or standard output where it is none or `-`, where it is one of these files: through a symbolic or hard link and by any
-    /// spelling of its path.
+    /// Refuses `output`, or standard output where there is none or it is `-`, where that is one of these files: through
+    /// links and by any spelling of its path.
     ///
     /// # Errors
     /// [`Error::Argument`] with both names.
@@ -38,10 +40,10 @@ impl Inputs {
             return Ok(());
         };
         let Some(input) = self.0.iter().find(|input| input.is(&target)) else { return Ok(()) };
-        let name = output.unwrap_or(Path::new("standard output")).display();
+        let name = shown_path(output.unwrap_or(Path::new("standard output")));
         let read = match input.name == target.name {
             true => "a file that is read".into(),
-            false => format!("the same file as {}, which is read", input.name.display()),
+            false => format!("the same file as {}, which is read", shown_path(&input.name)),
         };
         Err(Error::Argument(format!(
             "{name} is {read}, and would be written over; name another file to write"
@@ -86,12 +88,43 @@ pub fn write(path: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> io::Resu
     }
 }
 
+/// Writes a text for a person to standard output, whose names the terminal must not obey.
+///
+/// # Errors
+/// Those of [`write`].
+pub fn print(text: &str) -> Result<()> {
+    write(None, |out| out.write_all(harmless(text).as_bytes()))
+}
+
 /// Writes a command's result to standard output as JSON.
 ///
 /// # Errors
 /// Those of [`write`].
 pub fn write_json(value: &serde_json::Value) -> Result<()> {
-    write(None, |out| writeln!(out, "{value:#}"))
+    write(None, |out| writeln!(out, "{}", json_in_sight(&format!("{value:#}"))))
+}
+
+/// Prints a line of JSON to standard output, under the rule of [`say`].
+pub fn say_json(value: &serde_json::Value) {
+    let _ = writeln!(io::stdout(), "{}", json_in_sight(&value.to_string()));
+}
+
+/// The same JSON with escapes for what a terminal would obey. JSON itself asks for those of the first 32 characters only.
+fn json_in_sight(json: &str) -> Cow<'_, str> {
+    let harmful = |character| is_unprintable(character) && character != '\n';
+    if !json.chars().any(harmful) {
+        return Cow::Borrowed(json);
+    }
+    let mut text = String::new();
+    for character in json.chars() {
+        if harmful(character) {
+            let mut units = [0; 2];
+            text.extend(character.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            text.push(character);
+        }
+    }
+    Cow::Owned(text)
 }
 
 /// Plain data as JSON, through text: there a number of single precision has the digits that it was given.
@@ -106,12 +139,12 @@ pub fn is_closed_pipe(error: &Error) -> bool {
 
 /// Prints a line to standard output for a person, whose absence is no reason to stop working.
 pub fn say(line: impl std::fmt::Display) {
-    let _ = writeln!(io::stdout(), "{line}");
+    let _ = writeln!(io::stdout(), "{}", harmless(&line.to_string()));
 }
 
 /// Prints a line to standard error, under the same rule.
 pub fn note(line: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(io::stderr(), "{}", harmless(&line.to_string()));
 }
 
 /// `number` with a comma between groups of three digits.
@@ -157,6 +190,17 @@ mod tests {
                 inputs.spare(Some(&path(output))).expect(output);
             }
         }
+    }
+
+    #[test]
+    fn json_says_the_same_without_a_character_that_a_terminal_obeys() {
+        let value = serde_json::json!({"a\u{9b}2J": ["\u{1b}[2J\n", "\u{e0041}\u{202e}x\u{7f}"], "höhe": 1});
+        for text in [value.to_string(), format!("{value:#}")] {
+            let seen = json_in_sight(&text);
+            assert!(!seen.chars().any(|character| is_unprintable(character) && character != '\n'), "{seen}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&seen).expect("JSON"), value);
+        }
+        assert!(matches!(json_in_sight("{\"a\": 1}\n"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use moonflow::Result;
 use moonflow::train::{Checkpoint, Epoch, Event, Observer};
 use serde_json::json;
 
-use super::output::{grouped, note, say};
+use super::output::{grouped, note, say_json};
 
 /// Time between two plain lines.
 const QUIET: Duration = Duration::from_secs(2);
@@ -133,7 +133,7 @@ impl Progress<'_> {
 impl Observer for Progress<'_> {
     fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()> {
         if self.format == LogFormat::Json {
-            say(json!({
+            say_json(&json!({
                 "event": "epoch", "epoch": epoch.epoch, "epochs": self.epochs, "train_nll": epoch.train_nll,
                 "validation_nll": epoch.validation_nll, "learning_rate": epoch.learning_rate,
                 "grad_norm": epoch.grad_norm, "seconds": epoch.seconds, "improved": epoch.improved,

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use moonflow::shown::shown_path;
 use moonflow::{Error, Result};
 use serde_json::{Value, json};
 
@@ -41,7 +42,7 @@ impl Results {
     /// What was written, a line each for a person.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let labels = std::iter::once("wrote   ").chain(std::iter::repeat("        "));
-        labels.zip(&self.written).map(|(label, path)| format!("{label} {}", path.display()))
+        labels.zip(&self.written).map(|(label, path)| format!("{label} {}", shown_path(path)))
     }
 
     /// What was not written and why, for a program to read.

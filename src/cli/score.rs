@@ -7,6 +7,7 @@ use moonflow::data::{Encoding, TableWriter, chunk_rows};
 use moonflow::model::Model;
 
 use super::columns::{self, TableArgs};
+use super::memory;
 use super::output;
 use super::progress::RowProgress;
 use super::tune::{TunedDeviceArgs, Work};
@@ -55,6 +56,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     let limit = chunk_rows(model.columns.len() + rows.extras().len());
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let mut next = rows.next(limit)?;
+    memory::check_model(&model)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
     args.device.tune(&mut engine, Work::Evaluation(next.as_ref().map_or(1, |chunk| chunk.rows))).await?;
     let mut writer =

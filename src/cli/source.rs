@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use moonflow::data::{Table, ToyDensity, near_matches};
 use moonflow::engine::Engine;
 use moonflow::model::{DataSource, HeldOut, Model};
+use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
 use super::columns;
@@ -41,8 +42,9 @@ impl Source {
             .map(|name| format!(" Did you mean `{name}`?"))
             .unwrap_or_default();
         Err(Error::Argument(format!(
-            "there is no toy density and no file called `{text}`.{near} The toy densities are {}; anything else is \
+            "there is no toy density and no file called `{}`.{near} The toy densities are {}; anything else is \
              the path of a table: CSV, TSV, NPY or Parquet",
+            shown(text),
             ToyDensity::NAMES.join(", ")
         )))
     }
@@ -119,6 +121,7 @@ impl Source {
             standard_error,
             above_floor: above.map(|(mean, _)| mean),
             above_floor_error: above.map(|(_, error)| error),
+            within_bounds: None,
         }))
     }
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::value_parser;
-use moonflow::data::{Dataset, PreprocessingPlan, Table};
+use moonflow::data::{Chunk, Dataset, PreprocessingPlan, Rows, Table};
 use moonflow::engine::Engine;
 use moonflow::model::{DataSource, Recipe};
+use moonflow::shown::shown;
 use moonflow::train::Fitted;
 use moonflow::{Error, Result};
 
@@ -14,11 +15,13 @@ use super::columns::{self, TableArgs};
 use super::config::Resolved;
 use super::folder::Files;
 use super::job::Job;
+use super::memory::Need;
 use super::output::{Inputs, note};
 use super::preprocess::{self, PreprocessArgs};
 use super::progress::{Busy, LogFormat};
 use super::recipe::RecipeArgs;
 use super::source::Source;
+use super::test_rows::TestRows;
 use super::tune::TunedDeviceArgs;
 use super::values;
 
@@ -43,7 +46,7 @@ pub struct TrainArgs {
     /// Standard deviation of a toy density's noise [default: its own]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
-    /// Table to score once after training
+    /// Table to score once after training, read like DATA
     #[arg(long, value_name = "FILE", conflicts_with = "test_fraction")]
     test: Option<PathBuf>,
     /// Share of the rows that is kept for a test, scored once after training
@@ -75,21 +78,37 @@ pub struct TrainArgs {
 impl TrainArgs {
     fn source(&self) -> Result<Source> {
         match Source::parse(&self.data)? {
-            Source::Toy(_) if self.table.are_given() || self.preprocess.context.is_some() => {
+            // How a test is read may be said of a toy density too.
+            Source::Toy(_)
+                if (self.table.are_given() && self.test.is_none()) || self.preprocess.context.is_some() =>
+            {
                 Err(Error::Argument(format!(
                     "--format, --columns, --drop, --missing and --context are for tables; `{}` is a toy density (./{0} is a file)",
-                    self.data
+                    shown(&self.data)
                 )))
             }
             Source::Toy(toy) => Ok(Source::Toy(match self.noise {
                 Some(noise) => toy.with_noise(noise)?,
                 None => toy,
             })),
+            Source::File(path) if self.resume.is_some() && path.as_os_str() != "-" && !path.exists() => {
+                let message =
+                    "is not where it was; name the data beside --resume: moonflow train DATA --resume DIR";
+                Err(Error::data(path.display().to_string(), message))
+            }
             Source::File(_) if self.rows.is_some() || self.noise.is_some() => Err(Error::Argument(format!(
                 "--rows and --noise are for toy densities; `{}` is read as a file, whole and as it is",
-                self.data
+                shown(&self.data)
             ))),
             file => Ok(file),
+        }
+    }
+
+    fn test_rows(&self) -> TestRows<'_> {
+        match (&self.test, self.test_fraction) {
+            (Some(path), _) => TestRows::File(path),
+            (None, Some(fraction)) => TestRows::Fraction(fraction),
+            (None, None) => TestRows::None,
         }
     }
 }
@@ -142,6 +161,8 @@ pub struct Data {
     /// How many of the columns, the last ones, are context.
     pub context: usize,
     pub record: DataSource,
+    /// The memory that its training takes.
+    pub need: Need,
 }
 
 impl TrainArgs {
@@ -151,13 +172,13 @@ impl TrainArgs {
     }
 
     /// Every option as it holds for this training.
-    fn resolved<'a>(&'a self, recipe: &'a Recipe, source: &Source, out: &'a Path) -> Resolved<'a> {
+    fn resolved<'a>(&'a self, recipe: &'a Recipe, source: &'a Source, out: &'a Path) -> Resolved<'a> {
         let toy = match source {
             Source::Toy(toy) => Some(toy),
             Source::File(_) => None,
         };
         Resolved {
-            data: &self.data,
+            data: source,
             rows: toy.map(|_| self.toy_rows()),
             noise: toy.map(|toy| toy.noise()),
             table: &self.table,
@@ -181,22 +202,32 @@ impl TrainArgs {
         let config = Inputs::new(self.config.as_deref());
         for output in files.all().into_iter().chain(self.animate.as_deref()) {
             tables.spare(Some(output))?;
-            if output != files.config || !resolved.is_said_by(output) {
-                config.spare(Some(output))?;
+            if let Err(error) = config.spare(Some(output))
+                && !(output == files.config && resolved.is_said_by(output))
+            {
+                return Err(error);
             }
         }
         Ok(())
     }
 
-    /// Reads all rows and splits them.
+    /// Reads all rows and splits them, if they and their training fit into the memory.
     fn read(&self, source: &Source, recipe: &Recipe) -> Result<Data> {
+        const TOY_COLUMNS: usize = 2;
+
+        let drawn = matches!(source, Source::Toy(_));
+        let need = Need::new(recipe, self.preprocess.has_bounds(), drawn, self.device.name());
+        if drawn {
+            need.check(f64::from(self.toy_rows()), TOY_COLUMNS).map_err(Error::Argument)?;
+        }
         let mut context = 0;
         let table = source.table(self.toy_rows() as usize, recipe.seed, |path| {
             let rows;
             (rows, context) = self.table.open(path, self.preprocess.context.as_deref())?;
             let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
             let plan = self.preprocess.plan(&name, &columns, context)?;
-            columns::into_table(rows, |chunk, _| preprocess::check(&plan, &name, &columns, unit, chunk))
+            let check = |chunk: &Chunk, _: &Rows<'_>| preprocess::check(&plan, &name, &columns, unit, chunk);
+            columns::into_table(rows, check, |rows, columns| need.check(rows, columns))
         })?;
         let plan = self.preprocess.plan(&table.name, &table.columns, context)?;
         if table.features() < 2 {
@@ -206,29 +237,10 @@ impl TrainArgs {
             ));
         }
         let record = source.record(&table);
-        let (table, test) = self.set_test_rows_aside(table, recipe.seed)?;
+        let given = self.preprocess.context.as_deref();
+        let (table, test) = self.test_rows().set_aside(table, &self.table, given, recipe.seed)?;
         let _busy = Busy::new("preparing");
         let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
-        Ok(Data { table, test, dataset, plan, context, record })
-    }
-}
-
-impl TrainArgs {
-    /// The rows to train and validate on, and those of the test.
-    fn set_test_rows_aside(&self, table: Table, seed: u64) -> Result<(Table, Option<Table>)> {
-        if let Some(fraction) = self.test_fraction {
-            let (rest, test) = table.without_test_rows(fraction, seed)?;
-            return Ok((rest, Some(test)));
-        }
-        let test = self.test.as_deref().map(Table::read).transpose()?;
-        if let Some(test) = &test
-            && test.features() != table.features()
-        {
-            return Err(Error::data(
-                &test.name,
-                format!("has {} columns, but {} has {}", test.features(), table.name, table.features()),
-            ));
-        }
-        Ok((table, test))
+        Ok(Data { table, test, dataset, plan, context, record, need })
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::font;
+use crate::shown::shown;
 
 /// Families tried in turn; the first is the embedded one, which a viewer of the SVG file may lack.
 const FAMILIES: &str = "Ubuntu, 'Ubuntu Light', 'Helvetica Neue', Arial, sans-serif";
@@ -264,16 +265,21 @@ impl Svg {
 <rect width="{width}" height="{height}" fill="#ffffff"/>
 {}</svg>
 "##,
-            escape(title),
+            escape(&shown(title).at_most(LONGEST).to_string()),
             self.body
         )
     }
 }
 
-/// `content` cut to `width` pixels at font size `size`, with an ellipsis where something was cut.
+/// Most characters of a text.
+const LONGEST: usize = 400;
+
+/// `content` on one line, cut to `width` pixels at font size `size`, with an ellipsis where something was cut.
 pub(super) fn fit(content: &str, size: f64, width: f64) -> String {
-    if font::width(content, size) <= width {
-        return content.to_owned();
+    // Long before any picture's edge.
+    let content = shown(content).at_most(LONGEST).to_string();
+    if font::width(&content, size) <= width {
+        return content;
     }
     let mut kept: Vec<char> = content.chars().collect();
     while kept.pop().is_some() {
@@ -432,6 +438,8 @@ mod tests {
 
     #[test]
     fn long_text_is_cut_with_an_ellipsis() {
+        let endless = fit(&"\u{1b}[2J\u{202e}".repeat(30_000), 20.0, 200.0);
+        assert!(endless.starts_with("\\u{1b}[2J\\u{202e}") && endless.ends_with('…'), "{endless}");
         assert_eq!(fit("short", 20.0, 200.0), "short");
         let cut = fit(&"long ".repeat(50), 20.0, 200.0);
         assert!(cut.ends_with('…') && font::width(&cut, 20.0) <= 200.0, "{cut}");

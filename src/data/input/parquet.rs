@@ -61,6 +61,7 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
 }
 
 fn failure(name: &str, error: &str) -> Error {
+    let error = shown(error).at_most(LONGEST_ERROR);
     Error::data(name, format!("is not a usable Parquet file: {error}"))
 }
 
@@ -87,8 +88,9 @@ impl ParquetSource {
         let column = |&place: &usize| {
             let description = &self.descriptions[place];
             let fail = |problem: &str| {
-                let (column, path) = (place + 1, description.path().string());
-                Error::data(&self.name, format!("column {column} (`{path}`) {problem}; --drop leaves it out"))
+                let path = description.path().string();
+                let (column, name) = (place + 1, shown(&path));
+                Error::data(&self.name, format!("column {column} (`{name}`) {problem}; --drop leaves it out"))
             };
             if description.max_rep_level() > 0 {
                 return Err(fail("holds lists"));
@@ -126,7 +128,7 @@ impl ParquetSource {
         let column = self.descriptions[place].path().string();
         Error::data(
             &self.name,
-            format!("is damaged: group {} has too few rows of column `{column}`", self.group),
+            format!("is damaged: group {} has too few rows of column `{}`", self.group, shown(&column)),
         )
     }
 }
@@ -160,8 +162,9 @@ impl Source for ParquetSource {
                 return Err(Error::data(
                     &self.name,
                     format!(
-                        "row {row}, column {} (`{column}`) is not finite; drop the row or fill in a number",
-                        place + 1
+                        "row {row}, column {} (`{}`) is not finite; drop the row or fill in a number",
+                        place + 1,
+                        shown(&column)
                     ),
                 ));
             }
