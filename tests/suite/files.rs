@@ -192,7 +192,7 @@ fn rows_far_out_are_drawn_in_every_panel_and_format() {
     for (columns, animate) in [(2, &["--animate", "a.gif"][..]), (3, &[])] {
         fs::write(path.join("t.csv"), far_out(columns)).expect("written");
         let how =
-            ["--standardise", "robust", "--layers", "2", "--hidden", "8", "--epochs", "2", "--device", "cpu"];
+            ["--standardise", "robust", "--layers", "8", "--hidden", "8", "--epochs", "1", "--device", "cpu"];
         let arguments =
             [&["train", "t.csv", "--out", "o", "--log-format", "json"][..], &how, animate].concat();
         let output = moonflow(path, &arguments);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use assert_cmd::cargo::cargo_bin;
 use moonflow::model::{Model, Outcome};
 
-use crate::cli::{folder, moonflow, succeed, text, train};
+use crate::cli::{TINY, folder, moonflow, succeed, text, train};
 
 const MODEL: &str = "o/model.safetensors";
 /// A training that does not end by itself.
@@ -181,9 +181,8 @@ fn a_killed_training_holds_nobody_up_and_what_it_left_half_written_is_cleared() 
     child.kill().expect("a signal");
     child.wait().expect("ends");
     assert!(names(&out).contains(&".moonflow-training.lock".to_owned()), "the lock's file is left");
-    for command in
-        [&["train", "--resume", "o", "--time-limit", "0.01"][..], &["train", "--epochs", "1", "--out", "o"]]
-    {
+    let anew = [&["train", "--out", "o"], &TINY[..]].concat();
+    for command in [&["train", "--resume", "o", "--time-limit", "0.01"][..], &anew] {
         let kept = leave_behind(&out);
         succeed(path, command);
         let left = names(&out).into_iter().filter(|name| name.starts_with('.')).collect::<Vec<_>>();
