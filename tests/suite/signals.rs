@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
@@ -19,9 +19,27 @@ const ENDLESS: [&str; 9] = ["train", "--out", "o", "--epochs", "1000000", "--lay
 const SHORT: [&str; 4] = ["--rows", "300", "--hidden", "8"];
 const LONG: [&str; 6] = ["--rows", "3000", "--hidden", "256,256", "--batch", "64"];
 
-fn send(signal: &str, child: &Child) {
-    let status = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
-    assert!(status.expect("kill runs").success());
+/// The program at work. A test that fails leaves none behind.
+struct Process(Child);
+
+impl Process {
+    fn send(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.0.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// The status with which it ends, which takes seconds at most: a hang fails.
+    fn ended(&mut self) -> Option<i32> {
+        wait("the end", || self.0.try_wait().expect("a child").is_some());
+        self.0.wait().expect("ended").code()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Waits until `holds`, at most a minute.
@@ -31,12 +49,6 @@ fn wait(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(60), "{what} did not happen");
         std::thread::sleep(Duration::from_millis(2));
     }
-}
-
-/// The status with which `child` ends, which takes seconds at most: a hang is killed and fails.
-fn ended(child: &mut Child) -> ExitStatus {
-    wait("the end", || child.try_wait().expect("a child").is_some());
-    child.wait().expect("ended")
 }
 
 /// The names in `folder`, sorted.
@@ -53,7 +65,7 @@ fn has_temporary(folder: &Path) -> bool {
 }
 
 /// An endless training in `folder`/o after its first epoch, with what it says; `shell` runs it.
-fn endless(folder: &Path, shell: &str, more: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>) {
+fn endless(folder: &Path, shell: &str, more: &[&str]) -> (Process, Lines<BufReader<ChildStderr>>) {
     let mut child = Command::new("sh")
         .args(["-c", &format!("{shell} exec \"$0\" \"$@\"")])
         .arg(cargo_bin("moonflow"))
@@ -68,7 +80,7 @@ fn endless(folder: &Path, shell: &str, more: &[&str]) -> (Child, Lines<BufReader
     let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
     let first = lines.next().expect("a line").expect("UTF-8");
     assert!(first.starts_with("epoch 1/1000000"), "{first}");
-    (child, lines)
+    (Process(child), lines)
 }
 
 #[test]
@@ -76,13 +88,13 @@ fn every_signal_that_asks_for_an_end_has_a_training_write_what_it_has() {
     for signal in ["INT", "TERM", "HUP"] {
         let folder = folder();
         let (mut child, lines) = endless(folder.path(), "", &[]);
-        send(signal, &child);
+        child.send(signal);
         // A terminal that closes says so more than once.
         if signal == "HUP" {
-            send(signal, &child);
+            child.send(signal);
         }
         let rest: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
-        assert_eq!(ended(&mut child).code(), Some(0), "{signal}: {rest:?}");
+        assert_eq!(child.ended(), Some(0), "{signal}: {rest:?}");
         assert!(rest.iter().any(|line| line.contains("interrupted")), "{signal}: {rest:?}");
         let model = Model::load(folder.path().join(MODEL)).expect("written");
         assert_eq!(model.record.outcome, Outcome::Interrupted, "{signal}");
@@ -98,12 +110,12 @@ fn a_second_signal_ends_a_training_at_once_and_writes_nothing() {
         let folder = folder();
         // The first signal is answered before the second is sent, else they are one.
         let (mut child, mut lines) = endless(folder.path(), "", &LONG);
-        send(signal, &child);
+        child.send(signal);
         let told =
             lines.by_ref().map(|line| line.expect("UTF-8")).any(|line| line.contains("stopping after"));
         assert!(told, "{signal}");
-        send(signal, &child);
-        assert_eq!(ended(&mut child).code(), Some(status), "{signal}");
+        child.send(signal);
+        assert_eq!(child.ended(), Some(status), "{signal}");
         assert_eq!(names(&folder.path().join("o")), [""; 0], "{signal}");
     }
 }
@@ -112,7 +124,7 @@ fn a_second_signal_ends_a_training_at_once_and_writes_nothing() {
 fn a_training_begun_to_outlive_its_terminal_does() {
     let folder = folder();
     let (mut child, lines) = endless(folder.path(), "trap '' HUP;", &["--checkpoint-every", "1"]);
-    send("HUP", &child);
+    child.send("HUP");
     let file = folder.path().join("o/checkpoint.safetensors");
     wait("a checkpoint", || file.exists());
     let written = || fs::metadata(&file).and_then(|file| file.modified()).expect("written");
@@ -120,9 +132,9 @@ fn a_training_begun_to_outlive_its_terminal_does() {
         let before = written();
         wait("the next checkpoint", || written() > before);
     }
-    send("TERM", &child);
+    child.send("TERM");
     let rest: Vec<String> = lines.map(|line| line.expect("UTF-8")).collect();
-    assert_eq!(ended(&mut child).code(), Some(0), "{rest:?}");
+    assert_eq!(child.ended(), Some(0), "{rest:?}");
 }
 
 #[test]
@@ -155,9 +167,10 @@ fn sampling_and_scoring_end_at_a_signal_and_leave_nothing_behind() {
         if command == &score {
             stdin.write_all("0.5,0.25\n".repeat(70_000).as_bytes()).expect("written");
         }
+        let mut child = Process(child);
         wait("a temporary file", || has_temporary(&path.join("s")));
-        send(signal, &child);
-        assert_eq!(ended(&mut child).code(), Some(status), "{command:?} {signal}");
+        child.send(signal);
+        assert_eq!(child.ended(), Some(status), "{command:?} {signal}");
         assert_eq!(names(&path.join("s")), [""; 0], "{command:?} {signal}");
     }
 }
@@ -178,8 +191,8 @@ fn a_killed_training_holds_nobody_up_and_what_it_left_half_written_is_cleared() 
     let out = path.join("o");
     let (mut child, _lines) = endless(path, "", &["--checkpoint-every", "1"]);
     wait("a checkpoint", || out.join("checkpoint.safetensors").exists());
-    child.kill().expect("a signal");
-    child.wait().expect("ends");
+    child.send("KILL");
+    assert_eq!(child.ended(), None);
     assert!(names(&out).contains(&".moonflow-training.lock".to_owned()), "the lock's file is left");
     let anew = [&["train", "--out", "o"], &TINY[..]].concat();
     for command in [&["train", "--resume", "o", "--time-limit", "0.01"][..], &anew] {
@@ -204,12 +217,12 @@ fn a_second_training_into_a_folder_is_refused_with_the_firsts_process_and_start(
         let output = moonflow(path, command);
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{command:?}: {message}");
-        let wanted = format!("another training writes here (process {}, since 20", child.id());
+        let wanted = format!("another training writes here (process {}, since 20", child.0.id());
         assert!(message.contains(&wanted) && message.contains("--out"), "{command:?}: {message}");
     }
     // Nothing of the first is lost: it goes on, and ends as if nothing had happened.
-    send("TERM", &child);
-    assert_eq!(ended(&mut child).code(), Some(0));
+    child.send("TERM");
+    assert_eq!(child.ended(), Some(0));
     assert!(names(&out).iter().all(|name| !name.starts_with('.')), "{:?}", names(&out));
     assert_eq!(Model::load(path.join(MODEL)).expect("written").record.data.name, "moons");
 }

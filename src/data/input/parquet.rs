@@ -14,6 +14,10 @@ use super::parquet_value::{Meaning, Value};
 use super::{Chunk, Position, Reader, Source};
 use crate::error::{Error, Result};
 use crate::guard;
+use crate::shown::shown;
+
+/// Characters of the decoder's own messages that are shown; they quote the file.
+const LONGEST_ERROR: usize = 300;
 
 /// What the decoder gives. On some damaged files it panics: negative offsets, levels and dictionary indices out of
 /// range. That is an error like its own.
