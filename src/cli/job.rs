@@ -89,7 +89,7 @@ impl Job<'_> {
         }
     }
 
-    /// Finds the fastest tiles for the training, where that is asked for.
+    /// Checks that the engine has room for the training, and finds the fastest tiles for it where that is asked for.
     pub async fn tune(&self, engine: &mut AnyEngine) -> Result<()> {
         let ([train_rows, validation_rows], recipe) = (self.rows(), self.recipe);
         let shape = TrainingShape {

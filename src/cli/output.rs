@@ -69,7 +69,7 @@ impl Named {
 fn standard(handle: io::Result<Handle>) -> Option<Named> {
     let handle = handle.ok()?;
     let regular = handle.as_file().metadata().is_ok_and(|metadata| metadata.is_file());
-    regular.then(|| Named { name: "-".into(), handle, canonical: None })
+    regular.then(|| Named { name: "standard input".into(), handle, canonical: None })
 }
 
 /// Writes a command's result to `path`, whole or not at all, or to standard output.
