@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::gpu::{Adapter, GpuEngine, PlanKind, adapters};
 use crate::optimiser::State;
+use crate::shown::shown;
 
 /// A choice of device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +103,8 @@ impl Device {
                     let names: String =
                         adapters.iter().map(|adapter| format!(", `{}`", adapter.info().name)).collect();
                     Error::Argument(format!(
-                        "there is no device `{name}`; the devices are auto, cpu, gpu{names}"
+                        "there is no device `{}`; the devices are auto, cpu, gpu{names}",
+                        shown(name)
                     ))
                 })
             }

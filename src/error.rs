@@ -1,6 +1,8 @@
 //! Everything that can go wrong, as one enum whose messages say what was got, what was expected and what to do next.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use crate::shown::shown_path;
 
 /// A `Result` with moonflow's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -16,7 +18,7 @@ pub enum Error {
     #[error("{0}")]
     Argument(String),
     /// A table that cannot be used. The message names line and column where they are known.
-    #[error("{source_name}: {message}")]
+    #[error("{source_name}: {message}", source_name = shown_path(Path::new(source_name)))]
     Data {
         /// File or toy density.
         source_name: String,
@@ -24,7 +26,7 @@ pub enum Error {
         message: String,
     },
     /// A model file that is truncated, foreign or inconsistent.
-    #[error("{path}: not a usable moonflow model: {message}", path = path.display())]
+    #[error("{path}: not a usable moonflow model: {message}", path = shown_path(path))]
     Model {
         /// The file.
         path: PathBuf,
@@ -32,7 +34,7 @@ pub enum Error {
         message: String,
     },
     /// A checkpoint that is truncated, foreign or inconsistent.
-    #[error("{path}: not a usable checkpoint: {message}", path = path.display())]
+    #[error("{path}: not a usable checkpoint: {message}", path = shown_path(path))]
     Checkpoint {
         /// The file.
         path: PathBuf,
@@ -61,8 +63,11 @@ pub enum Error {
     /// No adapter, a lost device, or limits too small for the model.
     #[error("GPU: {0}")]
     Device(String),
+    /// A picture that could not be drawn.
+    #[error("picture: {0}")]
+    Picture(String),
     /// Reading or writing failed.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}", path = shown_path(path))]
     Io {
         /// The file or folder.
         path: PathBuf,

@@ -15,12 +15,15 @@ pub mod engine;
 pub mod error;
 pub mod flow;
 pub mod gpu;
+#[cfg(any(feature = "report", feature = "tables"))]
+mod guard;
 pub mod layout;
 pub mod model;
 pub mod optimiser;
 pub mod random;
 #[cfg(feature = "report")]
 pub mod report;
+pub mod shown;
 pub mod train;
 
 pub use data::{Dataset, Table};
@@ -29,6 +32,8 @@ pub use density::{Density, Trained, Trainer};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use flow::Flow;
+#[cfg(any(feature = "report", feature = "tables"))]
+pub use guard::panic_is_guarded;
 pub use model::{Model, Recipe};
 
 /// The README's example is compiled and run with the documentation's.

@@ -143,8 +143,8 @@ impl Case {
     /// A training on `steps` batches, at a rate that leaves random parameters where they are.
     fn training(&self, steps: usize) -> Training {
         Training {
-            train: normal_rows(steps * self.batch, self.features),
-            validation: Vec::new(),
+            train: normal_rows(steps * self.batch, self.features).into(),
+            validation: Vec::new().into(),
             batch: self.batch as u32,
             adam: Adam { clip_norm: 5.0, ..Adam::default() },
             schedule: constant(1e-6),

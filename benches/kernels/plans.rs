@@ -224,12 +224,9 @@ fn training(shape: &Shape, flow: &Flow, blocks: Option<[&fused::Shape; 2]>) -> P
     for table in training.train.iter().chain(&training.validation_rows) {
         contents.push((table.buffer, bytes(&normal_rows(table.rows, shape.features))));
     }
-    match &training.packed {
-        Some((packed, packing)) => {
-            contents.push((*packed, bytes(&packing.pack(&parameters))));
-            contents.push((training.log_prob, [bytes(&[state]), numbers(shape.batch)].concat()));
-        }
-        None => {}
+    if let Some((packed, packing)) = &training.packed {
+        contents.push((*packed, bytes(&packing.pack(&parameters))));
+        contents.push((training.log_prob, [bytes(&[state]), numbers(shape.batch)].concat()));
     }
     Prepared { plan: training.plan, rows: shape.batch, contents, state: Some(training.state) }
 }

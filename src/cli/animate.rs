@@ -1,5 +1,6 @@
 //! `moonflow train --animate`: the training as a moving picture.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use moonflow::data::write_atomically;
@@ -7,6 +8,7 @@ use moonflow::engine::{Engine, Sampling};
 use moonflow::flow::Flow;
 use moonflow::model::Model;
 use moonflow::report::{Animation, DensityGrid, Still, limits};
+use moonflow::shown::shown_path;
 use moonflow::train::History;
 use moonflow::{Error, Result};
 
@@ -38,7 +40,10 @@ impl Animated {
     /// nothing can be written there: better now than after the training.
     pub fn new(path: &Path, flow: &Flow, epochs: u32) -> Result<Self> {
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif")) {
-            return Err(Error::Argument(format!("--animate {}: the name must end in .gif", path.display())));
+            return Err(Error::Argument(format!(
+                "--animate {}: the name must end in .gif",
+                shown_path(path)
+            )));
         }
         if flow.features != 2 || flow.context > 0 {
             return Err(Error::Argument(format!(
@@ -46,6 +51,9 @@ impl Animated {
                 flow.modelled(),
                 if flow.context > 0 { format!(" given {}", flow.context) } else { String::new() }
             )));
+        }
+        if path.is_dir() {
+            return Err(Error::io(path, io::ErrorKind::IsADirectory.into()));
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         tempfile::tempfile_in(folder).map_err(|source| Error::io(folder, source))?;

@@ -3,11 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use moonflow::data::{Chunk, Encoding, Missing, Reader, Rows, Selection, Table};
+use moonflow::data::{Chunk, Encoding, Missing, Reader, Rows, Selection, Table, find_columns};
 use moonflow::model::Model;
 use moonflow::{Error, Result};
 
-use super::memory;
 use super::output::{grouped, note};
 use super::progress::RowProgress;
 
@@ -59,6 +58,38 @@ impl TableArgs {
     /// Those of [`Reader::open`] and [`Reader::select`], of an unknown column, and when all are context.
     pub fn open(&self, path: &Path, context: Option<&str>) -> Result<(Rows<'static>, usize)> {
         let reader = Reader::open(path, self.format)?;
+        let (chosen, given) = self.choose(&reader, context)?;
+        Ok((reader.select(&chosen, &[], self.missing())?, given))
+    }
+
+    /// Opens the table in `path` beside one that was opened for training and has `columns`, the last of them `context`: the
+    /// same columns, found by name; a table without names is laid out like the other one or has just these columns.
+    ///
+    /// # Errors
+    /// As [`TableArgs::open`], and when a column is not there.
+    pub fn open_beside(
+        &self,
+        path: &Path,
+        columns: &[String],
+        context: Option<&str>,
+    ) -> Result<Rows<'static>> {
+        let reader = Reader::open(path, self.format)?;
+        let laid_out_alike = match self.choose(&reader, context) {
+            Ok((chosen, _)) if !reader.has_names() && chosen.len() == columns.len() => Some(chosen),
+            _ => None,
+        };
+        let places = match laid_out_alike {
+            Some(places) => places,
+            None => {
+                find_columns(columns, "training is on", reader.name(), reader.columns(), reader.has_names())?
+                    .0
+            }
+        };
+        reader.select(&places, &[], self.missing())
+    }
+
+    /// The places in `reader` of the columns chosen, those of `context` last, and how many these are.
+    fn choose(&self, reader: &Reader<'_>, context: Option<&str>) -> Result<(Vec<usize>, usize)> {
         let mut chosen = self.selection().resolve(reader.name(), reader.columns())?;
         let mut given = Vec::new();
         if let Some(context) = context {
@@ -73,7 +104,7 @@ impl TableArgs {
             }
         }
         chosen.extend(&given);
-        Ok((reader.select(&chosen, &[], self.missing())?, given.len()))
+        Ok((chosen, given.len()))
     }
 
     /// Opens the table in `path` for `model`: its columns as numbers in the model's order, the others as text.
@@ -99,23 +130,26 @@ impl TableArgs {
     }
 }
 
-/// Reads all `rows` into memory, with a progress bar, unless they need more memory than there is. `check` sees each
-/// chunk.
+/// Reads all `rows` into memory, with a progress bar. `check` sees each chunk; `fits` is told how many rows and columns
+/// there will be, as soon as the first rows tell.
 ///
 /// # Errors
-/// Those of [`Rows::next`] and `check`; [`Error::Data`] with the bytes needed and there, as soon as the first rows tell.
-pub fn into_table(rows: Rows<'_>, mut check: impl FnMut(&Chunk, &Rows<'_>) -> Result<()>) -> Result<Table> {
+/// Those of [`Rows::next`] and `check`; [`Error::Data`] of what `fits` says.
+pub fn into_table(
+    rows: Rows<'_>,
+    mut check: impl FnMut(&Chunk, &Rows<'_>) -> Result<()>,
+    fits: impl Fn(f64, usize) -> std::result::Result<(), String>,
+) -> Result<Table> {
     let mut progress = RowProgress::new("reading");
-    let available = memory::available();
     let mut dropped = 0;
     let table = rows.into_table(|chunk, rows| {
         check(chunk, rows)?;
         progress.update(rows.rows_read(), rows.fraction());
         dropped = rows.dropped();
-        let values_read = rows.rows_read() as f64 * (chunk.numbers.len() / chunk.rows.max(1)) as f64;
         // By the first rows where the table's size is known, else by those that have been read.
-        let values = values_read / rows.fraction().unwrap_or(1.0).max(f64::EPSILON);
-        memory::check(values, available).map_err(|message| Error::data(rows.name(), message))
+        let expected = rows.rows_read() as f64 / rows.fraction().unwrap_or(1.0).max(f64::EPSILON);
+        fits(expected, chunk.numbers.len() / chunk.rows.max(1))
+            .map_err(|message| Error::data(rows.name(), message))
     });
     progress.finish();
     report_dropped(dropped);

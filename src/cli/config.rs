@@ -4,26 +4,39 @@
 //! of rules for their values, whichever way they come.
 
 use std::ffi::OsString;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
-use moonflow::data::{near_matches, write_atomically};
+use moonflow::data::{near_matches, read_text, write_atomically};
 use moonflow::flow::{Activation, Masking};
 use moonflow::model::Recipe;
 use moonflow::optimiser::Decay;
+use moonflow::shown::{shown, shown_path};
 use moonflow::{Error, Result};
 use toml::{Table, Value};
 
 use super::columns::TableArgs;
 use super::preprocess::PreprocessArgs;
+use super::source::Source;
 
 /// What a training writes its resolved configuration to, beside the model.
 pub const FILE_NAME: &str = "config.toml";
 
+/// How the first line of that file begins.
+const HEADER: &str = "# moonflow ";
+
 /// The command that is configured.
 const TRAIN: &str = "train";
+
+/// The key of the command's argument.
+const DATA: &str = "data";
+
+/// Most bytes of a configuration: a file that is none is not read to its end.
+const LONGEST: u64 = 1 << 20;
+
+/// Most characters of a line or message that quotes the file.
+const QUOTED: usize = 300;
 
 /// Flags that say where a configuration is or how to tell of the training, not what it is.
 const NOT_CONFIGURED: [&str; 4] = ["config", "resume", "help", "version"];
@@ -32,7 +45,7 @@ const NOT_CONFIGURED: [&str; 4] = ["config", "resume", "help", "version"];
 /// such file or they cannot be parsed, which the parser then says better.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, [`Error::Argument`] when it is not TOML, has a key that is no option, or
+/// [`Error::Io`] when the file cannot be read, is no regular one or too long, [`Error::Argument`] when it is not TOML, has a key that is no option, or
 /// a value that the option refuses.
 pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<Vec<OsString>> {
     let Ok(matches) = command().try_get_matches_from(&arguments) else { return Ok(arguments) };
@@ -45,14 +58,13 @@ pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<V
             None => return Ok(arguments),
         },
     };
-    let text = fs::read_to_string(&file).map_err(|source| Error::io(&file, source))?;
-    let fail = |message: String| Error::Argument(format!("{}: {message}", file.display()));
+    let text = read_text(&file, LONGEST)?;
+    let fail = |message: String| Error::Argument(format!("{}: {message}", shown_path(&file)));
     let table: Table =
-        text.parse().map_err(|error: toml::de::Error| fail(error.to_string().trim_end().into()))?;
+        text.parse().map_err(|error: toml::de::Error| fail(quoted(error.to_string().trim_end())))?;
     let command_of_training = command();
     let known = keys(&command_of_training);
-    let mut all = Vec::new();
-    let mut added = Vec::new();
+    let (mut all, mut added) = (Options::default(), Options::default());
     for (key, value) in &table {
         if !known.contains(&key.as_str()) {
             let near = near_matches(key, &known)
@@ -60,36 +72,71 @@ pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<V
                 .map(|name| format!(" Did you mean `{name}`?"))
                 .unwrap_or_default();
             return Err(fail(format!(
-                "there is no option `{key}`.{near} The options are {}",
+                "there is no option `{}`.{near} The options are {}",
+                shown(key),
                 known.join(", ")
             )));
         }
         let value = scalar(value).ok_or_else(|| {
+            let value = shown(&value.to_string()).to_string();
             fail(format!("`{key}` must be a number, a text, true, false or a list of numbers, got {value}"))
         })?;
-        let argument: OsString = if key == "data" { value.into() } else { format!("--{key}={value}").into() };
         if !is_given(given, key) {
-            added.push(argument.clone());
+            added.push(key, &value);
         }
-        all.push(argument);
+        all.push(key, &value);
     }
     // Alone first, so that a refused value is the file's fault and not the command line's.
-    let prefix = || [OsString::from("moonflow"), TRAIN.into()].into_iter();
-    command().try_get_matches_from(prefix().chain(all)).map_err(|error| {
+    let alone = all.within(vec!["moonflow".into(), TRAIN.into()]);
+    command().try_get_matches_from(alone).map_err(|error| {
         let text = error.to_string();
-        fail(text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+        fail(quoted(text.lines().next().unwrap_or_default().trim_start_matches("error: ")))
     })?;
-    let mut merged = arguments;
-    let place = merged.iter().position(|argument| argument == TRAIN).map_or(merged.len(), |place| place + 1);
-    merged.splice(place..place, added);
-    Ok(merged)
+    Ok(added.within(arguments))
+}
+
+/// What a configuration adds to a command line.
+#[derive(Default)]
+struct Options {
+    flags: Vec<OsString>,
+    data: Option<OsString>,
+}
+
+impl Options {
+    fn push(&mut self, key: &str, value: &str) {
+        if key == DATA {
+            self.data = Some(value.into());
+        } else {
+            self.flags.push(format!("--{key}={value}").into());
+        }
+    }
+
+    /// The command line `arguments` with these: the flags before all others, the data last and never taken for a flag.
+    fn within(self, arguments: Vec<OsString>) -> Vec<OsString> {
+        let mut all = arguments;
+        if let Some(data) = self.data {
+            if !all.iter().any(|argument| argument == "--") {
+                all.push("--".into());
+            }
+            all.push(data);
+        }
+        let place = all.iter().position(|argument| argument == TRAIN).map_or(all.len(), |place| place + 1);
+        all.splice(place..place, self.flags);
+        all
+    }
+}
+
+/// A message of a parser, no line of which is endless.
+fn quoted(message: &str) -> String {
+    let lines = message.lines().map(|line| shown(line).at_most(QUOTED).to_string());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Every key that a configuration may have.
 fn keys(command: &Command) -> Vec<&str> {
     let train = command.find_subcommand(TRAIN).expect("invariant: there is a command `train`");
     let flags = train.get_arguments().filter_map(|argument| argument.get_long());
-    std::iter::once("data").chain(flags.filter(|flag| !NOT_CONFIGURED.contains(flag))).collect()
+    std::iter::once(DATA).chain(flags.filter(|flag| !NOT_CONFIGURED.contains(flag))).collect()
 }
 
 /// Whether the command line has the option `key` itself, or one that takes its place.
@@ -101,7 +148,7 @@ fn is_given(given: &ArgMatches, key: &str) -> bool {
             "test" => named("test-fraction"),
             "test-fraction" => named("test"),
             // Rows and noise are a toy density's; they fall with it.
-            "rows" | "noise" => named("data"),
+            "rows" | "noise" => named(DATA),
             _ => false,
         }
 }
@@ -120,7 +167,7 @@ fn scalar(value: &Value) -> Option<String> {
 
 /// What besides its recipe makes a training what it is.
 pub struct Resolved<'a> {
-    pub data: &'a str,
+    pub data: &'a Source,
     pub rows: Option<u32>,
     pub noise: Option<f64>,
     pub table: &'a TableArgs,
@@ -137,17 +184,26 @@ pub struct Resolved<'a> {
 }
 
 impl Resolved<'_> {
-    /// Writes the configuration, every option resolved, so that the training can be repeated from it alone.
+    /// Writes the configuration, every option resolved, so that the training can be repeated from it alone. Paths of
+    /// inputs are absolute.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
+        let version = env!("CARGO_PKG_VERSION");
         let text = format!(
-            "# moonflow {}: `moonflow train --config` with this file repeats the training.\n{}",
-            env!("CARGO_PKG_VERSION"),
+            "{HEADER}{version}: `moonflow train --config` with this file repeats the training.\n{}",
             self.table()
         );
         write_atomically(path, |out| out.write_all(text.as_bytes()))
+    }
+
+    /// Whether the file `path` is one that [`Resolved::write`] wrote and says the same: nothing is lost when it is
+    /// written again.
+    pub fn is_said_by(&self, path: &Path) -> bool {
+        let text = read_text(path, LONGEST).unwrap_or_default();
+        let body = text.strip_prefix(HEADER).and_then(|rest| rest.split_once('\n'));
+        body.is_some_and(|(_, body)| body == self.table().to_string())
     }
 
     fn table(&self) -> Table {
@@ -159,14 +215,23 @@ impl Resolved<'_> {
             }
         };
         let path = |path: &Path| Value::from(path.to_string_lossy().into_owned());
-        set("data", Some(self.data.into()));
+        // Whole, so that a training goes on from any folder, its own having been moved or not.
+        let whole_path = |given: &Path| path(&absolute(given).unwrap_or_else(|_| given.to_owned()));
+        set(
+            DATA,
+            Some(match self.data {
+                Source::Toy(toy) => toy.name().into(),
+                Source::File(file) if file.as_os_str() == "-" => path(file),
+                Source::File(file) => whole_path(file),
+            }),
+        );
         set("rows", self.rows.map(whole));
         set("noise", self.noise.map(Value::from));
         for (key, value) in self.table.entries().into_iter().chain(self.preprocess.entries()) {
             set(key, value.map(Value::from));
         }
         set("gaussianise", Some(self.preprocess.gaussianise().into()));
-        set("test", self.test.map(path));
+        set("test", self.test.map(whole_path));
         set("test-fraction", self.test_fraction.map(Value::from));
         set("validation-fraction", Some(recipe.validation_fraction.into()));
         set("preset", Some(recipe.preset.as_str().into()));
@@ -201,7 +266,7 @@ impl Resolved<'_> {
         set("seed", Some(whole(recipe.seed)));
         set("time-limit", self.time_limit.map(Value::from));
         set("checkpoint-every", self.checkpoint_every.map(whole));
-        set("animate", self.animate.map(path));
+        set("animate", self.animate.map(whole_path));
         set("device", Some(self.device.into()));
         set("plan", Some(self.plan.into()));
         set("out", Some(path(self.out)));
@@ -231,6 +296,22 @@ mod tests {
         let texts: Vec<_> = table.values().map(scalar).collect();
         let want = [Some("64,32"), Some("0.005"), Some("true"), Some("x y"), Some("7"), None];
         assert_eq!(texts, want.map(|text| text.map(str::to_owned)));
+    }
+
+    #[test]
+    fn data_come_last_and_are_no_flags() {
+        let line = |given: &[&str]| -> Vec<String> {
+            let mut options = Options::default();
+            options.push("lr", "0.1");
+            options.push(DATA, "--help");
+            let all = options.within(given.iter().map(OsString::from).collect());
+            all.into_iter().map(|argument| argument.into_string().expect("UTF-8")).collect()
+        };
+        assert_eq!(
+            line(&["moonflow", "train", "--seed", "3"]),
+            ["moonflow", "train", "--lr=0.1", "--seed", "3", "--", "--help"]
+        );
+        assert_eq!(line(&["moonflow", "train", "--"]), ["moonflow", "train", "--lr=0.1", "--", "--help"]);
     }
 
     #[test]

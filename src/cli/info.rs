@@ -7,8 +7,9 @@ use moonflow::Result;
 use moonflow::data::{Bounds, Johnson, Preprocessing, Standardise, Standardiser, Steps};
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
-use moonflow::model::{HeldOut, Model, Outcome, Recipe, SelfCheck, TrainingRecord};
+use moonflow::model::{HeldOut, Model, Outcome, Recipe, SelfCheck, TrainingRecord, WithinBounds};
 use moonflow::optimiser::Decay;
+use moonflow::shown::{shown, shown_list, shown_path};
 use serde_json::json;
 
 use super::output::{self, grouped};
@@ -34,7 +35,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     }
     let bytes = std::fs::metadata(&args.file).map(|metadata| metadata.len()).unwrap_or_default();
     let version = model.format_version();
-    let mut text = format!("{}: moonflow model, format version {version}", args.file.display());
+    let mut text = format!("{}: moonflow model, format version {version}", shown_path(&args.file));
     text += &format!(", {} bytes\n\n", grouped(bytes));
     text += &format!("flow       {}\n\n", describe_flow(&model.flow));
     text += &transforms(&model);
@@ -45,7 +46,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
         text += &latent(check, &model.columns);
         text += &describe_check(check).iter().map(|line| format!("check      {line}\n")).collect::<String>();
     }
-    output::write(None, |out| out.write_all(text.as_bytes()))
+    output::print(&text)
 }
 
 fn as_json(model: &Model) -> serde_json::Value {
@@ -78,9 +79,9 @@ fn as_json(model: &Model) -> serde_json::Value {
 pub fn describe_columns(columns: &[String], context: usize) -> String {
     let (modelled, given) = columns.split_at(columns.len() - context);
     if given.is_empty() {
-        return modelled.join(", ");
+        return shown_list(modelled);
     }
-    format!("{} given {}", modelled.join(", "), given.join(", "))
+    format!("{} given {}", shown_list(modelled), shown_list(given))
 }
 
 /// The flow in one line.
@@ -95,7 +96,7 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
         Decay::Cosine => format!("cosine from {}", recipe.learning_rate),
     };
     let mut text =
-        format!("{}: {} epochs, batch {}, Adam {rate}", recipe.preset, recipe.epochs, recipe.batch);
+        format!("{}: {} epochs, batch {}, Adam {rate}", shown(&recipe.preset), recipe.epochs, recipe.batch);
     if recipe.warmup > 0 {
         let plural = if recipe.warmup == 1 { "" } else { "s" };
         text += &format!(" after {} epoch{plural} of warm-up", recipe.warmup);
@@ -144,12 +145,21 @@ pub fn describe_held_out(held_out: &HeldOut) -> String {
 
 /// The loss on rows of some kind in one line.
 pub fn describe_rows(held_out: &HeldOut, kind: &str) -> String {
-    format!(
-        "NLL {:.4} ± {:.4} nats over {} {kind} rows",
-        held_out.nll,
-        held_out.standard_error,
-        grouped(held_out.rows as u64)
-    )
+    let loss = |nll: f64, error: f64, rows: usize| {
+        format!("NLL {nll:.4} ± {error:.4} nats over {} {kind} rows", grouped(rows as u64))
+    };
+    let rows = grouped(held_out.rows as u64);
+    match held_out.within_bounds {
+        None => loss(held_out.nll, held_out.standard_error, held_out.rows),
+        Some(WithinBounds { rows: 0, .. }) => {
+            format!("NLL infinite: all {rows} {kind} rows are outside of the bounds")
+        }
+        Some(within) => format!(
+            "{} within the bounds; infinite over all {rows}, for {} are outside",
+            loss(within.nll, within.standard_error, within.rows),
+            grouped(held_out.rows.saturating_sub(within.rows) as u64)
+        ),
+    }
 }
 
 /// The self-check: its numbers in one line, then a line for everything that is suspicious.
@@ -167,9 +177,13 @@ pub fn describe_check(check: &SelfCheck) -> Vec<String> {
     if check.suspicious.is_empty() {
         return vec![text + "; nothing is suspicious"];
     }
-    let sentences = check.suspicious.iter().map(|sentence| format!("suspicious: {sentence}"));
+    let sentences =
+        check.suspicious.iter().map(|sentence| format!("suspicious: {}", shown(sentence).at_most(SENTENCE)));
     std::iter::once(text).chain(sentences).collect()
 }
+
+/// Most characters of a sentence in a model file.
+const SENTENCE: usize = 800;
 
 /// Most names in a list of features; more are counted.
 const LISTED: usize = 6;
@@ -180,15 +194,11 @@ fn transforms(model: &Model) -> String {
     for (index, transform) in model.flow.transforms.iter().enumerate() {
         let mask = transform.coupling().map_or(&all, |coupling| &coupling.mask);
         let side = |side: bool| {
-            let names: Vec<&str> = std::iter::zip(&model.columns, mask)
-                .filter(|(_, kept)| **kept == side)
-                .map(|(name, _)| name.as_str())
-                .collect();
-            if names.len() > LISTED {
-                format!("{}, … ({})", names[..LISTED].join(", "), names.len())
-            } else {
-                names.join(", ")
-            }
+            let names = || std::iter::zip(&model.columns, mask).filter(|(_, kept)| **kept == side);
+            let (count, listed) = (names().count(), names().take(LISTED));
+            let listed: Vec<String> = listed.map(|(name, _)| shown(name).to_string()).collect();
+            let more = if count > LISTED { format!(", … ({count})") } else { String::new() };
+            listed.join(", ") + &more
         };
         let count = transform.parameter_count(&model.flow) as u64;
         table.push([index.to_string(), transform.kind().into(), side(true), side(false), grouped(count)]);
@@ -214,7 +224,13 @@ fn columns(model: &Model) -> String {
             (_, true) => "modelled",
             (_, false) => "given",
         };
-        table.push([name.clone(), mean, std, describe_steps(&preprocessing.steps[index]), role.to_owned()]);
+        table.push([
+            shown(name).to_string(),
+            mean,
+            std,
+            describe_steps(&preprocessing.steps[index]),
+            role.to_owned(),
+        ]);
     }
     let behind: String =
         describe_behind(preprocessing).iter().map(|(name, text)| format!("{name:<11}{text}\n")).collect();
@@ -245,7 +261,7 @@ fn latent(check: &SelfCheck, columns: &[String]) -> String {
     for (name, feature) in std::iter::zip(columns, &check.latent) {
         let numbers = [feature.mean, feature.std, feature.distance].map(|number| format!("{number:.4}"));
         let [mean, std, distance] = numbers;
-        table.push([name.clone(), mean, std, distance]);
+        table.push([shown(name).to_string(), mean, std, distance]);
     }
     aligned(&table)
 }
@@ -256,9 +272,9 @@ fn training(record: &TrainingRecord) -> String {
         let _ = writeln!(text, "{name:<11}{value}");
     };
     let noise = record.data.noise.map(|noise| format!(", noise {noise}")).unwrap_or_default();
-    line("data", format!("{}: {} rows{noise}", record.data.name, grouped(record.data.rows as u64)));
+    line("data", format!("{}: {} rows{noise}", shown(&record.data.name), grouped(record.data.rows as u64)));
     line("recipe", describe_recipe(&record.recipe));
-    line("device", format!("{}, moonflow {}", record.device, record.moonflow));
+    line("device", format!("{}, moonflow {}", shown(&record.device), shown(&record.moonflow)));
     let outcome = match record.outcome {
         Outcome::Finished => "finished".to_owned(),
         Outcome::Interrupted => "interrupted".to_owned(),

@@ -1,46 +1,258 @@
-//! Whether a training fits into memory, before it fails to.
+//! Whether a training or a model fits into memory, before it takes it, and what would fit.
+//!
+//! What it takes is computed by [`Need`] from the constants below. They are the largest resident set of the process
+//! (`/usr/bin/time -v`), at tables of 2 to 64 columns and networks of 4 to 16 million parameters, rounded up: a table of 8
+//! million numbers took 27.0 bytes a number in 64 columns, 27.8 in 8 and 30.8 in 2, and 33.7 in 8 with bounds, whitened and
+//! gaussianised; a network took 80 bytes a parameter on a batch of 64 rows and 108 on 2,000, with 1 thread and with 4, and
+//! 51 more with averaged weights and rollback.
 
-/// Bytes that a training holds for each number of the table: the table and its two parts in double precision, and the
-/// standardised rows in single precision here and in the engine.
-const BYTES: f64 = 8.0 + 8.0 + 4.0 + 4.0;
+use moonflow::device::AnyEngine;
+use moonflow::engine::Engine;
+use moonflow::flow::Activation;
+use moonflow::gpu::training::TrainingShape;
+use moonflow::layout::Layout;
+use moonflow::model::{Model, Recipe};
+use moonflow::{Error, Result};
 
-/// Bytes of memory that are free for this process, where the operating system says so: the least of what the machine
-/// has and what the process's group may still take.
-pub fn available() -> Option<f64> {
-    let read = |path: &str| std::fs::read_to_string(path).ok();
-    let machine = read("/proc/meminfo").as_deref().and_then(meminfo);
-    let number = |path: &str| read(path)?.trim().parse::<f64>().ok();
-    let limit = number("/sys/fs/cgroup/memory.max");
-    let group =
-        limit.zip(number("/sys/fs/cgroup/memory.current")).map(|(limit, used)| (limit - used).max(0.0));
-    match (machine, group) {
-        (Some(machine), Some(group)) => Some(machine.min(group)),
-        (machine, group) => machine.or(group),
+use super::free_memory::available;
+use super::output::grouped;
+use super::plan::training_plan;
+
+/// Bytes for each number of the table: the table and its two parts in double precision, and the standardised rows in single
+/// precision here and in the engine.
+const VALUE: f64 = 28.0;
+/// Bytes besides for each number where columns have bounds.
+const MAPPED_VALUE: f64 = 8.0;
+/// Bytes for each row: its log-determinant.
+const ROW: f64 = 8.0;
+/// Bytes for each parameter on the CPU: weights, packed weights, gradient, moments, the best and what the next checkpoint
+/// is made of, and the self-check's weights in double precision.
+const PARAMETER: f64 = 77.0;
+/// Bytes besides for each parameter and slot that a batch's gradient is summed in, of which there are this many at most,
+/// one for so many rows at least.
+const SLOT: f64 = 4.0;
+const SLOTS: f64 = 8.0;
+const SLOT_ROWS: f64 = 64.0;
+/// Bytes besides for each parameter with averaged weights or rollback.
+const KEPT_PARAMETER: f64 = 52.0;
+/// Bytes for each parameter on the host of a GPU.
+const HOST_PARAMETER: f64 = 64.0;
+/// Bytes for each parameter of a model that scores or samples.
+const MODEL_PARAMETER: f64 = 24.0;
+/// Bytes for each hidden value of a tile on its way through all couplings and back, once more where its nonlinearity is
+/// smooth; and rows of a tile, which each thread has one of.
+const ACTIVATION: f64 = 4.0;
+const TILE_ROWS: f64 = 128.0;
+/// Bytes of the program itself, and of pictures.
+const PROGRAM: f64 = 64e6;
+
+/// What a training needs on its host, as far as its recipe says.
+#[derive(Clone, Debug)]
+pub struct Need {
+    recipe: Recipe,
+    /// Whether columns have bounds.
+    mapped: bool,
+    /// Whether the table is drawn, so that --rows says how long it is.
+    drawn: bool,
+    engine: Kind,
+}
+
+/// Where the network's numbers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Cpu,
+    /// A GPU, or it is not known yet.
+    Other,
+}
+
+impl Need {
+    /// Of `recipe` on the device called `device`.
+    pub fn new(recipe: &Recipe, mapped: bool, drawn: bool, device: &str) -> Self {
+        let engine = if device == "cpu" { Kind::Cpu } else { Kind::Other };
+        Self { recipe: recipe.clone(), mapped, drawn, engine }
+    }
+
+    /// Bytes for a table of `rows` rows of `columns` columns.
+    fn table(&self, rows: f64, columns: f64) -> f64 {
+        let value = if self.mapped { VALUE + MAPPED_VALUE } else { VALUE };
+        rows * (columns * value + ROW)
+    }
+
+    /// Bytes for the networks over `columns` columns.
+    fn networks(&self, columns: f64) -> f64 {
+        let parameters = parameters(&self.recipe, columns);
+        let kept = if self.recipe.ema.is_some() || self.recipe.rollback { KEPT_PARAMETER } else { 0.0 };
+        if self.engine == Kind::Other {
+            return parameters * (HOST_PARAMETER + kept);
+        }
+        let slots = (f64::from(self.recipe.batch) / SLOT_ROWS).ceil().clamp(1.0, SLOTS);
+        let hidden: f64 = self.recipe.hidden.iter().map(|&width| width as f64).sum();
+        let smooth = matches!(self.recipe.activation, Activation::Tanh | Activation::Silu);
+        let activation = if smooth { 2.0 * ACTIVATION } else { ACTIVATION };
+        let tile = 2.0 * hidden * self.recipe.layers as f64 * TILE_ROWS * activation;
+        let threads = rayon::current_num_threads() as f64;
+        parameters * (PARAMETER + SLOT * slots + kept) + tile * threads
+    }
+
+    fn bytes(&self, rows: f64, columns: f64) -> f64 {
+        PROGRAM + self.table(rows, columns) + self.networks(columns)
+    }
+
+    /// That training on `rows` rows of `columns` columns fits into what is free.
+    ///
+    /// # Errors
+    /// What it needs, what there is, and what would fit.
+    pub fn check(&self, rows: f64, columns: usize) -> std::result::Result<(), String> {
+        self.check_within(rows, columns as f64, available())
+    }
+
+    fn check_within(
+        &self,
+        rows: f64,
+        columns: f64,
+        available: Option<f64>,
+    ) -> std::result::Result<(), String> {
+        let needed = self.bytes(rows, columns);
+        let Some(available) = available.filter(|&available| needed > available) else { return Ok(()) };
+        let numbers = match rows * columns {
+            0.0 => String::new(),
+            numbers => format!("on {} numbers ", approximately(numbers)),
+        };
+        Err(format!(
+            "training {numbers}with {} parameters needs {} of memory, and {} are available; {}",
+            approximately(parameters(&self.recipe, columns)),
+            bytes(needed),
+            bytes(available),
+            self.advice(rows, columns, available)
+        ))
+    }
+
+    /// What to change so that it fits into `available` bytes.
+    fn advice(&self, rows: f64, columns: f64, available: f64) -> String {
+        let mut fitting = Vec::new();
+        let fits = |need: &Self| need.bytes(rows, columns) <= available;
+        let with = |change: &dyn Fn(&mut Recipe)| {
+            let mut changed = self.clone();
+            change(&mut changed.recipe);
+            changed
+        };
+        let most = |most: usize, fits: &dyn Fn(usize) -> bool| (1..most).rev().find(|&number| fits(number));
+        let batch = with(&|recipe| recipe.batch = SLOT_ROWS as u32);
+        if self.recipe.batch > batch.recipe.batch && fits(&batch) {
+            fitting.push(format!("--batch {}", batch.recipe.batch));
+        }
+        if let Some(layers) =
+            most(self.recipe.layers, &|layers| fits(&with(&|recipe| recipe.layers = layers)))
+        {
+            fitting.push(format!("--layers {layers}"));
+        }
+        // In hundredths of what they are.
+        let narrow = |share: usize| {
+            let width = |width: &usize| (width * share / 100).max(1);
+            self.recipe.hidden.iter().map(width).collect::<Vec<_>>()
+        };
+        if let Some(share) = most(100, &|share| fits(&with(&|recipe| recipe.hidden = narrow(share)))) {
+            let widths: Vec<String> = narrow(share).iter().map(usize::to_string).collect();
+            fitting.push(format!("--hidden {}", widths.join(",")));
+        }
+        let left = available - PROGRAM - self.networks(columns);
+        let fitting_rows = (left / self.table(1.0, columns)).floor();
+        if (4.0..rows).contains(&fitting_rows) {
+            let fitting_rows = grouped(fitting_rows as u64);
+            fitting.push(if self.drawn {
+                format!("--rows {}", fitting_rows.replace(',', ""))
+            } else {
+                format!("{fitting_rows} of its rows")
+            });
+        }
+        let narrower = |columns: usize| self.bytes(rows, columns as f64) <= available;
+        if let Some(columns) = most(columns as usize, &narrower).filter(|&columns| columns > 1 && !self.drawn)
+        {
+            fitting.push(format!("{columns} of its columns (--columns)"));
+        }
+        match fitting.as_slice() {
+            [] => "no part of it would fit: take both fewer rows and smaller networks (--hidden, --layers)"
+                .into(),
+            fitting => format!("this would fit: {}", fitting.join(", or ")),
+        }
+    }
+
+    /// That what `engine` needs besides for a training of `shape` fits: the networks, now that it is known where they are,
+    /// and a software adapter's buffers, which are in this machine's memory too.
+    ///
+    /// # Errors
+    /// [`Error::Device`] or [`Error::Argument`] with what it needs, what there is, and what would fit.
+    pub fn check_engine(&self, engine: &AnyEngine, shape: &TrainingShape) -> Result<()> {
+        match engine {
+            AnyEngine::Cpu(engine) => {
+                let need = Self { engine: Kind::Cpu, ..self.clone() };
+                // The table is there already.
+                need.check(0.0, Engine::flow(engine).features).map_err(Error::Argument)
+            }
+            AnyEngine::Gpu(engine) => {
+                let (flow, target) = (Engine::flow(engine), engine.context().target());
+                if !target.software {
+                    return Ok(());
+                }
+                let layout = Layout::new(flow);
+                let plan = training_plan(flow, &layout, shape, engine.plan_kind(), &target)?.plan;
+                let needed = plan.bytes() as f64;
+                match available() {
+                    Some(available) if needed > available => Err(Error::Device(format!(
+                        "its buffers need {} of this machine's memory, and {} are available; take a smaller --batch, \
+                         --hidden or --layers, or --device cpu, which keeps a tile of the batch at a time",
+                        bytes(needed),
+                        bytes(available)
+                    ))),
+                    _ => Ok(()),
+                }
+            }
+        }
     }
 }
 
-/// Bytes that `/proc/meminfo` calls available.
-fn meminfo(text: &str) -> Option<f64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok().map(|kilobytes| kilobytes * 1024.0)
-}
-
-/// That training on a table of `values` numbers fits into `available` bytes.
+/// That an engine for `model` fits into what is free.
 ///
 /// # Errors
-/// What it needs, what there is, and what to do.
-pub fn check(values: f64, available: Option<f64>) -> Result<(), String> {
-    let needed = values * BYTES;
-    match available {
-        Some(available) if needed > available => Err(format!(
-            "training on its {} numbers needs {} of memory, and {} are available; use fewer columns (--columns), or a \
-             random part of the rows",
-            approximately(values),
+/// [`Error::Argument`] with what it needs and what there is.
+pub fn check_model(model: &Model) -> Result<()> {
+    let needed = model.parameters.len() as f64 * MODEL_PARAMETER;
+    match available() {
+        Some(available) if needed > available => Err(Error::Argument(format!(
+            "the model's {} parameters need {} of memory, and {} are available",
+            approximately(model.parameters.len() as f64),
             bytes(needed),
+            bytes(available)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// That `values` numbers of a table can be held.
+///
+/// # Errors
+/// What they need, and what there is.
+pub fn check_table(values: f64) -> std::result::Result<(), String> {
+    /// The table, and the part of it that is used.
+    const VALUE: f64 = 16.0;
+
+    match available() {
+        Some(available) if values * VALUE > available => Err(format!(
+            "its {} numbers need {} of memory, and {} are available; take a part of its rows",
+            approximately(values),
+            bytes(values * VALUE),
             bytes(available)
         )),
         _ => Ok(()),
     }
+}
+
+/// Parameters of the recipe's flow over `columns` columns.
+fn parameters(recipe: &Recipe, columns: f64) -> f64 {
+    let hidden = recipe.hidden.iter().map(|&width| width as f64);
+    let widths: Vec<f64> = std::iter::once(columns).chain(hidden).chain([columns]).collect();
+    let network: f64 = widths.windows(2).map(|pair| (pair[0] + 1.0) * pair[1]).sum();
+    2.0 * network * recipe.layers as f64
 }
 
 fn approximately(number: f64) -> String {
@@ -65,21 +277,75 @@ fn bytes(number: f64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_table_that_does_not_fit_says_what_it_needs_and_what_there_is() {
-        assert_eq!(check(1e6, Some(24e6)), Ok(()));
-        assert_eq!(check(1e30, None), Ok(()));
-        let message = check(2e9, Some(8e9)).expect_err("too large");
-        assert!(
-            message.contains("about 2.0 billion numbers needs 48.0 GB") && message.contains("8.0 GB are"),
-            "{message}"
-        );
+    fn need(change: impl Fn(&mut Recipe)) -> Need {
+        let mut recipe = Recipe::default();
+        change(&mut recipe);
+        Need::new(&recipe, false, false, "cpu")
     }
 
     #[test]
-    fn available_memory_is_read_from_the_line_that_says_so() {
-        assert_eq!(meminfo("MemTotal: 9 kB\nMemAvailable:   16 kB\n"), Some(16384.0));
-        assert_eq!(meminfo("MemTotal: 9 kB\n"), None);
-        assert!(available().is_none_or(|bytes| bytes >= 0.0));
+    fn parameters_are_those_of_the_layout() {
+        for (layers, hidden, columns) in [(10, vec![48, 48], 2), (3, vec![7], 5)] {
+            let recipe = Recipe { layers, hidden, ..Recipe::default() };
+            let layout = Layout::new(&recipe.flow(columns).expect("valid"));
+            assert_eq!(parameters(&recipe, columns as f64), layout.total as f64);
+        }
+    }
+
+    #[test]
+    fn a_training_that_does_not_fit_says_what_it_needs_and_what_there_is() {
+        let small = need(|_| ());
+        assert_eq!(small.check_within(1e5, 2.0, Some(1e9)), Ok(()));
+        assert_eq!(small.check_within(1e30, 2.0, None), Ok(()));
+        let message = small.check_within(1e9, 2.0, Some(8e9)).expect_err("too large");
+        assert!(
+            message.contains("about 2.0 billion numbers with about 51.9 thousand parameters needs 64.1 GB")
+                && message.contains("8.0 GB are"),
+            "{message}"
+        );
+        let mapped = Need { mapped: true, ..small.clone() };
+        assert!(mapped.bytes(1e9, 2.0) > small.bytes(1e9, 2.0) + 15e9);
+    }
+
+    /// The number behind `before` in `message`.
+    fn number(message: &str, before: &str) -> Option<f64> {
+        let text = message.split_once(before)?.1;
+        let digits: String = text.chars().take_while(|c| c.is_ascii_digit() || *c == ',').collect();
+        digits.trim_end_matches(',').replace(',', "").parse().ok()
+    }
+
+    #[test]
+    fn what_is_advised_would_fit() {
+        let available = Some(8e9);
+        let large = need(|recipe| (recipe.layers, recipe.hidden) = (8, vec![4000, 4000]));
+        let message = large.check_within(1e5, 2.0, available).expect_err("too large");
+        let layers = number(&message, "--layers ").expect(&message) as usize;
+        let fewer = |layers| need(|recipe| (recipe.layers, recipe.hidden) = (layers, vec![4000, 4000]));
+        assert_eq!(fewer(layers).check_within(1e5, 2.0, available), Ok(()));
+        assert!(fewer(layers + 1).check_within(1e5, 2.0, available).is_err(), "{message}");
+        let width = number(&message, "--hidden ").expect(&message) as usize;
+        let narrower = need(|recipe| (recipe.layers, recipe.hidden) = (8, vec![width, width]));
+        assert_eq!(narrower.check_within(1e5, 2.0, available), Ok(()));
+        assert!(!message.contains("rows") && !message.contains("columns"), "{message}");
+
+        let message = need(|_| ()).check_within(1e8, 20.0, available).expect_err("too long");
+        let rows = number(&message, "fit: ").expect(&message);
+        assert_eq!(need(|_| ()).check_within(rows, 20.0, available), Ok(()));
+        assert!(need(|_| ()).check_within(rows + 1.0, 20.0, available).is_err(), "{message}");
+        let columns = number(&message, "rows, or ").expect(&message);
+        assert_eq!(need(|_| ()).check_within(1e8, columns, available), Ok(()));
+        assert!(message.contains("(--columns)") && !message.contains("--layers"), "{message}");
+
+        let batch = need(|recipe| (recipe.layers, recipe.hidden, recipe.batch) = (1, vec![8000, 8000], 512));
+        let message = batch.check_within(100.0, 2.0, Some(11.5e9)).expect_err("too large");
+        assert!(message.contains("--batch 64"), "{message}");
+        let smaller = need(|recipe| (recipe.layers, recipe.hidden, recipe.batch) = (1, vec![8000, 8000], 64));
+        assert_eq!(smaller.check_within(100.0, 2.0, Some(11.5e9)), Ok(()));
+
+        let message = large.check_within(1e9, 20.0, Some(1e8)).expect_err("too large");
+        assert!(message.contains("fewer rows and smaller networks"), "{message}");
+        let drawn = Need { drawn: true, ..need(|_| ()) };
+        let message = drawn.check_within(1e8, 2.0, Some(1e9)).expect_err("too long");
+        assert!(message.contains("--rows ") && !message.contains("--columns"), "{message}");
     }
 }

@@ -7,7 +7,10 @@ mod columns;
 mod config;
 mod device;
 mod devices;
+mod folder;
+mod free_memory;
 mod info;
+mod job;
 mod manual;
 mod memory;
 mod output;
@@ -16,9 +19,12 @@ mod plot;
 mod preprocess;
 mod progress;
 mod recipe;
+mod results;
 mod sample;
 mod score;
+mod signals;
 mod source;
+mod test_rows;
 mod train;
 mod tune;
 mod values;
@@ -26,6 +32,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use moonflow::shown::harmless;
 use moonflow::{Error, Result};
 
 /// Fits normalizing flows to tables of numbers, then scores rows by their log-density and samples new ones.
@@ -61,10 +68,11 @@ enum Command {
 /// Runs the program on its process's arguments.
 pub fn main() -> ExitCode {
     without_guarded_panics();
+    signals::watch();
     let result = config::arguments(Cli::command, std::env::args_os().collect()).and_then(|arguments| {
         // The program ends here when the command line is wrong.
-        let matches = Cli::command().get_matches_from(arguments);
-        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let matches = Cli::command().try_get_matches_from(arguments).unwrap_or_else(|error| exit(&error));
+        let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| exit(&error));
         pollster::block_on(cli.command.run())
     });
     match result {
@@ -78,11 +86,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Ends the program for a command line that is wrong or asks for help. A message that quotes what a terminal would obey,
+/// such as the name of a file, is printed without colours.
+fn exit(error: &clap::Error) -> ! {
+    let text = error.to_string();
+    if harmless(&text) == text {
+        error.exit()
+    }
+    output::note(text.trim_end());
+    std::process::exit(error.exit_code())
+}
+
 /// Keeps the message of a panic that a reader catches, and reports as an error, from being printed as well.
 fn without_guarded_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        if !moonflow::data::panic_is_guarded() {
+        if !moonflow::panic_is_guarded() {
             print(panic);
         }
     }));

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::value_parser;
 use moonflow::Result;
 use moonflow::engine::Training;
+use moonflow::flow::Flow;
 use moonflow::gpu::cost::{Roofline, si};
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
@@ -84,17 +85,11 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
     };
     let target = Target::default();
     let kind = args.kind.choose(&flow, &target);
-    let (training, evaluation) = match kind {
-        PlanKind::Layered => {
-            (TrainingPlan::new(&flow, &layout, &shape), EvaluationPlan::new(&flow, &layout, EVALUATED_ROWS))
-        }
+    let training = training_plan(&flow, &layout, &shape, kind, &target)?;
+    let evaluation = match kind {
+        PlanKind::Layered => EvaluationPlan::new(&flow, &layout, EVALUATED_ROWS),
         PlanKind::Fused => {
-            let step = Shape::training(&flow, &target, shape.batch)?;
-            let block = Shape::evaluation(&flow, &target)?;
-            (
-                TrainingPlan::fused(&flow, &layout, &shape, [&step, &block]),
-                EvaluationPlan::fused(&flow, &layout, EVALUATED_ROWS, &block),
-            )
+            EvaluationPlan::fused(&flow, &layout, EVALUATED_ROWS, &Shape::evaluation(&flow, &target)?)
         }
     };
     let roofline = args.roofline.roofline();
@@ -123,7 +118,28 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
         };
         let _ = writeln!(text, "\n{}: {verdict}", adapter.info());
     }
-    output::write(None, |out| out.write_all(text.as_bytes()))
+    output::print(&text)
+}
+
+/// The plan of a training of `shape` by `kind` on `target`.
+///
+/// # Errors
+/// When the flow does not fit the fused plan.
+pub fn training_plan(
+    flow: &Flow,
+    layout: &Layout,
+    shape: &TrainingShape,
+    kind: PlanKind,
+    target: &Target,
+) -> Result<TrainingPlan> {
+    Ok(match kind {
+        PlanKind::Layered => TrainingPlan::new(flow, layout, shape),
+        PlanKind::Fused => {
+            let (step, block) =
+                (Shape::training(flow, target, shape.batch)?, Shape::evaluation(flow, target)?);
+            TrainingPlan::fused(flow, layout, shape, [&step, &block])
+        }
+    })
 }
 
 /// A plan's buffers and programs.

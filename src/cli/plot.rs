@@ -2,17 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use moonflow::data::{ToyDensity, write_atomically};
+use moonflow::data::{ToyDensity, read_text, write_atomically};
 use moonflow::engine::{Engine, Sampling};
 use moonflow::model::Model;
 use moonflow::report::{DensityGrid, Figure, History as LossCurves, limits};
+use moonflow::shown::shown_path;
 use moonflow::train::History;
 use moonflow::{Error, Result};
 
 use super::columns::{self, TableArgs};
 use super::device::DeviceArgs;
+use super::folder::HISTORY;
 use super::info::describe_held_out;
-use super::output::{note, say};
+use super::memory;
+use super::output::{Inputs, note, say};
 use super::progress::Busy;
 use super::source::Source;
 
@@ -44,7 +47,8 @@ const CELLS: usize = 320;
 /// Draws the model's picture.
 ///
 /// # Errors
-/// When the model or data cannot be read or do not fit each other, and those of the engine and the output.
+/// When the picture would be written over what is read, when the model or data cannot be read or do not fit each other, and
+/// those of the engine, the drawing and the output.
 pub async fn run(args: PlotArgs) -> Result<()> {
     let model = Model::load(&args.model)?;
     let record = &model.record;
@@ -64,10 +68,14 @@ pub async fn run(args: PlotArgs) -> Result<()> {
         args.model.with_file_name(name).with_extension("png")
     });
     image_format(&out)?;
+    let history_file = args.model.with_file_name(HISTORY);
+    let table = source.as_ref().and_then(Source::file);
+    Inputs::new([args.model.as_path(), &history_file].into_iter().chain(table)).spare(Some(&out))?;
     let data = match &source {
         Some(source) => {
             let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
-                columns::into_table(args.table.open_for(&model, path)?, |_, _| Ok(()))
+                let fits = |rows, columns: usize| memory::check_table(rows * columns as f64);
+                columns::into_table(args.table.open_for(&model, path)?, |_, _| Ok(()), fits)
             })?;
             let _busy = Busy::new("looking for rows outside of the bounds");
             inside(&model, &model.arrange(&table)?)
@@ -84,12 +92,13 @@ pub async fn run(args: PlotArgs) -> Result<()> {
             Vec::new()
         }
     };
-    let history = history_beside(&args.model, &model);
+    let history = history_in(&history_file, &model);
+    memory::check_model(&model)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
     let floor = source.as_ref().and_then(Source::floor);
     let picture = Picture { model: &model, data: &data, history: history.as_ref(), floor };
     picture.write(&mut engine, &out).await?;
-    say(format_args!("wrote {}", out.display()));
+    say(format_args!("wrote {}", shown_path(&out)));
     Ok(())
 }
 
@@ -109,16 +118,18 @@ fn inside(model: &Model, rows: &[f64]) -> Vec<f64> {
     inside
 }
 
-/// The training's history, where `history.csv` still lies beside the model and belongs to it.
-fn history_beside(model_file: &Path, model: &Model) -> Option<History> {
-    let path = model_file.with_file_name("history.csv");
-    let text = std::fs::read_to_string(&path).ok()?;
+/// Most bytes of `history.csv`: those of as many epochs as a training can have.
+const HISTORY_BYTES: u64 = 256 << 20;
+
+/// The training's history, where the file beside the model is still there and belongs to it.
+fn history_in(path: &Path, model: &Model) -> Option<History> {
+    let text = read_text(path, HISTORY_BYTES).ok()?;
     match History::from_csv(&path.display().to_string(), &text) {
         Ok(history) if history.epochs.len() == model.record.epochs as usize => Some(history),
         Ok(_) => {
             note(format_args!(
                 "warning: {} is of another training; no loss curves are drawn",
-                path.display()
+                shown_path(path)
             ));
             None
         }
@@ -200,7 +211,7 @@ fn image_format(path: &Path) -> Result<Format> {
     match extension.as_str() {
         "png" => Ok(Format::Png),
         "svg" => Ok(Format::Svg),
-        _ => Err(Error::Argument(format!("{}: a picture's name must end in .png or .svg", path.display()))),
+        _ => Err(Error::Argument(format!("{}: a picture's name must end in .png or .svg", shown_path(path)))),
     }
 }
 

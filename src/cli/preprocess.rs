@@ -9,6 +9,7 @@ use moonflow::data::{
 use moonflow::{Error, Result};
 
 use super::output::note;
+use moonflow::shown::shown;
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
 #[derive(clap::Args)]
@@ -55,6 +56,11 @@ impl PreprocessArgs {
         ]
     }
 
+    /// Whether a column has bounds.
+    pub fn has_bounds(&self) -> bool {
+        !(self.bounds.is_empty() && self.transform.is_empty())
+    }
+
     /// Whether columns are bent to a normal shape.
     pub fn gaussianise(&self) -> bool {
         self.gaussianise.unwrap_or_default()
@@ -76,6 +82,7 @@ impl PreprocessArgs {
         for (column, bounds) in self.bounds.iter().chain(&self.transform) {
             let steps = &mut steps[place(column)?];
             if steps.bounds.replace(*bounds).is_some() {
+                let column = shown(column);
                 return Err(Error::Argument(format!("column `{column}` has two bounds; expected one")));
             }
         }
@@ -104,7 +111,7 @@ pub fn check(
     match plan.first_refusal(&chunk.numbers) {
         None => Ok(()),
         Some((row, column, problem)) => {
-            let (place, column) = (chunk.places[row], &columns[column]);
+            let (place, column) = (chunk.places[row], shown(&columns[column]));
             Err(Error::data(name, format!("{unit} {place}, column `{column}`: {problem}")))
         }
     }
@@ -137,28 +144,35 @@ pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
                 break;
             }
         }
-        let described = format!("`{name}` ({} different)", different.len());
+        let described = format!("`{}` ({} different)", shown(name), different.len());
         if different.len() <= most && column().all(|value| value.fract() == 0.0) {
-            whole.push((name.as_str(), described));
+            whole.push((shown(name).to_string(), described));
         } else if different.len() <= LEVELS {
             levels.push(described);
         }
     }
     if !whole.is_empty() {
-        let (names, described): (Vec<&str>, Vec<String>) = whole.into_iter().unzip();
+        let (names, described): (Vec<String>, Vec<String>) = whole.into_iter().unzip();
         note(format_args!(
             "note: whole numbers only: {}. A density grows without end there: --dequantize {} models them as counts, \
              --drop leaves out codes of categories",
-            described.join(", "),
-            names.join(",")
+            listed(&described, ", "),
+            listed(&names, ",")
         ));
     }
     if !levels.is_empty() {
         note(format_args!(
             "note: few different values: {}. A density grows without end there: --drop leaves such columns out",
-            levels.join(", ")
+            listed(&levels, ", ")
         ));
     }
+}
+
+/// The first of `items`, and an ellipsis if there are more.
+fn listed(items: &[String], separator: &str) -> String {
+    const MOST: usize = 12;
+    let more = if items.len() > MOST { format!("{separator}…") } else { String::new() };
+    items[..items.len().min(MOST)].join(separator) + &more
 }
 
 /// Parses `share=0:1`, `price=0:` or `rest=:9`.

@@ -13,7 +13,7 @@ use moonflow::Result;
 use moonflow::train::{Checkpoint, Epoch, Event, Observer};
 use serde_json::json;
 
-use super::output::{grouped, note, say};
+use super::output::{grouped, note, say_json};
 
 /// Time between two plain lines.
 const QUIET: Duration = Duration::from_secs(2);
@@ -36,8 +36,12 @@ pub struct Progress<'a> {
     pub format: LogFormat,
     /// Where checkpoints go.
     pub keep: Option<Keep<'a>>,
+    /// The checkpoint of the end, which is kept behind the model.
+    pub last: Option<Checkpoint>,
     /// Epochs and parameters that were asked for on the way.
     pub snapshots: Vec<(u32, Vec<f32>)>,
+    /// Whether the last checkpoint could not be kept.
+    failing: bool,
     stop: Arc<AtomicBool>,
     epochs: u32,
     rows: usize,
@@ -61,6 +65,8 @@ impl Progress<'_> {
         Self {
             format: LogFormat::Text,
             keep: None,
+            last: None,
+            failing: false,
             snapshots: Vec::new(),
             stop,
             epochs,
@@ -78,6 +84,14 @@ impl Progress<'_> {
             bar.abandon();
             // The bar fills its line without ending it.
             note("");
+        }
+    }
+
+    /// Prints a line above the bar.
+    fn note(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
         }
     }
 
@@ -119,7 +133,7 @@ impl Progress<'_> {
 impl Observer for Progress<'_> {
     fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()> {
         if self.format == LogFormat::Json {
-            say(json!({
+            say_json(&json!({
                 "event": "epoch", "epoch": epoch.epoch, "epochs": self.epochs, "train_nll": epoch.train_nll,
                 "validation_nll": epoch.validation_nll, "learning_rate": epoch.learning_rate,
                 "grad_norm": epoch.grad_norm, "seconds": epoch.seconds, "improved": epoch.improved,
@@ -146,14 +160,27 @@ impl Observer for Progress<'_> {
                 )
             }
         };
-        match &self.bar {
-            Some(bar) => bar.suspend(|| note(text)),
-            None => note(text),
-        }
+        self.note(&text);
     }
 
+    // A checkpoint that cannot be kept, on a full disk for instance, is no reason to lose the training.
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.keep.as_mut().map_or(Ok(()), |keep| keep(checkpoint))
+        let result = self.keep.as_mut().map_or(Ok(()), |keep| keep(checkpoint));
+        let failed_before = std::mem::replace(&mut self.failing, result.is_err());
+        let epoch = checkpoint.progress.history.epochs.len();
+        match result {
+            Err(error) if !failed_before => self.note(&format!(
+                "warning: the checkpoint after epoch {epoch} was not written: {error}; training goes on, and so do attempts"
+            )),
+            Ok(()) if failed_before => self.note(&format!("note: checkpoints are written again, from epoch {epoch}")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn last_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        self.last = Some(checkpoint);
+        Ok(())
     }
 
     fn snapshot(&mut self, epoch: u32, parameters: &[f32]) {

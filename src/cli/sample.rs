@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, TableWriter, chunk_rows, unknown_column};
 use moonflow::engine::Sampling;
 use moonflow::model::Model;
+use moonflow::shown::{shown, shown_list};
 use moonflow::{Error, Result};
 
+use super::output::Inputs;
 use super::progress::RowProgress;
 use super::tune::{TunedDeviceArgs, Work};
-use super::{columns, values};
+use super::{columns, memory, values};
 
 /// Arguments of `moonflow sample`.
 #[derive(clap::Args)]
@@ -43,14 +45,18 @@ pub struct SampleArgs {
 /// Writes the rows under the training data's column names, in the user's units, chunk by chunk.
 ///
 /// # Errors
-/// When the model or what it is given cannot be read or do not fit each other, and those of the engine and the output.
+/// When the output is the model or what it is given, or these cannot be read or do not fit each other, and those of the
+/// engine and the output.
 pub async fn run(args: SampleArgs) -> Result<()> {
+    let inputs = [Some(args.model.as_path()), args.given.as_deref().map(Path::new)];
+    Inputs::new(inputs.into_iter().flatten()).spare(args.out.as_deref())?;
     let model = Model::load(&args.model)?;
     let mut given = Given::new(args.given.as_deref(), &model)?;
     let limit = chunk_rows(model.columns.len());
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let each = args.rows as usize;
     let mut next = given.next((limit / each).max(1))?;
+    memory::check_model(&model)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
     args.device.tune(&mut engine, Work::Evaluation(limit.min(each))).await?;
     let mut writer = TableWriter::create(args.out.as_deref(), args.format, &[], &model.columns)?;
@@ -104,7 +110,7 @@ impl Given {
             None if wanted.is_empty() => Ok(Self::Once(Some(Vec::new()))),
             None => Err(Error::Argument(format!(
                 "the model is conditional; give it values, such as --given {}, or a table with {}",
-                wanted.iter().map(|name| format!("{name}=0")).collect::<Vec<_>>().join(","),
+                wanted.iter().map(|name| format!("{}=0", shown(name))).collect::<Vec<_>>().join(","),
                 if wanted.len() == 1 { "this column" } else { "these columns" }
             ))),
             Some(_) if wanted.is_empty() => {
@@ -141,9 +147,9 @@ impl Given {
 fn assignments(text: &str, wanted: &[String]) -> Result<Vec<f64>> {
     let mut values = vec![None; wanted.len()];
     for item in Selection::split(text) {
-        let fail = |message: String| Err(Error::Argument(format!("--given {text}: {message}")));
+        let fail = |message: String| Err(Error::Argument(format!("--given {}: {message}", shown(text))));
         let Some((name, value)) = item.rsplit_once('=') else {
-            return fail(format!("`{item}` is no value of a column; expected one such as a=1.5"));
+            return fail(format!("`{}` is no value of a column; expected one such as a=1.5", shown(&item)));
         };
         let Some(place) = wanted.iter().position(|column| column == name.trim()) else {
             return fail(unknown_column(name.trim(), wanted));
@@ -151,20 +157,18 @@ fn assignments(text: &str, wanted: &[String]) -> Result<Vec<f64>> {
         match value.trim().parse::<f64>() {
             Ok(value) if value.is_finite() => {
                 if values[place].replace(value).is_some() {
-                    return fail(format!("column `{name}` is given twice"));
+                    return fail(format!("column `{}` is given twice", shown(name)));
                 }
             }
-            _ => return fail(format!("`{value}` is not a finite number")),
+            _ => return fail(format!("`{}` is not a finite number", shown(value))),
         }
     }
-    let missing: Vec<&str> = std::iter::zip(wanted, &values)
-        .filter(|(_, value)| value.is_none())
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let missing: Vec<&String> =
+        std::iter::zip(wanted, &values).filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
     if missing.is_empty() {
         return Ok(values.into_iter().flatten().collect());
     }
-    Err(Error::Argument(format!("--given {text}: the model needs {} too", missing.join(", "))))
+    Err(Error::Argument(format!("--given {}: the model needs {} too", shown(text), shown_list(&missing))))
 }
 
 #[cfg(test)]

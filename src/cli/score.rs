@@ -7,6 +7,7 @@ use moonflow::data::{Encoding, TableWriter, chunk_rows};
 use moonflow::model::Model;
 
 use super::columns::{self, TableArgs};
+use super::memory;
 use super::output;
 use super::progress::RowProgress;
 use super::tune::{TunedDeviceArgs, Work};
@@ -38,8 +39,10 @@ const LOG_PROB: &str = "log_prob";
 /// Writes one column, `log_prob`: nats, in the user's units, a line per row; behind the table's other columns.
 ///
 /// # Errors
-/// When the model or table cannot be read or do not fit each other, and those of the engine and the output.
+/// When the output is the model or the table, or these cannot be read or do not fit each other, and those of the engine and
+/// the output.
 pub async fn run(args: ScoreArgs) -> Result<()> {
+    output::Inputs::new([args.model.as_path(), &args.data]).spare(args.out.as_deref())?;
     let model = Model::load(&args.model)?;
     let mut rows = args.table.open_for(&model, &args.data)?;
     if rows.extras().iter().any(|name| name == LOG_PROB) {
@@ -53,6 +56,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     let limit = chunk_rows(model.columns.len() + rows.extras().len());
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let mut next = rows.next(limit)?;
+    memory::check_model(&model)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
     args.device.tune(&mut engine, Work::Evaluation(next.as_ref().map_or(1, |chunk| chunk.rows))).await?;
     let mut writer =

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use moonflow::data::{Table, ToyDensity, near_matches};
 use moonflow::engine::Engine;
 use moonflow::model::{DataSource, HeldOut, Model};
+use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
 use super::columns;
@@ -41,10 +42,19 @@ impl Source {
             .map(|name| format!(" Did you mean `{name}`?"))
             .unwrap_or_default();
         Err(Error::Argument(format!(
-            "there is no toy density and no file called `{text}`.{near} The toy densities are {}; anything else is \
+            "there is no toy density and no file called `{}`.{near} The toy densities are {}; anything else is \
              the path of a table: CSV, TSV, NPY or Parquet",
+            shown(text),
             ToyDensity::NAMES.join(", ")
         )))
+    }
+
+    /// The file that rows come from; `-` is standard input.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Toy(_) => None,
+            Self::File(path) => Some(path),
+        }
     }
 
     /// What pictures and the default folder are called: the density, or the file without folder and extensions.
@@ -111,6 +121,7 @@ impl Source {
             standard_error,
             above_floor: above.map(|(mean, _)| mean),
             above_floor_error: above.map(|(_, error)| error),
+            within_bounds: None,
         }))
     }
 }

@@ -1,31 +1,28 @@
 //! `moonflow train`: data in; model file, history and picture out.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::value_parser;
-use moonflow::data::{Dataset, Table, write_atomically};
-use moonflow::engine::{Engine, Training};
-use moonflow::gpu::training::TrainingShape;
-use moonflow::model::{HeldOut, Model, Outcome};
-use moonflow::train::{Checkpoint, Fitted, Options, fit_with};
+use moonflow::data::{Chunk, Dataset, PreprocessingPlan, Rows, Table};
+use moonflow::engine::Engine;
+use moonflow::model::{DataSource, Recipe};
+use moonflow::shown::shown;
+use moonflow::train::Fitted;
 use moonflow::{Error, Result};
-use serde_json::json;
 
 use super::animate::Animated;
 use super::columns::{self, TableArgs};
-use super::config::{self, Resolved};
-use super::info::{
-    describe_check, describe_columns, describe_flow, describe_held_out, describe_recipe, describe_rows,
-};
-use super::output::{self, grouped, note};
-use super::plot::Picture;
+use super::config::Resolved;
+use super::folder::Files;
+use super::job::Job;
+use super::memory::Need;
+use super::output::{Inputs, note};
 use super::preprocess::{self, PreprocessArgs};
-use super::progress::{Busy, LogFormat, Progress, duration};
+use super::progress::{Busy, LogFormat};
 use super::recipe::RecipeArgs;
-use super::source::{Source, mean_and_error};
-use super::tune::{TunedDeviceArgs, Work};
+use super::source::Source;
+use super::test_rows::TestRows;
+use super::tune::TunedDeviceArgs;
 use super::values;
 
 /// Arguments of `moonflow train`.
@@ -49,7 +46,7 @@ pub struct TrainArgs {
     /// Standard deviation of a toy density's noise [default: its own]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
-    /// Table to score once after training
+    /// Table to score once after training, read like DATA
     #[arg(long, value_name = "FILE", conflicts_with = "test_fraction")]
     test: Option<PathBuf>,
     /// Share of the rows that is kept for a test, scored once after training
@@ -57,16 +54,16 @@ pub struct TrainArgs {
     test_fraction: Option<f64>,
     /// End with the epoch under way after so many seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds)]
-    time_limit: Option<f64>,
+    pub time_limit: Option<f64>,
     /// Write a checkpoint to go on from every N epochs, and after the last
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..))]
-    checkpoint_every: Option<u32>,
+    pub checkpoint_every: Option<u32>,
     /// Moving picture to write of the training of a flow with two features: samples and density, a .gif
     #[arg(long, value_name = "FILE")]
     animate: Option<PathBuf>,
     /// What to print: text for a person, or a line of JSON for each epoch and for the end
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
+    pub log_format: LogFormat,
     #[command(flatten)]
     table: TableArgs,
     #[command(flatten)]
@@ -75,27 +72,43 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: TunedDeviceArgs,
+    pub device: TunedDeviceArgs,
 }
 
 impl TrainArgs {
     fn source(&self) -> Result<Source> {
         match Source::parse(&self.data)? {
-            Source::Toy(_) if self.table.are_given() || self.preprocess.context.is_some() => {
+            // How a test is read may be said of a toy density too.
+            Source::Toy(_)
+                if (self.table.are_given() && self.test.is_none()) || self.preprocess.context.is_some() =>
+            {
                 Err(Error::Argument(format!(
                     "--format, --columns, --drop, --missing and --context are for tables; `{}` is a toy density (./{0} is a file)",
-                    self.data
+                    shown(&self.data)
                 )))
             }
             Source::Toy(toy) => Ok(Source::Toy(match self.noise {
                 Some(noise) => toy.with_noise(noise)?,
                 None => toy,
             })),
+            Source::File(path) if self.resume.is_some() && path.as_os_str() != "-" && !path.exists() => {
+                let message =
+                    "is not where it was; name the data beside --resume: moonflow train DATA --resume DIR";
+                Err(Error::data(path.display().to_string(), message))
+            }
             Source::File(_) if self.rows.is_some() || self.noise.is_some() => Err(Error::Argument(format!(
                 "--rows and --noise are for toy densities; `{}` is read as a file, whole and as it is",
-                self.data
+                shown(&self.data)
             ))),
             file => Ok(file),
+        }
+    }
+
+    fn test_rows(&self) -> TestRows<'_> {
+        match (&self.test, self.test_fraction) {
+            (Some(path), _) => TestRows::File(path),
+            (None, Some(fraction)) => TestRows::Fraction(fraction),
+            (None, None) => TestRows::None,
         }
     }
 }
@@ -103,302 +116,131 @@ impl TrainArgs {
 /// Trains and writes `model.safetensors`, `history.csv`, `config.toml` and a picture, and checkpoints where asked to.
 ///
 /// # Errors
-/// Bad arguments or data, a folder that cannot be written (found before training starts), those of the engine, and
-/// [`Error::NonFinite`], after what there was has been written.
+/// Bad arguments or data, a folder that cannot be written or that another training writes to (found before training
+/// starts), those of the engine; and, after what there was has been written, [`Error::NonFinite`] and those of what was not
+/// written.
 pub async fn run(args: TrainArgs) -> Result<()> {
-    const TOY_ROWS: u32 = 10_000;
-
-    let text = args.log_format == LogFormat::Text;
-    let say = |line: std::fmt::Arguments| {
-        if text {
-            output::say(line)
-        }
-    };
     let recipe = args.recipe.resolve()?;
     let source = args.source()?;
-    let rows = args.rows.unwrap_or(TOY_ROWS);
-    let mut context = 0;
-    let table = source.table(rows as usize, recipe.seed, |path| {
-        let rows;
-        (rows, context) = args.table.open(path, args.preprocess.context.as_deref())?;
-        let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
-        let plan = args.preprocess.plan(&name, &columns, context)?;
-        columns::into_table(rows, |chunk, _| preprocess::check(&plan, &name, &columns, unit, chunk))
-    })?;
-    let plan = args.preprocess.plan(&table.name, &table.columns, context)?;
-    if table.features() < 2 {
-        return Err(Error::data(
-            &table.name,
-            "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
-        ));
-    }
-    let data = source.record(&table);
-    let (table, test) = args.set_test_rows_aside(table, recipe.seed)?;
-    let preparing = Busy::new("preparing");
-    let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
-    drop(preparing);
-    let flow = recipe.flow_over(&dataset)?;
-    let mut engine = args.device.engine(flow).await?;
     let folder = args.resume.as_ref().or(args.out.as_ref());
     let out = folder.cloned().unwrap_or_else(|| Path::new("runs").join(source.name()));
-    let checkpoint = args.resume.as_deref().map(load_checkpoint).transpose()?;
-    let files = Files::in_folder(&out, &source.name())?;
+    let files = Files::new(&out, &source.name());
+    let resolved = args.resolved(&recipe, &source, &out);
+    args.spare_inputs(&source, &files, &resolved)?;
+    let claim = files.claim_existing()?;
+    let checkpoint = args.resume.is_some().then(|| files.load_checkpoint()).transpose()?;
+    let data = args.read(&source, &recipe)?;
+    let mut engine = args.device.engine(recipe.flow_over(&data.dataset)?).await?;
+    let _claim = files.prepare(claim)?;
     let animation =
         args.animate.as_deref().map(|path| Animated::new(path, engine.flow(), recipe.epochs)).transpose()?;
 
-    let (train_rows, validation_rows) =
-        (dataset.train.len() / dataset.features(), dataset.validation.len() / dataset.features());
-    say(format_args!(
-        "data     {}: {} rows for training and {} for validation{}, columns {}",
-        table.name,
-        grouped(train_rows as u64),
-        grouped(validation_rows as u64),
-        test.as_ref()
-            .map(|test| format!(", {} for the test", grouped(test.rows() as u64)))
-            .unwrap_or_default(),
-        describe_columns(&table.columns, context)
-    ));
-    if matches!(source, Source::File(_)) {
-        preprocess::point_out_discrete(&table, &plan);
+    let job = Job { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation };
+    job.introduce(&engine, checkpoint.as_ref());
+    job.tune(&mut engine).await?;
+    let (Fitted { mut model, history, outcome }, kept) = job.fit(&mut engine, checkpoint).await?;
+    // What fails from here on must not cost the training: its error comes last.
+    let judged = job.judge(&mut model, &mut engine).await;
+    job.report(&model, &history, outcome);
+    let results = job.write(&mut engine, &model, &history, kept).await;
+    job.conclude(&model, &results);
+    let mut errors = [results.finish(), judged, job.end(outcome)].into_iter().filter_map(Result::err);
+    let first = errors.next();
+    for error in errors {
+        note(format_args!("error: {error}"));
     }
-    say(format_args!("flow     {}", describe_flow(engine.flow())));
-    say(format_args!("recipe   {}", describe_recipe(&recipe)));
-    say(format_args!("device   {}", engine.describe()));
-    if let Some(checkpoint) = &checkpoint {
-        say(format_args!("resumed  after epoch {}", checkpoint.progress.history.epochs.len()));
-        if checkpoint.device != engine.device().to_string() {
-            note(format_args!(
-                "warning: the checkpoint was made on {}; on another device training goes on, but not with the same bits",
-                checkpoint.device
-            ));
-        }
-    }
-    let toy = match &source {
-        Source::Toy(toy) => Some(toy),
-        Source::File(_) => None,
-    };
-    let resolved = Resolved {
-        data: &args.data,
-        rows: toy.map(|_| rows),
-        noise: toy.map(|toy| toy.noise()),
-        table: &args.table,
-        preprocess: &args.preprocess,
-        recipe: &recipe,
-        test: args.test.as_deref(),
-        test_fraction: args.test_fraction,
-        time_limit: args.time_limit,
-        checkpoint_every: args.checkpoint_every,
-        animate: args.animate.as_deref(),
-        device: args.device.name(),
-        plan: args.device.plan(),
-        out: &out,
-    };
-    let shape = TrainingShape {
-        train_rows,
-        validation_rows,
-        batch: train_rows.min(recipe.batch as usize),
-        adam: recipe.adam(),
-        schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
-        seed: recipe.seed,
-    };
-    args.device.tune(&mut engine, Work::Training(shape)).await?;
+    first.map_or(Ok(()), Err)
+}
 
-    let floor = source.floor();
-    let options = Options {
-        time_limit: args.time_limit,
-        checkpoint_every: args.checkpoint_every,
-        snapshots: animation.as_ref().map(|animation| animation.epochs.clone()).unwrap_or_default(),
-        resume: checkpoint,
-    };
-    // The configuration goes with the first checkpoint, since both are needed to go on, and not before: a refused
-    // --resume must leave the folder as it was.
-    let mut configured = false;
-    let keep = |checkpoint: &Checkpoint| {
-        if !std::mem::replace(&mut configured, true) {
-            resolved.write(&files.config)?;
-        }
-        checkpoint.save(&files.checkpoint)
-    };
-    let mut progress = Progress::new(recipe.epochs, train_rows, floor, stop_on_interrupt());
-    progress.format = args.log_format;
-    progress.keep = Some(Box::new(keep));
-    let fitted = fit_with(&mut engine, &dataset, &recipe, data, options, &mut progress).await;
-    progress.finish();
-    let snapshots = std::mem::take(&mut progress.snapshots);
-    drop(progress);
-    let Fitted { mut model, history, outcome } = fitted?;
-
-    model.record.held_out = source.hold_out(&model, &mut engine, recipe.seed).await?;
-    // A test that fails must not cost the training: its error comes last.
-    let tested = match &test {
-        Some(test) => score(&model, &mut engine, test).await.map(Some),
-        None => Ok(None),
-    };
-    model.record.test = tested.as_ref().copied().unwrap_or_default();
-    if let Some(last) = history.epochs.last() {
-        let rows_per_second = train_rows as f64 * f64::from(last.epoch) / last.seconds.max(f64::EPSILON);
-        say(format_args!(
-            "trained  {} epochs in {}, {} rows/s",
-            last.epoch,
-            duration(last.seconds),
-            grouped(rows_per_second as u64)
-        ));
-    }
-    let record = &model.record;
-    if record.skipped_steps > 0 {
-        say(format_args!("skipped  {} steps whose loss or gradient was not finite", record.skipped_steps));
-    }
-    if record.rollbacks > 0 {
-        say(format_args!("rolled   back {} times, each time to half the rate", record.rollbacks));
-    }
-    if outcome == Outcome::EarlyStop {
-        say(format_args!(
-            "stopped  no lower validation loss for {} epochs",
-            recipe.patience.unwrap_or_default()
-        ));
-    }
-    if let (Some(epoch), Some(nll)) = (record.best_epoch, record.validation_nll) {
-        say(format_args!("best     epoch {epoch}, validation NLL {nll:.4} nats"));
-    }
-    if let Some(test) = &record.test {
-        say(format_args!("test     {}", describe_rows(test, "test")));
-    }
-    if let Some(held_out) = &record.held_out {
-        say(format_args!("held out {}", describe_held_out(held_out)));
-    }
-    if let Some(check) = &record.check {
-        let lines = describe_check(check);
-        for (index, line) in lines.iter().enumerate() {
-            say(format_args!("{} {line}", if index == 0 { "check   " } else { "        " }));
-        }
-    }
-
-    resolved.write(&files.config)?;
-    model.save(&files.model)?;
-    write_atomically(&files.history, |writer| history.write_csv(writer))?;
-    let picture = Picture { model: &model, data: &table.values, history: Some(&history), floor };
-    picture.write(&mut engine, &files.picture).await?;
-    if let Some(animation) = &animation {
-        animation.write(&model, &mut engine, &table.values, &history, snapshots).await?;
-    }
-    say(format_args!("wrote    {}", files.model.display()));
-    let animated = animation.as_ref().map(|animation| &animation.path);
-    for file in [&files.history, &files.config, &files.picture].into_iter().chain(animated) {
-        say(format_args!("         {}", file.display()));
-    }
-    if !text {
-        output::say(json!({
-            "event": "end", "record": output::as_json(&model.record), "model": files.model, "history": files.history,
-            "config": files.config, "picture": files.picture, "animation": animated,
-        }));
-    }
-    tested?;
-    match outcome {
-        Outcome::Finished | Outcome::EarlyStop => Ok(()),
-        Outcome::Interrupted | Outcome::TimeLimit => {
-            let why = if outcome == Outcome::TimeLimit { "the time is up" } else { "interrupted" };
-            note(format_args!(
-                "{why}: what was written is the best up to the last whole epoch; `moonflow train --resume {}` goes on",
-                out.display()
-            ));
-            Ok(())
-        }
-        Outcome::NonFinite { epoch } => Err(Error::NonFinite { epoch }),
-    }
+/// Rows of a training and where they are from.
+pub struct Data {
+    pub table: Table,
+    pub test: Option<Table>,
+    pub dataset: Dataset,
+    pub plan: PreprocessingPlan,
+    /// How many of the columns, the last ones, are context.
+    pub context: usize,
+    pub record: DataSource,
+    /// The memory that its training takes.
+    pub need: Need,
 }
 
 impl TrainArgs {
-    /// The rows to train and validate on, and those of the test.
-    fn set_test_rows_aside(&self, table: Table, seed: u64) -> Result<(Table, Option<Table>)> {
-        if let Some(fraction) = self.test_fraction {
-            let (rest, test) = table.without_test_rows(fraction, seed)?;
-            return Ok((rest, Some(test)));
-        }
-        let test = self.test.as_deref().map(Table::read).transpose()?;
-        if let Some(test) = &test
-            && test.features() != table.features()
-        {
-            return Err(Error::data(
-                &test.name,
-                format!("has {} columns, but {} has {}", test.features(), table.name, table.features()),
-            ));
-        }
-        Ok((table, test))
+    fn toy_rows(&self) -> u32 {
+        const TOY_ROWS: u32 = 10_000;
+        self.rows.unwrap_or(TOY_ROWS)
     }
-}
 
-/// The model's loss on the rows of `test`.
-async fn score<E: Engine>(model: &Model, engine: &mut E, test: &Table) -> Result<HeldOut> {
-    let log_prob = model.log_prob(engine, &model.arrange(test)?).await?;
-    let (mean, standard_error) = mean_and_error(&log_prob);
-    Ok(HeldOut {
-        rows: log_prob.len(),
-        nll: -mean,
-        standard_error,
-        above_floor: None,
-        above_floor_error: None,
-    })
-}
-
-/// Name of the checkpoint's file.
-const CHECKPOINT: &str = "checkpoint.safetensors";
-
-fn load_checkpoint(folder: &Path) -> Result<Checkpoint> {
-    let path = folder.join(CHECKPOINT);
-    if !path.exists() {
-        return Err(Error::Argument(format!(
-            "there is no {} to go on from; training writes one with --checkpoint-every, at Ctrl-C and at --time-limit",
-            path.display()
-        )));
-    }
-    Checkpoint::load(&path)
-}
-
-/// What a training writes.
-struct Files {
-    model: PathBuf,
-    history: PathBuf,
-    picture: PathBuf,
-    config: PathBuf,
-    checkpoint: PathBuf,
-}
-
-impl Files {
-    /// The files in `folder`, which is made, and tried by writing to it: better now than after the training.
-    fn in_folder(folder: &Path, name: &str) -> Result<Self> {
-        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
-        let files = Self {
-            model: folder.join("model.safetensors"),
-            history: folder.join("history.csv"),
-            picture: folder.join(format!("{name}.png")),
-            config: folder.join(config::FILE_NAME),
-            checkpoint: folder.join(CHECKPOINT),
+    /// Every option as it holds for this training.
+    fn resolved<'a>(&'a self, recipe: &'a Recipe, source: &'a Source, out: &'a Path) -> Resolved<'a> {
+        let toy = match source {
+            Source::Toy(toy) => Some(toy),
+            Source::File(_) => None,
         };
-        tempfile::tempfile_in(folder).map_err(|source| Error::io(folder, source))?;
-        for file in [&files.model, &files.history, &files.picture, &files.config, &files.checkpoint] {
-            if file.is_dir() {
-                return Err(Error::io(file, std::io::ErrorKind::IsADirectory.into()));
+        Resolved {
+            data: source,
+            rows: toy.map(|_| self.toy_rows()),
+            noise: toy.map(|toy| toy.noise()),
+            table: &self.table,
+            preprocess: &self.preprocess,
+            recipe,
+            test: self.test.as_deref(),
+            test_fraction: self.test_fraction,
+            time_limit: self.time_limit,
+            checkpoint_every: self.checkpoint_every,
+            animate: self.animate.as_deref(),
+            device: self.device.name(),
+            plan: self.device.plan(),
+            out,
+        }
+    }
+
+    /// Refuses to write over a file that is read. The configuration beside a model may be written again where it
+    /// already says what it would.
+    fn spare_inputs(&self, source: &Source, files: &Files, resolved: &Resolved) -> Result<()> {
+        let tables = Inputs::new(source.file().into_iter().chain(self.test.as_deref()));
+        let config = Inputs::new(self.config.as_deref());
+        for output in files.all().into_iter().chain(self.animate.as_deref()) {
+            tables.spare(Some(output))?;
+            if let Err(error) = config.spare(Some(output))
+                && !(output == files.config && resolved.is_said_by(output))
+            {
+                return Err(error);
             }
         }
-        Ok(files)
+        Ok(())
     }
-}
 
-/// A flag that the first Ctrl-C sets. The second ends the program at once.
-fn stop_on_interrupt() -> Arc<AtomicBool> {
-    /// 128 + SIGINT, as shells report a program that Ctrl-C has ended.
-    const ENDED_BY_INTERRUPT: i32 = 130;
+    /// Reads all rows and splits them, if they and their training fit into the memory.
+    fn read(&self, source: &Source, recipe: &Recipe) -> Result<Data> {
+        const TOY_COLUMNS: usize = 2;
 
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let handler = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(ENDED_BY_INTERRUPT);
+        let drawn = matches!(source, Source::Toy(_));
+        let need = Need::new(recipe, self.preprocess.has_bounds(), drawn, self.device.name());
+        if drawn {
+            need.check(f64::from(self.toy_rows()), TOY_COLUMNS).map_err(Error::Argument)?;
         }
-        note("stopping after this epoch; press Ctrl-C again to stop at once and write nothing");
-    });
-    if let Err(error) = handler {
-        note(format_args!("warning: Ctrl-C will stop without writing anything: {error}"));
+        let mut context = 0;
+        let table = source.table(self.toy_rows() as usize, recipe.seed, |path| {
+            let rows;
+            (rows, context) = self.table.open(path, self.preprocess.context.as_deref())?;
+            let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
+            let plan = self.preprocess.plan(&name, &columns, context)?;
+            let check = |chunk: &Chunk, _: &Rows<'_>| preprocess::check(&plan, &name, &columns, unit, chunk);
+            columns::into_table(rows, check, |rows, columns| need.check(rows, columns))
+        })?;
+        let plan = self.preprocess.plan(&table.name, &table.columns, context)?;
+        if table.features() < 2 {
+            return Err(Error::data(
+                &table.name,
+                "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
+            ));
+        }
+        let record = source.record(&table);
+        let given = self.preprocess.context.as_deref();
+        let (table, test) = self.test_rows().set_aside(table, &self.table, given, recipe.seed)?;
+        let _busy = Busy::new("preparing");
+        let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
+        Ok(Data { table, test, dataset, plan, context, record, need })
     }
-    stop
 }

@@ -1,7 +1,10 @@
 //! Columns chosen by name or by position, with help for a name that is not there.
 //! It stands between a table's header and the numbers that are read of it.
 
+use std::collections::HashMap;
+
 use crate::error::{Error, Result};
+use crate::shown::{shown, shown_list};
 
 /// Columns to keep and columns to leave out, as the user wrote them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,10 +39,10 @@ impl Selection {
         for item in &self.keep {
             for place in places(name, columns, item)? {
                 if kept.contains(&place) {
-                    let (place, column) = (place + 1, &columns[place]);
+                    let (place, column) = (place + 1, shown(&columns[place]));
                     return Err(Error::data(
                         name,
-                        format!("column {place} (`{column}`) is chosen twice, by `{item}` too"),
+                        format!("column {place} (`{column}`) is chosen twice, by `{}` too", shown(item)),
                     ));
                 }
                 kept.push(place);
@@ -81,14 +84,12 @@ fn places(name: &str, columns: &[String], item: &str) -> Result<std::ops::Range<
 
 /// That there is no column `wanted`, and which are like it, or else which there are.
 pub fn unknown_column(wanted: &str, columns: &[String]) -> String {
-    const LISTED: usize = 12;
-    let near = near_matches(wanted, columns);
+    let near: Vec<String> =
+        near_matches(wanted, columns).into_iter().map(|name| format!("`{}`", shown(name))).collect();
+    let wanted = shown(wanted);
     if near.is_empty() {
-        let more = if columns.len() > LISTED { ", …" } else { "" };
-        let listed: Vec<&str> = columns.iter().take(LISTED).map(String::as_str).collect();
-        format!("there is no column `{wanted}`; the columns are {}{more}", listed.join(", "))
+        format!("there is no column `{wanted}`; the columns are {}", shown_list(columns))
     } else {
-        let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
         format!("there is no column `{wanted}`; did you mean {}?", near.join(" or "))
     }
 }
@@ -105,6 +106,54 @@ pub fn near_matches<'a>(text: &str, names: &'a [impl AsRef<str>]) -> Vec<&'a str
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     near.into_iter().take(3).map(|(_, name)| name).collect()
+}
+
+/// Where among `columns` those of `want` are, in their order, and which are left over. `name` is what errors call the table,
+/// and `wanting` says who wants them, such as `the model was trained on`.
+///
+/// Columns are found by name. A table that is not `named` and has as many columns as are wanted is taken as it stands.
+///
+/// # Errors
+/// [`Error::Data`] with the column that is missing and the names like it, and the columns that are wanted.
+pub fn find_columns(
+    want: &[String],
+    wanting: &str,
+    name: &str,
+    columns: &[String],
+    named: bool,
+) -> Result<(Vec<usize>, Vec<usize>)> {
+    if !named && columns.len() == want.len() {
+        return Ok(((0..want.len()).collect(), Vec::new()));
+    }
+    let mut left = vec![true; columns.len()];
+    let mut places = Vec::with_capacity(want.len());
+    for wanted in want {
+        let Some(place) = columns.iter().position(|column| column == wanted) else {
+            let wanting = format!("{wanting} {} ({})", count(want.len(), "column"), shown_list(want));
+            return Err(Error::data(
+                name,
+                if named {
+                    // The first part may be a question.
+                    let problem = unknown_column(wanted, columns);
+                    let end = if problem.ends_with('?') { "" } else { "." };
+                    format!("{problem}{end} In any order, {wanting}")
+                } else {
+                    let got = count(columns.len(), "column");
+                    format!("has {got} without names, but {wanting}; choose as many with --columns")
+                },
+            ));
+        };
+        left[place] = false;
+        places.push(place);
+    }
+    let extras = (0..columns.len()).filter(|&place| left[place]).collect();
+    Ok((places, extras))
+}
+
+/// The places of the first two of `columns` with one name.
+pub(crate) fn repeated(columns: &[String]) -> Option<[usize; 2]> {
+    let mut seen = HashMap::with_capacity(columns.len());
+    columns.iter().enumerate().find_map(|(place, name)| seen.insert(name, place).map(|first| [first, place]))
 }
 
 /// `1 column`, `2 columns`.

@@ -1,9 +1,10 @@
 //! A table split into training and validation rows, with the preprocessing fitted to the former.
 //! It follows the table and feeds training.
 
-use crate::data::{Preprocessing, PreprocessingPlan, Table};
+use crate::data::{Preprocessing, PreprocessingPlan, Table, repeated};
 use crate::error::{Error, Result, expect_length};
 use crate::random::{Permutation, Stream};
+use crate::shown::shown;
 
 /// The rows of one training, in the user's units.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +37,8 @@ impl Dataset {
     /// and the number of rows.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the fraction is outside of [0, 1). [`Error::Data`] when fewer than 2 rows are
-    /// left to train on, when a value is not finite or outside of its column's bounds, or when
+    /// [`Error::Argument`] when the fraction is outside of [0, 1). [`Error::Data`] when two columns have one name, fewer than
+    /// 2 rows are left to train on, when a value is not finite or outside of its column's bounds, or when
     /// [`Standardiser::fit`](super::Standardiser::fit) refuses a column.
     pub fn split_with(
         table: &Table,
@@ -53,6 +54,13 @@ impl Dataset {
         }
         let (rows, features) = (table.rows(), table.features());
         expect_length("values of the table", table.values.len(), rows * features)?;
+        if let Some([first, second]) = repeated(&table.columns) {
+            let (first, second, column) = (first + 1, second + 1, shown(&table.columns[first]));
+            return Err(Error::data(
+                &table.name,
+                format!("columns {first} and {second} are both named `{column}`; rename one"),
+            ));
+        }
         let count = u32::try_from(rows).map_err(|_| {
             Error::data(&table.name, format!("{rows} rows are too many; at most {}", u32::MAX))
         })?;
@@ -75,7 +83,8 @@ impl Dataset {
         let order = Permutation::new(count, seed, Stream::Split, 0);
         let mut noisy = Vec::with_capacity(features);
         let place = |row: u32, column: usize| {
-            format!("row {}, column {} (`{}`)", u64::from(row) + 1, column + 1, table.columns[column])
+            let name = shown(&table.columns[column]);
+            format!("row {}, column {} (`{name}`)", u64::from(row) + 1, column + 1)
         };
         for (row, values) in (0..count).zip(table.values.chunks_exact(features)) {
             if let Some(feature) = values.iter().position(|value| !value.is_finite()) {

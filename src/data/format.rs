@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::shown::shown;
 
 /// How rows are laid out in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +79,9 @@ impl Encoding {
         let lower = text.to_ascii_lowercase();
         Self::of_name(&lower).ok_or_else(|| {
             Error::Argument(format!(
-                "there is no table format `{text}`; the formats are csv, tsv, npy and parquet, and csv.gz, csv.zst, \
-                 tsv.gz and tsv.zst"
+                "there is no table format `{}`; the formats are csv, tsv, npy and parquet, and csv.gz, csv.zst, tsv.gz and \
+                 tsv.zst",
+                shown(text)
             ))
         })
     }

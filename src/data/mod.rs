@@ -10,6 +10,8 @@ mod johnson;
 #[cfg(not(target_arch = "wasm32"))]
 mod output;
 mod preprocess;
+#[cfg(not(target_arch = "wasm32"))]
+mod read;
 mod standardiser;
 mod steps;
 mod table;
@@ -19,21 +21,21 @@ mod whitening;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
-pub(crate) use columns::count;
-pub use columns::{Selection, near_matches, unknown_column};
+pub(crate) use columns::repeated;
+pub use columns::{Selection, find_columns, near_matches, unknown_column};
 pub use dataset::Dataset;
 pub use format::{Compression, Encoding, Format};
-#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
-pub use input::panic_is_guarded;
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
 pub use johnson::Johnson;
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub use preprocess::{Preprocessed, Preprocessing, PreprocessingPlan, Standardise};
+#[cfg(not(target_arch = "wasm32"))]
+pub use read::{open_regular, read_text};
 pub use standardiser::Standardiser;
 pub use steps::{Bounds, Steps};
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};
 pub use whitening::Whitening;
 #[cfg(not(target_arch = "wasm32"))]
-pub use write::write_atomically;
+pub use write::{remove_stale, remove_unfinished, write_atomically};

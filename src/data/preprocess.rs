@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Johnson, Standardiser, Steps, Whitening};
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox};
+use crate::shown::shown;
 
 /// What the standardiser is fitted to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +58,8 @@ impl PreprocessingPlan {
             steps.validate(name)?;
             if steps.dequantize && index >= columns.len() - self.context {
                 return Err(Error::Argument(format!(
-                    "column `{name}` is context, whose density is not modelled: it cannot be dequantised"
+                    "column `{}` is context, whose density is not modelled: it cannot be dequantised",
+                    shown(name)
                 )));
             }
         }
@@ -97,8 +99,9 @@ impl PreprocessingPlan {
                     Error::data(
                         source_name,
                         format!(
-                            "column {} (`{name}`) has no spread: half of its values are equal; use --standardise mean",
-                            feature + 1
+                            "column {} (`{}`) has no spread: half of its values are equal; use --standardise mean",
+                            feature + 1,
+                            shown(name)
                         ),
                     )
                 })?;
@@ -276,8 +279,9 @@ impl Preprocessing {
                     if x.is_finite() { steps.refusal(x) } else { Some(format!("{x} is not finite")) };
                 if let Some(problem) = problem {
                     return Err(Error::Argument(format!(
-                        "context {}, column `{column}`: {problem}",
-                        row + 1
+                        "context {}, column `{}`: {problem}",
+                        row + 1,
+                        shown(column)
                     )));
                 }
                 whole.push(steps.forward(x).0);

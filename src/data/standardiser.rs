@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, expect_length};
+use crate::shown::shown;
 
 /// z = (x − mean) / std for each feature, with the statistics of the training rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +42,7 @@ impl Standardiser {
         for (feature, name) in columns.iter().enumerate() {
             let column = values[feature..].iter().step_by(features).copied();
             (standardiser.mean[feature], standardiser.std[feature]) = moments(column).map_err(|problem| {
-                Error::data(source_name, format!("column {} (`{name}`) {problem}", feature + 1))
+                Error::data(source_name, format!("column {} (`{}`) {problem}", feature + 1, shown(name)))
             })?;
         }
         Ok(standardiser)

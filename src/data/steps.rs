@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::shown::shown;
 
 /// The steps of one column, in their order; the default does nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,7 +35,7 @@ impl Steps {
         let Some(Bounds { low, high }) = self.bounds else { return Ok(()) };
         let fail = |rule: &str| {
             let bounds = Bounds { low, high };
-            Err(Error::Argument(format!("the bounds of `{name}` {rule}, got {bounds}")))
+            Err(Error::Argument(format!("the bounds of `{}` {rule}, got {bounds}", shown(name))))
         };
         if (low.is_none() && high.is_none()) || [low, high].iter().flatten().any(|end| !end.is_finite()) {
             return fail("must have a finite lower or upper end");

@@ -3,14 +3,17 @@
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempPath;
 
 use crate::error::{Error, Result};
 
 /// Writes `path` so that, whatever fails, it holds either all of the new contents or exactly what it held before.
 ///
-/// `write` fills a temporary file in the same folder, which is synced to disk and then renamed over `path`.
-/// A symbolic link is followed, and what is not a regular file (a pipe, `/dev/null`) is written directly, since
-/// replacing it would destroy it.
+/// `write` fills a temporary file in the same folder, which is synced to disk and then renamed over `path`. What was
+/// there passes its permissions on. A symbolic link is followed, and what is not a regular file (a pipe, `/dev/null`) is
+/// written directly, since replacing it would destroy it.
 ///
 /// # Errors
 /// [`Error::Io`] naming `path` when the folder is missing or cannot be written, the disk is full, or `write` fails.
@@ -24,13 +27,48 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     out.commit()
 }
 
+/// Removes the temporary files of all that this process is writing: for the handler of a signal that ends the process
+/// next, before anything could be dropped.
+pub fn remove_unfinished() {
+    for path in std::mem::take(&mut *unfinished()) {
+        // What cannot be removed has taken its place meanwhile.
+        let _ = fs::remove_file(path);
+    }
+}
+
+/// Removes the temporary files in `folder` that killed processes have left there, and nothing else: those that a process
+/// is writing are locked.
+///
+/// # Errors
+/// [`Error::Io`] when the folder cannot be read or a file not removed.
+pub fn remove_stale(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
+        let entry = entry.map_err(|error| Error::io(folder, error))?;
+        let ours = is_temporary(&entry.file_name().to_string_lossy())
+            && entry.file_type().is_ok_and(|kind| kind.is_file());
+        let path = entry.path();
+        if ours && File::options().write(true).open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            fs::remove_file(&path).map_err(|error| Error::io(&path, error))?;
+        }
+    }
+    Ok(())
+}
+
 /// A file that is being written and takes its place when it is whole; see [`write_atomically`]. Dropped before that,
 /// it leaves nothing behind.
-pub(super) enum AtomicFile {
-    /// A pipe or a device.
-    Direct(BufWriter<File>),
-    /// A temporary file, and the path that it gets.
-    Temporary(BufWriter<tempfile::NamedTempFile>, PathBuf),
+pub(super) struct AtomicFile {
+    out: BufWriter<File>,
+    /// Of a temporary file, what it becomes; a pipe or a device is written directly.
+    place: Option<Box<Place>>,
+}
+
+/// What a temporary file becomes.
+struct Place {
+    temporary: TempPath,
+    target: PathBuf,
+    /// Of the file that is replaced.
+    replaced: Option<fs::Metadata>,
+    _unfinished: Unfinished,
 }
 
 impl AtomicFile {
@@ -40,19 +78,23 @@ impl AtomicFile {
     /// When the folder is missing or cannot be written.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         const BUFFER: usize = 1 << 16;
-        let target = match fs::metadata(path) {
+        let buffered = |file| BufWriter::with_capacity(BUFFER, file);
+        let (target, replaced) = match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(metadata) if !metadata.is_file() => {
-                return Ok(Self::Direct(BufWriter::new(File::options().write(true).open(path)?)));
+                return Ok(Self { out: buffered(File::options().write(true).open(path)?), place: None });
             }
-            Ok(_) => fs::canonicalize(path)?,
-            Err(_) => path.to_path_buf(),
+            Ok(metadata) => (fs::canonicalize(path)?, Some(metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (behind_links(path), None),
+            Err(error) => return Err(error),
         };
         let folder = match target.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        Ok(Self::Temporary(BufWriter::with_capacity(BUFFER, temporary(folder)?), target))
+        let (file, temporary, unfinished) = temporary(folder)?;
+        let place = Place { temporary, target, replaced, _unfinished: unfinished };
+        Ok(Self { out: buffered(file), place: Some(Box::new(place)) })
     }
 
     /// Puts the file in its place.
@@ -60,43 +102,102 @@ impl AtomicFile {
     /// # Errors
     /// When the disk is full or the file cannot be renamed.
     pub(super) fn commit(self) -> io::Result<()> {
-        match self {
-            Self::Direct(mut out) => out.flush(),
-            Self::Temporary(out, target) => {
-                let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-                file.as_file().sync_all()?;
-                file.persist(&target)?;
-                Ok(())
-            }
+        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let Some(place) = self.place else { return Ok(()) };
+        if let Some(replaced) = &place.replaced {
+            inherit(&file, replaced)?;
         }
+        file.sync_all()?;
+        place.temporary.persist(&place.target)?;
+        Ok(())
     }
 }
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Direct(out) => out.write(bytes),
-            Self::Temporary(out, _) => out.write(bytes),
-        }
+        self.out.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Direct(out) => out.flush(),
-            Self::Temporary(out, _) => out.flush(),
-        }
+        self.out.flush()
     }
 }
 
-/// A temporary file in `folder` with the permissions of any new file, not the private ones of a temporary one.
-fn temporary(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+/// The file that a symbolic link names although it is not there yet; `path` itself where that is no link.
+fn behind_links(path: &Path) -> PathBuf {
+    /// As many as Linux follows.
+    const MOST: usize = 40;
+
+    let mut target = path.to_path_buf();
+    for _ in 0..MOST {
+        let Ok(next) = fs::read_link(&target) else { break };
+        target = target.parent().unwrap_or(Path::new("")).join(next);
+    }
+    target
+}
+
+/// Gives `file` the permissions of what it replaces, and its owner where this process may give files away.
+fn inherit(file: &File, replaced: &fs::Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let own = file.metadata()?;
+        if (own.uid(), own.gid()) != (replaced.uid(), replaced.gid()) {
+            let _ = fchown(file, Some(replaced.uid()), Some(replaced.gid()));
+        }
+    }
+    // After the owner, whose change takes set-user-ID away.
+    file.set_permissions(replaced.permissions())
+}
+
+const PREFIX: &str = ".moonflow-";
+const SUFFIX: &str = ".tmp";
+/// Random characters between them.
+const RANDOM: usize = 6;
+
+fn is_temporary(name: &str) -> bool {
+    let random = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+    random.is_some_and(|text| text.len() == RANDOM && text.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// A temporary file in `folder` with the permissions of any new file, not the private ones of a temporary one; locked
+/// for as long as it is open, where the file system can do that.
+fn temporary(folder: &Path) -> io::Result<(File, TempPath, Unfinished)> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".moonflow-");
+    builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(RANDOM);
     #[cfg(unix)]
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]
     builder.permissions(permissions);
-    builder.tempfile_in(folder)
+    loop {
+        let (file, path) = builder.tempfile_in(folder)?.into_parts();
+        let unfinished = Unfinished::new(&path);
+        // Before it is locked another process may take it for a stale one; then another is made.
+        if !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) && path.exists() {
+            return Ok((file, path, unfinished));
+        }
+    }
+}
+
+fn unfinished() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
+    static PATHS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    PATHS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An entry in the list that [`remove_unfinished`] goes through.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn new(path: &Path) -> Self {
+        unfinished().push(path.to_path_buf());
+        Self(path.to_path_buf())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        unfinished().retain(|path| *path != self.0);
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +244,39 @@ mod tests {
         assert_eq!(entries(folder.path()), 0);
     }
 
+    #[test]
+    fn only_temporary_files_that_nobody_writes_are_stale() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        let kept =
+            [".moonflow-abc.tmp", ".moonflow-notes1.txt", "moonflow-abcdef.tmp", ".moonflow-a-b_cd.tmp"];
+        for name in kept {
+            fs::write(path(name), "mine").expect("writable");
+        }
+        fs::create_dir(path(".moonflow-folder.tmp")).expect("made");
+        fs::write(path(".moonflow-aB3dE6.tmp"), "left behind").expect("writable");
+        let out = AtomicFile::create(&path("new")).expect("begun");
+        remove_stale(folder.path()).expect("readable");
+        assert!(!path(".moonflow-aB3dE6.tmp").exists());
+        assert_eq!(
+            entries(folder.path()),
+            kept.len() + 2,
+            "what is being written, a folder and the user's files"
+        );
+        out.commit().expect("its temporary file is still there");
+        assert!(path("new").exists());
+    }
+
+    #[test]
+    fn what_is_unfinished_at_a_signal_is_removed() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let begun = AtomicFile::create(&folder.path().join("a")).expect("begun");
+        let path = begun.place.as_ref().expect("no pipe").temporary.to_path_buf();
+        assert!(unfinished().contains(&path));
+        drop(begun);
+        assert!(!unfinished().contains(&path) && !path.exists());
+    }
+
     #[cfg(unix)]
     #[test]
     fn links_are_followed_devices_are_kept_and_permissions_are_those_of_a_new_file() {
@@ -162,5 +296,30 @@ mod tests {
 
         write_atomically(Path::new("/dev/null"), |out| out.write_all(b"3")).expect("written");
         assert!(fs::metadata("/dev/null").expect("there").file_type().is_char_device());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_replaced_file_passes_its_permissions_on_and_a_link_to_nothing_makes_its_target() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        let mode = |name: &str| fs::metadata(path(name)).expect("there").permissions().mode() & 0o7777;
+        for wanted in [0o600, 0o640, 0o444, 0o755, 0o666] {
+            fs::write(path("a"), "old").expect("writable");
+            fs::set_permissions(path("a"), fs::Permissions::from_mode(wanted)).expect("changed");
+            write_atomically(&path("a"), |out| out.write_all(b"new")).expect("written");
+            assert_eq!(format!("{:o}", mode("a")), format!("{wanted:o}"));
+            fs::remove_file(path("a")).expect("there");
+        }
+        fs::create_dir(path("b")).expect("made");
+        symlink("b/target", path("first")).expect("linked");
+        symlink("first", path("second")).expect("linked");
+        write_atomically(&path("second"), |out| out.write_all(b"new")).expect("written");
+        assert_eq!(fs::read_to_string(path("b/target")).expect("made"), "new");
+        assert!(["first", "second"].iter().all(|name| path(name).is_symlink()));
+        symlink("loop", path("loop")).expect("linked");
+        write_atomically(&path("loop"), |out| out.write_all(b"new")).expect_err("a link to itself");
+        assert!(path("loop").is_symlink());
     }
 }

@@ -5,21 +5,21 @@
 //! standardiser are in the JSON, and the whitening behind it is `standardiser.whitening` `[D, D]`. A file has version 2
 //! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
 //! `standardiser.johnson` `[D, 4]` and, behind a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
-//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. The bytes depend
-//! on the model alone, so equal models are equal files.
+//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
+//! alone, so equal models are equal files.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
+use super::container::{Container, Parsed, Tensor, entry, serialise};
 use super::{Model, TrainingRecord};
-use crate::data::{Johnson, Preprocessing, Standardise, Standardiser, Steps, Whitening};
+use crate::data::{Johnson, Preprocessing, Standardise, Standardiser, Steps, Whitening, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
+use crate::shown::shown;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has steps
 /// before the standardiser, a whitening behind it, or a context; version 3 has curves that gaussianise columns; version 4
@@ -34,9 +34,6 @@ const WHITENING: &str = "standardiser.whitening";
 
 /// Names of the curves of standardised and of whitened columns.
 const CURVES: [&str; 2] = ["standardiser.johnson", "standardiser.whitened_johnson"];
-
-/// Bytes before the safetensors header: its length as a little-endian `u64`.
-const LENGTH_BYTES: usize = 8;
 
 /// The part of the header that every version has.
 #[derive(Serialize, Deserialize)]
@@ -118,14 +115,15 @@ impl Model {
                 tensors.push(Tensor::f64(name, vec![curves.len(), 4], &numbers));
             }
         }
-        serialise(&tensors, ENTRY, json)
+        serialise(tensors, ENTRY, &json)
     }
 
     /// The model in the bytes of a model file. `name` is used in messages.
     ///
     /// # Errors
     /// [`Error::Model`] that says what is wrong: truncated, foreign, from a newer format, a tensor that is missing,
-    /// misshaped or not finite, a mask that is not 0 or 1, or parts that contradict each other.
+    /// misshaped, not finite or there twice, a mask that is not 0 or 1, a deviation that is no positive normal number, two
+    /// columns of one name, another checksum than the contents', or parts that contradict each other.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
         parse(bytes).map_err(|message| Error::Model { path: name.as_ref().to_owned(), message })
     }
@@ -142,47 +140,16 @@ impl Model {
         crate::data::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
     }
 
-    /// Reads a model file.
+    /// Reads a model file. No more is read than a model of what its header says can have.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, and those of [`Model::from_bytes`].
+    /// [`Error::Io`] when the file cannot be read or is no regular one, and those of [`Model::from_bytes`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let damaged = |message| Error::Model { path: path.to_owned(), message };
+        let bytes = super::container::read(path, |metadata| Header::read(metadata).map(drop), damaged)?;
         Self::from_bytes(path, &bytes)
     }
-}
-
-/// A tensor on its way into a file.
-pub(crate) struct Tensor {
-    name: String,
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Tensor {
-    pub(crate) fn f32(name: impl Into<String>, shape: Vec<usize>, values: &[f32]) -> Self {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { name: name.into(), dtype: Dtype::F32, shape, bytes }
-    }
-
-    pub(crate) fn f64(name: impl Into<String>, shape: Vec<usize>, values: &[f64]) -> Self {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Self { name: name.into(), dtype: Dtype::F64, shape, bytes }
-    }
-}
-
-/// A safetensors file of `tensors` with `json` as the metadata's `entry`.
-pub(crate) fn serialise(tensors: &[Tensor], entry: &str, json: String) -> Vec<u8> {
-    let views = tensors.iter().map(|tensor| {
-        let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes)
-            .expect("invariant: shapes match lengths");
-        (tensor.name.as_str(), view)
-    });
-    // A single entry, because a map of several would be written in an order that changes from run to run.
-    safetensors::serialize(views, Some(HashMap::from([(entry.to_owned(), json)])))
-        .expect("invariant: the header fits a safetensors file")
 }
 
 /// The tensors that say what a flow is beside its parameters: the masks of couplings `[D]`. They repeat the JSON for readers
@@ -198,38 +165,62 @@ fn constants(flow: &Flow) -> Vec<(String, Vec<f32>)> {
         .collect()
 }
 
-/// Result whose error says what is wrong with a file.
-pub(crate) type Parsed<T> = std::result::Result<T, String>;
+impl Header {
+    /// The header, and where the flow's tensors lie: of a version that is known, and of a size that the file can hold.
+    fn read(metadata: &Metadata) -> Parsed<(Self, Layout)> {
+        let version: Version = entry(metadata, ENTRY)?.ok_or_else(|| {
+            format!("it is a safetensors file, but no moonflow model: its metadata has no entry `{ENTRY}`")
+        })?;
+        if version.format_version > FORMAT_VERSION {
+            return Err(format!(
+                "it has format version {}, and this moonflow reads up to version {FORMAT_VERSION}; update moonflow",
+                version.format_version
+            ));
+        }
+        if version.format_version == 0 {
+            return Err("its format version is 0, which never existed".into());
+        }
+        let header: Self = entry(metadata, ENTRY)?.expect("invariant: the entry was read above");
+        header.flow.validate().map_err(|error| error.to_string())?;
+        // The layout's size follows from a few numbers of the header: hold it against the file before it is made.
+        let layout = header.layout_within(metadata.data_len())?;
+        Ok((header, layout))
+    }
+
+    /// The layout of the flow, refused when its tensors need much more or much less than `bytes` bytes.
+    fn layout_within(&self, bytes: usize) -> Parsed<Layout> {
+        let needed = 4 * self.flow.parameter_count();
+        if needed > SMALL.max(bytes as u128) {
+            return Err(format!("its flow needs {needed} bytes of parameters, but its tensors have {bytes}"));
+        }
+        let features = self.flow.features as u128;
+        let factor = if self.standardise == Standardise::Whiten { 8 * features * features } else { 0 };
+        let most = needed + features * (4 * self.flow.transforms.len() as u128 + 8 * (2 + 2 * 4)) + factor;
+        if bytes as u128 > most + SMALL {
+            return Err(format!("its tensors have {bytes} bytes, but its flow needs {most} at most"));
+        }
+        Ok(Layout::new(&self.flow))
+    }
+}
+
+/// Bytes up to which a layout is made without a look at the file's size, and more than needed let pass. Below it, a tensor
+/// that is not there or of no use can be named.
+const SMALL: u128 = 1 << 20;
 
 fn parse(bytes: &[u8]) -> Parsed<Model> {
-    let (metadata, data) = split(bytes)?;
-    let json = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY)).ok_or_else(|| {
-        format!("it is a safetensors file, but no moonflow model: its metadata has no entry `{ENTRY}`")
-    })?;
-    let version: Version = header_json(ENTRY, json)?;
-    if version.format_version > FORMAT_VERSION {
-        return Err(format!(
-            "it has format version {}, and this moonflow reads up to version {FORMAT_VERSION}; update moonflow",
-            version.format_version
-        ));
-    }
-    if version.format_version == 0 {
-        return Err("its format version is 0, which never existed".into());
-    }
-    let Header { flow, columns, steps, standardise, gaussianise, training, .. } = header_json(ENTRY, json)?;
-    flow.validate().map_err(|error| error.to_string())?;
-    let tensors = Tensors { metadata: &metadata, data };
-    // The layout's size follows from a few numbers of the header: hold it against the file before it is made.
-    let layout = layout_within(&flow, data.len())?;
-
+    let tensors = Container::new(bytes)?;
+    let (header, layout) = Header::read(&tensors.metadata)?;
+    tensors.verify(ENTRY)?;
+    let Header { format_version, flow, columns, steps, standardise, gaussianise, training } = header;
     let features = flow.features;
     let standardiser = Standardiser {
         mean: tensors.f64("standardiser.mean", &[features])?,
         std: tensors.f64("standardiser.std", &[features])?,
     };
-    if let Some(feature) = standardiser.std.iter().position(|&std| std <= 0.0) {
+    // A subnormal one has lost digits, and its reciprocal may not be finite.
+    if let Some(feature) = standardiser.std.iter().position(|&std| !(std > 0.0 && std.is_normal())) {
         return Err(format!(
-            "tensor `standardiser.std` must be positive, got {} at {feature}",
+            "tensor `standardiser.std` must be positive and normal, got {:e} at {feature}",
             standardiser.std[feature]
         ));
     }
@@ -257,11 +248,11 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
             Some(Whitening::from_factor(factor, features).map_err(fail)?)
         }
     };
-    if version.format_version < 4 && !flow.is_uniform() {
-        return Err(format!("it has format version {}, but a list of transforms", version.format_version));
+    if format_version < 4 && !flow.is_uniform() {
+        return Err(format!("it has format version {format_version}, but a list of transforms"));
     }
-    if version.format_version < 3 && gaussianise {
-        return Err(format!("it has format version {}, but gaussianised columns", version.format_version));
+    if format_version < 3 && gaussianise {
+        return Err(format!("it has format version {format_version}, but gaussianised columns"));
     }
     let curves = if gaussianise { johnson_curves(&tensors, CURVES[0], features)? } else { Vec::new() };
     let whitened_curves = if gaussianise && whitening.is_some() {
@@ -272,19 +263,27 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
     let known =
         layout.tensors.len() + constants.len() + 2 + optional.into_iter().filter(|&there| there).count();
-    if metadata.offset_keys().len() != known {
+    let there = tensors.metadata.offset_keys().len();
+    if there != known {
         return Err(format!(
-            "it has {} tensors, but its flow has {known}; it may come from another program",
-            metadata.offset_keys().len()
+            "it has {there} tensors, but its flow has {known}; it may come from another program"
         ));
     }
     if columns.len() != features {
         return Err(format!("it names {} columns, but its flow has {features} features", columns.len()));
     }
-    if version.format_version == 1 && (whitening.is_some() || flow.context > 0) {
+    if let Some([first, second]) = repeated(&columns) {
+        return Err(format!(
+            "its columns {} and {} are both named `{}`",
+            first + 1,
+            second + 1,
+            shown(&columns[first])
+        ));
+    }
+    if format_version == 1 && (whitening.is_some() || flow.context > 0) {
         return Err("it has format version 1, but a whitening or a context".into());
     }
-    let steps = match (version.format_version, steps.len()) {
+    let steps = match (format_version, steps.len()) {
         (1, 0) => vec![Steps::default(); features],
         (1, _) => return Err("it has format version 1, but steps before its standardiser".into()),
         (_, length) if length == features => steps,
@@ -302,103 +301,9 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
 }
 
 /// The curves `[D]` of the tensor `name` `[D, 4]`.
-fn johnson_curves(tensors: &Tensors, name: &str, features: usize) -> Parsed<Vec<Johnson>> {
+fn johnson_curves(tensors: &Container, name: &str, features: usize) -> Parsed<Vec<Johnson>> {
     let numbers = tensors.f64(name, &[features, 4])?;
     let curve = |numbers: &[f64; 4]| Johnson::from_numbers(*numbers);
     let curves: Result<Vec<Johnson>> = numbers.as_chunks::<4>().0.iter().map(curve).collect();
     curves.map_err(|error| format!("tensor `{name}`: {error}"))
-}
-
-/// The safetensors header and the bytes behind it.
-///
-/// `SafeTensors::deserialize` adds lengths that a header may lie about without checking for overflow; this does not.
-pub(crate) fn split(bytes: &[u8]) -> Parsed<(Metadata, &[u8])> {
-    if bytes.is_empty() {
-        return Err("the file is empty".into());
-    }
-    let foreign = "it is not a safetensors file, or only the beginning of one";
-    let (length, rest) = bytes.split_first_chunk::<LENGTH_BYTES>().ok_or_else(|| {
-        format!("{foreign}: {} bytes are fewer than the {LENGTH_BYTES} of a header length", bytes.len())
-    })?;
-    let length = u64::from_le_bytes(*length);
-    let Some((header, data)) = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
-    else {
-        return Err(format!("{foreign}: its header claims {length} bytes, {} are there", rest.len()));
-    };
-    let metadata: Metadata = serde_json::from_slice(header)
-        .map_err(|error| format!("{foreign}: its header is invalid: {error}"))?;
-    if metadata.data_len() != data.len() {
-        return Err(format!(
-            "it is truncated or damaged: its tensors claim {} bytes, {} are there",
-            metadata.data_len(),
-            data.len()
-        ));
-    }
-    Ok((metadata, data))
-}
-
-/// The JSON of the metadata's `entry`.
-pub(crate) fn header_json<'a, T: Deserialize<'a>>(entry: &str, json: &'a str) -> Parsed<T> {
-    serde_json::from_str(json).map_err(|error| format!("its metadata entry `{entry}` is invalid: {error}"))
-}
-
-/// Bytes of parameters up to which a layout is made without a look at the file's size. Below it, a tensor that is
-/// not there can be named.
-const SMALL: u128 = 1 << 20;
-
-/// The layout of `flow`, refused when its parameters need much more than `bytes` bytes.
-fn layout_within(flow: &Flow, bytes: usize) -> Parsed<Layout> {
-    let needed = 4 * flow.parameter_count();
-    if needed > SMALL.max(bytes as u128) {
-        return Err(format!("its flow needs {needed} bytes of parameters, but its tensors have {bytes}"));
-    }
-    Ok(Layout::new(flow))
-}
-
-/// Access to tensors by name, checked for type, shape and finite values.
-pub(crate) struct Tensors<'a> {
-    pub(crate) metadata: &'a Metadata,
-    pub(crate) data: &'a [u8],
-}
-
-impl Tensors<'_> {
-    pub(crate) fn f32(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f32>> {
-        let bytes = self.bytes(name, Dtype::F32, shape)?;
-        let (words, _) = bytes.as_chunks::<4>();
-        let values: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(index) => Err(format!("tensor `{name}` is not finite: {} at {index}", values[index])),
-            None => Ok(values),
-        }
-    }
-
-    pub(crate) fn f64(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f64>> {
-        let values = self.any_f64(name, shape)?;
-        match values.iter().position(|value| !value.is_finite()) {
-            Some(index) => Err(format!("tensor `{name}` is not finite: {} at {index}", values[index])),
-            None => Ok(values),
-        }
-    }
-
-    /// Values that need not be finite.
-    pub(crate) fn any_f64(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f64>> {
-        let (words, _) = self.bytes(name, Dtype::F64, shape)?.as_chunks::<8>();
-        Ok(words.iter().map(|word| f64::from_le_bytes(*word)).collect())
-    }
-
-    fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Parsed<&[u8]> {
-        let Some(TensorInfo { dtype: got_dtype, shape: got_shape, data_offsets: (start, end) }) =
-            self.metadata.info(name)
-        else {
-            return Err(format!("tensor `{name}` is missing"));
-        };
-        if *got_dtype != dtype {
-            return Err(format!("tensor `{name}` has type {got_dtype}, expected {dtype}"));
-        }
-        if got_shape != shape {
-            return Err(format!("tensor `{name}` has shape {got_shape:?}, expected {shape:?}"));
-        }
-        // `Metadata` has checked that offsets ascend to `data_len` and span the shape, and `split` that this is here.
-        self.data.get(*start..*end).ok_or_else(|| format!("tensor `{name}` lies outside of the file"))
-    }
 }

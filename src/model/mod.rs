@@ -2,7 +2,8 @@
 //! It stands between the engines, which know standardised units, and the user, whose units it takes and gives.
 
 mod cells;
-pub(crate) mod file;
+pub(crate) mod container;
+mod file;
 mod recipe;
 mod record;
 
@@ -11,12 +12,13 @@ use std::borrow::Cow;
 use cells::{Cells, log_sum_exp};
 pub use file::FORMAT_VERSION;
 pub use recipe::Recipe;
-pub use record::{DataSource, HeldOut, LatentFeature, Outcome, SelfCheck, TrainingRecord};
+pub use record::{DataSource, HeldOut, LatentFeature, Outcome, SelfCheck, TrainingRecord, WithinBounds};
 
-use crate::data::{Preprocessed, Preprocessing, Table, count, unknown_column};
+use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
+use crate::shown::shown_list;
 
 /// A fitted density over named columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,7 +158,7 @@ impl Model {
         let Flow { features, context: given, .. } = self.flow;
         if context.len() != sampling.rows * given {
             return Err(if context.is_empty() {
-                let names = self.columns[features - given..].join(", ");
+                let names = shown_list(&self.columns[features - given..]);
                 Error::Argument(format!("the model is conditional; sampling it needs values of {names}"))
             } else {
                 Error::Length { what: "context", got: context.len(), expected: sampling.rows * given }
@@ -249,33 +251,8 @@ impl Model {
         columns: &[String],
         named: bool,
     ) -> Result<(Vec<usize>, Vec<usize>)> {
-        if !named && columns.len() == want.len() {
-            return Ok(((0..want.len()).collect(), Vec::new()));
-        }
-        let mut places = Vec::with_capacity(want.len());
-        for wanted in want {
-            let Some(place) = columns.iter().position(|column| column == wanted) else {
-                let verb =
-                    if want.len() == self.columns.len() { "was trained on" } else { "is conditioned on" };
-                let trained =
-                    format!("the model {verb} {} ({})", count(want.len(), "column"), want.join(", "));
-                return Err(Error::data(
-                    name,
-                    if named {
-                        // The first part may be a question.
-                        let problem = unknown_column(wanted, columns);
-                        let end = if problem.ends_with('?') { "" } else { "." };
-                        format!("{problem}{end} In any order, {trained}")
-                    } else {
-                        let got = count(columns.len(), "column");
-                        format!("has {got} without names, but {trained}; choose as many with --columns")
-                    },
-                ));
-            };
-            places.push(place);
-        }
-        let extras = (0..columns.len()).filter(|place| !places.contains(place)).collect();
-        Ok((places, extras))
+        let verb = if want.len() == self.columns.len() { "was trained on" } else { "is conditioned on" };
+        find_columns(want, &format!("the model {verb}"), name, columns, named)
     }
 
     /// Puts the parameters into an engine of the same flow.

@@ -53,6 +53,23 @@ pub struct HeldOut {
     pub above_floor: Option<f64>,
     /// Standard error of `above_floor`.
     pub above_floor_error: Option<f64>,
+    /// Where some rows lie outside of the model's bounds, or are not whole where it has whole numbers: the loss without
+    /// them. They have no density, so that `nll` is infinite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_bounds: Option<WithinBounds>,
+}
+
+/// The loss on those rows that a model has a density for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WithinBounds {
+    /// Rows.
+    pub rows: usize,
+    /// Mean of −log p.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub nll: f64,
+    /// Standard error of that mean.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub standard_error: f64,
 }
 
 /// The training behind a model.

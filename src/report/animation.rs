@@ -4,7 +4,7 @@
 use super::axes::Frame;
 use super::colour::{INK, MODEL, MUTED};
 use super::svg::{self, Area, Svg, Text};
-use super::{DensityGrid, GAP, LEFT, RIGHT, limits, panels, raster};
+use super::{DensityGrid, GAP, LEFT, RIGHT, drawn, limits, panels, raster};
 use crate::error::{Error, Result, expect_length};
 
 /// Width of each of the two panels.
@@ -42,7 +42,7 @@ impl Animation<'_> {
     ///
     /// # Errors
     /// [`Error::Argument`] without stills, with other than two columns, or when `width` is not between 16 and 16,384;
-    /// [`Error::Length`] when samples are not whole rows or a grid has not its cells.
+    /// [`Error::Length`] when samples are not whole rows or a grid has not its cells; [`Error::Picture`] when drawing fails.
     pub fn gif(&self, width: u32) -> Result<Vec<u8>> {
         if self.columns.len() != 2 || self.stills.is_empty() {
             return Err(Error::Argument(format!(
@@ -56,8 +56,10 @@ impl Animation<'_> {
             expect_length("samples", still.samples.len(), still.samples.len().next_multiple_of(2))?;
             expect_length("density grid", grid.log_density.len(), grid.columns.saturating_mul(grid.rows))?;
         }
-        let drawings: Vec<String> = self.stills.iter().map(|still| self.svg(still)).collect::<Result<_>>()?;
-        raster::gif(drawings.into_iter(), width, SECONDS)
+        drawn(|| {
+            let drawings: Vec<_> = self.stills.iter().map(|still| self.svg(still)).collect::<Result<_>>()?;
+            raster::gif(drawings.into_iter(), width, SECONDS)
+        })
     }
 
     fn svg(&self, still: &Still) -> Result<String> {

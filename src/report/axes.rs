@@ -1,8 +1,8 @@
 //! Axes of a panel: from values to pixels, ticks at round numbers, grid, frame and labels.
 
 use super::colour::{FRAME, GRID, INK, MUTED, TEXT};
-use super::font;
 use super::svg::{Anchor, Area, Stroke, Svg, Text};
+use super::{font, limits};
 
 /// Font sizes in pixels of a drawing 1600 wide.
 pub(super) const TICK_SIZE: f64 = 18.0;
@@ -10,6 +10,10 @@ pub(super) const LABEL_SIZE: f64 = 20.0;
 /// Of what stands beside a title: counts, the key to colours and lines.
 pub(super) const REMARK_SIZE: f64 = 17.0;
 const TITLE_SIZE: f64 = 22.0;
+
+/// How many times its own length beyond either end a scale places a value at most. The direction of a line to that place
+/// is that to any place further out.
+const FAR: f64 = 1e6;
 
 /// Values from `low` to `high`, laid from pixel `start` to pixel `end`.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +25,16 @@ pub(super) struct Scale {
 }
 
 impl Scale {
+    /// `range` from pixel `start` to pixel `end`; a range that can be no axis gives way to one that can.
+    fn new(range: (f64, f64), start: f64, end: f64) -> Self {
+        let (low, high) = limits::axis(range);
+        Self { low, high, start, end }
+    }
+
+    /// The pixel of `value`: finite for every number, and NaN for NaN.
     pub fn at(&self, value: f64) -> f64 {
-        self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+        let share = (value - self.low) / (self.high - self.low);
+        self.start + share.clamp(-FAR, 1.0 + FAR) * (self.end - self.start)
     }
 
     pub fn contains(&self, value: f64) -> bool {
@@ -41,11 +53,7 @@ pub(super) struct Frame {
 impl Frame {
     /// `x` over the width of `area`, `y` over its height.
     pub fn new(area: Area, x: (f64, f64), y: (f64, f64)) -> Self {
-        Self {
-            area,
-            x: Scale { low: x.0, high: x.1, start: area.left, end: area.right() },
-            y: Scale { low: y.0, high: y.1, start: area.bottom(), end: area.top },
-        }
+        Self { area, x: Scale::new(x, area.left, area.right()), y: Scale::new(y, area.bottom(), area.top) }
     }
 
     pub fn at(&self, (x, y): (f64, f64)) -> (f64, f64) {
@@ -127,7 +135,8 @@ pub(super) struct Ticks {
 }
 
 impl Ticks {
-    /// Multiples of 1, 2 or 5 times a power of ten within `range`, at most `most` intervals.
+    /// Multiples of 1, 2 or 5 times a power of ten within `range`, at most `most` intervals; none in a range without a
+    /// finite span.
     pub fn new(range: (f64, f64), most: usize) -> Self {
         Self::with_step(range, round_step((range.1 - range.0) / most as f64))
     }
@@ -143,6 +152,9 @@ impl Ticks {
     }
 
     fn with_step((low, high): (f64, f64), step: f64) -> Self {
+        if !(step > 0.0 && [step, low, high].iter().all(|value| value.is_finite())) {
+            return Self { values: Vec::new(), step: 1.0 };
+        }
         // The slack keeps a tick that rounding put a hair outside.
         let first = (low / step - 1e-9).ceil();
         let count = ((high / step + 1e-9).floor() - first).clamp(-1.0, 100.0) as i64 + 1;
@@ -216,6 +228,26 @@ mod tests {
     fn ticks_of_a_tiny_step_at_a_great_offset_stay_few() {
         assert!(Ticks::new((1e15, 1e15 + 1.0), 5).values.len() <= 7);
         assert!(Ticks::whole((1.0, 1.5), 5).values.len() == 1);
+    }
+
+    #[test]
+    fn every_range_has_finitely_many_finite_ticks_and_every_number_a_finite_pixel() {
+        let area = Area { left: 10.0, top: 20.0, width: 1460.0, height: 50.0 };
+        let ends =
+            [0.0, 1.0, -1.0, 5e-324, 1e-310, 1e-200, 1e15, 1e150, 1e300, f64::MAX, f64::NAN, f64::INFINITY];
+        for (low, high) in ends.iter().flat_map(|&low| ends.map(|high| (low, high))) {
+            for ticks in [Ticks::new((low, high), 5), Ticks::whole((low, high), 8)] {
+                assert!(ticks.values.len() <= 101, "{low} to {high}");
+                assert!(ticks.values.iter().all(|value| value.is_finite()), "{low} to {high}: {ticks:?}");
+                assert!(ticks.width().is_finite());
+            }
+            let frame = Frame::new(area, (low, high), (high, low));
+            for value in ends.into_iter().chain(ends.map(|end| -end)) {
+                let (x, y) = frame.at((value, value));
+                assert!(value.is_nan() || x.abs() < 1e10 && y.abs() < 1e10, "{value}: {x} {y}");
+                assert_eq!(x.is_nan(), value.is_nan());
+            }
+        }
     }
 
     #[test]

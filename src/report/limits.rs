@@ -93,6 +93,15 @@ pub(super) fn usable((low, high): (f64, f64)) -> bool {
     drawable(low) && drawable(high) && high > low
 }
 
+/// `range` where it can be an axis, else one near it that can.
+pub(super) fn axis((low, high): (f64, f64)) -> (f64, f64) {
+    match (low, high) {
+        range if usable(range) => range,
+        _ if drawable(low) && drawable(high) => pad((low.min(high), low.max(high)), 0.0),
+        _ => (-1.0, 1.0),
+    }
+}
+
 /// Finite, and so far from the largest float that a span cannot overflow.
 pub(super) fn drawable(value: f64) -> bool {
     value.abs() < 1e150

@@ -83,10 +83,7 @@ fn losses(curves: &[Curve], from: f64, floor: Option<f64>) -> Option<(f64, f64)>
 fn draw(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>, best: Option<(u32, f64)>) {
     svg.clipped(frame.area, |svg| {
         for curve in curves {
-            // Far outside of the frame a point is as good as less far, and the rasteriser takes no huge numbers.
-            let span = 50.0 * (frame.y.high - frame.y.low);
-            let near = |(epoch, nll): (f64, f64)| (epoch, nll.clamp(frame.y.low - span, frame.y.high + span));
-            svg.polyline(curve.points.iter().map(|&point| frame.at(near(point))), curve.stroke);
+            svg.polyline(curve.points.iter().map(|&point| frame.at(point)), curve.stroke);
             // A line needs two points: a short or broken history shows as dots.
             if curve.points.len() <= MAGNIFIED {
                 for &point in curve.points.iter().filter(|&&point| frame.contains(point)) {

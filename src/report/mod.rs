@@ -23,6 +23,7 @@ pub use animation::{Animation, Still};
 pub use limits::limits;
 
 use crate::error::{Error, Result, expect_length};
+use crate::guard;
 use axes::Frame;
 use svg::{Area, Svg, Text};
 
@@ -145,6 +146,12 @@ pub struct Figure<'a> {
     pub floor: Option<f64>,
 }
 
+/// What `draw` gives. A panic in it, the renderer's for instance, is an error: no picture is worth more than what it
+/// is of.
+fn drawn<T>(draw: impl FnOnce() -> Result<T>) -> Result<T> {
+    guard::guarded(draw).unwrap_or_else(|panic| Err(Error::Picture(format!("drawing failed: {panic}"))))
+}
+
 impl Figure<'_> {
     /// What the panels of data, samples and density show of each of the first two features, in the user's units:
     /// the extent of the density grid where there is one, else [`limits()`] of data and samples.
@@ -163,8 +170,12 @@ impl Figure<'_> {
     ///
     /// # Errors
     /// [`Error::Argument`] with fewer than two columns; [`Error::Length`] when a slice does not hold whole rows, the
-    /// grid not its cells, or the history not one value an epoch.
+    /// grid not its cells, or the history not one value an epoch; [`Error::Picture`] when drawing fails.
     pub fn svg(&self) -> Result<String> {
+        drawn(|| self.draw())
+    }
+
+    fn draw(&self) -> Result<String> {
         self.check()?;
         let mut svg = Svg::default();
         self.headline(&mut svg);
@@ -181,7 +192,7 @@ impl Figure<'_> {
     /// # Errors
     /// Those of [`Figure::svg`], and [`Error::Argument`] when `width` is not between 16 and 16,384.
     pub fn png(&self, width: u32) -> Result<Vec<u8>> {
-        raster::png(&self.svg()?, width)
+        drawn(|| raster::png(&self.draw()?, width))
     }
 
     fn check(&self) -> Result<()> {

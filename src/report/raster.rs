@@ -58,13 +58,13 @@ pub(super) fn gif(svgs: impl ExactSizeIterator<Item = String>, width: u32, secon
 }
 
 fn failed(reason: String) -> Error {
-    Error::Argument(format!("picture: the drawing could not be rendered: {reason}"))
+    Error::Picture(format!("the drawing could not be rendered: {reason}"))
 }
 
 /// The drawing `svg` in opaque pixels, `width` of them side by side.
 ///
 /// # Errors
-/// [`Error::Argument`] when the width is outside of [`WIDTHS`] or the drawing is not valid.
+/// [`Error::Argument`] when the width is outside of [`WIDTHS`], [`Error::Picture`] when the drawing is not valid.
 fn pixels(svg: &str, width: u32) -> Result<tiny_skia::Pixmap> {
     if !WIDTHS.contains(&width) {
         return Err(Error::Argument(format!(
@@ -88,10 +88,10 @@ fn pixels(svg: &str, width: u32) -> Result<tiny_skia::Pixmap> {
 /// RGBA pixels, row 0 at the top, as a `data:` URI that a drawing can hold.
 ///
 /// # Errors
-/// [`Error::Argument`] when the image cannot be encoded: a side of length 0.
+/// [`Error::Picture`] when the image cannot be encoded: a side of length 0.
 pub(super) fn data_uri(rgba: &[u8], width: u32, height: u32) -> Result<String> {
     let png = encode(rgba, width, height, ExtendedColorType::Rgba8)
-        .map_err(|reason| Error::Argument(format!("heat map: could not be encoded: {reason}")))?;
+        .map_err(|reason| Error::Picture(format!("the heat map could not be encoded: {reason}")))?;
     Ok(format!("data:image/png;base64,{}", base64::prelude::BASE64_STANDARD.encode(png)))
 }
 

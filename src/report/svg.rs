@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::font;
+use crate::shown::shown;
 
 /// Families tried in turn; the first is the embedded one, which a viewer of the SVG file may lack.
 const FAMILIES: &str = "Ubuntu, 'Ubuntu Light', 'Helvetica Neue', Arial, sans-serif";
@@ -96,6 +97,10 @@ impl Area {
     pub fn bottom(&self) -> f64 {
         self.top + self.height
     }
+
+    fn is_finite(&self) -> bool {
+        are_finite([self.left, self.top, self.width, self.height])
+    }
 }
 
 /// The drawing.
@@ -113,6 +118,9 @@ impl Svg {
     }
 
     pub fn text(&mut self, x: f64, y: f64, text: &Text) {
+        if !are_finite([x, y]) {
+            return;
+        }
         let Text { size, colour, .. } = *text;
         let anchor = match text.anchor {
             Anchor::Start => "start",
@@ -148,6 +156,9 @@ impl Svg {
     }
 
     pub fn rectangle(&mut self, area: Area, fill: &str, stroke: Option<Stroke>) {
+        if !area.is_finite() {
+            return;
+        }
         let stroke = stroke.map_or(String::new(), |stroke| stroke.attributes());
         self.element(format_args!(
             r#"<rect x="{}" y="{}" width="{}" height="{}" fill="{fill}" {stroke}/>"#,
@@ -168,7 +179,8 @@ impl Svg {
 
     /// The area under `points`, closed by the first and last.
     pub fn polygon(&mut self, points: impl IntoIterator<Item = (f64, f64)>, fill: &str, opacity: f64) {
-        let data = path(points);
+        // Its corners move in from far outside, so that it stays closed.
+        let data = path(points.into_iter().map(|(x, y)| (within_reach(x), within_reach(y))));
         if !data.is_empty() {
             self.element(format_args!(
                 r#"<path d="{data}z" fill="{fill}" fill-opacity="{}"/>"#,
@@ -191,6 +203,9 @@ impl Svg {
     }
 
     pub fn circle(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, stroke: Stroke) {
+        if !are_finite([x, y, radius]) {
+            return;
+        }
         let stroke = stroke.attributes();
         self.element(format_args!(
             r#"<circle cx="{}" cy="{}" r="{}" fill="{fill}" {stroke}/>"#,
@@ -203,7 +218,8 @@ impl Svg {
     /// Translucent dots, whose overlaps grow darker.
     pub fn dots(&mut self, points: &[(f64, f64)], radius: f64, colour: &str, opacity: f64) {
         self.element(format_args!(r#"<g fill="{colour}" fill-opacity="{}">"#, number(opacity)));
-        for &(x, y) in points {
+        for &(x, y) in points.iter().filter(|&&(x, y)| are_finite([x, y])) {
+            let (x, y) = (within_reach(x), within_reach(y));
             // One decimal moves a dot by less than its own antialiasing and halves the file.
             self.element(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{}"/>"#, number(radius)));
         }
@@ -212,6 +228,9 @@ impl Svg {
 
     /// An image stretched over `area`; `href` is a data URI.
     pub fn image(&mut self, area: Area, href: &str) {
+        if !area.is_finite() {
+            return;
+        }
         self.element(format_args!(
             r#"<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{href}"/>"#,
             number(area.left),
@@ -246,16 +265,21 @@ impl Svg {
 <rect width="{width}" height="{height}" fill="#ffffff"/>
 {}</svg>
 "##,
-            escape(title),
+            escape(&shown(title).at_most(LONGEST).to_string()),
             self.body
         )
     }
 }
 
-/// `content` cut to `width` pixels at font size `size`, with an ellipsis where something was cut.
+/// Most characters of a text.
+const LONGEST: usize = 400;
+
+/// `content` on one line, cut to `width` pixels at font size `size`, with an ellipsis where something was cut.
 pub(super) fn fit(content: &str, size: f64, width: f64) -> String {
-    if font::width(content, size) <= width {
-        return content.to_owned();
+    // Long before any picture's edge.
+    let content = shown(content).at_most(LONGEST).to_string();
+    if font::width(&content, size) <= width {
+        return content;
     }
     let mut kept: Vec<char> = content.chars().collect();
     while kept.pop().is_some() {
@@ -267,26 +291,76 @@ pub(super) fn fit(content: &str, size: f64, width: f64) -> String {
     String::new()
 }
 
-/// A coordinate with at most two decimals.
+/// Whether a place can be drawn at. What has none is left out; [`path`] lifts the pen there.
+fn are_finite<const N: usize>(numbers: [f64; N]) -> bool {
+    numbers.iter().all(|number| number.is_finite())
+}
+
+/// How far from the origin anything is drawn. Every drawing fits into it, and at the largest scale of a PNG, 10.24, the
+/// rasteriser's fixed-point arithmetic still has bits for it. Beyond, it panics, and again in a destructor on the way out,
+/// which ends the process whoever would catch the first.
+const REACH: f64 = 3200.0;
+
+/// `value`, no further than [`REACH`] from 0.
+fn within_reach(value: f64) -> f64 {
+    value.clamp(-REACH, REACH)
+}
+
+/// A finite coordinate with at most two decimals.
 fn number(value: f64) -> String {
-    let text = format!("{value:.2}");
+    let text = format!("{:.2}", within_reach(value));
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// Path data through `points`; see [`Svg::polyline`].
+/// Path data through `points`, cut off where it leaves [`REACH`]; see [`Svg::polyline`].
 fn path(points: impl IntoIterator<Item = (f64, f64)>) -> String {
     let mut data = String::new();
-    let mut pen_down = false;
-    for (x, y) in points {
-        if x.is_finite() && y.is_finite() {
-            push(&mut data, format_args!("{}{} {}", if pen_down { 'L' } else { 'M' }, number(x), number(y)));
-            pen_down = true;
-        } else {
-            pen_down = false;
+    let mut put = |command, (x, y)| push(&mut data, format_args!("{command}{} {}", number(x), number(y)));
+    let mut last = None;
+    for point in points {
+        if !are_finite([point.0, point.1]) {
+            last = None;
+            continue;
+        }
+        // So near that a difference of two such numbers still has the digits of a pixel.
+        let point = (point.0.clamp(-1e9, 1e9), point.1.clamp(-1e9, 1e9));
+        match last.replace(point) {
+            None if point.0.abs().max(point.1.abs()) <= REACH => put('M', point),
+            None => (),
+            Some(before) => {
+                if let Some((from, to)) = part_within_reach(before, point) {
+                    // Else the pen is there already.
+                    if from != before {
+                        put('M', from);
+                    }
+                    put('L', to);
+                }
+            }
         }
     }
     data
+}
+
+/// The part of the line from `a` to `b` that lies within [`REACH`].
+///
+/// Liang and Barsky, "A new concept and method for line clipping", ACM Transactions on Graphics 3, 1984.
+fn part_within_reach(a: (f64, f64), b: (f64, f64)) -> Option<((f64, f64), (f64, f64))> {
+    let (mut from, mut to) = (0.0f64, 1.0f64);
+    let (dx, dy) = (b.0 - a.0, b.1 - a.1);
+    for (start, step) in [(a.0, dx), (-a.0, -dx), (a.1, dy), (-a.1, -dy)] {
+        let room = REACH - start;
+        if step > 0.0 {
+            to = to.min(room / step);
+        } else if step < 0.0 {
+            from = from.max(room / step);
+        } else if room < 0.0 {
+            return None;
+        }
+    }
+    let at = |part: f64| (a.0 + part * dx, a.1 + part * dy);
+    let ends = (if from > 0.0 { at(from) } else { a }, if to < 1.0 { at(to) } else { b });
+    (from < to).then_some(ends)
 }
 
 fn push(out: &mut String, text: std::fmt::Arguments) {
@@ -321,6 +395,38 @@ mod tests {
     }
 
     #[test]
+    fn no_number_is_beyond_the_rasteriser() {
+        assert_eq!([1e300, -1e9].map(number), ["3200", "-3200"].map(str::to_owned));
+        let mut svg = Svg::default();
+        let (stroke, area) =
+            (Stroke::dashed("#000", 1.0), Area { left: 0.0, top: 0.0, width: 1.0, height: 1.0 });
+        svg.line((f64::NAN, 0.0), (1.0, f64::INFINITY), stroke);
+        svg.circle((0.0, f64::NAN), 1.0, "none", stroke);
+        svg.text(f64::NAN, 0.0, &Text::new("text", 1.0, "#000"));
+        svg.rectangle(Area { height: f64::INFINITY, ..area }, "none", None);
+        svg.image(Area { left: f64::NAN, ..area }, "");
+        assert_eq!(svg.body, "");
+        svg.dots(&[(f64::NAN, 0.0), (1e9, -1e300)], 1.0, "#000", 1.0);
+        assert!(
+            svg.body.contains(r#"cx="3200.0" cy="-3200.0""#) && !svg.body.contains("NaN"),
+            "{}",
+            svg.body
+        );
+    }
+
+    #[test]
+    fn lines_end_where_they_leave_the_reach_and_keep_their_slope() {
+        // Up by twice as much as to the right.
+        assert_eq!(path([(0.0, 0.0), (1e9, 2e9), (2e9, 0.0), (0.0, 0.0)]), "M0 0L1600 3200M3200 0L0 0");
+        assert_eq!(path([(-1e9, 1.0), (1e9, 1.0)]), "M-3200 1L3200 1");
+        assert_eq!(path([(5000.0, 1.0), (5000.0, 2.0), (6000.0, f64::NAN), (9e9, 9e9)]), "");
+        assert_eq!(
+            path([(0.0, 0.0), (0.0, 1e300), (1.0, 1e300), (1.0, 0.0), (2.0, 0.0)]),
+            "M0 0L0 3200M1 3200L1 0L2 0"
+        );
+    }
+
+    #[test]
     fn a_gap_in_the_points_lifts_the_pen() {
         assert_eq!(path([(0.0, 1.0), (2.0, 3.0), (f64::NAN, 0.0), (4.0, 5.0)]), "M0 1L2 3M4 5");
     }
@@ -332,6 +438,8 @@ mod tests {
 
     #[test]
     fn long_text_is_cut_with_an_ellipsis() {
+        let endless = fit(&"\u{1b}[2J\u{202e}".repeat(30_000), 20.0, 200.0);
+        assert!(endless.starts_with("\\u{1b}[2J\\u{202e}") && endless.ends_with('…'), "{endless}");
         assert_eq!(fit("short", 20.0, 200.0), "short");
         let cut = fit(&"long ".repeat(50), 20.0, 200.0);
         assert!(cut.ends_with('…') && font::width(&cut, 20.0) <= 200.0, "{cut}");

@@ -6,6 +6,7 @@ use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::model::{LatentFeature, Model, SelfCheck};
+use crate::shown::shown;
 
 /// Rows that are carried there and back.
 const ROUND_TRIP_ROWS: usize = 300;
@@ -112,13 +113,13 @@ fn suspicions(check: &SelfCheck, columns: &[String]) -> Vec<String> {
     let distance_limit = DISTANCE_LIMIT.max(1.95 / rows.sqrt());
     let mean_limit = MOMENT_LIMIT.max(ERRORS / rows.sqrt());
     let std_limit = MOMENT_LIMIT.max(ERRORS / (2.0 * rows).sqrt());
-    let off: Vec<&str> = std::iter::zip(&check.latent, columns)
+    let off: Vec<String> = std::iter::zip(&check.latent, columns)
         .filter(|(feature, _)| {
             exceeds(feature.distance, distance_limit)
                 || exceeds(feature.mean, mean_limit)
                 || exceeds(feature.std - 1.0, std_limit)
         })
-        .map(|(_, column)| column.as_str())
+        .map(|(_, column)| shown(column).to_string())
         .collect();
     if !off.is_empty() {
         const LISTED: usize = 6;

@@ -2,19 +2,23 @@
 //!
 //! The file is safetensors like the model's, with one JSON entry, `moonflow-checkpoint`. Numbers that decide what comes
 //! after are tensors, so that no digit is lost: `parameters`, `moment1`, `moment2` `[P]` are `F32`; `corrections` `[2]`
-//! and `history` `[E, 7]` are `F64`; `best.parameters`, `best.nll`, and `average.…` are there where training has them.
+//! and `history` `[E, 7]` are `F64`; `best.parameters`, `best.nll`, and `average.…` are there where training has them. It
+//! has the checksum of [`container`](crate::model::container).
 
 use std::path::Path;
 
+use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
 use super::{Average, Epoch, History, Progress};
-use crate::engine::Training;
+use crate::engine::{DeviceInfo, Training};
 use crate::error::{Error, Result};
+use crate::flow::MAX_WIDTH;
 use crate::layout::Layout;
 use crate::model::Recipe;
-use crate::model::file::{Parsed, Tensor, Tensors, header_json, serialise, split};
+use crate::model::container::{self, Container, Parsed, Tensor, serialise};
 use crate::optimiser::{Best, Decay, State};
+use crate::shown::{shown, shown_list};
 
 /// Version of the file's format. It grows when another reader would misread a file.
 pub const CHECKPOINT_VERSION: u32 = 1;
@@ -77,6 +81,12 @@ pub fn fingerprint(training: &Training, log_det: [f64; 2]) -> u64 {
 }
 
 impl Checkpoint {
+    /// Whether `device` computes with the bits of the one that it was made on: the CPU engine does on any number of
+    /// threads.
+    pub fn has_the_bits_of(&self, device: &DeviceInfo) -> bool {
+        self.device == device.to_string() || (device.backend == "cpu" && self.device.ends_with("(cpu)"))
+    }
+
     /// This checkpoint under the recipe of `fresh`, a training that is about to begin.
     ///
     /// # Errors
@@ -89,8 +99,8 @@ impl Checkpoint {
         if self.columns != fresh.columns {
             return fail(format!(
                 "it has the columns {}, and the data {}",
-                self.columns.join(", "),
-                fresh.columns.join(", ")
+                shown_list(&self.columns),
+                shown_list(&fresh.columns)
             ));
         }
         let epochs = fresh.recipe.epochs;
@@ -164,14 +174,14 @@ impl Checkpoint {
         if let Some(average) = &progress.average {
             tensors.push(Tensor::f64("average.parameters", vec![total], &average.parameters));
         }
-        serialise(&tensors, ENTRY, json)
+        serialise(tensors, ENTRY, &json)
     }
 
     /// The checkpoint in the bytes of its file. `name` is used in messages.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] that says what is wrong: truncated, foreign, from another version, a tensor that is missing,
-    /// misshaped or not finite, or parts that contradict each other.
+    /// misshaped, not finite or there twice, another checksum than the contents', or parts that contradict each other.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
         parse(bytes).map_err(|message| Error::Checkpoint { path: name.as_ref().to_owned(), message })
     }
@@ -191,36 +201,61 @@ impl Checkpoint {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, and those of [`Checkpoint::from_bytes`].
+    /// [`Error::Io`] when the file cannot be read or is no regular one, and those of [`Checkpoint::from_bytes`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| Error::io(path, source))?;
+        let damaged = |message| Error::Checkpoint { path: path.to_owned(), message };
+        let bytes = container::read(path, |metadata| Header::read(metadata).map(drop), damaged)?;
         Self::from_bytes(path, &bytes)
     }
 }
 
-fn parse(bytes: &[u8]) -> Parsed<Checkpoint> {
-    #[derive(Deserialize)]
-    struct Version {
-        format_version: u32,
-    }
+impl Header {
+    /// The header, and the number of parameters of its flow: of the version that is known, and of a size that the file can
+    /// hold.
+    fn read(metadata: &Metadata) -> Parsed<(Self, usize)> {
+        #[derive(Deserialize)]
+        struct Version {
+            format_version: u32,
+        }
 
-    let (metadata, data) = split(bytes)?;
-    let json = metadata.metadata().as_ref().and_then(|entries| entries.get(ENTRY)).ok_or_else(|| {
-        format!("it is a safetensors file, but no checkpoint: its metadata has no entry `{ENTRY}`")
-    })?;
-    let version: Version = header_json(ENTRY, json)?;
-    if version.format_version != CHECKPOINT_VERSION {
-        return Err(format!(
-            "it has format version {}, and this moonflow reads version {CHECKPOINT_VERSION} only; go on with the \
-             moonflow that wrote it",
-            version.format_version
-        ));
+        let version: Version = container::entry(metadata, ENTRY)?.ok_or_else(|| {
+            format!("it is a safetensors file, but no checkpoint: its metadata has no entry `{ENTRY}`")
+        })?;
+        if version.format_version != CHECKPOINT_VERSION {
+            return Err(format!(
+                "it has format version {}, and this moonflow reads version {CHECKPOINT_VERSION} only; go on with the \
+                 moonflow that wrote it",
+                version.format_version
+            ));
+        }
+        let header: Self = container::entry(metadata, ENTRY)?.expect("invariant: the entry was read above");
+        // Masks are made of them.
+        if header.columns.len() > MAX_WIDTH {
+            return Err(format!("it names {} columns, expected at most {MAX_WIDTH}", header.columns.len()));
+        }
+        if header.epoch > header.recipe.epochs {
+            return Err(format!("it has {} epochs of {} behind it", header.epoch, header.recipe.epochs));
+        }
+        let flow = header.recipe.flow(header.columns.len()).map_err(|error| error.to_string())?;
+        let total = Layout::new(&flow).total;
+        // Parameters, two moments, the average in double precision, and the best of both.
+        let most = total as u128 * (4 * 3 + 8 + 4 * 2)
+            + 8 * (EPOCH_NUMBERS as u128 * u128::from(header.epoch) + 2 + 2);
+        if metadata.data_len() as u128 > most {
+            return Err(format!(
+                "its tensors have {} bytes, but it needs {most} at most",
+                metadata.data_len()
+            ));
+        }
+        Ok((header, total))
     }
-    let header: Header = header_json(ENTRY, json)?;
-    let flow = header.recipe.flow(header.columns.len()).map_err(|error| error.to_string())?;
-    let total = Layout::new(&flow).total;
-    let tensors = Tensors { metadata: &metadata, data };
+}
+
+fn parse(bytes: &[u8]) -> Parsed<Checkpoint> {
+    let tensors = Container::new(bytes)?;
+    let (header, total) = Header::read(&tensors.metadata)?;
+    tensors.verify(ENTRY)?;
     let best = |prefix: &str| -> Parsed<Best> {
         Ok(Best {
             nll: tensors.f64(&format!("{prefix}best.nll"), &[1])?[0],
@@ -262,7 +297,7 @@ fn parse(bytes: &[u8]) -> Parsed<Checkpoint> {
         ));
     }
     let rows = u64::from_str_radix(&header.rows, 16).map_err(|_| {
-        format!("its fingerprint of the rows is `{}`, expected hexadecimal digits", header.rows)
+        format!("its fingerprint of the rows is `{}`, expected hexadecimal digits", shown(&header.rows))
     })?;
     let progress = Progress {
         history,

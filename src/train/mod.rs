@@ -68,6 +68,15 @@ pub trait Observer {
         Ok(())
     }
 
+    /// Is given the training as it ended, in the place of [`Observer::checkpoint`]: for an observer that first wants the
+    /// model in safety.
+    ///
+    /// # Errors
+    /// Those of [`Observer::checkpoint`].
+    fn last_checkpoint(&mut self, checkpoint: Checkpoint) -> Result<()> {
+        self.checkpoint(&checkpoint)
+    }
+
     /// Is given the parameters `[P]` after `epoch` epochs, for the epochs of [`Options::snapshots`]: their average where
     /// the recipe asks for one.
     fn snapshot(&mut self, _epoch: u32, _parameters: &[f32]) {}
@@ -204,7 +213,7 @@ pub async fn fit_with<E: Engine>(
     if matches!(outcome, Outcome::Interrupted | Outcome::TimeLimit)
         || (options.checkpoint_every.is_some() && !matches!(outcome, Outcome::NonFinite { .. }))
     {
-        run.checkpoint().await?;
+        run.last_checkpoint().await?;
     }
 
     let Progress { history, average, skipped, rollbacks, .. } = run.progress;

@@ -108,9 +108,6 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
             }
             self.keep_good_state().await?;
             self.snapshot().await?;
-            if self.options.checkpoint_every.is_some_and(|every| self.completed().is_multiple_of(every)) {
-                self.checkpoint().await?;
-            }
             if self.most_epochs() > 0 {
                 if stop {
                     return Ok(Outcome::Interrupted);
@@ -119,6 +116,9 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
                     && self.observer.seconds() - begun >= limit
                 {
                     return Ok(Outcome::TimeLimit);
+                }
+                if self.options.checkpoint_every.is_some_and(|every| self.completed().is_multiple_of(every)) {
+                    self.checkpoint().await?;
                 }
             }
             chunk = (CHUNK_SECONDS / each).clamp(1.0, MAX_CHUNK) as u32;
@@ -277,15 +277,21 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         Ok(())
     }
 
-    /// Gives the observer the training as it stands, unless it has it already.
-    pub async fn checkpoint(&mut self) -> Result<()> {
-        if self.written == Some(self.completed()) {
-            return Ok(());
-        }
+    /// Gives the observer the training as it stands.
+    async fn checkpoint(&mut self) -> Result<()> {
         self.keep_state().await?;
         self.observer.checkpoint(&self.kept)?;
         self.written = Some(self.completed());
         Ok(())
+    }
+
+    /// Gives the observer the training as it ended, unless it has it already.
+    pub async fn last_checkpoint(&mut self) -> Result<()> {
+        if self.written == Some(self.completed()) {
+            return Ok(());
+        }
+        self.keep_state().await?;
+        self.observer.last_checkpoint(self.kept.clone())
     }
 }
 

@@ -6,6 +6,7 @@ mod common;
 mod conditional;
 mod data;
 mod examples;
+mod files;
 mod gpu;
 mod gradients;
 #[cfg(unix)]
@@ -21,6 +22,8 @@ mod preprocess;
 mod real_tables;
 mod report;
 mod shaders;
+#[cfg(unix)]
+mod signals;
 mod stored_models;
 mod tables;
 mod training;

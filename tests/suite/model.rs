@@ -49,6 +49,7 @@ fn model() -> Model {
                 standard_error: 0.01,
                 above_floor: None,
                 above_floor_error: None,
+                within_bounds: None,
             }),
         },
         flow,

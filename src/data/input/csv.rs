@@ -10,6 +10,7 @@ use super::lines::{LineReader, Lines};
 use super::{Chunk, Position, Reader, Source};
 use crate::data::columns::count;
 use crate::error::{Error, Result};
+use crate::shown::shown;
 
 /// Reads `reader` as far as its first row: the header, unless it is all numbers or missing.
 pub(super) fn open<'a>(
@@ -122,7 +123,7 @@ impl Source for CsvSource<'_> {
             }
             for &place in &self.numbers {
                 chunk.numbers.push(number(&self.record[place]).map_err(|problem| {
-                    let column = &self.columns[place];
+                    let column = shown(&self.columns[place]);
                     Error::data(
                         &self.name,
                         format!("line {}, column {} (`{column}`): {problem}", self.line, place + 1),
@@ -191,14 +192,11 @@ fn header(record: &ByteRecord) -> std::result::Result<Vec<String>, String> {
 
 /// The start of `field`, on one line.
 pub(super) fn excerpt(field: &[u8]) -> String {
-    const LONGEST: usize = 32;
+    const LONGEST: usize = 33;
+    let field = field.trim_ascii();
     // At most 4 bytes a character.
     let head = String::from_utf8_lossy(&field[..field.len().min(4 * LONGEST + 4)]);
-    let mut shown: String = head.trim().chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if head.trim().chars().count() > LONGEST {
-        shown.push('…');
-    }
-    shown
+    shown(&head).at_most(LONGEST).to_string()
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 //! constant memory whatever the number of rows. They are the way in for training, scoring and pictures.
 
 mod csv;
-#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
-mod guard;
 mod lines;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod npy;
@@ -14,9 +12,6 @@ mod parquet;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod parquet_value;
 
-#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
-pub use guard::panic_is_guarded;
-
 use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
@@ -25,6 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Table;
 use super::columns::count;
 use crate::error::{Error, Result};
+use crate::shown::shown;
 
 /// What to do with a row that lacks a number: an empty field, NA, N/A, NaN, null or none in text, a null in Parquet,
 /// NaN in NPY.
@@ -115,21 +111,24 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Error::Data`] when a column of `numbers` has no name or shares it with another, or holds no numbers as far
-    /// as its type says.
+    /// as its type says, and when two of `extras` have one name.
     pub fn select(mut self, numbers: &[usize], extras: &[usize], missing: Missing) -> Result<Rows<'a>> {
         let fail = |message: String| Error::data(&self.name, format!("{}{message}", self.header));
         let mut first_use = HashMap::with_capacity(self.columns.len());
+        let (mut number, mut used) = (vec![false; self.columns.len()], vec![false; self.columns.len()]);
+        numbers.iter().for_each(|&place| number[place] = true);
+        numbers.iter().chain(extras).for_each(|&place| used[place] = true);
         for (place, name) in self.columns.iter().enumerate() {
-            let chosen = numbers.contains(&place);
-            if name.is_empty() && chosen {
+            if name.is_empty() && number[place] {
                 let place = place + 1;
                 return Err(fail(format!(
                     "column {place} has no name in the header; name it, or leave it out with --drop {place} if it is an index"
                 )));
             }
             match first_use.get(name) {
-                Some(&earlier) if chosen || numbers.contains(&earlier) => {
-                    let name = csv::excerpt(name.as_bytes());
+                // A number must not be mistaken for a column that is not used either.
+                Some(&earlier) if number[place] || number[earlier] || (used[place] && used[earlier]) => {
+                    let name = shown(name);
                     return Err(fail(format!(
                         "columns {} and {} are both named `{name}`; rename one",
                         earlier + 1,
@@ -293,6 +292,7 @@ impl Rows<'_> {
                     if value.is_nan() {
                         values += 1;
                         if places.len() < NAMED {
+                            let name = shown(name);
                             places.push(format!("{} {place}, column {} (`{name}`)", self.unit, column + 1));
                         }
                     }

@@ -10,10 +10,20 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
-use super::guard::guarded;
 use super::parquet_value::{Meaning, Value};
 use super::{Chunk, Position, Reader, Source};
 use crate::error::{Error, Result};
+use crate::guard;
+use crate::shown::shown;
+
+/// Characters of the decoder's own messages that are shown; they quote the file.
+const LONGEST_ERROR: usize = 300;
+
+/// What the decoder gives. On some damaged files it panics: negative offsets, levels and dictionary indices out of
+/// range. That is an error like its own.
+fn guarded<T>(work: impl FnOnce() -> std::result::Result<T, ParquetError>) -> std::result::Result<T, String> {
+    guard::guarded(work)?.map_err(|error| error.to_string())
+}
 
 /// Reads the metadata of `file`.
 pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
@@ -55,6 +65,7 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
 }
 
 fn failure(name: &str, error: &str) -> Error {
+    let error = shown(error).at_most(LONGEST_ERROR);
     Error::data(name, format!("is not a usable Parquet file: {error}"))
 }
 
@@ -81,8 +92,9 @@ impl ParquetSource {
         let column = |&place: &usize| {
             let description = &self.descriptions[place];
             let fail = |problem: &str| {
-                let (column, path) = (place + 1, description.path().string());
-                Error::data(&self.name, format!("column {column} (`{path}`) {problem}; --drop leaves it out"))
+                let path = description.path().string();
+                let (column, name) = (place + 1, shown(&path));
+                Error::data(&self.name, format!("column {column} (`{name}`) {problem}; --drop leaves it out"))
             };
             if description.max_rep_level() > 0 {
                 return Err(fail("holds lists"));
@@ -120,7 +132,7 @@ impl ParquetSource {
         let column = self.descriptions[place].path().string();
         Error::data(
             &self.name,
-            format!("is damaged: group {} has too few rows of column `{column}`", self.group),
+            format!("is damaged: group {} has too few rows of column `{}`", self.group, shown(&column)),
         )
     }
 }
@@ -154,8 +166,9 @@ impl Source for ParquetSource {
                 return Err(Error::data(
                     &self.name,
                     format!(
-                        "row {row}, column {} (`{column}`) is not finite; drop the row or fill in a number",
-                        place + 1
+                        "row {row}, column {} (`{}`) is not finite; drop the row or fill in a number",
+                        place + 1,
+                        shown(&column)
                     ),
                 ));
             }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::format::{Encoding, Format};
 use crate::error::{Error, Result};
+use crate::shown::{shown_list, shown_path};
 use target::Target;
 use text::TextWriter;
 
@@ -53,13 +54,13 @@ impl TableWriter {
             return Err(Error::Argument(format!(
                 "{}: NPY holds numbers only, and the columns {} are passed through as text; write CSV or Parquet, or \
                  leave them out with --drop",
-                name.display(),
-                texts.join(", ")
+                shown_path(&name),
+                shown_list(texts)
             )));
         }
         #[cfg(not(feature = "tables"))]
         if encoding != Encoding::CSV && encoding.format != Format::Tsv {
-            let name = name.display();
+            let name = shown_path(&name);
             return Err(Error::Argument(format!(
                 "{name}: this build writes plain CSV only; build with the feature `tables`"
             )));

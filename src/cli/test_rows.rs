@@ -1,0 +1,80 @@
+//! `--test` and `--test-fraction`: rows that neither training nor validation sees, scored once in the end.
+
+use std::path::Path;
+
+use moonflow::Result;
+use moonflow::data::Table;
+use moonflow::engine::Engine;
+use moonflow::model::{HeldOut, Model, WithinBounds};
+
+use super::columns::{self, TableArgs};
+use super::memory;
+use super::source::mean_and_error;
+
+/// Where the rows of a test come from.
+pub enum TestRows<'a> {
+    /// There is none.
+    None,
+    /// A share of the table's rows.
+    Fraction(f64),
+    /// A table's file, read as the training's was.
+    File(&'a Path),
+}
+
+impl TestRows<'_> {
+    /// The rows of `table` to train and validate on, and those of the test, in the same columns.
+    ///
+    /// # Errors
+    /// Those of [`Table::without_test_rows`], and of reading a file whose columns must be the table's.
+    pub fn set_aside(
+        &self,
+        table: Table,
+        args: &TableArgs,
+        context: Option<&str>,
+        seed: u64,
+    ) -> Result<(Table, Option<Table>)> {
+        match *self {
+            Self::None => Ok((table, None)),
+            Self::Fraction(fraction) => {
+                let (rest, test) = table.without_test_rows(fraction, seed)?;
+                Ok((rest, Some(test)))
+            }
+            Self::File(path) => {
+                let rows = args.open_beside(path, &table.columns, context)?;
+                let test = columns::into_table(
+                    rows,
+                    |_, _| Ok(()),
+                    |rows, columns| memory::check_table(rows * columns as f64),
+                )?;
+                Ok((table, Some(test)))
+            }
+        }
+    }
+}
+
+/// The model's loss on the rows of `test`, which has the model's columns; without those outside of its bounds too, if there
+/// are any.
+///
+/// # Errors
+/// Those of the engine.
+pub async fn score<E: Engine>(model: &Model, engine: &mut E, test: &Table) -> Result<HeldOut> {
+    let log_prob = model.log_prob(engine, &test.values).await?;
+    let rows = test.values.chunks_exact(test.features());
+    let inside: Vec<f64> = std::iter::zip(rows, &log_prob)
+        .filter(|(row, _)| model.preprocessing.accepts(row))
+        .map(|(_, log_prob)| *log_prob)
+        .collect();
+    let (mean, standard_error) = mean_and_error(&log_prob);
+    let within_bounds = (inside.len() < log_prob.len()).then(|| {
+        let (mean, standard_error) = mean_and_error(&inside);
+        WithinBounds { rows: inside.len(), nll: -mean, standard_error }
+    });
+    Ok(HeldOut {
+        rows: log_prob.len(),
+        nll: -mean,
+        standard_error,
+        above_floor: None,
+        above_floor_error: None,
+        within_bounds,
+    })
+}
