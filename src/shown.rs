@@ -62,11 +62,7 @@ impl fmt::Display for Shown<'_> {
 /// `text` of several lines, whose other control characters and marks of direction become escapes.
 pub fn harmless(text: &str) -> Cow<'_, str> {
     let harmful = |character| is_unprintable(character) && !matches!(character, '\n' | '\t');
-    if text.chars().any(harmful) {
-        Cow::Owned(visible(text.chars(), harmful))
-    } else {
-        Cow::Borrowed(text)
-    }
+    if text.chars().any(harmful) { Cow::Owned(visible(text.chars(), harmful)) } else { Cow::Borrowed(text) }
 }
 
 /// Whether a character moves the cursor, ends a line, turns the direction of text, or cannot be seen.
@@ -103,7 +99,10 @@ mod tests {
             ("\u{1b}]8;;http://x\u{7}y", "\\u{1b}]8;;http://x\\u{7}y"),
             ("a\nerror: b\r\t\0", "a\\nerror: b\\r\\t\\u{0}"),
             ("\u{9b}2J\u{7f}", "\\u{9b}2J\\u{7f}"),
-            ("a\u{202e}b\u{2066}c\u{200b}\u{2028}\u{feff}\u{e0041}", "a\\u{202e}b\\u{2066}c\\u{200b}\\u{2028}\\u{feff}\\u{e0041}"),
+            (
+                "a\u{202e}b\u{2066}c\u{200b}\u{2028}\u{feff}\u{e0041}",
+                "a\\u{202e}b\\u{2066}c\\u{200b}\\u{2028}\\u{feff}\\u{e0041}",
+            ),
             ("", ""),
         ] {
             assert_eq!(shown(name).to_string(), want);

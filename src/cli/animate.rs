@@ -39,7 +39,10 @@ impl Animated {
     /// nothing can be written there: better now than after the training.
     pub fn new(path: &Path, flow: &Flow, epochs: u32) -> Result<Self> {
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif")) {
-            return Err(Error::Argument(format!("--animate {}: the name must end in .gif", shown_path(path))));
+            return Err(Error::Argument(format!(
+                "--animate {}: the name must end in .gif",
+                shown_path(path)
+            )));
         }
         if flow.features != 2 || flow.context > 0 {
             return Err(Error::Argument(format!(

@@ -67,7 +67,12 @@ impl TableArgs {
     ///
     /// # Errors
     /// As [`TableArgs::open`], and when a column is not there.
-    pub fn open_beside(&self, path: &Path, columns: &[String], context: Option<&str>) -> Result<Rows<'static>> {
+    pub fn open_beside(
+        &self,
+        path: &Path,
+        columns: &[String],
+        context: Option<&str>,
+    ) -> Result<Rows<'static>> {
         let reader = Reader::open(path, self.format)?;
         let laid_out_alike = match self.choose(&reader, context) {
             Ok((chosen, _)) if !reader.has_names() && chosen.len() == columns.len() => Some(chosen),
@@ -76,7 +81,8 @@ impl TableArgs {
         let places = match laid_out_alike {
             Some(places) => places,
             None => {
-                find_columns(columns, "training is on", reader.name(), reader.columns(), reader.has_names())?.0
+                find_columns(columns, "training is on", reader.name(), reader.columns(), reader.has_names())?
+                    .0
             }
         };
         reader.select(&places, &[], self.missing())

@@ -113,7 +113,8 @@ mod tests {
             ("sys/fs/cgroup/a.slice/memory.stat", "anon 1\nfile 9000\ninactive_file 7000\nactive_file 1\n"),
         ];
         assert_eq!(found(&groups), Some(37_000.0), "the page cache can be dropped");
-        let own = [&groups[..2], &[("sys/fs/cgroup/a.slice/b.scope/memory.max", "1500")], &groups[3..]].concat();
+        let own =
+            [&groups[..2], &[("sys/fs/cgroup/a.slice/b.scope/memory.max", "1500")], &groups[3..]].concat();
         assert_eq!(found(&own), Some(500.0));
         let full = [&groups[..5], &[("sys/fs/cgroup/a.slice/memory.current", "60000")]].concat();
         assert_eq!(found(&full), Some(0.0));

@@ -189,7 +189,8 @@ pub fn describe_check(check: &SelfCheck) -> Vec<String> {
     if check.suspicious.is_empty() {
         return vec![text + "; nothing is suspicious"];
     }
-    let sentences = check.suspicious.iter().map(|sentence| format!("suspicious: {}", shown(sentence).at_most(SENTENCE)));
+    let sentences =
+        check.suspicious.iter().map(|sentence| format!("suspicious: {}", shown(sentence).at_most(SENTENCE)));
     std::iter::once(text).chain(sentences).collect()
 }
 
@@ -238,7 +239,13 @@ fn columns(model: &Model) -> String {
             (_, true) => "modelled",
             (_, false) => "given",
         };
-        table.push([shown(name).to_string(), mean, std, describe_steps(&preprocessing.steps[index]), role.to_owned()]);
+        table.push([
+            shown(name).to_string(),
+            mean,
+            std,
+            describe_steps(&preprocessing.steps[index]),
+            role.to_owned(),
+        ]);
     }
     let behind: String =
         describe_behind(preprocessing).iter().map(|(name, text)| format!("{name:<11}{text}\n")).collect();

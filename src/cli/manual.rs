@@ -52,5 +52,9 @@ fn unknown(program: &Command, name: &str) -> Error {
     let names: Vec<&str> = program.get_subcommands().map(Command::get_name).collect();
     let near =
         near_matches(name, &names).first().map(|near| format!(" Did you mean `{near}`?")).unwrap_or_default();
-    Error::Argument(format!("there is no command `{}`.{near} The commands are {}", shown(name), names.join(", ")))
+    Error::Argument(format!(
+        "there is no command `{}`.{near} The commands are {}",
+        shown(name),
+        names.join(", ")
+    ))
 }

@@ -135,7 +135,8 @@ pub fn training_plan(
     Ok(match kind {
         PlanKind::Layered => TrainingPlan::new(flow, layout, shape),
         PlanKind::Fused => {
-            let (step, block) = (Shape::training(flow, target, shape.batch)?, Shape::evaluation(flow, target)?);
+            let (step, block) =
+                (Shape::training(flow, target, shape.batch)?, Shape::evaluation(flow, target)?);
             TrainingPlan::fused(flow, layout, shape, [&step, &block])
         }
     })

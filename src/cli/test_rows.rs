@@ -41,7 +41,11 @@ impl TestRows<'_> {
             }
             Self::File(path) => {
                 let rows = args.open_beside(path, &table.columns, context)?;
-                let test = columns::into_table(rows, |_, _| Ok(()), |rows, columns| memory::check_table(rows * columns as f64))?;
+                let test = columns::into_table(
+                    rows,
+                    |_, _| Ok(()),
+                    |rows, columns| memory::check_table(rows * columns as f64),
+                )?;
                 Ok((table, Some(test)))
             }
         }

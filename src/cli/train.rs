@@ -98,7 +98,8 @@ impl TrainArgs {
                 None => toy,
             })),
             Source::File(path) if self.resume.is_some() && path.as_os_str() != "-" && !path.exists() => {
-                let message = "is not where it was; name the data beside --resume: moonflow train DATA --resume DIR";
+                let message =
+                    "is not where it was; name the data beside --resume: moonflow train DATA --resume DIR";
                 Err(Error::data(path.display().to_string(), message))
             }
             Source::File(_) if self.rows.is_some() || self.noise.is_some() => Err(Error::Argument(format!(
@@ -140,6 +141,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let drawn = matches!(source, Source::Toy(_));
     let need = Need::new(&recipe, args.preprocess.has_bounds(), drawn, args.device.name());
     if drawn {
+        recipe.flow(TOY_COLUMNS)?;
         need.check(f64::from(rows), TOY_COLUMNS).map_err(Error::Argument)?;
     }
     let table = source.table(rows as usize, recipe.seed, |path| {

@@ -229,8 +229,7 @@ impl Header {
                 version.format_version
             ));
         }
-        let header: Self =
-            container::entry(metadata, ENTRY)?.expect("invariant: the entry was read above");
+        let header: Self = container::entry(metadata, ENTRY)?.expect("invariant: the entry was read above");
         // Masks are made of them.
         if header.columns.len() > MAX_WIDTH {
             return Err(format!("it names {} columns, expected at most {MAX_WIDTH}", header.columns.len()));
@@ -244,7 +243,10 @@ impl Header {
         let most = total as u128 * (4 * 3 + 8 + 4 * 2)
             + 8 * (EPOCH_NUMBERS as u128 * u128::from(header.epoch) + 2 + 2);
         if metadata.data_len() as u128 > most {
-            return Err(format!("its tensors have {} bytes, but it needs {most} at most", metadata.data_len()));
+            return Err(format!(
+                "its tensors have {} bytes, but it needs {most} at most",
+                metadata.data_len()
+            ));
         }
         Ok((header, total))
     }

@@ -4,12 +4,20 @@ mod bad_input;
 mod cli;
 mod common;
 mod conditional;
+#[cfg(unix)]
+mod damage;
 mod data;
 mod examples;
 mod gpu;
 mod gradients;
 mod laws;
+#[cfg(unix)]
+mod limited;
 mod model;
+#[cfg(unix)]
+mod mutation;
+#[cfg(unix)]
+mod names;
 mod options;
 mod oracle;
 mod parity;
@@ -20,4 +28,5 @@ mod real_tables;
 mod report;
 mod shaders;
 mod tables;
+mod test_rows;
 mod training;
