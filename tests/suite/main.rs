@@ -4,6 +4,8 @@ mod bad_input;
 mod cli;
 mod common;
 mod conditional;
+#[cfg(unix)]
+mod damage;
 mod data;
 mod examples;
 mod files;
@@ -12,7 +14,13 @@ mod gradients;
 #[cfg(unix)]
 mod hardware;
 mod laws;
+#[cfg(unix)]
+mod limited;
 mod model;
+#[cfg(unix)]
+mod mutation;
+#[cfg(unix)]
+mod names;
 mod options;
 mod oracle;
 mod parity;
@@ -26,4 +34,5 @@ mod shaders;
 mod signals;
 mod stored_models;
 mod tables;
+mod test_rows;
 mod training;
