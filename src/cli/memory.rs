@@ -323,7 +323,8 @@ mod tests {
         let fewer = |layers| need(|recipe| (recipe.layers, recipe.hidden) = (layers, vec![4000, 4000]));
         assert_eq!(fewer(layers).check_within(1e5, 2.0, available), Ok(()));
         assert!(fewer(layers + 1).check_within(1e5, 2.0, available).is_err(), "{message}");
-        let width = number(&message, "--hidden ").expect(&message) as usize;
+        let widths = message.split_once("--hidden ").expect(&message).1;
+        let width = widths.split(',').next().and_then(|width| width.parse().ok()).expect(&message);
         let narrower = need(|recipe| (recipe.layers, recipe.hidden) = (8, vec![width, width]));
         assert_eq!(narrower.check_within(1e5, 2.0, available), Ok(()));
         assert!(!message.contains("rows") && !message.contains("columns"), "{message}");

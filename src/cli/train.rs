@@ -218,6 +218,7 @@ impl TrainArgs {
         let drawn = matches!(source, Source::Toy(_));
         let need = Need::new(recipe, self.preprocess.has_bounds(), drawn, self.device.name());
         if drawn {
+            recipe.flow(TOY_COLUMNS)?;
             need.check(f64::from(self.toy_rows()), TOY_COLUMNS).map_err(Error::Argument)?;
         }
         let mut context = 0;

@@ -97,10 +97,16 @@ pub fn unknown_column(wanted: &str, columns: &[String]) -> String {
 /// At most three of `names` that are like `text`, the likest first.
 pub fn near_matches<'a>(text: &str, names: &'a [impl AsRef<str>]) -> Vec<&'a str> {
     const ALIKE: f64 = 0.8;
+    /// Longest text in bytes that is compared: the work grows with its square.
+    const LONGEST: usize = 256;
+    if text.len() > LONGEST {
+        return Vec::new();
+    }
     let text = text.to_lowercase();
     let mut near: Vec<(f64, &str)> = names
         .iter()
         .map(AsRef::as_ref)
+        .filter(|name| name.len() <= LONGEST)
         .map(|name| (strsim::jaro_winkler(&text, &name.to_lowercase()), name))
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .collect();
@@ -188,6 +194,13 @@ mod tests {
         ] {
             assert_eq!(resolve(keep, drop).expect(keep), want, "{keep} {drop}");
         }
+    }
+
+    #[test]
+    fn endless_names_are_like_none() {
+        let endless = "x".repeat(70_000);
+        assert_eq!(near_matches(&endless, std::slice::from_ref(&endless)), [""; 0]);
+        assert_eq!(near_matches("hue", &[endless, "hues".into()]), ["hues"]);
     }
 
     #[test]

@@ -209,10 +209,12 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     };
     // A subnormal one has lost digits, and its reciprocal may not be finite.
     if let Some(feature) = standardiser.std.iter().position(|&std| !(std > 0.0 && std.is_normal())) {
-        return Err(format!(
-            "tensor `standardiser.std` must be positive and normal, got {:e} at {feature}",
-            standardiser.std[feature]
-        ));
+        let (std, rule) = (standardiser.std[feature], "tensor `standardiser.std` must");
+        return Err(if std > 0.0 {
+            format!("{rule} not be subnormal, got {std:e} at {feature}")
+        } else {
+            format!("{rule} be positive, got {std} at {feature}")
+        });
     }
     for (layer, mask) in flow.masks.iter().enumerate() {
         let name = mask_name(layer);

@@ -4,13 +4,21 @@ mod bad_input;
 mod cli;
 mod common;
 mod conditional;
+#[cfg(unix)]
+mod damage;
 mod data;
 mod examples;
 mod files;
 mod gpu;
 mod gradients;
 mod laws;
+#[cfg(unix)]
+mod limited;
 mod model;
+#[cfg(unix)]
+mod mutation;
+#[cfg(unix)]
+mod names;
 mod options;
 mod oracle;
 mod parity;
@@ -23,4 +31,5 @@ mod shaders;
 #[cfg(unix)]
 mod signals;
 mod tables;
+mod test_rows;
 mod training;

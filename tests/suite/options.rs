@@ -322,7 +322,14 @@ fn test_rows_are_scored_once_printed_and_kept_in_the_record() {
     );
     fs::write(path.join("three.csv"), "a,b,c\n1,2,3\n").expect("written");
     let arguments = [&["train", "--test", "three.csv", "--out", "q"], &TINY[..]].concat();
-    refuse(path, &arguments, 1, &["three.csv: has 3 columns, but moons has 2"]);
+    refuse(
+        path,
+        &arguments,
+        1,
+        &[
+            "three.csv: there is no column `x0`; the columns are a, b, c. In any order, training is on 2 columns (x0, x1)",
+        ],
+    );
     assert!(!path.join("q").exists(), "found before training");
 }
 

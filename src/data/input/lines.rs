@@ -10,6 +10,9 @@ use std::rc::Rc;
 /// Most bytes of one row. A quote that is left open would otherwise take the rest of the file into one field.
 const LONGEST_ROW: u64 = 64 << 20;
 
+/// Most line ends of one row, in a quoted field or before it.
+const MOST_ENDS: usize = 1 << 22;
+
 /// The line ends that have been read but not yet passed by a record.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -80,6 +83,15 @@ impl<R: Read> Read for LineReader<R> {
                 ),
             ));
         }
+        if lines.ends.len() > MOST_ENDS {
+            let line = lines.passed + 1;
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "from line {line} on there are over {MOST_ENDS} lines without a row; is a quote left open?"
+                ),
+            ));
+        }
         let count = self.inner.read(buffer)?;
         lines.see(&buffer[..count]);
         Ok(count)
@@ -115,5 +127,10 @@ mod tests {
         let (mut reader, _) = LineReader::new(io::repeat(b'x'));
         let error = io::copy(&mut reader, &mut io::sink()).expect_err("endless");
         assert!(error.to_string().contains("the row from line 1 on"), "{error}");
+        // Each line end takes more memory than its byte.
+        let (mut reader, lines) = LineReader::new(io::repeat(b'\n'));
+        let error = io::copy(&mut reader, &mut io::sink()).expect_err("endless");
+        assert!(error.to_string().contains("from line 1 on there are over"), "{error}");
+        assert!(lines.borrow().ends.len() < 2 * MOST_ENDS);
     }
 }

@@ -267,6 +267,8 @@ impl Source for NpySource {
     }
 
     fn read(&mut self, limit: usize, chunk: &mut Chunk) -> Result<()> {
+        // Every column of a row is read, chosen or not.
+        let limit = limit.min(super::chunk_rows(self.columns));
         let rows = (self.rows - self.row).min(limit as u64) as usize;
         if rows == 0 {
             return Ok(());
