@@ -13,7 +13,7 @@ const TITLE_SIZE: f64 = 22.0;
 
 /// How many times its own length beyond either end a scale places a value at most. The direction of a line to that place
 /// is that to any place further out.
-const FAR: f64 = 1e6;
+const FAR: f64 = 1e5;
 
 /// Values from `low` to `high`, laid from pixel `start` to pixel `end`.
 #[derive(Clone, Copy, Debug)]
