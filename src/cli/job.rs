@@ -20,7 +20,7 @@ use super::info::{
 };
 use super::output::{self, grouped, note};
 use super::plot::Picture;
-use super::preprocess;
+
 use super::progress::{LogFormat, Progress, duration};
 use super::results::Results;
 use super::signals::stop_flag;
@@ -63,18 +63,16 @@ impl Job<'_> {
 
     /// Says what is about to be trained.
     pub fn introduce(&self, engine: &AnyEngine, checkpoint: Option<&Checkpoint>) {
-        let Data { table, test, plan, context, .. } = &self.data;
+        let Data { test, dataset, notes, context, .. } = &self.data;
         let [train, validation] = self.rows().map(|rows| grouped(rows as u64));
         let test = test.as_ref().map(|test| format!(", {} for the test", grouped(test.rows() as u64)));
         self.say(format_args!(
             "data     {}: {train} rows for training and {validation} for validation{}, columns {}",
-            shown_path(Path::new(&table.name)),
+            shown_path(Path::new(&dataset.name)),
             test.unwrap_or_default(),
-            describe_columns(&table.columns, *context)
+            describe_columns(&dataset.columns, *context)
         ));
-        if matches!(self.source, Source::File(_)) {
-            preprocess::point_out_discrete(table, plan);
-        }
+        notes.iter().for_each(note);
         self.say(format_args!("flow     {}", describe_flow(engine.flow())));
         self.say(format_args!("recipe   {}", describe_recipe(self.recipe)));
         self.say(format_args!("device   {}", engine.describe()));
@@ -212,10 +210,10 @@ impl Job<'_> {
             results.add(&files.checkpoint, true, checkpoint.save(&files.checkpoint));
         }
         let floor = self.source.floor();
-        let picture = Picture { model, data: &data.table.values, history: Some(history), floor };
+        let picture = Picture { model, data: &data.head, history: Some(history), floor };
         results.add(&files.picture, false, picture.write(engine, &files.picture).await);
         if let Some(animation) = &self.animation {
-            let drawn = animation.write(model, engine, &data.table.values, history, kept.snapshots).await;
+            let drawn = animation.write(model, engine, &data.head, history, kept.snapshots).await;
             results.add(&animation.path, true, drawn);
         }
         results

@@ -38,7 +38,7 @@ pub struct PlotArgs {
 }
 
 /// Most rows of data, and most samples, in a picture.
-const ROWS: usize = 10_000;
+pub const ROWS: usize = 10_000;
 /// Width of a PNG in pixels.
 const WIDTH: u32 = 1600;
 /// Cells of the density grid along a side.

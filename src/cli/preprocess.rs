@@ -8,7 +8,6 @@ use moonflow::data::{
 };
 use moonflow::{Error, Result};
 
-use super::output::note;
 use moonflow::shown::shown;
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
@@ -117,8 +116,8 @@ pub fn check(
     }
 }
 
-/// Notes columns that a density hardly fits as they are: whole numbers and few different values.
-pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
+/// A note for each kind of columns that a density hardly fits as they are: whole numbers and few different values.
+pub fn discrete_columns(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
     /// Rows below which few different values say nothing.
     const ROWS: usize = 50;
     /// Most different values of a column that counts as discrete, and at most one in two rows.
@@ -127,7 +126,7 @@ pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
     const LEVELS: usize = 16;
 
     if table.rows() < ROWS {
-        return;
+        return Vec::new();
     }
     let most = DIFFERENT.min(table.rows() / 2);
     let (mut whole, mut levels) = (Vec::new(), Vec::new());
@@ -151,9 +150,10 @@ pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
             levels.push(described);
         }
     }
+    let mut notes = Vec::new();
     if !whole.is_empty() {
         let (names, described): (Vec<String>, Vec<String>) = whole.into_iter().unzip();
-        note(format_args!(
+        notes.push(format!(
             "note: whole numbers only: {}. A density grows without end there: --dequantize {} models them as counts, \
              --drop leaves out codes of categories",
             listed(&described, ", "),
@@ -161,11 +161,12 @@ pub fn point_out_discrete(table: &Table, plan: &PreprocessingPlan) {
         ));
     }
     if !levels.is_empty() {
-        note(format_args!(
+        notes.push(format!(
             "note: few different values: {}. A density grows without end there: --drop leaves such columns out",
             listed(&levels, ", ")
         ));
     }
+    notes
 }
 
 /// The first of `items`, and an ellipsis if there are more.

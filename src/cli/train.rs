@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::value_parser;
-use moonflow::data::{Chunk, Dataset, PreprocessingPlan, Rows, Table};
+use moonflow::data::{Chunk, Dataset, Rows, Table};
 use moonflow::engine::Engine;
 use moonflow::model::{DataSource, Recipe};
 use moonflow::shown::shown;
@@ -154,10 +154,12 @@ pub async fn run(args: TrainArgs) -> Result<()> {
 
 /// Rows of a training and where they are from.
 pub struct Data {
-    pub table: Table,
     pub test: Option<Table>,
     pub dataset: Dataset,
-    pub plan: PreprocessingPlan,
+    /// The table's first rows, for pictures, row-major [N, D], in the user's units.
+    pub head: Vec<f64>,
+    /// What there is to say of its columns.
+    pub notes: Vec<String>,
     /// How many of the columns, the last ones, are context.
     pub context: usize,
     pub record: DataSource,
@@ -241,7 +243,12 @@ impl TrainArgs {
         let given = self.preprocess.context.as_deref();
         let (table, test) = self.test_rows().set_aside(table, &self.table, given, recipe.seed)?;
         let _busy = Busy::new("preparing");
-        let dataset = Dataset::split_with(&table, recipe.validation_fraction, recipe.seed, &plan)?;
-        Ok(Data { table, test, dataset, plan, context, record, need })
+        let head = table.values[..table.values.len().min(super::plot::ROWS * table.features())].to_vec();
+        let notes = match source {
+            Source::Toy(_) => Vec::new(),
+            Source::File(_) => preprocess::discrete_columns(&table, &plan),
+        };
+        let dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
+        Ok(Data { test, dataset, head, notes, context, record, need })
     }
 }

@@ -46,6 +46,19 @@ impl Dataset {
         seed: u64,
         plan: &PreprocessingPlan,
     ) -> Result<Self> {
+        Self::from_table(table.clone(), validation_fraction, seed, plan)
+    }
+
+    /// [`Dataset::split_with`] in the table's own memory.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::split_with`].
+    pub fn from_table(
+        table: Table,
+        validation_fraction: f64,
+        seed: u64,
+        plan: &PreprocessingPlan,
+    ) -> Result<Self> {
         plan.validate(&table.columns)?;
         if !(0.0..1.0).contains(&validation_fraction) {
             return Err(Error::Argument(format!(
@@ -78,33 +91,36 @@ impl Dataset {
                 ),
             ));
         }
-        let mut train = Vec::with_capacity(train_rows as usize * features);
+        let Table { name, columns, values: mut train } = table;
         let mut validation = Vec::with_capacity(validation_rows as usize * features);
         let order = Permutation::new(count, seed, Stream::Split, 0);
-        let mut noisy = Vec::with_capacity(features);
         let place = |row: u32, column: usize| {
-            let name = shown(&table.columns[column]);
+            let name = shown(&columns[column]);
             format!("row {}, column {} (`{name}`)", u64::from(row) + 1, column + 1)
         };
-        for (row, values) in (0..count).zip(table.values.chunks_exact(features)) {
+        // Training rows move up to where validation rows were.
+        let mut end = 0;
+        for row in 0..count {
+            let start = row as usize * features;
+            let values = &mut train[start..start + features];
             if let Some(feature) = values.iter().position(|value| !value.is_finite()) {
                 let (place, value) = (place(row, feature), values[feature]);
-                return Err(Error::data(
-                    &table.name,
-                    format!("{place} holds {value}; expected finite numbers"),
-                ));
+                return Err(Error::data(&name, format!("{place} holds {value}; expected finite numbers")));
             }
             if let Some((_, feature, problem)) = plan.first_refusal(values) {
-                return Err(Error::data(&table.name, format!("{}: {problem}", place(row, feature))));
+                return Err(Error::data(&name, format!("{}: {problem}", place(row, feature))));
             }
-            noisy.clear();
-            noisy.extend_from_slice(values);
-            plan.add_noise(&mut noisy, row, seed);
-            let side = if order.place(row) < validation_rows { &mut validation } else { &mut train };
-            side.extend_from_slice(&noisy);
+            plan.add_noise(values, row, seed);
+            if order.place(row) < validation_rows {
+                validation.extend_from_slice(values);
+            } else {
+                train.copy_within(start..start + features, end);
+                end += features;
+            }
         }
-        let preprocessing = plan.fit(&table.name, &train, &table.columns)?;
-        let (name, columns) = (table.name.clone(), table.columns.clone());
+        train.truncate(end);
+        train.shrink_to_fit();
+        let preprocessing = plan.fit(&name, &train, &columns)?;
         Ok(Self { name, columns, preprocessing, train, validation })
     }
 

@@ -173,10 +173,30 @@ pub struct Preprocessed {
 impl Preprocessed {
     /// Mean of the log-determinants, in nats; 0 without rows.
     pub fn mean_log_det(&self) -> f64 {
-        let Some(first) = self.log_det.first() else { return 0.0 };
-        // Where it is the same for every row, it is that to the last digit.
-        let beyond: f64 = self.log_det.iter().map(|log_det| log_det - first).sum();
-        first + beyond / self.log_det.len() as f64
+        let mut mean = MeanLogDet::default();
+        mean.add(&self.log_det);
+        mean.mean()
+    }
+}
+
+/// A mean that is its values to the last digit where all of them are the same.
+#[derive(Default)]
+struct MeanLogDet {
+    first: Option<f64>,
+    beyond: f64,
+    rows: usize,
+}
+
+impl MeanLogDet {
+    fn add(&mut self, log_det: &[f64]) {
+        let Some(&value) = log_det.first() else { return };
+        let first = *self.first.get_or_insert(value);
+        self.beyond = log_det.iter().fold(self.beyond, |sum, log_det| sum + (log_det - first));
+        self.rows += log_det.len();
+    }
+
+    fn mean(&self) -> f64 {
+        self.first.map_or(0.0, |first| first + self.beyond / self.rows as f64)
     }
 }
 
@@ -319,6 +339,24 @@ impl Preprocessing {
             log_det.push(sum);
         }
         Preprocessed { values: self.standardised(&mapped, &mut log_det), log_det }
+    }
+
+    /// As [`Preprocessing::forward`], piece by piece, so that a long table takes little more memory than its result: the
+    /// standardised rows, row-major [N, D], and the mean of their log-determinants in nats, 0 without rows.
+    pub fn forward_table(&self, rows: &[f64]) -> (Vec<f32>, f64) {
+        /// Values of a piece.
+        const PIECE: usize = 1 << 16;
+
+        let features = self.steps.len();
+        let piece = (PIECE / features).max(1) * features;
+        let mut values = Vec::with_capacity(rows.len());
+        let mut mean = MeanLogDet::default();
+        for rows in rows.chunks(piece) {
+            let part = self.forward(rows);
+            mean.add(&part.log_det);
+            values.extend_from_slice(&part.values);
+        }
+        (values, mean.mean())
     }
 
     /// Standardised → user's units, row-major [B, D]; dequantised columns hold whole numbers.

@@ -176,13 +176,13 @@ pub async fn fit_with<E: Engine>(
     if options.checkpoint_every == Some(0) {
         return Err(Error::Argument("checkpoints must be at least 1 epoch apart, got 0".into()));
     }
-    let [train, validation] =
-        [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.forward(rows));
-    let log_det = [train.mean_log_det(), validation.mean_log_det()];
+    let [(train, train_log_det), (validation, validation_log_det)] =
+        [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.forward_table(rows));
+    let log_det = [train_log_det, validation_log_det];
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / features, recipe.batch);
     let training = Training {
-        train: train.values.into(),
-        validation: validation.values.into(),
+        train: train.into(),
+        validation: validation.into(),
         batch: recipe.batch,
         adam: recipe.adam(),
         schedule: recipe.schedule(steps_per_epoch)?,
