@@ -2,8 +2,7 @@
 //!
 //! What it takes is computed by [`Need`] from the constants below. They are the largest resident set of the process
 //! (`/usr/bin/time -v`), at tables of 2 to 64 columns and networks of 4 to 16 million parameters, rounded up: a table of 8
-//! million numbers took 27.0 bytes a number in 64 columns, 27.8 in 8 and 30.8 in 2, and 33.7 in 8 with bounds, whitened and
-//! gaussianised; a network took 80 bytes a parameter on a batch of 64 rows and 108 on 2,000, with 1 thread and with 4, and
+//! million numbers takes 12.04 bytes a number more than one of 2 million, in 8 columns; a network took 80 bytes a parameter on a batch of 64 rows and 108 on 2,000, with 1 thread and with 4, and
 //! 51 more with averaged weights and rollback.
 
 use moonflow::device::AnyEngine;
@@ -18,12 +17,9 @@ use super::free_memory::available;
 use super::output::grouped;
 use super::plan::training_plan;
 
-/// Bytes for each number of the table: the table and its two parts in double precision, and the standardised rows in single
-/// precision here and in the engine.
-const VALUE: f64 = 28.0;
-/// Bytes besides for each number where columns have bounds.
-const MAPPED_VALUE: f64 = 8.0;
-/// Bytes for each row: its log-determinant.
+/// Bytes for each number of the table: itself in double precision, and standardised in single precision.
+const VALUE: f64 = 12.0;
+/// Bytes for each row: −log p of a validation row, and of columns one at a time where medians are taken.
 const ROW: f64 = 8.0;
 /// Bytes for each parameter on the CPU: weights, packed weights, gradient, moments, the best and what the next checkpoint
 /// is made of, and the self-check's weights in double precision.
@@ -50,8 +46,6 @@ const PROGRAM: f64 = 64e6;
 #[derive(Clone, Debug)]
 pub struct Need {
     recipe: Recipe,
-    /// Whether columns have bounds.
-    mapped: bool,
     /// Whether the table is drawn, so that --rows says how long it is.
     drawn: bool,
     engine: Kind,
@@ -67,15 +61,14 @@ enum Kind {
 
 impl Need {
     /// Of `recipe` on the device called `device`.
-    pub fn new(recipe: &Recipe, mapped: bool, drawn: bool, device: &str) -> Self {
+    pub fn new(recipe: &Recipe, drawn: bool, device: &str) -> Self {
         let engine = if device == "cpu" { Kind::Cpu } else { Kind::Other };
-        Self { recipe: recipe.clone(), mapped, drawn, engine }
+        Self { recipe: recipe.clone(), drawn, engine }
     }
 
     /// Bytes for a table of `rows` rows of `columns` columns.
     fn table(&self, rows: f64, columns: f64) -> f64 {
-        let value = if self.mapped { VALUE + MAPPED_VALUE } else { VALUE };
-        rows * (columns * value + ROW)
+        rows * (columns * VALUE + ROW)
     }
 
     /// Bytes for the networks over `columns` columns.
@@ -280,7 +273,7 @@ mod tests {
     fn need(change: impl Fn(&mut Recipe)) -> Need {
         let mut recipe = Recipe::default();
         change(&mut recipe);
-        Need::new(&recipe, false, false, "cpu")
+        Need::new(&recipe, false, "cpu")
     }
 
     #[test]
@@ -299,12 +292,10 @@ mod tests {
         assert_eq!(small.check_within(1e30, 2.0, None), Ok(()));
         let message = small.check_within(1e9, 2.0, Some(8e9)).expect_err("too large");
         assert!(
-            message.contains("about 2.0 billion numbers with about 51.9 thousand parameters needs 64.1 GB")
+            message.contains("about 2.0 billion numbers with about 51.9 thousand parameters needs 32.1 GB")
                 && message.contains("8.0 GB are"),
             "{message}"
         );
-        let mapped = Need { mapped: true, ..small.clone() };
-        assert!(mapped.bytes(1e9, 2.0) > small.bytes(1e9, 2.0) + 15e9);
     }
 
     /// The number behind `before` in `message`.

@@ -55,11 +55,6 @@ impl PreprocessArgs {
         ]
     }
 
-    /// Whether a column has bounds.
-    pub fn has_bounds(&self) -> bool {
-        !(self.bounds.is_empty() && self.transform.is_empty())
-    }
-
     /// Whether columns are bent to a normal shape.
     pub fn gaussianise(&self) -> bool {
         self.gaussianise.unwrap_or_default()

@@ -218,7 +218,7 @@ impl TrainArgs {
         const TOY_COLUMNS: usize = 2;
 
         let drawn = matches!(source, Source::Toy(_));
-        let need = Need::new(recipe, self.preprocess.has_bounds(), drawn, self.device.name());
+        let need = Need::new(recipe, drawn, self.device.name());
         if drawn {
             recipe.flow(TOY_COLUMNS)?;
             need.check(f64::from(self.toy_rows()), TOY_COLUMNS).map_err(Error::Argument)?;

@@ -54,7 +54,7 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::split_with`].
     pub fn from_table(
-        table: Table,
+        mut table: Table,
         validation_fraction: f64,
         seed: u64,
         plan: &PreprocessingPlan,
@@ -91,35 +91,24 @@ impl Dataset {
                 ),
             ));
         }
-        let Table { name, columns, values: mut train } = table;
-        let mut validation = Vec::with_capacity(validation_rows as usize * features);
-        let order = Permutation::new(count, seed, Stream::Split, 0);
+        let Table { name, columns, values } = &mut table;
         let place = |row: u32, column: usize| {
             let name = shown(&columns[column]);
             format!("row {}, column {} (`{name}`)", u64::from(row) + 1, column + 1)
         };
-        // Training rows move up to where validation rows were.
-        let mut end = 0;
-        for row in 0..count {
-            let start = row as usize * features;
-            let values = &mut train[start..start + features];
+        for (row, values) in (0..count).zip(values.chunks_exact_mut(features)) {
             if let Some(feature) = values.iter().position(|value| !value.is_finite()) {
                 let (place, value) = (place(row, feature), values[feature]);
-                return Err(Error::data(&name, format!("{place} holds {value}; expected finite numbers")));
+                return Err(Error::data(&*name, format!("{place} holds {value}; expected finite numbers")));
             }
             if let Some((_, feature, problem)) = plan.first_refusal(values) {
-                return Err(Error::data(&name, format!("{}: {problem}", place(row, feature))));
+                return Err(Error::data(&*name, format!("{}: {problem}", place(row, feature))));
             }
             plan.add_noise(values, row, seed);
-            if order.place(row) < validation_rows {
-                validation.extend_from_slice(values);
-            } else {
-                train.copy_within(start..start + features, end);
-                end += features;
-            }
         }
-        train.truncate(end);
-        train.shrink_to_fit();
+        let order = Permutation::new(count, seed, Stream::Split, 0);
+        let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
+        let Table { name, columns, values: train } = table;
         let preprocessing = plan.fit(&name, &train, &columns)?;
         Ok(Self { name, columns, preprocessing, train, validation })
     }

@@ -25,6 +25,25 @@ impl Table {
         self.values.len().checked_div(self.features()).unwrap_or(0)
     }
 
+    /// Moves the rows with these numbers out, `count` of them, in order; the others move up in the table's own memory.
+    pub(super) fn take_rows(&mut self, count: usize, chosen: impl Fn(u32) -> bool) -> Vec<f64> {
+        let features = self.features();
+        let mut taken = Vec::with_capacity(count * features);
+        let mut end = 0;
+        for row in 0..self.rows() {
+            let place = row * features..(row + 1) * features;
+            if chosen(row as u32) {
+                taken.extend_from_slice(&self.values[place]);
+            } else {
+                self.values.copy_within(place, end);
+                end += features;
+            }
+        }
+        self.values.truncate(end);
+        self.values.shrink_to_fit();
+        taken
+    }
+
     /// Number of columns D.
     pub fn features(&self) -> usize {
         self.columns.len()

@@ -12,13 +12,13 @@ impl Table {
     ///
     /// # Errors
     /// [`Error::Argument`] when the fraction does not lie between 0 and 1, [`Error::Data`] when no row would be left.
-    pub fn without_test_rows(self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
+    pub fn without_test_rows(mut self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
         if !(fraction > 0.0 && fraction < 1.0) {
             return Err(Error::Argument(format!(
                 "the share of test rows must lie between 0 and 1, got {fraction}"
             )));
         }
-        let (rows, features) = (self.rows(), self.features());
+        let rows = self.rows();
         let count = u32::try_from(rows).map_err(|_| {
             Error::data(&self.name, format!("{rows} rows are too many; at most {}", u32::MAX))
         })?;
@@ -30,12 +30,9 @@ impl Table {
             ));
         }
         let order = Permutation::new(count, seed, Stream::Test, 0);
-        let (mut rest, mut test) = (Vec::new(), Vec::new());
-        for (row, values) in (0..count).zip(self.values.chunks_exact(features)) {
-            if order.place(row) < test_rows { &mut test } else { &mut rest }.extend_from_slice(values);
-        }
-        let test = Self { values: test, ..self.clone() };
-        Ok((Self { values: rest, ..self }, test))
+        let values = self.take_rows(test_rows as usize, |row| order.place(row) < test_rows);
+        let test = Self { name: self.name.clone(), columns: self.columns.clone(), values };
+        Ok((self, test))
     }
 }
 
