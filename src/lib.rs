@@ -36,7 +36,15 @@ pub use flow::Flow;
 pub use guard::panic_is_guarded;
 pub use model::{Model, Recipe};
 
-/// The README's example is compiled and run with the documentation's.
+/// The examples of README and of the pages under `docs` are compiled and run with the documentation's.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/flows.md")]
+    struct Flows;
+
+    #[doc = include_str!("../docs/library.md")]
+    struct Library;
+}

@@ -7,6 +7,7 @@ mod conditional;
 #[cfg(unix)]
 mod damage;
 mod data;
+mod docs;
 mod examples;
 mod files;
 mod gpu;
