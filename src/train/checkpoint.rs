@@ -3,7 +3,7 @@
 //! The file is safetensors like the model's, with one JSON entry, `moonflow-checkpoint`. Numbers that decide what comes
 //! after are tensors, so that no digit is lost: `parameters`, `moment1`, `moment2` `[P]` are `F32`; `corrections` `[2]`
 //! and `history` `[E, 7]` are `F64`; `best.parameters`, `best.nll`, and `average.…` are there where training has them. It
-//! has the checksum of [`container`].
+//! has the checksum of the model file's [`container`].
 
 use std::path::Path;
 
