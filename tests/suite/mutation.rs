@@ -1,4 +1,4 @@
-//! Damaged files and nasty tables through the program: whatever it is given, it answers within 10 s and 1 GB, without a
+//! Damaged files and nasty tables through the program: whatever it is given, it answers within 10 s of work and 1 GB, without a
 //! panic and without a raw control character.
 //!
 //! `MOONFLOW_MUTATIONS=1000 cargo test --test suite mutation` tries 1,000 of each kind (20 where it is not set). What is tried
