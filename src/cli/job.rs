@@ -243,9 +243,9 @@ impl Job<'_> {
     pub fn end(&self, outcome: Outcome) -> Result<()> {
         let why = match outcome {
             Outcome::Finished | Outcome::EarlyStop => return Ok(()),
-            Outcome::Interrupted => "interrupted",
-            Outcome::TimeLimit => "the time is up",
             Outcome::NonFinite { epoch } => return Err(Error::NonFinite { epoch }),
+            Outcome::TimeLimit => "the time is up".to_owned(),
+            other => other.to_string(),
         };
         let mut text = format!("{why}: what was written is the best up to the last whole epoch");
         if self.files.checkpoint.exists() {

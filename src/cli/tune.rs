@@ -95,7 +95,7 @@ pub fn recall(engine: &mut GpuEngine) {
     let Some(path) = cache_file() else { return };
     let (cache, unusable) = TileCache::read(&path);
     if let Some(reason) = unusable {
-        note(format_args!("note: {reason}"));
+        note(format_args!("note: {reason}; --autotune measures anew"));
     }
     engine.set_tiling(cache.tiling(engine.context()));
 }

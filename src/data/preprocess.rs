@@ -6,13 +6,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Johnson, Standardiser, Steps, Whitening};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::random::{Stream, key, philox};
 use crate::shown::shown;
 
 /// What the standardiser is fitted to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Standardise {
     /// Mean and standard deviation.
     #[default]
@@ -95,16 +96,18 @@ impl PreprocessingPlan {
         if self.standardise == Standardise::Robust {
             for (feature, name) in columns.iter().enumerate() {
                 let column = seen[feature..].iter().step_by(columns.len()).copied().collect();
-                (standardiser.mean[feature], standardiser.std[feature]) = median_and_spread(column).ok_or_else(|| {
-                    Error::data(
-                        source_name,
-                        format!(
-                            "column {} (`{}`) has no spread: half of its values are equal; use --standardise mean",
-                            feature + 1,
-                            shown(name)
-                        ),
-                    )
-                })?;
+                (standardiser.mean[feature], standardiser.std[feature]) = median_and_spread(column)
+                    .ok_or_else(|| {
+                        Error::data(
+                            source_name,
+                            format!(
+                                "column {} (`{}`) has no spread: half of its values are equal",
+                                feature + 1,
+                                shown(name)
+                            ),
+                        )
+                        .advise(Remedy::StandardiseByMean)
+                    })?;
             }
         }
         let &Self { standardise, context, .. } = self;

@@ -11,6 +11,7 @@ mod engine;
 pub mod evaluation;
 pub mod executor;
 pub mod fused;
+#[doc(hidden)]
 pub mod kernel;
 mod layered;
 pub mod pace;
@@ -20,6 +21,7 @@ pub mod tile;
 pub mod tile_cache;
 mod timing;
 pub mod training;
+#[doc(hidden)]
 pub mod uniforms;
 
 pub use adapter::{Adapter, Context, adapters};

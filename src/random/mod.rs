@@ -12,6 +12,7 @@ pub use table::NORMAL_TABLE;
 
 /// What a random number is for. Streams of one seed are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stream {
     /// Initial weights.
     Parameters = 0,

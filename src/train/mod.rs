@@ -8,6 +8,7 @@ mod history;
 mod initialise;
 mod run;
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 pub use average::Average;
@@ -28,6 +29,7 @@ use run::Run;
 
 /// Something that happened within an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// A step was skipped, because its loss or gradient was not finite.
     Skipped {
@@ -41,6 +43,22 @@ pub enum Event {
         /// The epoch whose end it went back to.
         to: u32,
     },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skipped { epoch } => {
+                write!(f, "epoch {epoch}: skipped a step whose loss or gradient was not finite")
+            }
+            Self::RolledBack { epoch, to } => {
+                write!(
+                    f,
+                    "epoch {epoch}: the loss rose steeply; back to the end of epoch {to}, at half the rate"
+                )
+            }
+        }
+    }
 }
 
 /// What watches a training, and may end it.

@@ -6,7 +6,7 @@ use std::fmt;
 use super::super::kernel::Constant;
 use super::super::uniforms::MOST_STEPS;
 use super::Packing;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::flow::{Activation, Flow};
 
 /// The two ways in which the GPU engine executes a flow.
@@ -192,7 +192,8 @@ impl Shape {
         training: bool,
     ) -> Result<Self> {
         let refuse = |what: String| {
-            Err(Error::Device(format!("the fused plan does not fit: {what}; --plan layered takes any flow")))
+            let error = Error::Device(format!("the fused plan does not fit: {what}"));
+            Err(error.advise(Remedy::LayeredPlan))
         };
         let width = widest(flow);
         if width > MOST_WIDTH {
