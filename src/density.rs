@@ -5,7 +5,7 @@ use crate::data::Dataset;
 use crate::device::{AnyEngine, Device};
 use crate::engine::Sampling;
 use crate::error::Result;
-use crate::model::{DataSource, Model, Outcome, Recipe};
+use crate::model::{DataSource, HeldOut, Model, Outcome, Recipe};
 use crate::train::{Fitted, History, Observer, Options, fit_with};
 
 /// A recipe and where to carry it out.
@@ -128,6 +128,14 @@ impl Density {
     /// Those of [`Model::log_prob`].
     pub fn log_prob(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
         pollster::block_on(self.model.log_prob(&mut self.engine, rows))
+    }
+
+    /// The loss on `rows`, row-major [B, D], that training has not seen, as [`Model::held_out`].
+    ///
+    /// # Errors
+    /// Those of [`Model::log_prob`].
+    pub fn held_out(&mut self, rows: &[f64]) -> Result<HeldOut> {
+        pollster::block_on(self.model.held_out(&mut self.engine, rows, |_| None))
     }
 
     /// Latent z of each row, row-major [B, D], as [`Model::latent`].

@@ -1,5 +1,5 @@
 //! Where to compute: a hardware GPU where there is one, else the CPU engine, or what the user names; and an engine of
-//! either kind behind one type.
+//! either kind as one type.
 
 use std::fmt;
 use std::str::FromStr;

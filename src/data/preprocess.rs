@@ -1,5 +1,5 @@
 //! The border between the user's units and the engine's: each column's steps, the standardiser, and where they are asked
-//! for the whitening behind it and the curves behind both.
+//! for the whitening after it and the curves after both.
 //! It stands between a dataset or a table and an engine, there and back, with the log-determinant that keeps log p in
 //! the user's units.
 
@@ -31,7 +31,7 @@ pub struct PreprocessingPlan {
     pub steps: Vec<Steps>,
     /// How to standardise what comes of them.
     pub standardise: Standardise,
-    /// Whether to bend each column to a normal shape: behind the standardiser, and again behind the whitening.
+    /// Whether to bend each column to a normal shape: after the standardiser, and again after the whitening.
     pub gaussianise: bool,
     /// How many of the columns, the last ones, are context: given, not modelled.
     pub context: usize,
@@ -115,7 +115,7 @@ impl PreprocessingPlan {
         self.fit_behind(identity, seen)
     }
 
-    /// Fits what comes behind the standardiser of `fitted` to the training rows `seen`, row-major [N, D], on the real
+    /// Fits what follows the standardiser of `fitted` to the training rows `seen`, row-major [N, D], on the real
     /// line.
     fn fit_behind(&self, mut fitted: Preprocessing, seen: &[f64]) -> Result<Preprocessing> {
         let (features, whiten) = (fitted.steps.len(), self.standardise == Standardise::Whiten);
@@ -141,7 +141,7 @@ impl PreprocessingPlan {
     }
 }
 
-/// The steps of every column, the standardiser behind them, and behind that curves, the whitening and curves again.
+/// The steps of every column, then the standardiser, then curves, the whitening and curves again.
 ///
 /// The last columns may be context. They are mapped like the others, but their log-determinant does not count: log p is
 /// that of the others given them.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::fused::Target;
 use super::kernel::{Access, Constant, Kernel};
+use super::target::Target;
 use crate::engine::DeviceInfo;
 use crate::error::{Error, Remedy, Result};
 

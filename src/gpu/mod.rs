@@ -16,6 +16,7 @@ pub mod kernel;
 mod layered;
 pub mod pace;
 pub mod plan;
+mod target;
 pub mod tile;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod tile_cache;
@@ -26,4 +27,5 @@ pub mod uniforms;
 
 pub use adapter::{Adapter, Context, adapters};
 pub use engine::GpuEngine;
-pub use fused::{PlanKind, Target};
+pub use fused::PlanKind;
+pub use target::Target;

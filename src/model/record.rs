@@ -89,7 +89,7 @@ pub struct WithinBounds {
     pub standard_error: f64,
 }
 
-/// The training behind a model.
+/// How a model was trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingRecord {
     /// Version of moonflow that trained it.

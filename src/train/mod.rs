@@ -63,7 +63,7 @@ impl fmt::Display for Event {
 
 /// What watches a training, and may end it.
 pub trait Observer {
-    /// Seconds on a clock that never goes back. Its zero is free.
+    /// Seconds on a clock that never goes back. The epoch is arbitrary.
     ///
     /// The default reads the operating system's clock; where there is none (wasm32) it always gives 0, so that a
     /// browser host gives its own.
