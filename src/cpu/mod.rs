@@ -5,7 +5,7 @@
 //! same in every bit for any number of threads.
 //!
 //! The functions in [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are held to shaders as the engine runs them.
-//! Linear layers and couplings have their definitions in [`reference`], which no engine runs: here they are computed on
+//! Linear layers and couplings have their definitions in [`mod@reference`], which no engine runs: here they are computed on
 //! packed weights, in a register-blocked product, over the features that a mask lets through.
 
 #[doc(hidden)]
