@@ -5,7 +5,7 @@ use crate::data::Dataset;
 use crate::device::{AnyEngine, Device};
 use crate::engine::Sampling;
 use crate::error::Result;
-use crate::model::{DataSource, Model, Outcome, Recipe};
+use crate::model::{DataSource, HeldOut, Model, Outcome, Recipe};
 use crate::train::{Fitted, History, Observer, Options, fit_with};
 
 /// A recipe and where to carry it out.
@@ -88,6 +88,8 @@ impl Trainer {
 
 /// A model on a device.
 ///
+/// Its methods take `&mut self`: an engine computes in buffers that it owns. For several threads make a density for each.
+///
 /// ```no_run
 /// use moonflow::{Density, Device, Model};
 ///
@@ -128,6 +130,14 @@ impl Density {
         pollster::block_on(self.model.log_prob(&mut self.engine, rows))
     }
 
+    /// The loss on `rows`, row-major [B, D], that training has not seen, as [`Model::held_out`].
+    ///
+    /// # Errors
+    /// Those of [`Model::log_prob`].
+    pub fn held_out(&mut self, rows: &[f64]) -> Result<HeldOut> {
+        pollster::block_on(self.model.held_out(&mut self.engine, rows, |_| None))
+    }
+
     /// Latent z of each row, row-major [B, D], as [`Model::latent`].
     ///
     /// # Errors
@@ -141,7 +151,7 @@ impl Density {
     /// # Errors
     /// Those of [`Model::sample`].
     pub fn sample(&mut self, rows: usize, seed: u64) -> Result<Vec<f64>> {
-        self.draw(rows, seed, &[])
+        self.sample_with(Sampling { rows, first: 0, seed, temperature: 1.0 }, &[])
     }
 
     /// A row for each of `context`, row-major [B, C], in the user's units; see [`Model::sample_given`].
@@ -149,11 +159,32 @@ impl Density {
     /// # Errors
     /// Those of [`Model::sample_given`].
     pub fn sample_given(&mut self, context: &[f64], seed: u64) -> Result<Vec<f64>> {
-        self.draw(context.len() / self.model.flow.context.max(1), seed, context)
+        let rows = context.len() / self.model.flow.context.max(1);
+        self.sample_with(Sampling { rows, first: 0, seed, temperature: 1.0 }, context)
     }
 
-    fn draw(&mut self, rows: usize, seed: u64, context: &[f64]) -> Result<Vec<f64>> {
-        let sampling = Sampling { rows, first: 0, seed, temperature: 1.0 };
+    /// Rows drawn by `sampling`, which also says at which temperature and from which row of the seed's sequence on.
+    /// `context`: one for each row, row-major [B, C]; empty for a model without context.
+    ///
+    /// # Errors
+    /// Those of [`Model::sample_given`].
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Dataset, Toy, ToyDensity};
+    /// use moonflow::engine::Sampling;
+    /// use moonflow::{Device, Recipe, Trainer};
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// # let dataset = Dataset::split(&ToyDensity::new(Toy::Moons).table(200, 1), 0.1, 1)?;
+    /// # let recipe = Recipe { epochs: 1, layers: 2, hidden: vec![4], ..Recipe::default() };
+    /// let mut density = Trainer::new(recipe).on(Device::Cpu).fit(&dataset)?.density;
+    /// let likely = Sampling { rows: 100, first: 0, seed: 7, temperature: 0.5 };
+    /// assert_eq!(density.sample_with(likely, &[])?.len(), 200); // row-major [100, 2]
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sample_with(&mut self, sampling: Sampling, context: &[f64]) -> Result<Vec<f64>> {
         pollster::block_on(self.model.sample_given(&mut self.engine, sampling, context))
     }
 }

@@ -1,12 +1,12 @@
 //! Where to compute: a hardware GPU where there is one, else the CPU engine, or what the user names; and an engine of
-//! either kind behind one type.
+//! either kind as one type.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::cpu::CpuEngine;
 use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::flow::Flow;
 use crate::gpu::{Adapter, GpuEngine, PlanKind, adapters};
 use crate::optimiser::State;
@@ -14,6 +14,7 @@ use crate::shown::shown;
 
 /// A choice of device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Device {
     /// A hardware GPU where there is one, else the CPU engine.
     #[default]
@@ -68,16 +69,19 @@ impl Device {
     pub async fn engine(&self, flow: Flow, plan: Option<PlanKind>) -> Result<Chosen> {
         let cpu = |flow| match plan {
             None => Ok(AnyEngine::Cpu(CpuEngine::new(flow)?)),
-            Some(plan) => Err(Error::Argument(format!(
-                "--plan {plan} is for a GPU, but the CPU engine was chosen; add --device gpu, or leave --plan out"
-            ))),
+            Some(plan) => {
+                let error = format!("the {plan} plan is for a GPU, but the CPU engine was chosen");
+                Err(Error::Argument(error).advise(Remedy::Gpu))
+            }
         };
         let found = if *self == Self::Cpu { Vec::new() } else { adapters().await };
         let Some(adapter) = self.choose(&found)? else {
             return Ok(Chosen { engine: cpu(flow)?, passed_over: None });
         };
         match on(flow.clone(), adapter, plan).await {
-            Err(error @ Error::Device(_)) if *self == Self::Auto && plan.is_none() => {
+            Err(error)
+                if matches!(error.problem(), Error::Device(_)) && *self == Self::Auto && plan.is_none() =>
+            {
                 Ok(Chosen { engine: cpu(flow)?, passed_over: Some(error) })
             }
             engine => Ok(Chosen { engine: AnyEngine::Gpu(engine?), passed_over: None }),
@@ -90,10 +94,7 @@ impl Device {
             Self::Cpu => Ok(None),
             Self::Auto => Ok(adapters.iter().find(|adapter| adapter.is_hardware())),
             Self::Gpu => adapters.first().map(Some).ok_or_else(|| {
-                Error::Device(
-                    "no adapter was found; install a driver, or use --device cpu, which works everywhere"
-                        .into(),
-                )
+                Error::Device("no adapter was found; is a driver installed?".into()).advise(Remedy::Cpu)
             }),
             Self::Named(name) => {
                 let lower = name.to_lowercase();

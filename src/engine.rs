@@ -161,7 +161,7 @@ pub trait Engine {
 
     /// Replaces the parameters `[P]`, in the order of [`crate::layout::Layout`].
     ///
-    /// A training under way must find them as it left them: whoever evaluates others in between puts them back.
+    /// A training under way must find its own parameters: a caller that evaluates others in between puts them back.
     ///
     /// # Errors
     /// When the length differs from the flow's or the device is lost.

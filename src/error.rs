@@ -54,7 +54,7 @@ pub enum Error {
     /// Training met a loss or gradient that is not finite.
     #[error(
         "training stopped in epoch {epoch}: the loss or a gradient was not finite, step after step; the parameters \
-         before were kept. Try a smaller --lr, or look for extreme values in the data"
+         before were kept. Try a smaller learning rate, or look for extreme values in the data"
     )]
     NonFinite {
         /// Epoch, counted from 1.
@@ -63,6 +63,14 @@ pub enum Error {
     /// No adapter, a lost device, or limits too small for the model.
     #[error("GPU: {0}")]
     Device(String),
+    /// An error with a way around it.
+    #[error("{problem}; {remedy}")]
+    Advised {
+        /// What went wrong: any other of these variants.
+        problem: Box<Error>,
+        /// What to do about it.
+        remedy: Remedy,
+    },
     /// A picture that could not be drawn.
     #[error("picture: {0}")]
     Picture(String),
@@ -86,6 +94,68 @@ impl Error {
     pub fn data(source_name: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Data { source_name: source_name.into(), message: message.into() }
     }
+
+    /// The same with a way around it.
+    #[must_use]
+    pub fn advise(self, remedy: Remedy) -> Self {
+        Self::Advised { problem: Box::new(self), remedy }
+    }
+
+    /// What went wrong, without advice: never an [`Error::Advised`].
+    ///
+    /// ```
+    /// use moonflow::error::{Error, Remedy};
+    ///
+    /// let error = Error::Device("no adapter was found".into()).advise(Remedy::Cpu);
+    /// assert_eq!(error.to_string(), "GPU: no adapter was found; the CPU engine does without a GPU");
+    /// assert!(matches!(error.problem(), Error::Device(_)));
+    /// ```
+    pub fn problem(&self) -> &Self {
+        match self {
+            Self::Advised { problem, .. } => problem.problem(),
+            plain => plain,
+        }
+    }
+}
+
+/// A way around an error: a setting to change. Its text names no flag, so that each interface can add its own word for
+/// the setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Remedy {
+    /// Leave the column out of the table.
+    #[error("leave the column out")]
+    DropColumn,
+    /// Name the column, or leave it out.
+    #[error("name it, or leave column {0} out if it is an index")]
+    NameOrDropColumn(usize),
+    /// Leave text columns out, or write a format that holds them.
+    #[error("write CSV or Parquet, or leave these columns out")]
+    DropTexts,
+    /// Choose as many columns as the model has.
+    #[error("choose as many columns")]
+    ChooseColumns,
+    /// Leave out the rows with missing values.
+    #[error("leave such rows out, or fill in numbers")]
+    DropMissing,
+    /// Standardise by the mean and standard deviation.
+    #[error("standardise by mean and standard deviation")]
+    StandardiseByMean,
+    /// Only a training with a constant learning rate can be given more epochs.
+    #[error("only a training with a constant learning rate can be extended")]
+    ConstantRate,
+    /// The CPU engine.
+    #[error("the CPU engine does without a GPU")]
+    Cpu,
+    /// A smaller batch or model, or the CPU engine.
+    #[error("take a smaller batch or model, or the CPU engine, which has no such limit")]
+    SmallerBatchOrCpu,
+    /// A plan is for a GPU.
+    #[error("choose a GPU, or no plan")]
+    Gpu,
+    /// The layered plan.
+    #[error("the layered plan takes any flow")]
+    LayeredPlan,
 }
 
 /// Checks that `got` values are what the flow's shape asks for.

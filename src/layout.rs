@@ -100,7 +100,7 @@ impl Layout {
         layout
     }
 
-    /// Adds a tensor behind the others and returns its offset.
+    /// Adds a tensor after the others and returns its offset.
     fn add(&mut self, name: String, shape: Vec<usize>) -> usize {
         let tensor = Tensor { name, shape, offset: self.total };
         self.total += tensor.len();

@@ -54,12 +54,26 @@ impl Default for Adam {
 /// Shape of the learning rate over training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Decay {
     /// The same rate throughout.
     #[default]
     Constant = 0,
     /// Half a cosine from the base rate to zero.
     Cosine = 1,
+}
+
+impl Decay {
+    /// Every shape.
+    pub const ALL: [Self; 2] = [Self::Constant, Self::Cosine];
+
+    /// Its name on the command line and in the model file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Cosine => "cosine",
+        }
+    }
 }
 
 /// Learning rate as a function of the step.

@@ -47,7 +47,7 @@ impl Shown<'_> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No character becomes fewer than one, so that what lies behind these cannot be seen.
+        // No character becomes fewer than one, so that what follows these cannot be seen.
         let line = visible(self.text.chars().take(self.most.saturating_add(1)), is_unprintable);
         match line.char_indices().nth(self.most) {
             None => f.pad(&line),

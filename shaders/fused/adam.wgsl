@@ -4,7 +4,7 @@
 // Threads:   workgroups of 256 stride over the parameters; each sums the norm and the loss for itself, from the state
 //            that the step began with, and the first one's first thread leaves the advanced state.
 // Data:      outcome: the state before the step and log p of its rows; gradient [P + norm_groups], its squared norm's
-//            parts behind it; parameters, moment1, moment2 [P]; places [P]: where packed has both copies of each parameter.
+//            parts after it; parameters, moment1, moment2 [P]; places [P]: where packed has both copies of each parameter.
 // Order:     sums thread by thread with stride 256, then by a fixed tree: every workgroup has the same bits.
 // Twin:      src/cpu/adam.rs
 

@@ -7,7 +7,7 @@
 // Data:      a tile for each hidden layer. Where h tells act' (ReLU, leaky ReLU) it holds h_l, else y_l, and tile 0 the h
 //            at hand. Then d_y_l takes its place: its product needs d_y_(l+1) only.
 // Order:     a barrier after each step; sums over increasing row.
-// Twin:      src/cpu/reference/linear.rs. Follows rows.wgsl; the text behind it has partials and memory.
+// Twin:      src/cpu/reference/linear.rs. Follows rows.wgsl; the text after it has partials and memory.
 
 const SLOPE_FROM_OUTPUT: bool = ACTIVATION == RELU || ACTIVATION == LEAKY_RELU;
 

@@ -89,7 +89,7 @@ struct Arrival {
     d_value: vec4<f32>,
 }
 
-// What comes back to transform number `transform` at a quad: from the base density, or from the transform behind it.
+// What comes back to transform number `transform` at a quad: from the base density, or from the next transform.
 fn arrival(transform: u32, group: u32, quad: u32) -> Arrival {
     let at_hand = memory[AT_ROWS + quad];
     if transform + 1u == fused.transforms {

@@ -49,7 +49,7 @@ struct Fused {
     rules: Rules,
     transforms: u32,
     features: u32,
-    // Features whose density the flow is: all but the context behind them.
+    // Features whose density the flow is: all but the context, which follows them.
     modelled: u32,
     // Workgroups that share a batch, and quads of a slot.
     groups: u32,

@@ -181,7 +181,7 @@ struct Product {
     bias: u32,
     destination: u32,
     mode: u32,
-    // Shares in which the depth is cut; each has a destination of its own behind the one before.
+    // Shares in which the depth is cut; each has a destination of its own after the previous one.
     slices: u32,
 }
 

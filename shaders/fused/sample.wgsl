@@ -16,7 +16,7 @@ const MEMORY: u32 = AT_END;
 
 var<workgroup> memory: array<vec4<f32>, MEMORY>;
 
-// Noise of a quad, and behind it the row's context; zero beyond the last feature.
+// Noise of a quad, followed by the row's context; zero beyond the last feature.
 fn latent(row: u32, quad: u32) -> vec4<f32> {
     let key = vec2<u32>(request.key_low, request.key_high);
     let low = philox(vec4<u32>(request.first_row + row, 2u * quad, 0u, STREAM_LATENT), key);

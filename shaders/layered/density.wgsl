@@ -1,7 +1,7 @@
 // The log-density of each row under the flow, and the log-determinant that is a part of it.
 //
 // Equation:  log_det = Σ_j shares_j; log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π, in nats, for the standard normal
-//            base, over the M modelled features; those behind them are context.
+//            base, over the M modelled features; those after them are context.
 // Threads:   a row takes `lanes` neighbouring threads of a workgroup of 256 (a power of two).
 //            log_density_backward also starts the backward pass: d_z = z / rows, passed on as in through.wgsl.
 // Data:      shares, each feature's share of log_det, and source, the latent z [capacity, D]; log_det, log_prob

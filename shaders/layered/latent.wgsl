@@ -1,6 +1,6 @@
 // Latent noise: latent[r, j] = temperature * quantile(random bits of (seed, first_row + r, j)), standard normal.
 // One thread makes two neighbouring features of a row from one Philox block; 256 threads a workgroup, on a 2-D grid.
-// In: normal_table [64, 32] of cubics. Out: latent [rows, features], of which the context behind the modelled
+// In: normal_table [64, 32] of cubics. Out: latent [rows, features], of which the context after the modelled
 // features is left as it is; rows * ceil(modelled / 2) must be below 2^32.
 // No barriers and no sums: integers until one exact conversion and one product, so every device gives the same bits.
 // Twin: src/random/normal.rs. Follows random.wgsl and normal.wgsl.

@@ -38,7 +38,7 @@ struct Layer {
     bound: f32,
     // Threads that share a row where rows are summed.
     lanes: u32,
-    // Features whose density the flow is: all but the context behind them.
+    // Features whose density the flow is: all but the context, which follows them.
     modelled: u32,
 }
 

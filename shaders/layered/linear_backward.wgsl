@@ -1,4 +1,4 @@
-// Linear layers of the conditioners behind the first, backward: both gradients of both networks in one dispatch.
+// Linear layers of the conditioners after the first, backward: both gradients of both networks in one dispatch.
 //
 // Equation:  d_pre = (d_y · W) ⊙ act'(source); d_W = d_yᵀ · act(source), d_b = Σ_rows d_y.
 // Threads:   a workgroup makes a tile of one of them (tile.wgsl, gradient.wgsl), for one network.

@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf, absolute};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use moonflow::data::{near_matches, read_text, write_atomically};
-use moonflow::flow::{Activation, Masking};
 use moonflow::model::Recipe;
-use moonflow::optimiser::Decay;
 use moonflow::shown::{shown, shown_path};
 use moonflow::{Error, Result};
 use toml::{Table, Value};
@@ -242,21 +240,11 @@ impl Resolved<'_> {
             "hidden",
             Some(recipe.hidden.iter().map(|&width| whole(width as u64)).collect::<Vec<_>>().into()),
         );
-        let activation = Activation::ALL.iter().find(|(_, activation)| *activation == recipe.activation);
-        set("activation", activation.map(|(name, _)| (*name).into()));
-        let mask = match recipe.masking {
-            Masking::Alternating => "alternating",
-            Masking::HalfSplit => "half-split",
-            Masking::Random { .. } => "random",
-        };
-        set("mask", Some(mask.into()));
+        set("activation", Some(recipe.activation.name().into()));
+        set("mask", Some(recipe.masking.name().into()));
         set("bound", Some(decimal(recipe.bound)));
         set("lr", Some(decimal(recipe.learning_rate)));
-        let decay = match recipe.decay {
-            Decay::Constant => "constant",
-            Decay::Cosine => "cosine",
-        };
-        set("decay", Some(decay.into()));
+        set("decay", Some(recipe.decay.name().into()));
         set("warmup", Some(whole(recipe.warmup)));
         set("clip", Some(decimal(recipe.clip_norm.unwrap_or(0.0))));
         set("weight-decay", Some(decimal(recipe.weight_decay)));

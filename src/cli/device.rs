@@ -5,6 +5,7 @@ use moonflow::device::{AnyEngine, Chosen, Device};
 use moonflow::flow::Flow;
 use moonflow::gpu::{PlanKind, Target};
 
+use super::advice::with_flags;
 use super::output::note;
 use super::tune::recall;
 
@@ -74,7 +75,7 @@ impl DeviceArgs {
         let Ok(device) = self.device.parse::<Device>();
         let Chosen { mut engine, passed_over } = device.engine(flow, self.plan.forced()).await?;
         if let Some(error) = passed_over {
-            note(format_args!("warning: {error}; going on with the CPU engine"));
+            note(format_args!("warning: {}; going on with the CPU engine", with_flags(&error)));
         }
         if let AnyEngine::Gpu(engine) = &mut engine {
             recall(engine);

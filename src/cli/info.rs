@@ -7,7 +7,7 @@ use moonflow::Result;
 use moonflow::data::{Bounds, Johnson, Preprocessing, Standardise, Standardiser, Steps};
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
-use moonflow::model::{HeldOut, Model, Outcome, Recipe, SelfCheck, TrainingRecord, WithinBounds};
+use moonflow::model::{HeldOut, Model, Recipe, SelfCheck, TrainingRecord, WithinBounds};
 use moonflow::optimiser::Decay;
 use moonflow::shown::{shown, shown_list, shown_path};
 use serde_json::json;
@@ -93,7 +93,7 @@ pub fn describe_flow(flow: &Flow) -> String {
 pub fn describe_recipe(recipe: &Recipe) -> String {
     let rate = match recipe.decay {
         Decay::Constant => format!("constant at {}", recipe.learning_rate),
-        Decay::Cosine => format!("cosine from {}", recipe.learning_rate),
+        falling => format!("{} from {}", falling.name(), recipe.learning_rate),
     };
     let mut text =
         format!("{}: {} epochs, batch {}, Adam {rate}", shown(&recipe.preset), recipe.epochs, recipe.batch);
@@ -209,8 +209,8 @@ fn transforms(model: &Model) -> String {
 fn columns(model: &Model) -> String {
     let preprocessing = &model.preprocessing;
     let statistics = match preprocessing.standardise {
-        Standardise::Mean | Standardise::Whiten => ["mean", "deviation"],
         Standardise::Robust => ["median", "IQR / 1.349"],
+        _ => ["mean", "deviation"],
     };
     let steps = if preprocessing.is_plain() { "" } else { "before that" };
     let role = if preprocessing.context == 0 { "" } else { "role" };
@@ -275,15 +275,8 @@ fn training(record: &TrainingRecord) -> String {
     line("data", format!("{}: {} rows{noise}", shown(&record.data.name), grouped(record.data.rows as u64)));
     line("recipe", describe_recipe(&record.recipe));
     line("device", format!("{}, moonflow {}", shown(&record.device), shown(&record.moonflow)));
-    let outcome = match record.outcome {
-        Outcome::Finished => "finished".to_owned(),
-        Outcome::Interrupted => "interrupted".to_owned(),
-        Outcome::EarlyStop => "stopped early".to_owned(),
-        Outcome::TimeLimit => "ended by its time limit".to_owned(),
-        Outcome::NonFinite { epoch } => format!("stopped by a number that is not finite in epoch {epoch}"),
-    };
     let best = record.best_epoch.map(|epoch| format!(", parameters of epoch {epoch}")).unwrap_or_default();
-    line("training", format!("{outcome} after {} epochs{best}", record.epochs));
+    line("training", format!("{} after {} epochs{best}", record.outcome, record.epochs));
     if record.skipped_steps > 0 || record.rollbacks > 0 {
         line("health", format!("{} steps skipped, {} rollbacks", record.skipped_steps, record.rollbacks));
     }

@@ -25,7 +25,6 @@ use super::progress::{LogFormat, Progress, duration};
 use super::results::Results;
 use super::signals::stop_flag;
 use super::source::Source;
-use super::test_rows;
 use super::train::{Data, TrainArgs};
 use super::tune::Work;
 
@@ -140,7 +139,7 @@ impl Job<'_> {
     pub async fn judge(&self, model: &mut Model, engine: &mut AnyEngine) -> Result<()> {
         let held_out = self.source.hold_out(model, engine, self.recipe.seed).await;
         let tested = match &self.data.test {
-            Some(test) => test_rows::score(model, engine, test).await.map(Some),
+            Some(test) => model.held_out(engine, &test.values, |_| None).await.map(Some),
             None => Ok(None),
         };
         model.record.held_out = held_out.as_ref().copied().unwrap_or_default();
@@ -243,9 +242,9 @@ impl Job<'_> {
     pub fn end(&self, outcome: Outcome) -> Result<()> {
         let why = match outcome {
             Outcome::Finished | Outcome::EarlyStop => return Ok(()),
-            Outcome::Interrupted => "interrupted",
-            Outcome::TimeLimit => "the time is up",
             Outcome::NonFinite { epoch } => return Err(Error::NonFinite { epoch }),
+            Outcome::TimeLimit => "the time is up".to_owned(),
+            other => other.to_string(),
         };
         let mut text = format!("{why}: what was written is the best up to the last whole epoch");
         if self.files.checkpoint.exists() {

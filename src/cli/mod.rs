@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 the work failed, 2 the command line was wrong.
 
+mod advice;
 mod animate;
 mod columns;
 mod config;
@@ -77,10 +78,10 @@ pub fn main() -> ExitCode {
     });
     match result {
         Err(error) if !output::is_closed_pipe(&error) => {
-            output::note(format_args!("error: {error}"));
+            output::note(format_args!("error: {}", advice::with_flags(&error)));
             // What the arguments alone make impossible is a wrong command line; all else is work that failed. A
             // flow that breaks a rule comes from flags: one in a file is an `Error::Model`.
-            ExitCode::from(if matches!(error, Error::Argument(_) | Error::Flow(_)) { 2 } else { 1 })
+            ExitCode::from(if matches!(error.problem(), Error::Argument(_) | Error::Flow(_)) { 2 } else { 1 })
         }
         _ => ExitCode::SUCCESS,
     }

@@ -15,6 +15,7 @@ use moonflow::gpu::{PlanKind, Target, adapters};
 use moonflow::layout::Layout;
 use serde_json::{Value, json};
 
+use super::advice::with_flags;
 use super::device;
 use super::info::{describe_flow, describe_recipe};
 use super::output::{self, grouped};
@@ -114,7 +115,7 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
     for adapter in adapters().await {
         let verdict = match training.plan.check(&adapter.limits()) {
             Ok(()) => "can hold this".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => with_flags(&error),
         };
         let _ = writeln!(text, "\n{}: {verdict}", adapter.info());
     }

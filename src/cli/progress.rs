@@ -150,17 +150,7 @@ impl Observer for Progress<'_> {
     }
 
     fn event(&mut self, event: Event) {
-        let text = match event {
-            Event::Skipped { epoch } => {
-                format!("epoch {epoch}: skipped a step whose loss or gradient was not finite")
-            }
-            Event::RolledBack { epoch, to } => {
-                format!(
-                    "epoch {epoch}: the loss rose steeply; back to the end of epoch {to}, at half the rate"
-                )
-            }
-        };
-        self.note(&text);
+        self.note(&event.to_string());
     }
 
     // A checkpoint that cannot be kept, on a full disk for instance, is no reason to lose the training.

@@ -25,7 +25,7 @@ pub struct RecipeArgs {
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::learning_rate)]
     lr: Option<f32>,
     /// Shape of the rate after warm-up: constant, or half a cosine to zero
-    #[arg(long, value_parser = PossibleValuesParser::new(["constant", "cosine"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(Decay::ALL.map(Decay::name)))]
     decay: Option<String>,
     /// Epochs of linear warm-up before it, fewer than --epochs
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -40,7 +40,7 @@ pub struct RecipeArgs {
     #[arg(long, value_parser = PossibleValuesParser::new(Activation::ALL.map(|(name, _)| name)))]
     activation: Option<String>,
     /// Which columns each coupling keeps; random draws them by the seed
-    #[arg(long, value_parser = PossibleValuesParser::new(["alternating", "half-split", "random"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(Masking::all(0).map(Masking::name)))]
     mask: Option<String>,
     /// Bound of the log-scale of a coupling
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::positive)]
@@ -79,15 +79,14 @@ impl RecipeArgs {
         let activation = self.activation.as_deref().and_then(|wanted| {
             Activation::ALL.iter().find(|(name, _)| *name == wanted).map(|(_, activation)| *activation)
         });
-        let masking = self.mask.as_deref().map(|mask| match mask {
-            "half-split" => Masking::HalfSplit,
-            "random" => Masking::Random { seed },
-            _ => Masking::Alternating,
-        });
-        let decay = self.decay.as_deref().map(|decay| match decay {
-            "constant" => Decay::Constant,
-            _ => Decay::Cosine,
-        });
+        let masking = self
+            .mask
+            .as_deref()
+            .and_then(|wanted| Masking::all(seed).into_iter().find(|masking| masking.name() == wanted));
+        let decay = self
+            .decay
+            .as_deref()
+            .and_then(|wanted| Decay::ALL.into_iter().find(|decay| decay.name() == wanted));
         let epochs = self.epochs.unwrap_or(base.epochs);
         let recipe = Recipe {
             epochs,

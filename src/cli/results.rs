@@ -7,6 +7,7 @@ use moonflow::shown::shown_path;
 use moonflow::{Error, Result};
 use serde_json::{Value, json};
 
+use super::advice::with_flags;
 use super::output::note;
 
 /// The files that were to be written, and what became of them.
@@ -29,7 +30,7 @@ impl Results {
         let reason = match attempt {
             Ok(()) => return self.written.push(path.to_path_buf()),
             Err(Error::Io { path: named, source }) if named == path => source.to_string(),
-            Err(error) => error.to_string(),
+            Err(error) => with_flags(&error),
         };
         self.missing.push(Missing { path: path.to_path_buf(), reason, asked_for });
     }

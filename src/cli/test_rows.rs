@@ -4,12 +4,9 @@ use std::path::Path;
 
 use moonflow::Result;
 use moonflow::data::Table;
-use moonflow::engine::Engine;
-use moonflow::model::{HeldOut, Model, WithinBounds};
 
 use super::columns::{self, TableArgs};
 use super::memory;
-use super::source::mean_and_error;
 
 /// Where the rows of a test come from.
 pub enum TestRows<'a> {
@@ -50,31 +47,4 @@ impl TestRows<'_> {
             }
         }
     }
-}
-
-/// The model's loss on the rows of `test`, which has the model's columns; without those outside of its bounds too, if there
-/// are any.
-///
-/// # Errors
-/// Those of the engine.
-pub async fn score<E: Engine>(model: &Model, engine: &mut E, test: &Table) -> Result<HeldOut> {
-    let log_prob = model.log_prob(engine, &test.values).await?;
-    let rows = test.values.chunks_exact(test.features());
-    let inside: Vec<f64> = std::iter::zip(rows, &log_prob)
-        .filter(|(row, _)| model.preprocessing.accepts(row))
-        .map(|(_, log_prob)| *log_prob)
-        .collect();
-    let (mean, standard_error) = mean_and_error(&log_prob);
-    let within_bounds = (inside.len() < log_prob.len()).then(|| {
-        let (mean, standard_error) = mean_and_error(&inside);
-        WithinBounds { rows: inside.len(), nll: -mean, standard_error }
-    });
-    Ok(HeldOut {
-        rows: log_prob.len(),
-        nll: -mean,
-        standard_error,
-        above_floor: None,
-        above_floor_error: None,
-        within_bounds,
-    })
 }

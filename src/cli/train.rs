@@ -10,6 +10,7 @@ use moonflow::shown::shown;
 use moonflow::train::Fitted;
 use moonflow::{Error, Result};
 
+use super::advice::with_flags;
 use super::animate::Animated;
 use super::columns::{self, TableArgs};
 use super::config::Resolved;
@@ -147,7 +148,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let mut errors = [results.finish(), judged, job.end(outcome)].into_iter().filter_map(Result::err);
     let first = errors.next();
     for error in errors {
-        note(format_args!("error: {error}"));
+        note(format_args!("error: {}", with_flags(&error)));
     }
     first.map_or(Ok(()), Err)
 }

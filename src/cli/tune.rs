@@ -70,12 +70,12 @@ impl TunedDeviceArgs {
             Work::Training(shape) => engine.tune_training(&shape).await?,
             Work::Evaluation(rows) => engine.tune_evaluation(rows).await?,
         };
-        for Measured { product, tile, seconds, sound_seconds } in &measured {
+        for Measured { product, tile, seconds, default_seconds } in &measured {
             let Product { kernel, rows, inputs, outputs } = product;
             note(format_args!(
                 "tuned    {kernel} {inputs}→{outputs}, {rows} rows: {tile}, {} instead of {}",
                 si(*seconds, "s"),
-                si(*sound_seconds, "s")
+                si(*default_seconds, "s")
             ));
         }
         if let (Some(path), false) = (cache_file(), measured.is_empty()) {
@@ -95,7 +95,7 @@ pub fn recall(engine: &mut GpuEngine) {
     let Some(path) = cache_file() else { return };
     let (cache, unusable) = TileCache::read(&path);
     if let Some(reason) = unusable {
-        note(format_args!("note: {reason}"));
+        note(format_args!("note: {reason}; --autotune measures anew"));
     }
     engine.set_tiling(cache.tiling(engine.context()));
 }

@@ -5,24 +5,31 @@
 //! same in every bit for any number of threads.
 //!
 //! The functions in [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are held to shaders as the engine runs them.
-//! Linear layers and couplings have their definitions in [`reference`](mod@reference), which no engine runs: here they are computed on
+//! Linear layers and couplings have their definitions in [`mod@reference`], which no engine runs: here they are computed on
 //! packed weights, in a register-blocked product, over the features that a mask lets through.
 
+#[doc(hidden)]
 pub mod activation;
+#[doc(hidden)]
 pub mod actnorm;
+#[doc(hidden)]
 pub mod adam;
+#[doc(hidden)]
 pub mod batch;
 mod bijector;
 mod buffer;
 mod conditioner;
 mod coupling;
 mod engine;
+#[doc(hidden)]
 pub mod loss;
 mod packed;
 mod pass;
 mod product;
 mod real;
+#[doc(hidden)]
 pub mod reference;
+#[doc(hidden)]
 pub mod sampling;
 mod shares;
 mod simd;

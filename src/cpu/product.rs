@@ -180,7 +180,7 @@ impl<R: Real> WithSimd for PanelProduct<'_, '_, R> {
 
 impl<R: Real> PanelProduct<'_, '_, R> {
     /// All rows of the panels from `panel` on, as many as fill blocks of `M` rows and `W` registers, where a panel is `V`
-    /// registers; returns the first panel behind them. The panels of a block stay in the first cache while the rows pass.
+    /// registers; returns the first panel after them. The panels of a block stay in the first cache while the rows pass.
     #[inline(always)]
     fn columns<S: Simd, const V: usize, const M: usize, const W: usize>(
         &mut self,
@@ -218,7 +218,7 @@ impl<R: Real> PanelProduct<'_, '_, R> {
         let lanes = R::lanes::<S>();
         let column = panel * self::panel::<R>();
         // SAFETY: `panels` has checked that every operand reaches as far as [m, n] and depth demand, and row + M ≤ m,
-        // column + W · lanes ≤ n hold by the loops of `all`.
+        // column + W · lanes ≤ n hold by the loops of `columns`.
         unsafe {
             let to = self.to.as_mut_ptr().add(row * self.stride + column);
             let mut sums = match self.start {
@@ -357,7 +357,7 @@ impl<R: Real> Dots<'_, '_, R> {
         let lanes = R::lanes::<S>();
         let mut sums = [[[R::splat(simd, R::zero()); P]; C]; M];
         // SAFETY: `dots` has checked that the operands reach as far as [m, columns] and depth demand; row + M ≤ m and
-        // column + C ≤ columns by the loops above; depth is a whole number of panels of P registers.
+        // column + C ≤ columns by the loops of `all` and `columns_at`; depth is a whole number of panels of P registers.
         unsafe {
             let load = |from: *const R| -> [R::Vector<S>; P] {
                 std::array::from_fn(|p| R::load::<S>(from.add(p * lanes)))

@@ -2,7 +2,7 @@
 //!
 //! A batch has two halves, and its gradient is the sum over one half's tiles in order plus that over the other's. Whoever
 //! begins a half keeps adding to the slot of its first tile, which so stays in a cache. Whoever finds both begun takes
-//! tiles from a half's end, each into a slot of its own, which is added behind. Either way the sums are the same, and
+//! tiles from a half's end, each into a slot of its own, which is added after the others. Either way the sums are the same, and
 //! two threads fill two slots, however many tiles there are.
 
 use std::sync::{Mutex, MutexGuard};
@@ -88,7 +88,7 @@ impl<'a, R: Real> Shares<'a, R> {
         Some((half, halves[half].take_first(self.rows)?))
     }
 
-    /// The share behind those taken from the front of `half`.
+    /// The share after those taken from the front of `half`.
     fn next(&self, half: usize) -> Option<Share<'a, R>> {
         self.halves()[half].take_first(self.rows)
     }

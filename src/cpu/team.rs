@@ -49,7 +49,7 @@ impl Team {
         })
     }
 
-    /// Calls `work` on every item, on all threads; which item goes to which thread is left to chance.
+    /// Calls `work` on every item, on all threads; which thread takes which item is not defined.
     pub fn each<I>(&self, items: I, work: impl Fn(I::Item) + Sync)
     where
         I: IntoIterator<IntoIter: Send>,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::shown::{shown, shown_list};
 
 /// Columns to keep and columns to leave out, as the user wrote them.
@@ -136,18 +136,16 @@ pub fn find_columns(
     for wanted in want {
         let Some(place) = columns.iter().position(|column| column == wanted) else {
             let wanting = format!("{wanting} {} ({})", count(want.len(), "column"), shown_list(want));
-            return Err(Error::data(
-                name,
-                if named {
-                    // The first part may be a question.
-                    let problem = unknown_column(wanted, columns);
-                    let end = if problem.ends_with('?') { "" } else { "." };
-                    format!("{problem}{end} In any order, {wanting}")
-                } else {
-                    let got = count(columns.len(), "column");
-                    format!("has {got} without names, but {wanting}; choose as many with --columns")
-                },
-            ));
+            return Err(if named {
+                // The first part may be a question.
+                let problem = unknown_column(wanted, columns);
+                let end = if problem.ends_with('?') { "" } else { "." };
+                Error::data(name, format!("{problem}{end} In any order, {wanting}"))
+            } else {
+                let got = count(columns.len(), "column");
+                let error = Error::data(name, format!("has {got} without names, but {wanting}"));
+                error.advise(Remedy::ChooseColumns)
+            });
         };
         left[place] = false;
         places.push(place);

@@ -9,6 +9,7 @@ use crate::shown::shown;
 
 /// How rows are laid out in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Format {
     /// Fields with commas between them, as in RFC 4180.
     Csv,
@@ -22,6 +23,7 @@ pub enum Format {
 
 /// How the bytes of a CSV or TSV file are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compression {
     /// They are not.
     None,
@@ -71,7 +73,7 @@ impl Encoding {
     /// Plain CSV: that of standard input and output, and of names that say nothing.
     pub const CSV: Self = Self { format: Format::Csv, compression: Compression::None };
 
-    /// What `--format` is told: a name of [`Format::ALL`], for CSV and TSV with `.gz` or `.zst` behind it if need be.
+    /// The encoding called `text`: a name of [`Format::ALL`], followed by `.gz` or `.zst` for compressed CSV or TSV.
     ///
     /// # Errors
     /// [`Error::Argument`] that lists the formats.

@@ -1,5 +1,5 @@
 //! A monotone curve after which one column is about normal: tails that a Gaussian has no place for come within its reach.
-//! It stands behind the standardiser, and once more behind the whitening, where there is one; value and log-determinant
+//! It follows the standardiser, and once more the whitening, where there is one; value and log-determinant
 //! come together.
 
 use rayon::prelude::*;

@@ -1,18 +1,19 @@
 //! The border between the user's units and the engine's: each column's steps, the standardiser, and where they are asked
-//! for the whitening behind it and the curves behind both.
+//! for the whitening after it and the curves after both.
 //! It stands between a dataset or a table and an engine, there and back, with the log-determinant that keeps log p in
 //! the user's units.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Johnson, Standardiser, Steps, Whitening};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::random::{Stream, key, philox};
 use crate::shown::shown;
 
 /// What the standardiser is fitted to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Standardise {
     /// Mean and standard deviation.
     #[default]
@@ -30,7 +31,7 @@ pub struct PreprocessingPlan {
     pub steps: Vec<Steps>,
     /// How to standardise what comes of them.
     pub standardise: Standardise,
-    /// Whether to bend each column to a normal shape: behind the standardiser, and again behind the whitening.
+    /// Whether to bend each column to a normal shape: after the standardiser, and again after the whitening.
     pub gaussianise: bool,
     /// How many of the columns, the last ones, are context: given, not modelled.
     pub context: usize,
@@ -95,16 +96,18 @@ impl PreprocessingPlan {
         if self.standardise == Standardise::Robust {
             for (feature, name) in columns.iter().enumerate() {
                 let column = seen[feature..].iter().step_by(columns.len()).copied().collect();
-                (standardiser.mean[feature], standardiser.std[feature]) = median_and_spread(column).ok_or_else(|| {
-                    Error::data(
-                        source_name,
-                        format!(
-                            "column {} (`{}`) has no spread: half of its values are equal; use --standardise mean",
-                            feature + 1,
-                            shown(name)
-                        ),
-                    )
-                })?;
+                (standardiser.mean[feature], standardiser.std[feature]) = median_and_spread(column)
+                    .ok_or_else(|| {
+                        Error::data(
+                            source_name,
+                            format!(
+                                "column {} (`{}`) has no spread: half of its values are equal",
+                                feature + 1,
+                                shown(name)
+                            ),
+                        )
+                        .advise(Remedy::StandardiseByMean)
+                    })?;
             }
         }
         let &Self { standardise, context, .. } = self;
@@ -112,7 +115,7 @@ impl PreprocessingPlan {
         self.fit_behind(identity, seen)
     }
 
-    /// Fits what comes behind the standardiser of `fitted` to the training rows `seen`, row-major [N, D], on the real
+    /// Fits what follows the standardiser of `fitted` to the training rows `seen`, row-major [N, D], on the real
     /// line.
     fn fit_behind(&self, mut fitted: Preprocessing, seen: &[f64]) -> Result<Preprocessing> {
         let (features, whiten) = (fitted.steps.len(), self.standardise == Standardise::Whiten);
@@ -138,7 +141,7 @@ impl PreprocessingPlan {
     }
 }
 
-/// The steps of every column, the standardiser behind them, and behind that curves, the whitening and curves again.
+/// The steps of every column, then the standardiser, then curves, the whitening and curves again.
 ///
 /// The last columns may be context. They are mapped like the others, but their log-determinant does not count: log p is
 /// that of the others given them.

@@ -7,6 +7,7 @@ use crate::random::{self, Stream};
 /// Rule by which couplings take turns at keeping features.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Masking {
     /// Coupling i keeps feature j when i + j is even.
     #[default]
@@ -18,6 +19,22 @@ pub enum Masking {
         /// Seed of the draw.
         seed: u64,
     },
+}
+
+impl Masking {
+    /// Every rule; a random one draws by `seed`.
+    pub fn all(seed: u64) -> [Self; 3] {
+        [Self::Alternating, Self::HalfSplit, Self::Random { seed }]
+    }
+
+    /// Its name on the command line and in the model file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Alternating => "alternating",
+            Self::HalfSplit => "half-split",
+            Self::Random { .. } => "random",
+        }
+    }
 }
 
 /// The masks of `couplings` couplings over `features` modelled features; `true` marks a kept feature. A single feature

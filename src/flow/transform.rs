@@ -8,6 +8,7 @@ use super::{Flow, MAX_WIDTH};
 /// Nonlinearity between the linear layers of a conditioner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Activation {
     /// max(0, x).
     #[default]

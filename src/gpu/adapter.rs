@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::fused::Target;
 use super::kernel::{Access, Constant, Kernel};
+use super::target::Target;
 use crate::engine::DeviceInfo;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 
 /// A GPU, or software that acts as one.
 #[derive(Clone, Debug)]
@@ -176,9 +176,7 @@ impl Context {
     pub fn health(&self) -> Result<()> {
         match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
-            Some(message) => {
-                Err(Error::Device(format!("{}: {message}. --device cpu does without a GPU", self.info)))
-            }
+            Some(message) => Err(Error::Device(format!("{}: {message}", self.info)).advise(Remedy::Cpu)),
         }
     }
 

@@ -30,8 +30,8 @@ pub struct Measured {
     pub tile: Tile,
     /// Seconds of one dispatch with it.
     pub seconds: f64,
-    /// Seconds of one dispatch with the sound choice.
-    pub sound_seconds: f64,
+    /// Seconds of one dispatch with the default.
+    pub default_seconds: f64,
 }
 
 /// Finds the fastest tile of every product in `plan` that `tiling` does not know, and adds it there. Not for the web,
@@ -62,7 +62,7 @@ pub async fn autotune(
             product,
             tile: tiles[fastest],
             seconds: seconds[fastest],
-            sound_seconds: seconds[0],
+            default_seconds: seconds[0],
         });
     }
     Ok(found)

@@ -7,7 +7,7 @@ use super::adapter::{Context, Pipeline};
 use super::kernel::Access;
 use super::pace::clock;
 use super::plan::{BufferId, Plan, ProgramId};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 
 struct Recorded {
     pipeline: Pipeline,
@@ -290,10 +290,10 @@ impl Executor {
     fn lost(&self) -> Error {
         match self.context.health() {
             Err(error) => error,
-            Ok(()) => Error::Device(format!(
-                "{}: the device stopped answering. --device cpu does without a GPU",
-                self.context.info()
-            )),
+            Ok(()) => {
+                let error = Error::Device(format!("{}: the device stopped answering", self.context.info()));
+                error.advise(Remedy::Cpu)
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The layered plan's building blocks: a flow's dispatches, layer by layer, for any width. With n hidden layers a
 //! coupling takes n + 1 dispatches forward and n + 1 backward, each for both networks.
 //!
-//! Forward: a dispatch for each hidden layer, and one for the last layer with the coupling behind it. Backward: one
+//! Forward: a dispatch for each hidden layer, and one for the last layer together with the coupling. Backward: one
 //! for each layer, which makes the gradients of its weights and of its input side by side, for both read the same and
 //! neither waits for the other; that of the first layer also takes the gradient through the coupling before.
 
@@ -27,7 +27,7 @@ pub(super) struct FlowBuffers {
     pub shares: BufferId,
 }
 
-/// What a coupling's networks leave behind.
+/// What a coupling's networks keep for the backward pass.
 pub(super) struct Activations {
     /// Pre-activations of each hidden layer [2, capacity, width].
     pub pre: Vec<BufferId>,
@@ -70,7 +70,7 @@ impl Recorder<'_> {
         order
     }
 
-    /// Allocates what the networks of a coupling with these hidden widths leave behind.
+    /// Allocates what the networks of a coupling with these hidden widths keep.
     pub fn activations(&self, plan: &mut Plan, label: &str, hidden: &[usize]) -> Activations {
         let pre = self.pre_activations(plan, &format!("{label}pre_activations"), hidden);
         let numbers = self.flow.couplings().map(|coupling| coupling.bijector.saved()).max().unwrap_or(1);
@@ -118,7 +118,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// A layer as the kernels see it, with its activations before and behind.
+    /// A layer as the kernels see it, with its input and output activations.
     fn layer(&self, transform: usize, layer: usize) -> uniforms::Layer {
         let coupling = self.coupling(transform);
         let networks = &self.layout.blocks[transform].networks;

@@ -11,17 +11,21 @@ mod engine;
 pub mod evaluation;
 pub mod executor;
 pub mod fused;
+#[doc(hidden)]
 pub mod kernel;
 mod layered;
 pub mod pace;
 pub mod plan;
+mod target;
 pub mod tile;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod tile_cache;
 mod timing;
 pub mod training;
+#[doc(hidden)]
 pub mod uniforms;
 
 pub use adapter::{Adapter, Context, adapters};
 pub use engine::GpuEngine;
-pub use fused::{PlanKind, Target};
+pub use fused::PlanKind;
+pub use target::Target;

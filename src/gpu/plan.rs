@@ -2,7 +2,7 @@
 //! The executor replays it and adds nothing, so what a plan prints is what the GPU does.
 
 use super::kernel::{Constant, Kernel};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 
 /// Index of a buffer in its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,21 +115,22 @@ impl Plan {
             ("max_buffer_size", limits.max_buffer_size),
         ] {
             if let Some(buffer) = self.buffers.iter().find(|buffer| buffer.bytes > most) {
-                return Err(Error::Device(format!(
-                    "buffer '{}' needs {} bytes, but the adapter allows at most {most} ({name}); take a smaller \
-                     --batch or model, or --device cpu, which has no such limit",
+                let error = Error::Device(format!(
+                    "buffer '{}' needs {} bytes, but the adapter allows at most {most} ({name})",
                     buffer.label, buffer.bytes
-                )));
+                ));
+                return Err(error.advise(Remedy::SmallerBatchOrCpu));
             }
         }
         let most = limits.max_compute_workgroups_per_dimension;
         for dispatch in self.programs.iter().flat_map(|program| &program.dispatches) {
             if let Some(groups) = dispatch.workgroups.iter().find(|&&groups| groups > most) {
-                return Err(Error::Device(format!(
+                let error = Error::Device(format!(
                     "{} ({}) needs {groups} workgroups in a dimension, but the adapter runs at most {most} \
-                     (max_compute_workgroups_per_dimension); take a smaller --batch or model, or --device cpu",
+                     (max_compute_workgroups_per_dimension)",
                     dispatch.kernel.name, dispatch.label
-                )));
+                ));
+                return Err(error.advise(Remedy::SmallerBatchOrCpu));
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::kernel::Constant;
+use super::kernel::{COUPLING_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Constant, LINEAR_BACKWARD};
 
 /// The tile of a matrix product that one workgroup makes, and how its threads share it. No choice changes a bit of
 /// the result: every element is summed over increasing depth.
@@ -32,7 +32,7 @@ impl Tile {
 
     /// The tile for a product with so many columns, summed over `depth`, where nothing was measured: as wide as a
     /// thin layer, so that few threads stand idle, and as much work for a thread as a wide one has.
-    pub fn sound(columns: usize, depth: usize) -> Self {
+    pub fn default_for(columns: usize, depth: usize) -> Self {
         let depth = match depth {
             0..=4 => 4,
             5..=8 => 8,
@@ -92,7 +92,7 @@ impl Tile {
     }
 }
 
-/// What a search tries, besides the sound choice: from tiles for thin layers to ones that a thread holds 64 numbers of.
+/// What a search tries, besides the default: from tiles for thin layers to ones that a thread holds 64 numbers of.
 /// All stay within the limits of every WebGPU adapter.
 pub const CANDIDATES: [Tile; 11] = [
     Tile::new([64, 64, 16], [4, 4]),
@@ -132,18 +132,19 @@ pub struct Product {
 impl Product {
     /// Whether it is a backward one, whose tiles have inputs for columns and whose depth is that of two products.
     fn is_backward(&self) -> bool {
-        self.kernel.ends_with("_backward")
+        [&COUPLING_BACKWARD, &LINEAR_BACKWARD].iter().any(|kernel| kernel.name == self.kernel)
     }
 
-    /// What is worth measuring for it, the sound choice first: no tile so wide that half of it would be empty, none
+    /// What is worth measuring for it, the default first: no tile so wide that half of it would be empty, none
     /// so thin that the layer would be cut into more than 16, and of blocks that a thread holds two of, none of 64.
     pub fn candidates(&self) -> Vec<Tile> {
-        let sound = self.sound();
+        let default = self.default_tile();
         let columns = if self.is_backward() { self.inputs } else { self.outputs } as u32;
-        let holds_two = self.kernel.starts_with("coupling_") && !self.is_backward();
-        let mut tiles = vec![sound];
+        let holds_two =
+            [&COUPLING_FORWARD, &COUPLING_INVERSE].iter().any(|kernel| kernel.name == self.kernel);
+        let mut tiles = vec![default];
         for tile in CANDIDATES {
-            let tile = Tile { depth: tile.depth.min(sound.depth), ..tile };
+            let tile = Tile { depth: tile.depth.min(default.depth), ..tile };
             let fits = tile.columns < 2 * columns.next_power_of_two().max(4) && columns <= 16 * tile.columns;
             let held = tile.block_rows * tile.block_columns;
             if fits && !(holds_two && held > 32) && !tiles.contains(&tile) {
@@ -154,16 +155,16 @@ impl Product {
     }
 
     /// The tile where nothing was measured.
-    pub fn sound(&self) -> Tile {
+    pub fn default_tile(&self) -> Tile {
         if self.is_backward() {
-            Tile::sound(self.inputs, self.rows)
+            Tile::default_for(self.inputs, self.rows)
         } else {
-            Tile::sound(self.outputs, self.inputs)
+            Tile::default_for(self.outputs, self.inputs)
         }
     }
 }
 
-/// The tile of each product: the sound default, or what was measured to be faster.
+/// The tile of each product: the default, or what was measured to be faster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tiling {
     measured: BTreeMap<Product, Tile>,
@@ -179,7 +180,7 @@ impl Tiling {
 
     /// The tile for `product`.
     pub fn tile(&self, product: &Product) -> Tile {
-        self.measured.get(product).copied().or(self.only).unwrap_or_else(|| product.sound())
+        self.measured.get(product).copied().or(self.only).unwrap_or_else(|| product.default_tile())
     }
 
     /// Whether the tile for `product` was measured.
@@ -204,7 +205,7 @@ mod tests {
                 for outputs in [1, 4, 7, 16, 31, 64, 1000] {
                     let product = Product { kernel, rows: 100, inputs, outputs };
                     let tiles = product.candidates();
-                    assert_eq!(tiles[0], product.sound());
+                    assert_eq!(tiles[0], product.default_tile());
                     for tile in tiles {
                         assert!(tile.is_portable(), "{product:?}: {tile}");
                     }
@@ -218,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_goes_before_the_sound_choice_for_that_product_alone() {
+    fn what_was_measured_goes_before_the_default_for_that_product_alone() {
         let product = |rows| Product { kernel: "linear_forward", rows, inputs: 64, outputs: 64 };
         let mut tiling = Tiling::default();
         tiling.insert(product(256), CANDIDATES[1]);
         assert_eq!(tiling.tile(&product(256)), CANDIDATES[1]);
-        assert_eq!(tiling.tile(&product(512)), product(512).sound());
+        assert_eq!(tiling.tile(&product(512)), product(512).default_tile());
         assert!(tiling.knows(&product(256)) && !tiling.knows(&product(512)));
     }
 }

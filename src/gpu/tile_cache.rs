@@ -36,7 +36,7 @@ impl TileCache {
     /// Reads a cache file. One that is not there is empty; so is one that cannot be used, with the reason.
     pub fn read(path: &Path) -> (Self, Option<String>) {
         let unusable = |reason: String| {
-            let note = format!("{}: ignored, {reason}; --autotune measures anew", path.display());
+            let note = format!("{}: ignored, {reason}", path.display());
             (Self::default(), Some(note))
         };
         let text = match std::fs::read(path) {

@@ -2,9 +2,9 @@
 //!
 //! Weights, biases and masks are `F32`, the standardiser is `F64`; names and shapes are those of
 //! [`Layout`], plus `transforms.{i}.mask` `[D]` and `standardiser.mean`, `standardiser.std` `[D]`. The steps before the
-//! standardiser are in the JSON, and the whitening behind it is `standardiser.whitening` `[D, D]`. A file has version 2
+//! standardiser are in the JSON, and the whitening after it is `standardiser.whitening` `[D, D]`. A file has version 2
 //! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
-//! `standardiser.johnson` `[D, 4]` and, behind a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
+//! `standardiser.johnson` `[D, 4]` and, after a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
 //! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
 //! alone, so equal models are equal files.
 
@@ -22,7 +22,7 @@ use crate::layout::Layout;
 use crate::shown::shown;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has steps
-/// before the standardiser, a whitening behind it, or a context; version 3 has curves that gaussianise columns; version 4
+/// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
 /// has a flow that is a list of transforms.
 pub const FORMAT_VERSION: u32 = 4;
 

@@ -4,6 +4,7 @@
 mod cells;
 pub(crate) mod container;
 mod file;
+mod held_out;
 mod recipe;
 mod record;
 
@@ -11,6 +12,7 @@ use std::borrow::Cow;
 
 use cells::{Cells, log_sum_exp};
 pub use file::FORMAT_VERSION;
+pub(crate) use held_out::mean_and_error;
 pub use recipe::Recipe;
 pub use record::{DataSource, HeldOut, LatentFeature, Outcome, SelfCheck, TrainingRecord, WithinBounds};
 
@@ -97,7 +99,7 @@ impl Model {
         Ok(standardised.iter().zip(log_det).map(|(&value, log_det)| f64::from(value) + log_det).collect())
     }
 
-    /// Latent z of each row, row-major [B, D], standard normal when the model fits; a context stands behind it, in the
+    /// Latent z of each row, row-major [B, D], standard normal when the model fits; a context follows it, in the
     /// engine's units. Whole numbers of a dequantised
     /// column are taken in the middle of their interval; a row outside of the bounds has NaN.
     ///

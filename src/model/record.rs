@@ -1,6 +1,8 @@
 //! What a model file says of its own training. It holds nothing that differs between two equal runs on one device:
 //! no time, no path.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Recipe;
@@ -21,6 +23,7 @@ pub struct DataSource {
 /// How a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Outcome {
     /// All epochs were done.
     Finished,
@@ -35,6 +38,20 @@ pub enum Outcome {
         /// The epoch.
         epoch: u32,
     },
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Finished => "finished",
+            Self::Interrupted => "interrupted",
+            Self::EarlyStop => "stopped early",
+            Self::TimeLimit => "ended by its time limit",
+            Self::NonFinite { epoch } => {
+                return write!(f, "stopped by a number that is not finite in epoch {epoch}");
+            }
+        })
+    }
 }
 
 /// The loss on rows that neither training nor validation has seen, in nats per row and the user's units.
@@ -72,7 +89,7 @@ pub struct WithinBounds {
     pub standard_error: f64,
 }
 
-/// The training behind a model.
+/// How a model was trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingRecord {
     /// Version of moonflow that trained it.

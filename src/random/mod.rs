@@ -12,6 +12,7 @@ pub use table::NORMAL_TABLE;
 
 /// What a random number is for. Streams of one seed are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stream {
     /// Initial weights.
     Parameters = 0,
@@ -60,7 +61,7 @@ pub fn uniform(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
-/// Rounds of the Feistel network behind [`permute`].
+/// Rounds of the Feistel network of [`permute`].
 const ROUNDS: usize = 8;
 
 /// Place `index` of a pseudorandom permutation of 0..`n`, chosen by (`seed`, `stream`, `step`).

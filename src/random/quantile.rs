@@ -1,4 +1,4 @@
-//! The exact normal quantile in `f64`, and from it the table of cubics behind [`super::normal()`].
+//! The exact normal quantile in `f64`, and from it the table of cubics of [`super::normal()`].
 
 use super::normal::{FRACTION_BITS, GUARD_BITS, OCTAVES, SEGMENTS};
 

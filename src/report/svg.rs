@@ -298,7 +298,7 @@ fn are_finite<const N: usize>(numbers: [f64; N]) -> bool {
 
 /// How far from the origin anything is drawn. Every drawing fits into it, and at the largest scale of a PNG, 10.24, the
 /// rasteriser's fixed-point arithmetic still has bits for it. Beyond, it panics, and again in a destructor on the way out,
-/// which ends the process whoever would catch the first.
+/// which ends the process even where the first would be caught.
 const REACH: f64 = 3200.0;
 
 /// `value`, no further than [`REACH`] from 0.

@@ -3,7 +3,7 @@
 //! The file is safetensors like the model's, with one JSON entry, `moonflow-checkpoint`. Numbers that decide what comes
 //! after are tensors, so that no digit is lost: `parameters`, `moment1`, `moment2` `[P]` are `F32`; `corrections` `[2]`
 //! and `history` `[E, 7]` are `F64`; `best.parameters`, `best.nll`, and `average.…` are there where training has them. It
-//! has the checksum of [`container`].
+//! has the checksum of [`crate::model::container`].
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Average, Epoch, History, Progress};
 use crate::engine::{DeviceInfo, Training};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::flow::MAX_WIDTH;
 use crate::layout::Layout;
 use crate::model::Recipe;
@@ -115,12 +115,13 @@ impl Checkpoint {
         if epochs != self.recipe.epochs && self.recipe.decay != Decay::Constant {
             return fail(format!(
                 "it was made for {} epochs, got {epochs}; its learning rate falls along a cosine to zero at the end, so \
-                 that another number of epochs is another training. Only --decay constant can be extended",
+                 that another number of epochs is another training",
                 self.recipe.epochs
-            ));
+            ))
+            .map_err(|error| error.advise(Remedy::ConstantRate));
         }
         if epochs < done {
-            return fail(format!("it has {done} epochs behind it already, got --epochs {epochs}"));
+            return fail(format!("it has {done} epochs behind it already, got {epochs}"));
         }
         if self.rows != fresh.rows {
             return fail(format!(

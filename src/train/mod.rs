@@ -8,6 +8,7 @@ mod history;
 mod initialise;
 mod run;
 
+use std::fmt;
 use std::ops::ControlFlow;
 
 pub use average::Average;
@@ -28,6 +29,7 @@ use run::Run;
 
 /// Something that happened within an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// A step was skipped, because its loss or gradient was not finite.
     Skipped {
@@ -43,9 +45,25 @@ pub enum Event {
     },
 }
 
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skipped { epoch } => {
+                write!(f, "epoch {epoch}: skipped a step whose loss or gradient was not finite")
+            }
+            Self::RolledBack { epoch, to } => {
+                write!(
+                    f,
+                    "epoch {epoch}: the loss rose steeply; back to the end of epoch {to}, at half the rate"
+                )
+            }
+        }
+    }
+}
+
 /// What watches a training, and may end it.
 pub trait Observer {
-    /// Seconds on a clock that never goes back. Its zero is free.
+    /// Seconds on a clock that never goes back. The epoch is arbitrary.
     ///
     /// The default reads the operating system's clock; where there is none (wasm32) it always gives 0, so that a
     /// browser host gives its own.

@@ -190,7 +190,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         Ok(Verdict::Completed(epoch))
     }
 
-    /// Goes on behind the step that was not finite, or ends when there were too many.
+    /// Goes on after the step that was not finite, or ends when there were too many.
     fn skip(
         &mut self,
         record: &EpochRecord,

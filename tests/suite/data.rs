@@ -182,6 +182,7 @@ fn half_side(density: &ToyDensity) -> f64 {
         Toy::Checkerboard => 4.0,
         Toy::Spirals => 3.2 + 6.0 * density.noise(),
         Toy::SwissRoll => 14.2 + 6.0 * density.noise(),
+        other => panic!("half a side of {other:?} is missing here"),
     }
 }
 

@@ -205,7 +205,7 @@ fn another_recipe_other_rows_and_other_columns_are_refused_with_what_differs() {
     let fewer = Recipe { epochs: 2, ..constant };
     let options = resumed(checkpoint);
     let error = fit_on(&mut cpu(&fewer), &dataset(), &fewer, options, &mut ()).expect_err("fewer");
-    assert!(error.to_string().contains("has 3 epochs behind it already, got --epochs 2"), "{error}");
+    assert!(error.to_string().contains("has 3 epochs behind it already, got 2"), "{error}");
 }
 
 #[test]

@@ -206,7 +206,10 @@ fn parquet_columns_are_numbers_or_texts_by_their_types() {
         );
     }
     let refused = reader().select(&[0, 2], &[], Missing::Refuse).err().expect("texts").to_string();
-    assert!(refused.contains("column 3 (`c`) holds texts") && refused.contains("--drop"), "{refused}");
+    assert!(
+        refused.contains("column 3 (`c`) holds texts") && refused.contains("leave the column out"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -222,7 +225,7 @@ fn missing_values_are_counted_with_their_places_or_dropped_in_every_format() {
     for (path, want) in [
         (
             &csv,
-            "4 values missing, in 3 of 5 rows: line 3, column 1 (`a`); line 5, column 2 (`b`); line 6, column 1 (`a`); line 6, column 2 (`b`). Leave such rows out with --missing drop",
+            "4 values missing, in 3 of 5 rows: line 3, column 1 (`a`); line 5, column 2 (`b`); line 6, column 1 (`a`); line 6, column 2 (`b`); leave such rows out, or fill in numbers",
         ),
         (&npy, "4 values missing, in 3 of 5 rows: row 2, column 1 (`x0`); row 3, column 2 (`x1`); row 4,"),
     ] {

@@ -9,7 +9,7 @@ use csv::ByteRecord;
 use super::lines::{LineReader, Lines};
 use super::{Chunk, Position, Reader, Source};
 use crate::data::columns::count;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::shown::shown;
 
 /// Reads `reader` as far as its first row: the header, unless it is all numbers or missing.
@@ -122,12 +122,11 @@ impl Source for CsvSource<'_> {
                 return Err(self.at_line(format!("expected {want}, got {got}")));
             }
             for &place in &self.numbers {
-                chunk.numbers.push(number(&self.record[place]).map_err(|problem| {
+                chunk.numbers.push(number(&self.record[place]).map_err(|(problem, remedy)| {
                     let column = shown(&self.columns[place]);
-                    Error::data(
-                        &self.name,
-                        format!("line {}, column {} (`{column}`): {problem}", self.line, place + 1),
-                    )
+                    let place = format!("column {} (`{column}`)", place + 1);
+                    let error = Error::data(&self.name, format!("line {}, {place}: {problem}", self.line));
+                    remedy.into_iter().fold(error, Error::advise)
                 })?);
             }
             for (cells, &place) in chunk.extras.iter_mut().zip(&self.extras) {
@@ -168,16 +167,17 @@ fn parse(field: &[u8]) -> Option<f64> {
     std::str::from_utf8(field).ok()?.trim().parse().ok()
 }
 
-/// The finite number in `field`, NaN where it is missing, or what is wrong with it.
-pub(super) fn number(field: &[u8]) -> std::result::Result<f64, String> {
+/// The finite number in `field`, NaN where it is missing, or what is wrong with it and what to do.
+fn number(field: &[u8]) -> std::result::Result<f64, (String, Option<Remedy>)> {
+    let problem = |problem: &str| format!("`{}` is not {problem}", excerpt(field));
     match parse(field) {
         Some(value) if !value.is_infinite() => Ok(value),
-        Some(_) => Err(format!("`{}` is not finite; drop the row or fill in a number", excerpt(field))),
+        Some(_) => Err((problem("finite; drop the row or fill in a number"), None)),
         None if is_missing(field) => Ok(f64::NAN),
         None if field.iter().any(|byte| b";\t".contains(byte)) => {
-            Err(format!("`{}` is not a number; fields must be separated by commas", excerpt(field)))
+            Err((problem("a number; fields must be separated by commas"), None))
         }
-        None => Err(format!("`{}` is not a number; --drop leaves the column out", excerpt(field))),
+        None => Err((problem("a number"), Some(Remedy::DropColumn))),
     }
 }
 

@@ -19,12 +19,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Table;
 use super::columns::count;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::shown::shown;
 
 /// What to do with a row that lacks a number: an empty field, NA, N/A, NaN, null or none in text, a null in Parquet,
 /// NaN in NPY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Missing {
     /// An error that counts the missing values and says where the first ones are.
     Refuse,
@@ -121,9 +122,8 @@ impl<'a> Reader<'a> {
         for (place, name) in self.columns.iter().enumerate() {
             if name.is_empty() && number[place] {
                 let place = place + 1;
-                return Err(fail(format!(
-                    "column {place} has no name in the header; name it, or leave it out with --drop {place} if it is an index"
-                )));
+                let error = fail(format!("column {place} has no name in the header"));
+                return Err(error.advise(Remedy::NameOrDropColumn(place)));
             }
             match first_use.get(name) {
                 // A number must not be mistaken for a column that is not used either.
@@ -314,12 +314,12 @@ impl Rows<'_> {
         Error::data(
             &self.name,
             format!(
-                "{at_least}{values} missing, in {rows} of {} rows: {}{more}. Leave such rows out with --missing drop, or \
-                 fill in numbers",
+                "{at_least}{values} missing, in {rows} of {} rows: {}{more}",
                 self.read,
                 places.join("; ")
             ),
         )
+        .advise(Remedy::DropMissing)
     }
 }
 

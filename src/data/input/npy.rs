@@ -116,7 +116,7 @@ struct Header {
 }
 
 impl Header {
-    /// Reads magic, version and the dictionary behind them; also gives their length.
+    /// Reads magic, version and the dictionary that follows them; also gives their length.
     fn read(reader: &mut impl Read) -> std::result::Result<(Self, u64), String> {
         /// Longest dictionary; one of plain numbers has about a hundred bytes.
         const LONGEST: u64 = 1 << 16;

@@ -12,7 +12,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::parquet_value::{Meaning, Value};
 use super::{Chunk, Position, Reader, Source};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::guard;
 use crate::shown::shown;
 
@@ -94,7 +94,8 @@ impl ParquetSource {
             let fail = |problem: &str| {
                 let path = description.path().string();
                 let (column, name) = (place + 1, shown(&path));
-                Error::data(&self.name, format!("column {column} (`{name}`) {problem}; --drop leaves it out"))
+                Error::data(&self.name, format!("column {column} (`{name}`) {problem}"))
+                    .advise(Remedy::DropColumn)
             };
             if description.max_rep_level() > 0 {
                 return Err(fail("holds lists"));

@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::{Encoding, Format};
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::shown::{shown_list, shown_path};
 use target::Target;
 use text::TextWriter;
@@ -51,12 +51,12 @@ impl TableWriter {
         let encoding = Encoding::of_path(path, wanted);
         let name = path.unwrap_or(Path::new("standard output")).to_path_buf();
         if encoding.format == Format::Npy && !texts.is_empty() {
-            return Err(Error::Argument(format!(
-                "{}: NPY holds numbers only, and the columns {} are passed through as text; write CSV or Parquet, or \
-                 leave them out with --drop",
+            let error = Error::Argument(format!(
+                "{}: NPY holds numbers only, and the columns {} are passed through as text",
                 shown_path(&name),
                 shown_list(texts)
-            )));
+            ));
+            return Err(error.advise(Remedy::DropTexts));
         }
         #[cfg(not(feature = "tables"))]
         if encoding != Encoding::CSV && encoding.format != Format::Tsv {

@@ -42,7 +42,7 @@ impl TextWriter {
     }
 }
 
-/// A target behind a compressor.
+/// A target, with a compressor before it.
 enum Compressed {
     Plain(Target),
     #[cfg(feature = "tables")]

@@ -27,6 +27,7 @@ use tube::Tube;
 
 /// The shape of a toy density. Noise is Gaussian with standard deviation σ in each coordinate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Toy {
     /// Two interleaved half circles of radius 1: (cos t, sin t) and (1 − cos t, ½ − sin t), t uniform on [0, π].
     Moons,

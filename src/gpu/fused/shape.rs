@@ -4,9 +4,10 @@
 use std::fmt;
 
 use super::super::kernel::Constant;
+use super::super::target::Target;
 use super::super::uniforms::MOST_STEPS;
 use super::Packing;
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::flow::{Activation, Flow};
 
 /// The two ways in which the GPU engine executes a flow.
@@ -24,22 +25,6 @@ impl fmt::Display for PlanKind {
             Self::Layered => "layered",
             Self::Fused => "fused",
         })
-    }
-}
-
-/// What a plan is made for: a device's limits, and whether it is software that runs on the CPU.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
-    /// Its limits.
-    pub limits: wgpu::Limits,
-    /// Whether it is a CPU behind all the layers of a GPU's interface.
-    pub software: bool,
-}
-
-impl Default for Target {
-    /// A GPU with the limits that every WebGPU adapter has.
-    fn default() -> Self {
-        Self { limits: wgpu::Limits::default(), software: false }
     }
 }
 
@@ -192,7 +177,8 @@ impl Shape {
         training: bool,
     ) -> Result<Self> {
         let refuse = |what: String| {
-            Err(Error::Device(format!("the fused plan does not fit: {what}; --plan layered takes any flow")))
+            let error = Error::Device(format!("the fused plan does not fit: {what}"));
+            Err(error.advise(Remedy::LayeredPlan))
         };
         let width = widest(flow);
         if width > MOST_WIDTH {

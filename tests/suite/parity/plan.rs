@@ -101,7 +101,7 @@ fn a_plan_beyond_a_limit_is_refused_with_its_name_the_need_and_the_size() {
         ),
     ] {
         let message = plan.check(&limits).expect_err("too small a limit").to_string();
-        for part in [name, "--device cpu", &format!("needs {need} "), &format!("at most {have} ")] {
+        for part in [name, "the CPU engine", &format!("needs {need} "), &format!("at most {have} ")] {
             assert!(message.contains(part), "'{part}' is missing: {message}");
         }
     }

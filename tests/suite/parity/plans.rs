@@ -95,7 +95,7 @@ fn the_fused_plan_is_taken_where_it_fits_and_else_refused_with_the_limit() {
         assert_eq!(kind(hidden, &target), PlanKind::Layered, "{hidden:?}");
         let flow = Flow::new(2, 2, hidden).expect("valid");
         let message = Shape::training(&flow, &target, 64).expect_err("does not fit").to_string();
-        assert!(message.contains(part) && message.contains("--plan layered"), "{message}");
+        assert!(message.contains(part) && message.contains("the layered plan takes any flow"), "{message}");
     }
     let Some(context) = context() else { return };
     let wide = Flow::new(2, 2, &[129]).expect("valid");

@@ -1,0 +1,65 @@
+//! The loss of a model on rows that its training has not seen.
+
+use super::{HeldOut, Model, WithinBounds};
+use crate::engine::Engine;
+use crate::error::Result;
+
+impl Model {
+    /// The loss on `rows`, row-major [B, D], in the user's units; without those that the model cannot have either, if there
+    /// are any. `truth` gives the true log-density of a row where that is known: then the record says how far the
+    /// model is above the entropy floor.
+    ///
+    /// # Errors
+    /// Those of [`Model::log_prob`].
+    pub async fn held_out<E: Engine>(
+        &self,
+        engine: &mut E,
+        rows: &[f64],
+        truth: impl Fn(&[f64]) -> Option<f64>,
+    ) -> Result<HeldOut> {
+        let log_prob = self.log_prob(engine, rows).await?;
+        let pairs = || std::iter::zip(rows.chunks_exact(self.columns.len()), &log_prob);
+        let inside: Vec<f64> = pairs()
+            .filter(|(row, _)| self.preprocessing.accepts(row))
+            .map(|(_, log_prob)| *log_prob)
+            .collect();
+        // Row by row, because the noise of the true density and that of the model's are nearly the same.
+        let above: Option<Vec<f64>> =
+            pairs().map(|(row, log_prob)| truth(row).map(|truth| truth - log_prob)).collect();
+        let above = above.as_deref().map(mean_and_error);
+        let (mean, standard_error) = mean_and_error(&log_prob);
+        let within_bounds = (inside.len() < log_prob.len()).then(|| {
+            let (mean, standard_error) = mean_and_error(&inside);
+            WithinBounds { rows: inside.len(), nll: -mean, standard_error }
+        });
+        Ok(HeldOut {
+            rows: log_prob.len(),
+            nll: -mean,
+            standard_error,
+            above_floor: above.map(|(mean, _)| mean),
+            above_floor_error: above.map(|(_, error)| error),
+            within_bounds,
+        })
+    }
+}
+
+/// Mean of `values` and the standard error of that mean, which is NaN for fewer than two values.
+pub(crate) fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    (mean, (variance / count).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_and_error_are_the_textbooks_and_one_value_has_no_error() {
+        let (mean, error) = mean_and_error(&[1.0, 2.0, 3.0, 4.0]);
+        assert!((mean - 2.5).abs() < 1e-15 && (error - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
+        let (mean, error) = mean_and_error(&[7.0]);
+        assert!(mean == 7.0 && error.is_nan());
+    }
+}
