@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::rc::Rc;
 
-/// Most bytes of one row. A quote that is left open would otherwise take the rest of the file into one field.
-const LONGEST_ROW: u64 = 64 << 20;
+/// Most bytes of one row. A quote that is left open would otherwise take the rest of the file into one field, and a row of
+/// separators alone eight bytes for each of them.
+const LONGEST_ROW: u64 = 16 << 20;
 
 /// Most line ends of one row, in a quoted field or before it.
 const MOST_ENDS: usize = 1 << 22;
