@@ -50,7 +50,10 @@ fn refusals_name_file_line_and_column() {
         ("a\n1,2\n", "t.csv: line 2: expected 1 field, got 2"),
         ("1,2\n3,4,5\n", "t.csv: line 2: expected 2 fields, got 3"),
         ("a,b\n1,2\n3,four\n", "t.csv: line 3, column 2 (`b`): `four` is not a number"),
-        ("a,b\n1,2\n,4\n", "t.csv: 1 value missing, in 1 of 2 rows: line 3, column 1 (`a`). Leave"),
+        (
+            "a,b\n1,2\n,4\n",
+            "t.csv: 1 value missing, in 1 of 2 rows: line 3, column 1 (`a`); leave such rows out",
+        ),
         ("a,b\n1,\"\"\n", "t.csv: 1 value missing, in 1 of 1 rows: line 2, column 2 (`b`)"),
         ("1,2\n3,NaN\n", "t.csv: 1 value missing, in 1 of 2 rows: line 2, column 2 (`x1`)"),
         ("1,inf\n", "t.csv: line 1, column 2 (`x1`): `inf` is not finite"),

@@ -172,7 +172,7 @@ fn another_recipe_other_rows_and_other_columns_are_refused_with_what_differs() {
         let options = resumed(checkpoint.clone());
         let mut engine = CpuEngine::<f32>::new(recipe.flow(3).expect("valid")).expect("valid");
         let error = fit_on(&mut engine, dataset, recipe, options, &mut ()).expect_err(want);
-        assert!(matches!(error, Error::Argument(_)) && error.to_string().contains(want), "{error}");
+        assert!(matches!(error.problem(), Error::Argument(_)) && error.to_string().contains(want), "{error}");
     };
     for (recipe, want) in [
         (Recipe { batch: 16, ..recipe() }, "batch is 32 in the checkpoint, 16 now"),
