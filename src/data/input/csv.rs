@@ -26,7 +26,7 @@ pub(super) fn open<'a>(
     if head == MARK {
         head.clear();
     }
-    let (reader, lines) = LineReader::new(io::Cursor::new(head).chain(reader));
+    let (reader, lines) = LineReader::new(io::Cursor::new(head).chain(reader), delimiter);
     let records = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
