@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::flow::{Flow, NetworkShape, Transform};
+use crate::flow::{Flow, LinearShape, NetworkShape, Transform};
 
 /// A tensor's name, shape and place in the flat buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Tensor {
     }
 }
 
-/// A linear layer of a network: y = x · Wᵀ + b.
+/// A linear layer of a network: y = act(x) · Wᵀ + b, or without the activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearSpan {
     /// Width of x.
@@ -44,6 +44,10 @@ pub struct LinearSpan {
     pub weight: usize,
     /// Offset of the bias, `[outputs]`.
     pub bias: usize,
+    /// Whether x passes through the activation first.
+    pub activated: bool,
+    /// The layer of the same network whose result is added to y.
+    pub skip: Option<usize>,
 }
 
 /// The place of a conditioner network.
@@ -51,6 +55,8 @@ pub struct LinearSpan {
 pub struct NetworkSpan {
     /// Its values in the flat buffer.
     pub range: Range<usize>,
+    /// Numbers of θ that it yields for each feature: output j · numbers + k is number k of feature j.
+    pub numbers: usize,
     /// Its linear layers, from input to output; offsets are those of the flat buffer.
     pub layers: Vec<LinearSpan>,
 }
@@ -111,20 +117,21 @@ impl Layout {
     fn add_network(&mut self, name: &str, shape: &NetworkShape) -> NetworkSpan {
         let start = self.total;
         let layers = shape
-            .widths
-            .windows(2)
-            .enumerate()
-            .map(|(layer, pair)| {
-                let (inputs, outputs) = (pair[0], pair[1]);
+            .layers
+            .iter()
+            .map(|layer| {
+                let &LinearShape { inputs, outputs, activated, skip, .. } = layer;
                 LinearSpan {
                     inputs,
                     outputs,
-                    weight: self.add(format!("{name}.{layer}.weight"), vec![outputs, inputs]),
-                    bias: self.add(format!("{name}.{layer}.bias"), vec![outputs]),
+                    weight: self.add(format!("{name}.{}.weight", layer.name), vec![outputs, inputs]),
+                    bias: self.add(format!("{name}.{}.bias", layer.name), vec![outputs]),
+                    activated,
+                    skip,
                 }
             })
             .collect();
-        NetworkSpan { range: start..self.total, layers }
+        NetworkSpan { range: start..self.total, numbers: shape.numbers, layers }
     }
 }
 

@@ -65,14 +65,9 @@ fn save_input(local: u32, group: u32, step: Step) {
 // Forward through a coupling's bijector, saving what its way back needs.
 fn bijector_rows(local: u32, group: u32, step: Step) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-        let value = memory[AT_ROWS + quad];
         var numbers = theta_quad(step, quad);
-        var s0 = bijector_saved(value.x, theta_lane(&numbers, 0u));
-        var s1 = bijector_saved(value.y, theta_lane(&numbers, 1u));
-        var s2 = bijector_saved(value.z, theta_lane(&numbers, 2u));
-        var s3 = bijector_saved(value.w, theta_lane(&numbers, 3u));
         for (var k = 0u; k < SAVED; k++) {
-            saved[saved_at(step.saved + 1u + k, group, quad)] = vec4<f32>(s0[k], s1[k], s2[k], s3[k]);
+            saved[saved_at(step.saved + 1u + k, group, quad)] = numbers[k];
         }
         transform_quad(step, quad, false);
     }
@@ -107,30 +102,23 @@ fn arrival(transform: u32, group: u32, quad: u32) -> Arrival {
     return Arrival(value, at_hand + select(vec4<f32>(), sum, kept(behind, quad)));
 }
 
-fn saved_lane(numbers: ptr<function, array<vec4<f32>, SAVED>>, lane: u32) -> Saved {
-    var lanes: Saved;
-    for (var k = 0u; k < SAVED; k++) {
-        lanes[k] = (*numbers)[k][lane];
-    }
-    return lanes;
-}
-
 // Back through a coupling's bijector: AT_ROWS from what it holds to the direct part of d_x, and the gradients of θ.
 fn bijector_rows_backward(local: u32, group: u32, transform: u32, first: u32) {
     let step = fused.steps[transform];
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let here = arrival(transform, group, quad);
         let d_z = here.d_value;
-        let z = here.value;
-        var numbers: array<vec4<f32>, SAVED>;
+        let input = saved[saved_at(step.saved, group, quad)];
+        let value = select(here.value, input, FROM_INPUT);
+        var numbers: array<vec4<f32>, PARAMETERS>;
         for (var k = 0u; k < SAVED; k++) {
             numbers[k] = saved[saved_at(step.saved + 1u + k, group, quad)];
         }
         let keeps = kept(step, quad);
-        var g0 = bijector_backward(d_z.x, -per_row(), z.x, saved_lane(&numbers, 0u), step.bound);
-        var g1 = bijector_backward(d_z.y, -per_row(), z.y, saved_lane(&numbers, 1u), step.bound);
-        var g2 = bijector_backward(d_z.z, -per_row(), z.z, saved_lane(&numbers, 2u), step.bound);
-        var g3 = bijector_backward(d_z.w, -per_row(), z.w, saved_lane(&numbers, 3u), step.bound);
+        var g0 = bijector_backward(d_z.x, -per_row(), value.x, theta_lane(&numbers, 0u), step.bound);
+        var g1 = bijector_backward(d_z.y, -per_row(), value.y, theta_lane(&numbers, 1u), step.bound);
+        var g2 = bijector_backward(d_z.z, -per_row(), value.z, theta_lane(&numbers, 2u), step.bound);
+        var g3 = bijector_backward(d_z.w, -per_row(), value.w, theta_lane(&numbers, 3u), step.bound);
         // Rows beyond the batch have no gradient, nor have outputs that nobody reads.
         let counts = first + quad / QUADS < state.rows;
         let direct = select(vec4<f32>(g0.d_x, g1.d_x, g2.d_x, g3.d_x), d_z, keeps);
@@ -140,7 +128,6 @@ fn bijector_rows_backward(local: u32, group: u32, transform: u32, first: u32) {
             let d_theta = vec4<f32>(g0.d_theta[k], g1.d_theta[k], g2.d_theta[k], g3.d_theta[k]);
             memory[AT_D_THETA + k * ROW_QUADS + quad] = select(d_theta, vec4<f32>(), silent);
         }
-        let input = saved[saved_at(step.saved, group, quad)];
         memory[AT_KEPT + quad] = select(vec4<f32>(), input, keeps);
     }
 }

@@ -32,7 +32,7 @@ fn couple(group: vec3<u32>, local: u32, inverse: bool) {
                     let out = column + j;
                     if row < extent.rows && out < layer.outputs {
                         let index = row * layer.features + output_column(out);
-                        let theta = Theta(
+                        var theta = Theta(
                             number0[j] + parameters[bias_index(0u, out)],
                             number1[j] + parameters[bias_index(1u, out)],
                         );
@@ -43,9 +43,8 @@ fn couple(group: vec3<u32>, local: u32, inverse: bool) {
                             result = bijector_forward(rows[index], theta, layer.bound);
                         }
                         destination[index] = result.x;
-                        var numbers = bijector_saved(rows[index], theta);
                         for (var k = 0u; k < SAVED; k++) {
-                            saved[k * plane + index] = numbers[k];
+                            saved[k * plane + index] = theta[k];
                         }
                         if layer.begins == 1u {
                             shares[index] = result.y;

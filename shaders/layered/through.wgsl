@@ -14,11 +14,11 @@ fn pass_through(row: u32, feature: u32, d_z: f32) {
         return;
     }
     let plane = layer.capacity * layer.features;
-    var numbers: Saved;
+    var theta: Theta;
     for (var k = 0u; k < SAVED; k++) {
-        numbers[k] = saved[k * plane + index];
+        theta[k] = saved[k * plane + index];
     }
-    var gradient = bijector_backward(d_z, -1.0 / f32(extent.rows), source[index], numbers, layer.through_bound);
+    var gradient = bijector_backward(d_z, -1.0 / f32(extent.rows), source[index], theta, layer.through_bound);
     d_coupling[index] = gradient.d_x;
     for (var k = 0u; k < PARAMETERS; k++) {
         d_coupling[(1u + k) * plane + index] = gradient.d_theta[k];

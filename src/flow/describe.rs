@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Bijector, Coupling, Flow, Transform};
+use super::{Bijector, ConditionerForm, Coupling, Flow, Transform};
 
 impl fmt::Display for Bijector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +55,12 @@ impl fmt::Display for Flow {
         let mut conditioners: Vec<String> = Vec::new();
         for coupling in self.couplings() {
             let activation = self.activation.name();
-            let text = format!(", {} {activation} networks, {}", coupling.hidden(), coupling.bijector);
+            let networks = match coupling.conditioner.form {
+                ConditionerForm::Separate => "networks",
+                ConditionerForm::Joint => "joint networks",
+                ConditionerForm::Residual => "residual networks",
+            };
+            let text = format!(", {} {activation} {networks}, {}", coupling.hidden(), coupling.bijector);
             if !conditioners.contains(&text) {
                 conditioners.push(text);
             }

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 
 pub use mask::Masking;
 pub use transform::{
-    Activation, Bijector, Conditioner, ConditionerForm, Coupling, LEAKY_SLOPE, NetworkShape, Transform,
+    Activation, Bijector, Conditioner, ConditionerForm, Coupling, LEAKY_SLOPE, LinearShape, NetworkShape,
+    Transform,
 };
 
 use record::FlowRecord;
@@ -120,6 +121,15 @@ impl Flow {
     pub fn with_bijector(mut self, bijector: Bijector) -> Self {
         for coupling in self.couplings_mut() {
             coupling.bijector = bijector;
+        }
+        self
+    }
+
+    /// The same flow with another form of conditioner in every coupling.
+    #[must_use]
+    pub fn with_conditioner(mut self, form: ConditionerForm) -> Self {
+        for coupling in self.couplings_mut() {
+            coupling.conditioner.form = form;
         }
         self
     }

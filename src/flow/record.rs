@@ -43,7 +43,9 @@ impl Uniform {
         for transform in transforms {
             let Coupling { mask, conditioner, bijector } = transform.coupling()?;
             let Bijector::Affine { bound } = *bijector;
-            let ConditionerForm::Separate = conditioner.form;
+            if conditioner.form != ConditionerForm::Separate {
+                return None;
+            }
             let own = (&conditioner.hidden[..], bound);
             if *common.get_or_insert(own) != own {
                 return None;

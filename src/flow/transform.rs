@@ -81,9 +81,20 @@ pub struct Conditioner {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ConditionerForm {
-    /// A network for each number of θ, which all have the same shape: D → hidden… → D.
+    /// A network for each number of θ, which all have the same shape: D → hidden… → D. For the affine bijector only.
     #[default]
     Separate,
+    /// One network for all P numbers of θ: D → hidden… → D · P.
+    Joint,
+    /// One network for all P numbers of θ, with residual blocks (He et al. 2016) of two linear layers: D → H, a block for
+    /// each hidden width, which are all H, and H → D · P.
+    Residual,
+}
+
+impl ConditionerForm {
+    /// Every form, with the name that the command line and the model file use.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("separate", Self::Separate), ("joint", Self::Joint), ("residual", Self::Residual)];
 }
 
 /// An elementwise, monotone map of one feature, given its numbers θ.
@@ -98,13 +109,63 @@ pub enum Bijector {
     },
 }
 
-/// The networks of a conditioner: names in the model file, and widths from input to output.
+/// A network of a conditioner: its name in the model file, and its linear layers from input to output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkShape {
     /// Name in tensor names, such as `scale`.
     pub name: &'static str,
-    /// D, hidden…, outputs.
-    pub widths: Vec<usize>,
+    /// Numbers of θ that it yields for each feature: output j · numbers + k is number k of feature j.
+    pub numbers: usize,
+    /// Its linear layers.
+    pub layers: Vec<LinearShape>,
+}
+
+/// A linear layer of a network: y = act(x) · Wᵀ + b, or without the activation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    /// Name in tensor names, such as `0` or `blocks.0.1`.
+    pub name: String,
+    /// Width of x.
+    pub inputs: usize,
+    /// Width of y.
+    pub outputs: usize,
+    /// Whether x passes through the activation first.
+    pub activated: bool,
+    /// The layer of the same network whose result is added to y.
+    pub skip: Option<usize>,
+}
+
+impl NetworkShape {
+    /// Layers of these widths, one after the other, with the activation between them.
+    fn chain(name: &'static str, widths: &[usize], numbers: usize) -> Self {
+        let layer = |(layer, pair): (usize, &[usize])| LinearShape {
+            name: layer.to_string(),
+            inputs: pair[0],
+            outputs: pair[1],
+            activated: layer > 0,
+            skip: None,
+        };
+        Self { name, numbers, layers: widths.windows(2).enumerate().map(layer).collect() }
+    }
+
+    /// A layer to the width of the first block, blocks h ← h + W₁ act(W₀ act(h)), and a last layer.
+    fn residual(name: &'static str, features: usize, blocks: &[usize], numbers: usize) -> Self {
+        let width = blocks.first().copied().unwrap_or_default();
+        let layer = |name: String, inputs, outputs, activated, skip| LinearShape {
+            name,
+            inputs,
+            outputs,
+            activated,
+            skip,
+        };
+        let mut layers = vec![layer("in".into(), features, width, false, None)];
+        for block in 0..blocks.len() {
+            layers.push(layer(format!("blocks.{block}.0"), width, width, true, None));
+            layers.push(layer(format!("blocks.{block}.1"), width, width, true, Some(2 * block)));
+        }
+        layers.push(layer("out".into(), width, features * numbers, false, None));
+        Self { name, numbers, layers }
+    }
 }
 
 impl Bijector {
@@ -115,7 +176,7 @@ impl Bijector {
         }
     }
 
-    /// Numbers of each transformed feature that a GPU keeps from its forward pass for its way back.
+    /// Numbers of θ, the first ones, that a GPU keeps from its forward pass for its way back.
     pub(crate) fn saved(&self) -> usize {
         match self {
             Self::Affine { .. } => 1,
@@ -150,19 +211,20 @@ impl Bijector {
 impl Coupling {
     /// The networks of its conditioner over D features, in the order in which parameters lie.
     pub fn networks(&self, features: usize) -> Vec<NetworkShape> {
-        let widths = |outputs: usize| {
-            let mut widths = vec![features];
-            widths.extend(&self.conditioner.hidden);
-            widths.push(outputs);
-            widths
+        let Conditioner { form, ref hidden } = self.conditioner;
+        let numbers = self.bijector.parameters();
+        let chain = |name, numbers: usize| {
+            let widths: Vec<usize> = [&[features], &hidden[..], &[features * numbers]].concat();
+            NetworkShape::chain(name, &widths, numbers)
         };
-        match self.conditioner.form {
-            ConditionerForm::Separate => self
-                .bijector
-                .network_names()
-                .iter()
-                .map(|name| NetworkShape { name, widths: widths(features) })
-                .collect(),
+        match form {
+            ConditionerForm::Separate => {
+                self.bijector.network_names().iter().map(|name| chain(name, 1)).collect()
+            }
+            ConditionerForm::Joint => vec![chain("conditioner", numbers)],
+            ConditionerForm::Residual => {
+                vec![NetworkShape::residual("conditioner", features, hidden, numbers)]
+            }
         }
     }
 
@@ -172,12 +234,15 @@ impl Coupling {
     }
 
     fn broken_rule(&self, flow: &Flow, index: usize) -> Option<String> {
-        let Self { mask, conditioner: Conditioner { hidden, .. }, bijector } = self;
+        let Self { mask, conditioner: Conditioner { form, hidden }, bijector } = self;
         if hidden.is_empty() {
             return Some("a conditioner needs at least one hidden width, such as 64,64".into());
         }
         if let Some(width) = hidden.iter().find(|&&width| width == 0 || width > MAX_WIDTH) {
             return Some(format!("hidden widths must lie between 1 and {MAX_WIDTH}, got {width}"));
+        }
+        if *form == ConditionerForm::Residual && hidden.iter().any(|width| *width != hidden[0]) {
+            return Some(format!("residual blocks must all have one width, got {}", self.hidden()));
         }
         if let Some(message) = bijector.broken_rule() {
             return Some(message);
@@ -225,7 +290,7 @@ impl Transform {
         match self {
             Self::Coupling(coupling) => {
                 let layers = |shape: &NetworkShape| -> u128 {
-                    shape.widths.windows(2).map(|pair| (pair[0] as u128 + 1) * pair[1] as u128).sum()
+                    shape.layers.iter().map(|layer| (layer.inputs as u128 + 1) * layer.outputs as u128).sum()
                 };
                 coupling.networks(flow.features).iter().map(layers).sum()
             }

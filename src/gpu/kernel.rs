@@ -93,6 +93,11 @@ const BIJECTORS: [&str; 1] = [include_str!("../../shaders/shared/bijector/affine
 const BIJECTOR: &str = "BIJECTOR";
 
 impl Bijector {
+    /// The constants of kernels that have it.
+    pub fn constants(&self) -> Vec<Constant> {
+        vec![(BIJECTOR, self.code())]
+    }
+
     /// The number by which kernels know its kind: the value of their constant `BIJECTOR`.
     pub fn code(&self) -> u32 {
         match self {

@@ -151,7 +151,7 @@ impl Recorder<'_> {
     /// Constants of a kernel that ends in `shaders/layered/through.wgsl`, for transform number `transform`.
     fn through(&self, transform: usize) -> Vec<Constant> {
         match self.passes(transform) {
-            Some(before) => vec![("THROUGH", 1), ("BIJECTOR", before.bijector.code())],
+            Some(before) => [vec![("THROUGH", 1)], before.bijector.constants()].concat(),
             None => vec![("THROUGH", 0)],
         }
     }
@@ -168,7 +168,7 @@ impl Recorder<'_> {
         if layer == 0 && backward {
             constants.extend(self.through(transform));
         } else {
-            constants.push(("BIJECTOR", self.coupling(transform).bijector.code()));
+            constants.extend(self.coupling(transform).bijector.constants());
         }
         constants
     }

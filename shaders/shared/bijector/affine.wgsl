@@ -1,14 +1,14 @@
 // The affine bijector of one feature: θ = (o, t), a raw log-scale and a shift, with s = c · tanh(o / c).
-// What every bijector text defines: PARAMETERS, SAVED and the four functions below. Value and log-determinant come
+// What every bijector text defines: the three constants and the three functions below. Value and log-determinant come
 // together: .x is the value, .y the feature's share of the log-determinant.
 // Twin: src/cpu/bijector/affine.rs
 
-// Numbers of θ, and numbers that the forward pass saves for its way back.
+// Numbers of θ; those of them, the first ones, that the way back reads; and whether it reads x instead of z.
 const PARAMETERS: u32 = 2u;
 const SAVED: u32 = 1u;
+const FROM_INPUT: bool = false;
 
 alias Theta = array<f32, PARAMETERS>;
-alias Saved = array<f32, SAVED>;
 
 struct BijectorGradient {
     d_x: f32,
@@ -31,14 +31,10 @@ fn bijector_inverse(z: f32, theta: Theta, bound: f32) -> vec2<f32> {
     return vec2<f32>(z * exp_accurate(s) + theta[1], s);
 }
 
-// o.
-fn bijector_saved(x: f32, theta: Theta) -> Saved {
-    return Saved(theta[0]);
-}
-
-// From d_z, the weight of log_det in the loss, the result z and what was saved: d_x, and d_θ = (d_o, d_t).
-fn bijector_backward(d_z: f32, d_log_det: f32, z: f32, saved: Saved, bound: f32) -> BijectorGradient {
-    let d_x = d_z * exp_accurate(-log_scale(saved[0], bound));
+// From d_z, the weight of log_det in the loss, the result z (or x, see FROM_INPUT) and the first SAVED numbers of θ: d_x,
+// and d_θ = (d_o, d_t).
+fn bijector_backward(d_z: f32, d_log_det: f32, z: f32, theta: Theta, bound: f32) -> BijectorGradient {
+    let d_x = d_z * exp_accurate(-log_scale(theta[0], bound));
     let d_s = -d_z * z - d_log_det;
-    return BijectorGradient(d_x, Theta(d_s * tanh_slope(saved[0] / bound), -d_x));
+    return BijectorGradient(d_x, Theta(d_s * tanh_slope(theta[0] / bound), -d_x));
 }

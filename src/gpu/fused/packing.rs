@@ -2,7 +2,7 @@
 //! Mirrors `shaders/fused/layout.wgsl`; training keeps the packed copies up to date on the device.
 
 use super::super::uniforms::{self, MOST_SPANS, MOST_STEPS, Span, Step};
-use crate::flow::{Flow, Transform};
+use crate::flow::{Flow, NetworkShape, Transform};
 use crate::layout::{Block, Layout, LinearSpan};
 
 /// Kinds of transforms, as the shaders number them.
@@ -42,18 +42,18 @@ impl Packing {
 
     /// Whether the kernels' tables have room for `flow`, and all its couplings have one kind of bijector.
     pub fn holds(flow: &Flow) -> bool {
-        let mut shapes: Vec<Vec<usize>> = flow
-            .couplings()
-            .flat_map(|coupling| coupling.networks(flow.features))
-            .map(|network| network.widths)
-            .collect();
+        let widths = |network: NetworkShape| -> Vec<[usize; 2]> {
+            network.layers.iter().map(|layer| [layer.inputs, layer.outputs]).collect()
+        };
+        let mut shapes: Vec<Vec<[usize; 2]>> =
+            flow.couplings().flat_map(|coupling| coupling.networks(flow.features)).map(widths).collect();
         shapes.sort_unstable();
         shapes.dedup();
         let mut kinds =
             flow.couplings().map(|coupling| (coupling.bijector.code(), coupling.bijector.parameters()));
         let first = kinds.next();
         flow.transforms.len() <= MOST_STEPS
-            && shapes.iter().map(|widths| widths.len() - 1).sum::<usize>() <= MOST_SPANS
+            && shapes.iter().map(Vec::len).sum::<usize>() <= MOST_SPANS
             && kinds.all(|kind| Some(kind) == first)
     }
 

@@ -193,7 +193,7 @@ pub fn log_density_backward() -> Case {
             ("order[layer.through + layer.features + feature]", "order[layer.through + feature]"),
             ("= gradient.d_theta[k];", "= gradient.d_theta[0];"),
             ("d_coupling[(1u + k) * plane + index] = gradient", "d_coupling[plane + index] = gradient"),
-            ("numbers[k] = saved[k * plane + index];", ""),
+            ("theta[k] = saved[k * plane + index];", ""),
             ("let plane = layer.capacity", "let plane = extent.rows"),
             ("pass_through(row, j, source", "pass_through(row, lane, source"),
         ],

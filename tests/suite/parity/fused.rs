@@ -322,7 +322,7 @@ pub fn fused_gradient() -> Case {
             ("sum[1] + inputs * outputs.y", "sum[1] + inputs * outputs.x"),
             ("quads.q3 = memory[at + 3u];", "quads.q3 = memory[at + 2u];"),
             ("saved[saved_at(behind.saved, group, quad)]", "saved[saved_at(behind.saved + 1u, group, quad)]"),
-            ("vec4<f32>(s0[k], s1[k], s2[k], s3[k])", "vec4<f32>(s0[k], s1[k], s3[k], s2[k])"),
+            ("group, quad)] = numbers[k];", "group, quad)] = numbers[k].xywz;"),
             ("g0.d_theta[k], g1.d_theta[k]", "g1.d_theta[k], g1.d_theta[k]"),
             ("sum += memory[delta", "sum = memory[delta"),
             ("sum += memory[plane", "sum = memory[plane"),
