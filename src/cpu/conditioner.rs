@@ -7,7 +7,7 @@ use crate::flow::{Activation, LEAKY_SLOPE};
 use super::Real;
 use super::activation::{activate, scale_by_slope};
 use super::buffer::Buffer;
-use super::packed::{Layer, NetworkPlan, Place, stride};
+use super::packed::{Layer, PackedNetwork, Place, stride};
 use super::product::{Finish, Matrix, Panels, Start, dots, padded, panels};
 use super::simd::{LANES, vectorised};
 
@@ -22,18 +22,27 @@ pub(super) struct Kept<R> {
 /// What a network computed, for its way back.
 #[derive(Debug, Default)]
 pub(super) struct Trace<R> {
-    /// Before the activation, for each hidden layer, in rows [`stride`] apart; only where the activation's slope cannot
-    /// be told from its result.
+    /// Before the activation, for each layer but the last, in rows [`stride`] apart; only where the activation's slope
+    /// cannot be told from its result, and where a later layer reads it.
     pre: Vec<Buffer<R>>,
-    /// After it.
+    /// After it, where a later layer reads it.
     hidden: Vec<Buffer<R>>,
 }
 
-/// Gradients on their way through a network: at the layer at hand and at the one before.
+impl<R> Trace<R> {
+    /// What layer number `index` > 0 reads.
+    fn input(&self, layer: &Layer, index: usize) -> &Buffer<R> {
+        if layer.activated { &self.hidden[index - 1] } else { &self.pre[index - 1] }
+    }
+}
+
+/// Gradients on their way through a network: at the layer at hand, at the one before, and at one whose result is also
+/// added further on.
 #[derive(Debug, Default)]
 pub(super) struct Gradients<R> {
     above: Buffer<R>,
     below: Buffer<R>,
+    skipped: Buffer<R>,
 }
 
 /// Whether a' is known from a's sign alone, so that the pre-activation need not be kept.
@@ -45,46 +54,28 @@ fn piecewise_linear<R: Real>(activation: Activation) -> Option<R> {
     }
 }
 
-impl<R: Real> Trace<R> {
-    /// Runs the network of packed `weights` over `kept`. `output`: at transformed features, in rows
-    /// [`Ports::transformed_stride`](super::packed::Ports::transformed_stride) apart.
-    pub fn forward(
-        &mut self,
-        plan: &NetworkPlan,
+impl PackedNetwork {
+    /// Runs the network with its packed `weights` over `kept`. `output`: its results, in rows
+    /// [`PackedNetwork::output_stride`] apart.
+    pub fn forward<R: Real>(
+        &self,
         activation: Activation,
         weights: &[R],
         kept: &Kept<R>,
+        trace: &mut Trace<R>,
         output: &mut [R],
     ) {
         let rows = kept.rows;
-        let hidden = plan.layers.len() - 1;
-        self.hidden.resize_with(hidden, Buffer::default);
-        self.pre.resize_with(hidden, Buffer::default);
-        let mut source: (&[R], usize) = (&kept.values, plan.ports.kept.len() + 1);
-        for (layer, (h, pre)) in plan.layers.iter().zip(self.hidden.iter_mut().zip(&mut self.pre)) {
-            let to_stride = stride::<R>(layer.outputs);
-            h.resize(rows * to_stride);
-            let finish = match activation {
-                Activation::Relu => Finish::Relu,
-                Activation::LeakyRelu => Finish::Leaky(R::from_decimal(LEAKY_SLOPE)),
-                Activation::Tanh | Activation::Silu => Finish::Identity,
-            };
-            let smooth = piecewise_linear::<R>(activation).is_none();
-            let to = if smooth {
-                pre.resize(rows * to_stride);
-                &mut *pre
-            } else {
-                &mut *h
-            };
-            forward(rows, layer, weights, source, finish, (to, to_stride));
-            if smooth {
-                activate(activation, pre, h);
-            }
-            source = (&*h, to_stride);
+        let hidden = self.layers.len() - 1;
+        trace.hidden.resize_with(hidden, Buffer::default);
+        trace.pre.resize_with(hidden, Buffer::default);
+        for (index, layer) in self.layers[..hidden].iter().enumerate() {
+            self.hidden_layer(index, layer, activation, weights, kept, trace);
         }
-        let last = &plan.layers[hidden];
-        let to_stride = plan.ports.transformed_stride::<R>();
-        if plan.ports.thin_output() {
+        let last = &self.layers[hidden];
+        let source: (&[R], usize) = (trace.input(last, hidden), stride::<R>(last.inputs));
+        let to_stride = self.output_stride::<R>();
+        if self.thin_output() {
             let depth = padded::<R>(last.inputs);
             let (weight, bias) = (&weights[last.forward..], &weights[last.bias..]);
             let shape = [rows, last.outputs, depth];
@@ -94,18 +85,62 @@ impl<R: Real> Trace<R> {
         }
     }
 
-    /// Backward through the network.
-    ///
-    /// `d_output`: the gradient at the network's output, in rows as [`Trace::forward`] leaves them; `gradient`: the
-    /// network's packed gradient, overwritten, or added to where `add` says so; `d_kept`: the gradient at its input, in
-    /// rows [`Ports::kept_stride`](super::packed::Ports::kept_stride) apart, unless nobody wants it.
-    #[expect(clippy::too_many_arguments, reason = "the network, its trace, and gradients in and out")]
-    pub fn backward(
+    /// Layer number `index` of those before the last, with the activation of its result.
+    fn hidden_layer<R: Real>(
         &self,
-        plan: &NetworkPlan,
+        index: usize,
+        layer: &Layer,
         activation: Activation,
         weights: &[R],
         kept: &Kept<R>,
+        trace: &mut Trace<R>,
+    ) {
+        let rows = kept.rows;
+        let to_stride = stride::<R>(layer.outputs);
+        let (mut pre, mut h) =
+            (std::mem::take(&mut trace.pre[index]), std::mem::take(&mut trace.hidden[index]));
+        let source: (&[R], usize) = match index {
+            0 => (&kept.values, self.ports.kept.len() + 1),
+            _ => (trace.input(layer, index), stride::<R>(layer.inputs)),
+        };
+        let finish = match activation {
+            Activation::Relu => Finish::Relu,
+            Activation::LeakyRelu => Finish::Leaky(R::from_decimal(LEAKY_SLOPE)),
+            Activation::Tanh | Activation::Silu => Finish::Identity,
+        };
+        if layer.read_plain || piecewise_linear::<R>(activation).is_none() {
+            pre.resize(rows * to_stride);
+            let finish = match layer.skip {
+                Some(skip) => {
+                    pre.copy_from_slice(&trace.pre[skip]);
+                    Finish::Add
+                }
+                None => Finish::Identity,
+            };
+            forward(rows, layer, weights, source, finish, (&mut pre, to_stride));
+            if self.layers[index + 1].activated {
+                h.resize(rows * to_stride);
+                activate(activation, &pre, &mut h);
+            }
+        } else {
+            h.resize(rows * to_stride);
+            forward(rows, layer, weights, source, finish, (&mut h, to_stride));
+        }
+        (trace.pre[index], trace.hidden[index]) = (pre, h);
+    }
+
+    /// Backward through the network, which left `trace`.
+    ///
+    /// `d_output`: the gradient at its results, in rows as [`PackedNetwork::forward`] leaves them; `gradient`: its packed
+    /// gradient, overwritten, or added to where `add` says so; `d_kept`: the gradient at its input, in rows
+    /// [`Ports::kept_stride`](super::packed::Ports::kept_stride) apart, unless nobody wants it.
+    #[expect(clippy::too_many_arguments, reason = "the network, its trace, and gradients in and out")]
+    pub fn backward<R: Real>(
+        &self,
+        activation: Activation,
+        weights: &[R],
+        kept: &Kept<R>,
+        trace: &Trace<R>,
         d_output: &[R],
         gradients: &mut Gradients<R>,
         (gradient, add): (&mut [R], bool),
@@ -114,40 +149,49 @@ impl<R: Real> Trace<R> {
         let rows = kept.rows;
         // The tile's own sum is complete before it is added: so a slot's bits do not depend on what it held.
         let whole = if add { Finish::Add } else { Finish::Identity };
-        let Gradients { above, below } = gradients;
-        let mut d = (d_output, plan.ports.transformed_stride::<R>());
-        for (index, layer) in plan.layers.iter().enumerate().skip(1).rev() {
+        let Gradients { above, below, skipped } = gradients;
+        let mut d = (d_output, self.output_stride::<R>());
+        let mut added_to = None;
+        for (index, layer) in self.layers.iter().enumerate().skip(1).rev() {
             let &Layer { inputs, outputs, .. } = layer;
             let (wide, from_stride) = (padded::<R>(inputs), stride::<R>(inputs));
-            let source = &self.hidden[index - 1];
+            let source = trace.input(layer, index);
             let (left, right) = (Matrix::transposed(d.0, d.1), Panels::rows(source, from_stride));
             let to = &mut gradient[layer.gradient..];
             panels([outputs, wide, rows], left, right, Start::Zero, whole, to, wide);
             sum_rows(d, add, &mut gradient[layer.d_bias..layer.d_bias + outputs]);
 
+            if layer.skip.is_some() {
+                added_to = layer.skip;
+                skipped.resize(d.0.len());
+                skipped.copy_from_slice(d.0);
+            }
             below.resize(rows * from_stride);
             let slope = piecewise_linear(activation);
             let finish = match slope {
-                Some(slope) => Finish::Gate { gate: source, slope },
-                None => Finish::Identity,
+                Some(slope) if layer.activated => Finish::Gate { gate: source, slope },
+                _ => Finish::Identity,
             };
             let (left, right) = (Matrix::rows(d.0, d.1), Panels::packed(&weights[layer.backward..], outputs));
             panels([rows, wide, outputs], left, right, Start::Zero, finish, below, from_stride);
-            if slope.is_none() {
-                scale_by_slope(activation, &self.pre[index - 1], below);
+            if layer.activated && slope.is_none() {
+                scale_by_slope(activation, &trace.pre[index - 1], below);
+            }
+            if added_to == Some(index - 1) {
+                below.iter_mut().zip(skipped.iter()).for_each(|(d, &skipped)| *d += skipped);
             }
             std::mem::swap(above, below);
             d = (above, from_stride);
         }
 
-        let first = &plan.layers[0];
+        let first = &self.layers[0];
         let (wide, kept_stride) = (padded::<R>(first.outputs), first.inputs + 1);
         let (left, right) = (Matrix::transposed(&kept.values, kept_stride), Panels::rows(d.0, d.1));
         let to = &mut gradient[first.gradient..];
         panels([first.inputs + 1, wide, rows], left, right, Start::Zero, whole, to, wide);
         let Some(d_kept) = d_kept else { return };
-        let (weight, to_stride) = (&weights[first.backward..], plan.ports.kept_stride::<R>());
-        if plan.ports.thin_input() {
+        let (weight, to_stride) = (&weights[first.backward..], self.ports.kept_stride::<R>());
+        if self.ports.thin_input() {
             dots([rows, first.inputs, wide], d, weight, None, d_kept, to_stride);
         } else {
             let (left, right) = (Matrix::rows(d.0, d.1), Panels::packed(weight, first.outputs));

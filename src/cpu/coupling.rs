@@ -7,7 +7,7 @@ use crate::layout::Block;
 use super::Real;
 use super::bijector::{Elementwise, Traced, elementwise};
 use super::buffer::Buffer;
-use super::packed::{NetworkPlan, Ports};
+use super::packed::{PackedNetwork, Ports};
 use super::step::{Backward, PartSize, Scratch, Step, Tile, Trace};
 
 /// A coupling's networks and bijector.
@@ -16,8 +16,10 @@ pub(super) struct CouplingStep<R> {
     features: usize,
     activation: Activation,
     ports: Ports,
-    /// One for each plane of θ.
-    networks: Vec<NetworkPlan>,
+    /// Their numbers, one network after the other, are the planes of θ.
+    networks: Vec<PackedNetwork>,
+    /// Planes of θ.
+    numbers: usize,
     bijector: Box<dyn Elementwise<R>>,
 }
 
@@ -28,7 +30,8 @@ impl<R: Real> CouplingStep<R> {
         Self {
             features: flow.features,
             activation: flow.activation,
-            networks: block.networks.iter().map(|span| NetworkPlan::new::<R>(span, &ports)).collect(),
+            networks: block.networks.iter().map(|span| PackedNetwork::new::<R>(span, &ports)).collect(),
+            numbers: coupling.bijector.parameters(),
             ports,
             bijector: elementwise(&coupling.bijector),
         }
@@ -36,7 +39,7 @@ impl<R: Real> CouplingStep<R> {
 
     /// Runs all networks on the kept features of `values`, which are the same on both sides of the coupling, and takes
     /// the transformed ones to `trace.z`.
-    fn condition(&self, weights: &[Buffer<R>], values: &[R], trace: &mut Trace<R>, log_det: &mut Buffer<R>) {
+    fn condition(&self, weights: &[Buffer<R>], values: &[R], trace: &mut Trace<R>, scratch: &mut Scratch<R>) {
         let Self { features, ref ports, .. } = *self;
         let rows = values.len() / features;
         let width = ports.kept.len() + 1;
@@ -47,14 +50,26 @@ impl<R: Real> CouplingStep<R> {
             row[width - 1] = R::one();
         }
         let stride = ports.transformed_stride::<R>();
-        trace.theta.resize(self.networks.len(), rows * stride);
+        trace.theta.resize(self.numbers, rows * stride);
         trace.networks.resize_with(self.networks.len(), Default::default);
-        for (index, (network, plan)) in trace.networks.iter_mut().zip(&self.networks).enumerate() {
-            let output = trace.theta.plane_mut(index);
-            network.forward(plan, self.activation, &weights[index], &trace.kept, output);
+        let mut plane = 0;
+        for ((network, trace_of), weights) in self.networks.iter().zip(&mut trace.networks).zip(weights) {
+            if network.numbers == 1 {
+                let output = trace.theta.plane_mut(plane);
+                network.forward(self.activation, weights, &trace.kept, trace_of, output);
+            } else {
+                let output = &mut scratch.output;
+                output.resize(rows * network.output_stride::<R>());
+                network.forward(self.activation, weights, &trace.kept, trace_of, output);
+                let shape = [ports.transformed.len(), stride, network.output_stride::<R>()];
+                for number in 0..network.numbers {
+                    spread(output, number, shape, trace.theta.plane_mut(plane + number));
+                }
+            }
+            plane += network.numbers;
         }
         trace.saved.resize(self.bijector.saved(), rows * stride);
-        for buffer in [&mut trace.z, log_det] {
+        for buffer in [&mut trace.z, &mut scratch.log_det] {
             buffer.resize(rows * stride);
         }
         take(values, features, &ports.transformed, &mut trace.z, stride);
@@ -75,7 +90,8 @@ impl<R: Real> CouplingStep<R> {
 
 impl<R: Real> Step<R> for CouplingStep<R> {
     fn parts(&self) -> Vec<PartSize> {
-        let size = |plan: &NetworkPlan| PartSize { weights: plan.weights, gradient: plan.gradient };
+        let size =
+            |network: &PackedNetwork| PartSize { weights: network.weights, gradient: network.gradient };
         self.networks.iter().map(size).collect()
     }
 
@@ -94,7 +110,7 @@ impl<R: Real> Step<R> for CouplingStep<R> {
         trace: &mut Trace<R>,
         scratch: &mut Scratch<R>,
     ) {
-        self.condition(weights, tile.values, trace, &mut scratch.log_det);
+        self.condition(weights, tile.values, trace, scratch);
         self.bijector.forward(&trace.theta, &mut trace.z, &mut scratch.log_det, &mut trace.saved);
         self.finish(&trace.z, &scratch.log_det, tile);
     }
@@ -106,7 +122,7 @@ impl<R: Real> Step<R> for CouplingStep<R> {
         trace: &mut Trace<R>,
         scratch: &mut Scratch<R>,
     ) {
-        self.condition(weights, tile.values, trace, &mut scratch.log_det);
+        self.condition(weights, tile.values, trace, scratch);
         self.bijector.inverse(&trace.theta, &mut trace.z, &mut scratch.log_det);
         self.finish(&trace.z, &scratch.log_det, tile);
     }
@@ -122,30 +138,63 @@ impl<R: Real> Step<R> for CouplingStep<R> {
         let rows = way.values.len() / features;
         let stride = ports.transformed_stride::<R>();
         scratch.d_values.resize(rows * stride);
-        scratch.d_theta.resize(self.networks.len(), rows * stride);
+        scratch.d_theta.resize(self.numbers, rows * stride);
         take(way.values, features, &ports.transformed, &mut scratch.d_values, stride);
         let traced = Traced { theta: &trace.theta, z: &trace.z, saved: &trace.saved };
         self.bijector.backward(traced, way.d_log_det, &mut scratch.d_values, &mut scratch.d_theta);
         put(&scratch.d_values, stride, &ports.transformed, way.values, features);
         let kept_stride = ports.kept_stride::<R>();
         scratch.d_kept.resize(rows * kept_stride);
-        let mut start = 0;
-        for (index, (network, plan)) in trace.networks.iter().zip(&self.networks).enumerate() {
+        let (mut plane, mut start) = (0, 0);
+        for ((network, trace_of), weights) in self.networks.iter().zip(&trace.networks).zip(weights) {
+            let d_output = if network.numbers == 1 {
+                scratch.d_theta.plane(plane)
+            } else {
+                let d_output = &mut scratch.output;
+                d_output.resize(rows * network.output_stride::<R>());
+                let shape = [ports.transformed.len(), stride, network.output_stride::<R>()];
+                for number in 0..network.numbers {
+                    collect(scratch.d_theta.plane(plane + number), number, shape, d_output);
+                }
+                &**d_output
+            };
             network.backward(
-                plan,
                 self.activation,
-                &weights[index],
+                weights,
                 &trace.kept,
-                scratch.d_theta.plane(index),
+                trace_of,
+                d_output,
                 &mut scratch.gradients,
-                (&mut way.gradient[start..start + plan.gradient], way.add),
+                (&mut way.gradient[start..start + network.gradient], way.add),
                 way.wants_input.then_some(&mut *scratch.d_kept),
             );
-            start += plan.gradient;
+            plane += network.numbers;
+            start += network.gradient;
             if way.wants_input {
                 add_to(&scratch.d_kept, kept_stride, &ports.kept, way.values, features);
             }
         }
+    }
+}
+
+/// Copies number `number` of each of `count` transformed features from a network's results to its plane of θ, whose rows are
+/// `stride` apart; zeros between them.
+fn spread<R: Real>(output: &[R], number: usize, [count, stride, output_stride]: [usize; 3], plane: &mut [R]) {
+    for (to, from) in plane.chunks_exact_mut(stride).zip(output.chunks_exact(output_stride)) {
+        to[..count].copy_from_slice(&from[number * count..][..count]);
+        to[count..].fill(R::zero());
+    }
+}
+
+/// The way back of [`spread`].
+fn collect<R: Real>(
+    plane: &[R],
+    number: usize,
+    [count, stride, output_stride]: [usize; 3],
+    output: &mut [R],
+) {
+    for (from, to) in plane.chunks_exact(stride).zip(output.chunks_exact_mut(output_stride)) {
+        to[number * count..][..count].copy_from_slice(&from[..count]);
     }
 }
 

@@ -2,7 +2,7 @@
 //! flat buffer of [`crate::layout::Layout`].
 //!
 //! Only what a coupling's mask lets through is kept: the first layer's inputs are the kept features, the last layer's
-//! outputs the transformed ones. Wide sides are cut into panels, and their ends filled up with zeros.
+//! outputs the numbers of θ of transformed ones. Wide sides are cut into panels, and their ends filled up with zeros.
 
 use crate::layout::{LinearSpan, NetworkSpan};
 
@@ -29,8 +29,14 @@ pub(super) struct Layer {
     pub place: Place,
     /// Kept features in the first layer.
     pub inputs: usize,
-    /// Transformed features in the last layer.
+    /// In the last layer the network's numbers of θ at transformed features.
     pub outputs: usize,
+    /// Whether its input passes through the activation.
+    pub activated: bool,
+    /// The layer whose result is added to its own.
+    pub skip: Option<usize>,
+    /// Whether its result is read as it is: by a layer without activation, or by one that adds it to its own result.
+    pub read_plain: bool,
     /// Its place in the flat buffer, from the beginning of the network.
     span: LinearSpan,
     /// Weights for the way forward: panels of outputs `[outputs / panel][inputs][panel]`, or, where the last layer is
@@ -55,10 +61,15 @@ pub(super) struct Ports {
     pub transformed: Vec<usize>,
 }
 
-/// The layers of a network between its coupling's ports.
+/// A network between its coupling's ports.
 #[derive(Clone, Debug)]
-pub(super) struct NetworkPlan {
+pub(super) struct PackedNetwork {
     pub ports: Ports,
+    /// Numbers of θ that it yields for each transformed feature.
+    pub numbers: usize,
+    /// Outputs of the last linear layer that are used, number by number: output k · T + j is number k of the j-th of T
+    /// transformed features.
+    outputs: Vec<usize>,
     pub layers: Vec<Layer>,
     /// Values of its packed weights, and of its packed gradient.
     pub weights: usize,
@@ -71,12 +82,13 @@ pub(super) fn stride<R>(width: usize) -> usize {
     (width.div_ceil(panel::<R>()) | 1) * panel::<R>()
 }
 
-impl Ports {
-    /// Whether a network's results come as dots, one value a feature, and not in padded rows.
-    pub fn thin_output(&self) -> bool {
-        self.transformed.len() <= THIN
-    }
+/// Distance between rows of a network's `count` results: thin ones come as dots and lie side by side, others in padded
+/// rows.
+fn output_stride<R>(count: usize) -> usize {
+    if count <= THIN { count } else { padded::<R>(count) }
+}
 
+impl Ports {
     /// Whether the gradient at a network's input comes as dots.
     pub fn thin_input(&self) -> bool {
         self.kept.len() <= THIN
@@ -84,8 +96,7 @@ impl Ports {
 
     /// Distance between rows of values at transformed features.
     pub fn transformed_stride<R>(&self) -> usize {
-        let count = self.transformed.len();
-        if self.thin_output() { count } else { padded::<R>(count) }
+        output_stride::<R>(self.transformed.len())
     }
 
     /// Distance between rows of gradients at kept features.
@@ -95,9 +106,14 @@ impl Ports {
     }
 }
 
-impl NetworkPlan {
+impl PackedNetwork {
     pub fn new<R>(span: &NetworkSpan, ports: &Ports) -> Self {
         let last = span.layers.len() - 1;
+        let numbers = span.numbers;
+        let outputs: Vec<usize> = (0..numbers)
+            .flat_map(|number| ports.transformed.iter().map(move |feature| feature * numbers + number))
+            .collect();
+        let used = outputs.len();
         let (mut weights, mut gradient) = (0, 0);
         let take = |total: &mut usize, count: usize| {
             let start = *total;
@@ -111,7 +127,7 @@ impl NetworkPlan {
                 let linear = LinearSpan { weight, bias, ..linear };
                 let (place, inputs, outputs) = match layer {
                     0 => (Place::First, ports.kept.len(), linear.outputs),
-                    _ if layer == last => (Place::Last, linear.inputs, ports.transformed.len()),
+                    _ if layer == last => (Place::Last, linear.inputs, used),
                     _ => (Place::Middle, linear.inputs, linear.outputs),
                 };
                 let (wide_inputs, wide_outputs) = (padded::<R>(inputs), padded::<R>(outputs));
@@ -123,6 +139,11 @@ impl NetworkPlan {
                     place,
                     inputs,
                     outputs,
+                    activated: linear.activated,
+                    skip: linear.skip,
+                    read_plain: span.layers.iter().enumerate().any(|(reader, other)| {
+                        other.skip == Some(layer) || reader == layer + 1 && !other.activated
+                    }),
                     span: linear,
                     forward: take(&mut weights, (inputs * wide_outputs).max(outputs * wide_inputs)),
                     bias: take(&mut weights, wide_outputs),
@@ -136,7 +157,17 @@ impl NetworkPlan {
                 }
             })
             .collect();
-        Self { ports: ports.clone(), layers, weights, gradient }
+        Self { ports: ports.clone(), numbers, outputs, layers, weights, gradient }
+    }
+
+    /// Whether its results come as dots, one value an output, and not in padded rows.
+    pub fn thin_output(&self) -> bool {
+        self.outputs.len() <= THIN
+    }
+
+    /// Distance between rows of its results.
+    pub fn output_stride<R>(&self) -> usize {
+        output_stride::<R>(self.outputs.len())
     }
 
     /// Packs its weights from its stretch of the flat buffer.
@@ -174,15 +205,15 @@ impl NetworkPlan {
                 to[layer.bias..layer.bias + outputs].copy_from_slice(bias);
             }
             Place::Last => {
-                let at = |f: usize, i: usize| weight[ports.transformed[f] * inputs + i];
-                if ports.thin_output() {
+                let at = |o: usize, i: usize| weight[self.outputs[o] * inputs + i];
+                if self.thin_output() {
                     pack_rows(outputs, inputs, at, &mut to[layer.forward..]);
                 } else {
-                    pack_panels(inputs, outputs, |i, f| at(f, i), &mut to[layer.forward..]);
+                    pack_panels(inputs, outputs, |i, o| at(o, i), &mut to[layer.forward..]);
                 }
                 pack_panels(outputs, inputs, at, &mut to[layer.backward..]);
-                for (to, &feature) in to[layer.bias..].iter_mut().zip(&ports.transformed) {
-                    *to = bias[feature];
+                for (to, &output) in to[layer.bias..].iter_mut().zip(&self.outputs) {
+                    *to = bias[output];
                 }
             }
         }
@@ -216,10 +247,10 @@ impl NetworkPlan {
                     flat[span.bias..span.bias + outputs].copy_from_slice(d_bias);
                 }
                 Place::Last => {
-                    for ((row, &feature), &d_bias) in rows.zip(&ports.transformed).zip(d_bias) {
-                        let to = span.weight + feature * inputs;
+                    for ((row, &output), &d_bias) in rows.zip(&self.outputs).zip(d_bias) {
+                        let to = span.weight + output * inputs;
                         flat[to..to + inputs].copy_from_slice(&row[..inputs]);
-                        flat[span.bias + feature] = d_bias;
+                        flat[span.bias + output] = d_bias;
                     }
                 }
             }

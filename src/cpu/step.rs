@@ -65,6 +65,9 @@ pub(super) struct Scratch<R> {
     pub log_det: Buffer<R>,
     pub d_values: Buffer<R>,
     pub d_theta: Planes<R>,
+    /// What a network of several numbers yields, or the gradient at it, in rows
+    /// [`PackedNetwork::output_stride`](super::packed::PackedNetwork::output_stride) apart.
+    pub output: Buffer<R>,
     /// At kept features.
     pub d_kept: Buffer<R>,
 }

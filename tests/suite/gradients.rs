@@ -1,7 +1,7 @@
 //! Hand-written gradients against central differences, in double precision, parameter by parameter.
 
 use moonflow::cpu::CpuEngine;
-use moonflow::flow::{Activation, Bijector, Flow, Masking, Transform};
+use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
 use moonflow::layout::Layout;
 
 use crate::common::{Comparison, random_parameters, uniform};
@@ -79,6 +79,22 @@ fn gradients_of_other_transforms_equal_central_differences() {
         flow.transforms.push(Transform::Actnorm);
         let (gradient, differences) = gradients(&flow, 7, 29);
         check(&flow, &gradient, &differences, format!("actnorm, {features} given {context}")).finish();
+    }
+}
+
+#[test]
+fn gradients_of_joint_and_residual_conditioners_equal_central_differences() {
+    for form in [ConditionerForm::Joint, ConditionerForm::Residual] {
+        for (name, activation) in Activation::ALL {
+            // One with more outputs than a thin product has, and one block or several.
+            for (features, context, hidden) in [(2, 0, vec![6, 6, 6]), (12, 1, vec![5])] {
+                let flow = Flow::conditional(features, context, 2, &hidden).expect("valid");
+                let flow = flow.with_activation(activation).with_conditioner(form);
+                flow.validate().expect("valid");
+                let (gradient, differences) = gradients(&flow, 7, 31);
+                check(&flow, &gradient, &differences, format!("{form:?}, {name}, {hidden:?}")).finish();
+            }
+        }
     }
 }
 

@@ -142,6 +142,9 @@ fn every_engine_agrees_with_pytorch_and_no_corruption_does() {
         let rounding = inverse_of_roundings(&oracle);
         for index in 0..all().len() {
             let fresh = || all().swap_remove(index);
+            if Oracle::ON_THE_CPU.contains(&oracle.name) && !fresh().name().starts_with("cpu") {
+                continue;
+            }
             let title = format!("{} on {}", oracle.name, fresh().name());
             let cases = cases(&oracle, rounding, &fresh);
             let mut comparison = Comparison::new(&title);
