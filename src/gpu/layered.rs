@@ -104,7 +104,7 @@ impl Recorder<'_> {
     /// bijector needs.
     fn uniform(&self, transform: usize) -> uniforms::Layer {
         let features = self.flow.features;
-        let before = transform.checked_sub(1).and_then(|before| self.flow.transforms[before].coupling());
+        let before = self.coupling_before(transform);
         uniforms::Layer {
             parameters: self.layout.total as u32,
             capacity: self.shared.capacity as u32,
@@ -144,13 +144,13 @@ impl Recorder<'_> {
     }
 
     /// The coupling before transform number `transform`, where a backward kernel passes its gradient on to it at once.
-    fn passes(&self, transform: usize) -> Option<&Coupling> {
+    fn coupling_before(&self, transform: usize) -> Option<&Coupling> {
         self.flow.transforms[transform.checked_sub(1)?].coupling()
     }
 
     /// Constants of a kernel that ends in `shaders/layered/through.wgsl`, for transform number `transform`.
     fn through(&self, transform: usize) -> Vec<Constant> {
-        match self.passes(transform) {
+        match self.coupling_before(transform) {
             Some(before) => [vec![("THROUGH", 1)], before.bijector.constants()].concat(),
             None => vec![("THROUGH", 0)],
         }
@@ -349,7 +349,7 @@ impl Recorder<'_> {
         let splits = rows.div_ceil(gradients.rows_per_split);
         let rows_per_split = gradients.rows_per_split as u32;
         let uniform = uniforms::Layer { rows_per_split, ..self.actnorm(transform) };
-        let through = self.passes(transform).map_or(0, |coupling| coupling.split().1.len());
+        let through = self.coupling_before(transform).map_or(0, |coupling| coupling.split().1.len());
         program.dispatches.push(Dispatch {
             kernel: &ACTNORM_BACKWARD,
             label: format!("transforms.{transform} actnorm"),
@@ -395,7 +395,7 @@ impl Recorder<'_> {
                 0 if transform == 0 => (0, (0, 0)),
                 0 => {
                     let (features, kept) = (self.flow.features, uniform.kept as usize);
-                    let through = self.passes(transform).map_or(0, |coupling| coupling.split().1.len());
+                    let through = self.coupling_before(transform).map_or(0, |coupling| coupling.split().1.len());
                     // The other features of z, the carried gradient in and out; o in, d_o and d_t out.
                     let passed = features - kept + 2 * features + 3 * through;
                     let tiles = tile.across(kept.max(features - kept));
@@ -483,7 +483,7 @@ impl Recorder<'_> {
     ) {
         let (features, shared) = (self.flow.features, &self.shared);
         let transformed =
-            self.passes(self.flow.transforms.len()).map_or(0, |coupling| coupling.split().1.len());
+            self.coupling_before(self.flow.transforms.len()).map_or(0, |coupling| coupling.split().1.len());
         let buffers = vec![shared.extent, latent, shared.order, saved, d_coupling, shared.shares, log_prob];
         let words = 3 * features + 3 * transformed + 1;
         self.sum_rows(program, &LOG_DENSITY_BACKWARD, buffers, 23 * features, words);
