@@ -27,8 +27,6 @@ pub struct EvaluationPlan {
     pub packing: Option<Packing>,
     /// Where the fused plan's sampling reads its [`uniforms::Latent`].
     pub request: Option<BufferId>,
-    /// Order of the features in each coupling [L, 2, D].
-    pub order: BufferId,
     /// Table of the normal quantile, for sampling.
     pub normal_table: BufferId,
     /// Rows that go in [capacity, D].
@@ -98,7 +96,6 @@ impl EvaluationPlan {
             parameters,
             packing: None,
             request: None,
-            order,
             normal_table,
             input,
             output,

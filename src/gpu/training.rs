@@ -109,8 +109,6 @@ pub struct TrainingPlan {
     pub train: Vec<Shard>,
     /// Validation rows [V, D].
     pub validation_rows: Vec<Shard>,
-    /// Order of the features in each coupling [L, 2, D].
-    pub order: BufferId,
     /// Parameters `[P]`.
     pub parameters: BufferId,
     /// Packed copies of the parameters, in the fused plan.
@@ -323,7 +321,6 @@ impl TrainingPlan {
             validation,
             train,
             validation_rows,
-            order,
             parameters,
             packed: None,
             gradient,

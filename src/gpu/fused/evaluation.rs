@@ -72,7 +72,6 @@ impl EvaluationPlan {
             parameters,
             packing: Some(packing),
             request: Some(request),
-            order: masks,
             normal_table,
             input,
             output,

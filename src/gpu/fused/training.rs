@@ -183,7 +183,6 @@ impl TrainingPlan {
             validation,
             train,
             validation_rows,
-            order: masks,
             parameters,
             packed: Some((packed, packing)),
             gradient,
