@@ -142,22 +142,11 @@ impl Largest<'_> {
     }
 
     pub fn alone(&self) -> Alone {
-        let mut bound: Vec<BufferId> = Vec::new();
-        for buffer in &self.dispatch.buffers {
-            if !bound.contains(buffer) {
-                bound.push(*buffer);
-            }
-        }
-        let place = |of: &BufferId| bound.iter().position(|buffer| buffer == of).map(BufferId);
-        let mut plan = Plan {
-            buffers: bound.iter().map(|buffer| self.of.plan.buffers[buffer.0].clone()).collect(),
-            contents: bound.iter().enumerate().map(|(at, id)| (BufferId(at), self.of.content(*id))).collect(),
-            programs: Vec::new(),
-        };
-        let buffers = self.dispatch.buffers.iter().filter_map(place).collect();
-        let dispatch = Dispatch { buffers, ..self.dispatch.clone() };
-        let program = plan.program(Program { name: self.kernel().name, dispatches: vec![dispatch] });
-        Alone { plan, program, state: self.of.state.as_ref().and_then(place) }
+        let (mut plan, bound) = self.of.plan.alone(self.dispatch);
+        plan.contents =
+            bound.iter().enumerate().map(|(at, id)| (BufferId(at), self.of.content(*id))).collect();
+        let place = |of: BufferId| bound.iter().position(|buffer| *buffer == of).map(BufferId);
+        Alone { plan, program: ProgramId(0), state: self.of.state.and_then(place) }
     }
 }
 

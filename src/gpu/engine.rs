@@ -189,7 +189,7 @@ impl GpuEngine {
         }
         let Self { context, flow, layout, tiling, .. } = self;
         let plan = |tiling: &Tiling| TrainingPlan::tiled(flow, layout, shape, tiling).plan;
-        autotune(context, flow, plan, tiling).await
+        autotune(context, plan, tiling).await
     }
 
     /// The same for an evaluation of `rows`.
@@ -204,7 +204,7 @@ impl GpuEngine {
         let capacity = self.evaluation.take().map_or(TILE_ROWS.0, |(_, plan)| plan.capacity);
         let Self { context, flow, layout, tiling, .. } = self;
         let plan = |tiling: &Tiling| EvaluationPlan::tiled(flow, layout, capacity, tiling).plan;
-        autotune(context, flow, plan, tiling).await
+        autotune(context, plan, tiling).await
     }
 
     /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`. Ends a

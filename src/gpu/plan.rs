@@ -100,6 +100,28 @@ impl Plan {
         ProgramId(self.programs.len() - 1)
     }
 
+    /// `dispatch`, one of this plan's or like one, with the buffers that it binds and what they hold, as a plan of its
+    /// own; and the buffer of this plan that each of its own stands for.
+    pub fn alone(&self, dispatch: &Dispatch) -> (Self, Vec<BufferId>) {
+        let mut bound: Vec<BufferId> = Vec::new();
+        for buffer in &dispatch.buffers {
+            if !bound.contains(buffer) {
+                bound.push(*buffer);
+            }
+        }
+        let place = |of: &BufferId| bound.iter().position(|buffer| buffer == of).map(BufferId);
+        let contents = self.contents.iter().filter_map(|(id, bytes)| Some((place(id)?, bytes.clone())));
+        let mut alone = Self {
+            buffers: bound.iter().map(|buffer| self.buffers[buffer.0].clone()).collect(),
+            contents: contents.collect(),
+            programs: Vec::new(),
+        };
+        let buffers = dispatch.buffers.iter().filter_map(place).collect();
+        let dispatches = vec![Dispatch { buffers, ..dispatch.clone() }];
+        alone.program(Program { name: dispatch.kernel.name, dispatches });
+        (alone, bound)
+    }
+
     /// Bytes of all buffers.
     pub fn bytes(&self) -> u64 {
         self.buffers.iter().map(|buffer| buffer.bytes).sum()
