@@ -115,7 +115,8 @@ async fn measure(
         alone.program(Program { name: dispatch.kernel.name, dispatches });
     }
     let executor = Executor::new(context, &alone)?;
-    let mut storage = dispatches[0].kernel.bindings.iter().filter(|binding| binding.access != Access::Uniform);
+    let mut storage =
+        dispatches[0].kernel.bindings.iter().filter(|binding| binding.access != Access::Uniform);
     if let Some(extent) = storage.position(|binding| binding.name == "extent") {
         executor.write(buffers[extent], &[uniforms::Extent { rows: product.rows as u32, first: 0 }]);
     }
