@@ -1,7 +1,7 @@
 //! The plans whose kernels are measured, with what their buffers hold, and each kernel's largest dispatch alone.
 
 use moonflow::flow::{Flow, Transform};
-use moonflow::gpu::evaluation::EvaluationPlan;
+use moonflow::gpu::evaluation::{EvaluationPlan, Form};
 use moonflow::gpu::kernel::{ACCUMULATE, KERNELS, Kernel, LATENT_NOISE, PERMUTE};
 use moonflow::gpu::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
@@ -142,22 +142,11 @@ impl Largest<'_> {
     }
 
     pub fn alone(&self) -> Alone {
-        let mut bound: Vec<BufferId> = Vec::new();
-        for buffer in &self.dispatch.buffers {
-            if !bound.contains(buffer) {
-                bound.push(*buffer);
-            }
-        }
-        let place = |of: &BufferId| bound.iter().position(|buffer| buffer == of).map(BufferId);
-        let mut plan = Plan {
-            buffers: bound.iter().map(|buffer| self.of.plan.buffers[buffer.0].clone()).collect(),
-            contents: bound.iter().enumerate().map(|(at, id)| (BufferId(at), self.of.content(*id))).collect(),
-            programs: Vec::new(),
-        };
-        let buffers = self.dispatch.buffers.iter().filter_map(place).collect();
-        let dispatch = Dispatch { buffers, ..self.dispatch.clone() };
-        let program = plan.program(Program { name: self.kernel().name, dispatches: vec![dispatch] });
-        Alone { plan, program, state: self.of.state.as_ref().and_then(place) }
+        let (mut plan, bound) = self.of.plan.alone(self.dispatch);
+        plan.contents =
+            bound.iter().enumerate().map(|(at, id)| (BufferId(at), self.of.content(*id))).collect();
+        let place = |of: BufferId| bound.iter().position(|buffer| *buffer == of).map(BufferId);
+        Alone { plan, program: ProgramId(0), state: self.of.state.and_then(place) }
     }
 }
 
@@ -224,8 +213,8 @@ fn training(shape: &Shape, flow: &Flow, blocks: Option<[&fused::Shape; 2]>) -> P
     for table in training.train.iter().chain(&training.validation_rows) {
         contents.push((table.buffer, bytes(&normal_rows(table.rows, shape.features))));
     }
-    if let Some((packed, packing)) = &training.packed {
-        contents.push((*packed, bytes(&packing.pack(&parameters))));
+    if let Some((packed, copies)) = &training.packed {
+        contents.push((*packed, bytes(&copies.pack(&parameters))));
         contents.push((training.log_prob, [bytes(&[state]), numbers(shape.batch)].concat()));
     }
     Prepared { plan: training.plan, rows: shape.batch, contents, state: Some(training.state) }
@@ -253,13 +242,13 @@ fn evaluation(shape: &Shape, flow: &Flow, block: Option<&fused::Shape>) -> Prepa
         (evaluation.normal_table, bytes(NORMAL_TABLE.as_flattened())),
         (evaluation.input, bytes(&normal_rows(shape.batch, shape.features))),
     ];
-    match &evaluation.packing {
-        Some(packing) => contents.push((evaluation.parameters, bytes(&packing.pack(&parameters)))),
-        None => {
-            contents.push((evaluation.parameters, bytes(&parameters)));
+    match &evaluation.form {
+        Form::Layered => contents.push((evaluation.parameters, bytes(&parameters))),
+        Form::Fused { copies, request } => {
+            contents.push((evaluation.parameters, bytes(&copies.pack(&parameters))));
+            contents.push((*request, bytes(&[latent])));
         }
     }
-    contents.extend(evaluation.request.map(|request| (request, bytes(&[latent]))));
     Prepared { plan: evaluation.plan, rows: shape.batch, contents, state: None }
 }
 

@@ -7,12 +7,10 @@ use std::time::Instant;
 use super::adapter::Context;
 use super::executor::Executor;
 use super::kernel::{Access, KERNELS};
-use super::layered::Recorder;
-use super::plan::{BufferId, Dispatch, Plan, Program, ProgramId};
+use super::plan::{Dispatch, Plan, Program, ProgramId};
 use super::tile::{Product, Tile, Tiling};
 use super::uniforms;
 use crate::error::Result;
-use crate::flow::Flow;
 
 /// Samples of each tile, of which the median counts.
 const SAMPLES: usize = 5;
@@ -41,7 +39,6 @@ pub struct Measured {
 /// Those of the device.
 pub async fn autotune(
     context: &Context,
-    flow: &Flow,
     plan: impl Fn(&Tiling) -> Plan,
     tiling: &mut Tiling,
 ) -> Result<Vec<Measured>> {
@@ -55,7 +52,7 @@ pub async fn autotune(
             .iter()
             .map(|&tile| plan(&Tiling::only(tile)).programs[place.0].dispatches[place.1].clone())
             .collect();
-        let seconds = measure(context, flow, &plan(tiling), &product, dispatches).await?;
+        let seconds = measure(context, &plan(tiling), &product, dispatches).await?;
         let fastest = (0..tiles.len()).min_by(|&a, &b| seconds[a].total_cmp(&seconds[b])).unwrap_or_default();
         tiling.insert(product.clone(), tiles[fastest]);
         found.push(Measured {
@@ -107,31 +104,25 @@ impl Product {
 /// Seconds of each of `dispatches`, which differ in their tiles alone, on buffers of their own.
 async fn measure(
     context: &Context,
-    flow: &Flow,
     plan: &Plan,
     product: &Product,
-    mut dispatches: Vec<Dispatch>,
+    dispatches: Vec<Dispatch>,
 ) -> Result<Vec<f64>> {
-    let mut alone = Plan::default();
-    let bound = dispatches[0].buffers.clone();
-    alone.buffers = bound.iter().map(|buffer| plan.buffers[buffer.0].clone()).collect();
-    let storage = dispatches[0].kernel.bindings.iter().filter(|binding| binding.access != Access::Uniform);
-    let place = |name| storage.clone().position(|binding| binding.name == name).map(BufferId);
-    let (extent, order) = (place("extent"), place("order"));
-    let mut programs = Vec::new();
-    for dispatch in &mut dispatches {
-        // A buffer that is bound twice, as no kernel writes it, may as well be two.
-        dispatch.buffers = (0..bound.len()).map(BufferId).collect();
-        programs.push(alone.program(Program { name: "tile", dispatches: vec![dispatch.clone()] }));
+    let (mut alone, _) = plan.alone(&dispatches[0]);
+    let buffers = alone.programs[0].dispatches[0].buffers.clone();
+    for dispatch in &dispatches[1..] {
+        let dispatches = vec![Dispatch { buffers: buffers.clone(), ..dispatch.clone() }];
+        alone.program(Program { name: dispatch.kernel.name, dispatches });
     }
     let executor = Executor::new(context, &alone)?;
-    if let (Some(extent), Some(order)) = (extent, order) {
-        executor.write(extent, &[uniforms::Extent { rows: product.rows as u32, first: 0 }]);
-        executor.write(order, &Recorder::order(flow));
+    let mut storage =
+        dispatches[0].kernel.bindings.iter().filter(|binding| binding.access != Access::Uniform);
+    if let Some(extent) = storage.position(|binding| binding.name == "extent") {
+        executor.write(buffers[extent], &[uniforms::Extent { rows: product.rows as u32, first: 0 }]);
     }
     let mut seconds = Vec::new();
     let mut runs = 1;
-    for program in programs {
+    for program in (0..alone.programs.len()).map(ProgramId) {
         // The first run pays for what a driver puts off until then.
         sample(&executor, program, 1).await?;
         while seconds.is_empty() && runs < MOST_RUNS && sample(&executor, program, runs).await? < SAMPLE {

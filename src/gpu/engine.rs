@@ -7,9 +7,9 @@ use super::adapter::{Adapter, Context};
 use super::autotune::{Measured, autotune};
 use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
-use super::fused::{PlanKind, Shape};
+use super::fused::Shape;
 use super::pace::Pace;
-use super::plan::{BufferId, ProgramId};
+use super::plan::{BufferId, PlanKind, ProgramId};
 use super::tile::Tiling;
 use super::training::{HISTORY, Shard, TrainingPlan, TrainingShape};
 use super::uniforms;
@@ -189,7 +189,7 @@ impl GpuEngine {
         }
         let Self { context, flow, layout, tiling, .. } = self;
         let plan = |tiling: &Tiling| TrainingPlan::tiled(flow, layout, shape, tiling).plan;
-        autotune(context, flow, plan, tiling).await
+        autotune(context, plan, tiling).await
     }
 
     /// The same for an evaluation of `rows`.
@@ -204,7 +204,7 @@ impl GpuEngine {
         let capacity = self.evaluation.take().map_or(TILE_ROWS.0, |(_, plan)| plan.capacity);
         let Self { context, flow, layout, tiling, .. } = self;
         let plan = |tiling: &Tiling| EvaluationPlan::tiled(flow, layout, capacity, tiling).plan;
-        autotune(context, flow, plan, tiling).await
+        autotune(context, plan, tiling).await
     }
 
     /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`. Ends a
@@ -257,7 +257,7 @@ impl GpuEngine {
         }
         let executor = Executor::new(&self.context, &plan.plan)?;
         executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
-        write_parameters(&executor, &plan, &self.parameters);
+        plan.write_parameters(&executor, &self.parameters);
         self.evaluation = Some((executor, plan));
         Ok(())
     }
@@ -308,17 +308,10 @@ fn feed(rows: &[f32], features: usize) -> impl Fn(&Executor, &EvaluationPlan, Ra
     move |executor, plan, tile| executor.write(plan.input, &rows[tile.start * features..tile.end * features])
 }
 
-fn write_parameters(executor: &Executor, plan: &EvaluationPlan, parameters: &[f32]) {
-    match &plan.packing {
-        Some(packing) => executor.write(plan.parameters, &packing.pack(parameters)),
-        None => executor.write(plan.parameters, parameters),
-    }
-}
-
 /// Sets everything that steps change to where `state` stands.
 fn write_state(executor: &Executor, plan: &TrainingPlan, shape: &TrainingShape, state: &State) {
-    if let Some((packed, packing)) = &plan.packed {
-        executor.write(*packed, &packing.pack(&state.parameters));
+    if let Some((packed, copies)) = &plan.packed {
+        executor.write(*packed, &copies.pack(&state.parameters));
     }
     executor.write(plan.parameters, &state.parameters);
     executor.write(plan.best, state.best.as_ref().map_or(&state.parameters, |best| &best.parameters));
@@ -370,7 +363,7 @@ impl Engine for GpuEngine {
         if !parameters.iter().zip(&self.parameters).all(same) {
             self.parameters.copy_from_slice(parameters);
             if let Some((executor, plan)) = &self.evaluation {
-                write_parameters(executor, plan, parameters);
+                plan.write_parameters(executor, parameters);
             }
         }
         self.context.health()
@@ -416,10 +409,7 @@ impl Engine for GpuEngine {
                 }
                 executor.write(plan.input, &rows);
             }
-            match plan.request {
-                Some(buffer) => executor.write(buffer, &[request]),
-                None => executor.write_uniform(plan.sample, 0, &request),
-            }
+            plan.write_request(executor, &request);
         };
         let outputs: [Output; 1] = [(|plan| plan.output, features)];
         let [samples] = self.evaluate(sampling.rows, |plan| plan.sample, request, outputs).await?;

@@ -1,14 +1,23 @@
-//! The plan of evaluation: forward with log-density, inverse, and sampling, `capacity` rows at a time.
+//! What a plan of evaluation is, whichever way it computes: forward with log-density, inverse, and sampling, `capacity`
+//! rows at a time. [`layered`](super::layered) and [`fused`](super::fused) make such plans.
 
-use super::fused::Packing;
-use super::kernel::LATENT_NOISE;
-use super::layered::{Direction, FlowBuffers, Recorder};
-use super::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
-use super::tile::Tiling;
+use super::executor::Executor;
+use super::plan::{BufferId, Copies, Plan, ProgramId};
 use super::uniforms;
-use crate::flow::Flow;
-use crate::layout::Layout;
-use crate::random::NORMAL_TABLE;
+
+/// What differs between the plans in how an evaluation is fed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Form {
+    /// Parameters as they are. The request is the uniform of the sampling's first dispatch, which draws the noise.
+    Layered,
+    /// Packed parameters, and a buffer for the request.
+    Fused {
+        /// Where packed copies of the parameters lie.
+        copies: Copies,
+        /// Holds the [`uniforms::Latent`] of a sampling.
+        request: BufferId,
+    },
+}
 
 /// Buffers and programs with which a flow is evaluated.
 #[derive(Clone, Debug)]
@@ -23,12 +32,8 @@ pub struct EvaluationPlan {
     pub extent: BufferId,
     /// Flat parameters `[P]`, or their packed copies.
     pub parameters: BufferId,
-    /// How parameters are packed, in the fused plan.
-    pub packing: Option<Packing>,
-    /// Where the fused plan's sampling reads its [`uniforms::Latent`].
-    pub request: Option<BufferId>,
-    /// Order of the features in each coupling [L, 2, D].
-    pub order: BufferId,
+    /// How parameters and the request of a sampling get there.
+    pub form: Form,
     /// Table of the normal quantile, for sampling.
     pub normal_table: BufferId,
     /// Rows that go in [capacity, D].
@@ -43,70 +48,24 @@ pub struct EvaluationPlan {
     pub forward: ProgramId,
     /// z → x, log_det.
     pub inverse: ProgramId,
-    /// Noise → x. Its first dispatch draws the noise; its uniform is a [`uniforms::Latent`].
+    /// Noise → x, as a [`uniforms::Latent`] asks for it.
     pub sample: ProgramId,
 }
 
 impl EvaluationPlan {
-    /// The plan of `flow` for `capacity` rows at a time.
-    pub fn new(flow: &Flow, layout: &Layout, capacity: usize) -> Self {
-        Self::tiled(flow, layout, capacity, &Tiling::default())
+    /// Takes `parameters` `[P]` to `executor`, which runs this plan.
+    pub fn write_parameters(&self, executor: &Executor, parameters: &[f32]) {
+        match &self.form {
+            Form::Layered => executor.write(self.parameters, parameters),
+            Form::Fused { copies, .. } => executor.write(self.parameters, &copies.pack(parameters)),
+        }
     }
 
-    /// The same plan with the tiles of `tiling`.
-    pub fn tiled(flow: &Flow, layout: &Layout, capacity: usize, tiling: &Tiling) -> Self {
-        let mut plan = Plan::default();
-        let features = flow.features;
-        let extent = plan.buffer("extent", 2);
-        let parameters = plan.buffer("parameters", layout.total);
-        let order = plan.constant("order", &Recorder::order(flow));
-        let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
-        let input = plan.buffer("rows.0", capacity * features);
-        let other = plan.buffer("rows.1", capacity * features);
-        let log_det = plan.buffer("log_det", capacity);
-        let log_prob = plan.buffer("log_prob", capacity);
-        let shares = plan.buffer("shares of log_det", capacity * features);
-        let shared = FlowBuffers { capacity, extent, parameters, order, shares };
-        let recorder = Recorder { flow, layout, tiling, shared };
-        let activations = recorder.activations(&mut plan, "", &recorder.widest());
-
-        let mut forward = Program::new("log_prob");
-        let output = recorder.pass(&mut forward, [input, other], &activations, Direction::Forward);
-        recorder.log_density(&mut forward, output, log_prob, log_det);
-        let mut inverse = Program::new("inverse");
-        recorder.pass(&mut inverse, [input, other], &activations, Direction::Inverse);
-        let mut sample = Program::new("sample");
-        sample.dispatches.push(Dispatch {
-            kernel: &LATENT_NOISE,
-            constants: Vec::new(),
-            label: "latent noise".into(),
-            uniform: bytemuck::bytes_of(&uniforms::Latent::default()).to_vec(),
-            buffers: vec![normal_table, input],
-            workgroups: groups_of_256(capacity * flow.modelled().div_ceil(2)),
-            flops: 0,
-            bytes: (4 * capacity * flow.modelled()) as u64,
-        });
-        sample.dispatches.extend(inverse.dispatches.iter().cloned());
-        recorder.log_determinant(&mut inverse, log_det);
-
-        let (forward, inverse, sample) = (plan.program(forward), plan.program(inverse), plan.program(sample));
-        Self {
-            plan,
-            capacity,
-            capacity_limited: false,
-            extent,
-            parameters,
-            packing: None,
-            request: None,
-            order,
-            normal_table,
-            input,
-            output,
-            log_det,
-            log_prob,
-            forward,
-            inverse,
-            sample,
+    /// Asks `executor`, which runs this plan, for what the next sampling draws.
+    pub fn write_request(&self, executor: &Executor, latent: &uniforms::Latent) {
+        match &self.form {
+            Form::Layered => executor.write_uniform(self.sample, 0, latent),
+            Form::Fused { request, .. } => executor.write(*request, &[*latent]),
         }
     }
 }

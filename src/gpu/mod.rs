@@ -27,5 +27,5 @@ pub mod uniforms;
 
 pub use adapter::{Adapter, Context, adapters};
 pub use engine::GpuEngine;
-pub use fused::PlanKind;
+pub use plan::PlanKind;
 pub use target::Target;

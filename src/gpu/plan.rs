@@ -1,8 +1,28 @@
 //! A plan: the buffers and dispatches of a computation as plain data, made without a device.
 //! The executor replays it and adds nothing, so what a plan prints is what the GPU does.
 
+use std::fmt;
+
 use super::kernel::{Constant, Kernel};
 use crate::error::{Error, Remedy, Result};
+
+/// The two ways in which the GPU engine executes a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanKind {
+    /// One dispatch for each layer of each coupling: any width.
+    Layered,
+    /// One dispatch for the whole flow, and three for a training step: networks that fit a workgroup.
+    Fused,
+}
+
+impl fmt::Display for PlanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Layered => "layered",
+            Self::Fused => "fused",
+        })
+    }
+}
 
 /// Index of a buffer in its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +120,28 @@ impl Plan {
         ProgramId(self.programs.len() - 1)
     }
 
+    /// `dispatch`, one of this plan's or like one, with the buffers that it binds and what they hold, as a plan of its
+    /// own; and the buffer of this plan that each of its own stands for.
+    pub fn alone(&self, dispatch: &Dispatch) -> (Self, Vec<BufferId>) {
+        let mut bound: Vec<BufferId> = Vec::new();
+        for buffer in &dispatch.buffers {
+            if !bound.contains(buffer) {
+                bound.push(*buffer);
+            }
+        }
+        let place = |of: &BufferId| bound.iter().position(|buffer| buffer == of).map(BufferId);
+        let contents = self.contents.iter().filter_map(|(id, bytes)| Some((place(id)?, bytes.clone())));
+        let mut alone = Self {
+            buffers: bound.iter().map(|buffer| self.buffers[buffer.0].clone()).collect(),
+            contents: contents.collect(),
+            programs: Vec::new(),
+        };
+        let buffers = dispatch.buffers.iter().filter_map(place).collect();
+        let dispatches = vec![Dispatch { buffers, ..dispatch.clone() }];
+        alone.program(Program { name: dispatch.kernel.name, dispatches });
+        (alone, bound)
+    }
+
     /// Bytes of all buffers.
     pub fn bytes(&self) -> u64 {
         self.buffers.iter().map(|buffer| buffer.bytes).sum()
@@ -134,6 +176,28 @@ impl Plan {
             }
         }
         Ok(())
+    }
+}
+
+/// Where copies of the parameters lie in a buffer that has them in another order, beside zeros.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Copies {
+    /// Values in the buffer.
+    pub len: usize,
+    /// Places of both copies of each parameter, which are one where there is a single copy.
+    pub places: Vec<[u32; 2]>,
+}
+
+impl Copies {
+    /// What the buffer holds for `parameters` `[P]`.
+    pub fn pack(&self, parameters: &[f32]) -> Vec<f32> {
+        let mut packed = vec![0.0; self.len];
+        for (&value, places) in parameters.iter().zip(&self.places) {
+            for &place in places {
+                packed[place as usize] = value;
+            }
+        }
+        packed
     }
 }
 

@@ -1,27 +1,17 @@
-//! The layered plan of training: a step, a validation tile and the end of an epoch, each the same every time.
-//! Everything that changes from step to step lives in buffers, so the host only replays.
+//! What a plan of training is, whichever way it computes: programs for a step, for a tile of validation rows and for the
+//! end of an epoch, each the same every time. Everything that changes from step to step lives in buffers, so the host
+//! only replays. [`layered`](super::layered) and [`fused`](super::fused) make such plans.
 
-use super::fused::Packing;
-use super::kernel::{
-    ACCUMULATE, ADAM_UPDATE, ADVANCE, CLOSE_EPOCH, GATHER, KEEP_BEST, Kernel, SUM_PARTIALS, TAKE,
-};
-use super::layered::{Activations, Direction, FlowBuffers, Gradients, Recorder};
-use super::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
-use super::tile::Tiling;
+use super::kernel::{CLOSE_EPOCH, KEEP_BEST, Kernel};
+use super::plan::{BufferId, Copies, Dispatch, Plan, Program, ProgramId, groups_of_256};
 use super::uniforms;
 use crate::engine::Training;
-use crate::flow::Flow;
-use crate::layout::Layout;
 use crate::optimiser::{Adam, Schedule};
 use crate::random;
 
 /// Epoch records that the device holds before the host must read them.
 pub const HISTORY: usize = 256;
 
-/// Rows of the batch that one partial weight gradient sums, where the batch is not so large that more are needed.
-const ROWS_PER_SPLIT: usize = 256;
-/// Most partial gradients; each is as large as the parameters.
-const MOST_SPLITS: usize = 16;
 /// Most rows that validation takes at a time.
 pub(super) const VALIDATION_TILE: usize = 8192;
 
@@ -70,7 +60,7 @@ pub struct Shard {
 
 impl Shard {
     /// `rules` for a dispatch over this buffer.
-    fn rules(&self, rules: uniforms::Rules) -> uniforms::Rules {
+    pub(super) fn rules(&self, rules: uniforms::Rules) -> uniforms::Rules {
         uniforms::Rules { shard_first: self.first as u32, ..rules }
     }
 }
@@ -109,12 +99,10 @@ pub struct TrainingPlan {
     pub train: Vec<Shard>,
     /// Validation rows [V, D].
     pub validation_rows: Vec<Shard>,
-    /// Order of the features in each coupling [L, 2, D].
-    pub order: BufferId,
     /// Parameters `[P]`.
     pub parameters: BufferId,
-    /// Packed copies of the parameters, in the fused plan.
-    pub packed: Option<(BufferId, Packing)>,
+    /// Packed copies of the parameters, and how they are packed, in the fused plan.
+    pub packed: Option<(BufferId, Copies)>,
     /// Gradient of the last step before clipping `[P]`.
     pub gradient: BufferId,
     /// First moment `[P]`.
@@ -137,209 +125,7 @@ pub struct TrainingPlan {
     pub close: ProgramId,
 }
 
-impl TrainingPlan {
-    /// The plan of training `flow`.
-    pub fn new(flow: &Flow, layout: &Layout, shape: &TrainingShape) -> Self {
-        Self::tiled(flow, layout, shape, &Tiling::default())
-    }
-
-    /// The same plan with the tiles of `tiling`.
-    pub fn tiled(flow: &Flow, layout: &Layout, shape: &TrainingShape, tiling: &Tiling) -> Self {
-        Self::sharded(flow, layout, shape, tiling, usize::MAX)
-    }
-
-    /// The same plan, its tables cut into buffers of at most `shard_rows` rows: a batch is gathered from one after the
-    /// other.
-    pub fn sharded(
-        flow: &Flow,
-        layout: &Layout,
-        shape: &TrainingShape,
-        tiling: &Tiling,
-        shard_rows: usize,
-    ) -> Self {
-        let mut plan = Plan::default();
-        let (features, batch, total) = (flow.features, shape.batch, layout.total);
-        let words = |bytes: usize| bytes.div_ceil(4);
-        let validation_capacity = shape.validation_rows.clamp(1, VALIDATION_TILE);
-
-        let state = plan.buffer("state", words(size_of::<uniforms::TrainState>()));
-        let validation = plan.buffer("validation", words(size_of::<uniforms::Validation>()));
-        let history = plan.buffer("history", HISTORY * words(size_of::<uniforms::Record>()));
-        let train = shards(&mut plan, "training rows", shape.train_rows, features, shard_rows);
-        let validation_rows =
-            shards(&mut plan, "validation rows", shape.validation_rows, features, shard_rows);
-        let order = plan.constant("order", &Recorder::order(flow));
-        let parameters = plan.buffer("parameters", total);
-        let gradient = plan.buffer("gradient", total);
-        let moment1 = plan.buffer("moment1", total);
-        let moment2 = plan.buffer("moment2", total);
-        let best = plan.buffer("best parameters", total);
-
-        let rows_per_split = batch.div_ceil(batch.div_ceil(ROWS_PER_SPLIT).clamp(1, MOST_SPLITS)).max(1);
-        let splits = batch.div_ceil(rows_per_split);
-        let norm_groups = total.div_ceil(256).min(1024);
-        let partials = plan.buffer("partial gradients", splits * total);
-        let norms = plan.buffer("norms", norm_groups);
-        let log_prob = plan.buffer("log_prob", batch);
-        let shares = plan.buffer("shares of log_det", batch * features);
-        let shared = FlowBuffers { capacity: batch, extent: state, parameters, order, shares };
-        let recorder = Recorder { flow, layout, tiling, shared };
-        let rows: Vec<BufferId> = (0..=flow.transforms.len())
-            .map(|place| plan.buffer(format!("input of transform {place}"), batch * features))
-            .collect();
-        let stored: Vec<Activations> = flow
-            .transforms
-            .iter()
-            .enumerate()
-            .map(|(index, transform)| match transform.coupling() {
-                Some(coupling) => {
-                    let hidden = &coupling.conditioner.hidden;
-                    recorder.activations(&mut plan, &format!("transforms.{index} "), hidden)
-                }
-                // Bound where nothing is read.
-                None => Activations { pre: Vec::new(), saved: rows[index] },
-            })
-            .collect();
-        let d_pre = recorder.pre_activations(&mut plan, "d_pre_activations", &recorder.widest());
-        let numbers = flow.couplings().map(|coupling| coupling.bijector.parameters()).max().unwrap_or(0);
-        let d_coupling = plan.buffer("d_coupling", (1 + numbers) * batch * features);
-        let gradients = Gradients { d_pre, d_coupling, partials, rows_per_split };
-
-        let rules = rules(features, total, shape, splits, norm_groups, validation_capacity);
-        // Cost: floating-point operations, and 32-bit words moved.
-        let record = |program: &mut Program,
-                      rules: &uniforms::Rules,
-                      kernel: &'static Kernel,
-                      label: &str,
-                      buffers: &[BufferId],
-                      workgroups: [u32; 3],
-                      [flops, words]: [usize; 2]| {
-            program.dispatches.push(Dispatch {
-                kernel,
-                constants: Vec::new(),
-                label: label.into(),
-                uniform: bytemuck::bytes_of(rules).to_vec(),
-                buffers: buffers.to_vec(),
-                workgroups,
-                flops: flops as u64,
-                bytes: 4 * words as u64,
-            });
-        };
-
-        let mut step = Program::new("training step");
-        let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
-        let gathered = [0, 2 * batch * features];
-        for part in &train {
-            let buffers = [state, part.buffer, rows[0]];
-            record(
-                &mut step,
-                &part.rules(rules),
-                &GATHER,
-                "rows of the batch",
-                &buffers,
-                batch_groups,
-                gathered,
-            );
-        }
-        for transform in 0..flow.transforms.len() {
-            let ends = [rows[transform], rows[transform + 1]];
-            let begins = transform == 0;
-            recorder.transform(&mut step, Direction::Forward, transform, begins, ends, &stored[transform]);
-        }
-        let last = flow.transforms.len() - 1;
-        recorder.log_density_backward(&mut step, rows[last + 1], stored[last].saved, log_prob, d_coupling);
-        for transform in (0..flow.transforms.len()).rev() {
-            let before = stored[transform.saturating_sub(1)].saved;
-            let Activations { pre, .. } = &stored[transform];
-            recorder.transform_backward(&mut step, transform, rows[transform], pre, before, &gradients);
-        }
-        let each = groups_of_256(total);
-        let sums = [norm_groups as u32, 1, 1];
-        // A parameter takes splits − 1 sums and a square to be summed; then clip, two moments, their corrections and
-        // the decayed update.
-        let summed = [(splits + 1) * total, (splits + 1) * total];
-        record(&mut step, &rules, &SUM_PARTIALS, "gradient", &[partials, gradient, norms], sums, summed);
-        let advanced = [norm_groups + batch; 2];
-        record(&mut step, &rules, &ADVANCE, "training state", &[state, norms, log_prob], [1; 3], advanced);
-        let updated = [18 * total, 7 * total];
-        let moments = [state, gradient, parameters, moment1, moment2];
-        record(&mut step, &rules, &ADAM_UPDATE, "parameters", &moments, each, updated);
-
-        let mut validate = Program::new("validation tile");
-        let tile = FlowBuffers {
-            capacity: validation_capacity,
-            extent: validation,
-            parameters,
-            order,
-            shares: plan.buffer("validation shares of log_det", validation_capacity * features),
-        };
-        let recorder = Recorder { flow, layout, tiling, shared: tile };
-        let ends =
-            [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), validation_capacity * features));
-        let tile_log_det = plan.buffer("validation log_det", validation_capacity);
-        let tile_activations = recorder.activations(&mut plan, "validation ", &recorder.widest());
-        let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
-        let tile_groups = [validation_capacity.div_ceil(256) as u32, 1, 1];
-        let taken = [0, 2 * validation_capacity * features];
-        for part in &validation_rows {
-            let buffers = [validation, part.buffer, ends[0]];
-            record(&mut validate, &part.rules(rules), &TAKE, "validation rows", &buffers, tile_groups, taken);
-        }
-        let latent = recorder.pass(&mut validate, ends, &tile_activations, Direction::Forward);
-        recorder.log_density(&mut validate, latent, tile_log_prob, tile_log_det);
-        let accumulated = [validation_capacity; 2];
-        let sum = [tile_log_prob, validation];
-        record(&mut validate, &rules, &ACCUMULATE, "validation loss", &sum, [1; 3], accumulated);
-
-        let mut close = Program::new("end of epoch");
-        record(
-            &mut close,
-            &rules,
-            &CLOSE_EPOCH,
-            "epoch's record",
-            &[state, validation, history],
-            [1; 3],
-            [3, 8],
-        );
-        record(
-            &mut close,
-            &rules,
-            &KEEP_BEST,
-            "best parameters",
-            &[state, parameters, best],
-            each,
-            [0, 2 * total],
-        );
-
-        let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
-        Self {
-            plan,
-            train_rows: shape.train_rows as u32,
-            batch: batch as u32,
-            steps_per_epoch: shape.train_rows.div_ceil(batch.max(1)) as u32,
-            validation_tiles: shape.validation_rows.div_ceil(validation_capacity) as u32,
-            validation_capacity,
-            state,
-            validation,
-            train,
-            validation_rows,
-            order,
-            parameters,
-            packed: None,
-            gradient,
-            moment1,
-            moment2,
-            best,
-            history,
-            log_prob,
-            log_prob_at: 0,
-            step,
-            validate,
-            close,
-        }
-    }
-}
-
+/// What the kernels of a training keep to.
 pub(super) fn rules(
     features: usize,
     parameters: usize,
@@ -373,4 +159,46 @@ pub(super) fn rules(
         validation_capacity: validation_capacity as u32,
         shard_first: 0,
     }
+}
+
+/// A dispatch of a kernel that reads `rules`. Cost: floating-point operations, and 32-bit words moved.
+pub(super) fn dispatch(
+    kernel: &'static Kernel,
+    label: &str,
+    rules: &uniforms::Rules,
+    buffers: &[BufferId],
+    workgroups: [u32; 3],
+    [flops, words]: [usize; 2],
+) -> Dispatch {
+    Dispatch {
+        kernel,
+        constants: Vec::new(),
+        label: label.into(),
+        uniform: bytemuck::bytes_of(rules).to_vec(),
+        buffers: buffers.to_vec(),
+        workgroups,
+        flops: flops as u64,
+        bytes: 4 * words as u64,
+    }
+}
+
+/// The end of an epoch, from the buffers with the state, the validation, the history, the parameters and the best ones.
+pub(super) fn close_program(
+    rules: &uniforms::Rules,
+    [state, validation, history, parameters, best]: [BufferId; 5],
+) -> Program {
+    let total = rules.parameters as usize;
+    let record = [state, validation, history];
+    let copied = [0, 2 * total];
+    let mut close = Program::new("end of epoch");
+    close.dispatches.push(dispatch(&CLOSE_EPOCH, "epoch's record", rules, &record, [1; 3], [3, 8]));
+    close.dispatches.push(dispatch(
+        &KEEP_BEST,
+        "best parameters",
+        rules,
+        &[state, parameters, best],
+        groups_of_256(total),
+        copied,
+    ));
+    close
 }

@@ -1,7 +1,7 @@
 //! The fused plan of evaluation: one dispatch for the forward pass with its log-density, one for the inverse, and one
 //! for sampling, its noise included.
 
-use super::super::evaluation::EvaluationPlan;
+use super::super::evaluation::{EvaluationPlan, Form};
 use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::uniforms;
@@ -70,9 +70,7 @@ impl EvaluationPlan {
             capacity_limited: false,
             extent,
             parameters,
-            packing: Some(packing),
-            request: Some(request),
-            order: masks,
+            form: Form::Fused { copies: packing.copies(), request },
             normal_table,
             input,
             output,

@@ -11,4 +11,4 @@ mod training;
 
 pub use packing::Packing;
 use packing::Weights;
-pub use shape::{PlanKind, Shape};
+pub use shape::Shape;

@@ -1,6 +1,7 @@
 //! A flow as the fused kernels read it: a table of steps, and the parameters of each, padded to whole quads.
 //! Mirrors `shaders/fused/layout.wgsl`; training keeps the packed copies up to date on the device.
 
+use super::super::plan::Copies;
 use super::super::uniforms::{self, MOST_SPANS, MOST_STEPS, Span, Step};
 use crate::flow::{Flow, NetworkShape, Transform};
 use crate::layout::{Block, Layout, LinearSpan};
@@ -177,15 +178,14 @@ impl Packing {
         &self.slot_places
     }
 
+    /// Where the packed copies of the parameters lie.
+    pub fn copies(&self) -> Copies {
+        Copies { len: self.len(), places: self.places.clone() }
+    }
+
     /// The packed copies of `parameters` `[P]`.
     pub fn pack(&self, parameters: &[f32]) -> Vec<f32> {
-        let mut packed = vec![0.0; self.len()];
-        for (&value, places) in parameters.iter().zip(&self.places) {
-            for &place in places {
-                packed[place as usize] = value;
-            }
-        }
-        packed
+        self.copies().pack(parameters)
     }
 
     /// The uniform of `flow`'s fused kernels for batches shared by `groups` workgroups.

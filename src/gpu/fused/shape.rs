@@ -4,29 +4,12 @@
 use std::fmt;
 
 use super::super::kernel::Constant;
+use super::super::plan::PlanKind;
 use super::super::target::Target;
 use super::super::uniforms::MOST_STEPS;
 use super::Packing;
 use crate::error::{Error, Remedy, Result};
 use crate::flow::{Activation, Flow};
-
-/// The two ways in which the GPU engine executes a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlanKind {
-    /// One dispatch for each layer of each coupling: any width.
-    Layered,
-    /// One dispatch for the whole flow, and three for a training step: networks that fit a workgroup.
-    Fused,
-}
-
-impl fmt::Display for PlanKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Layered => "layered",
-            Self::Fused => "fused",
-        })
-    }
-}
 
 impl PlanKind {
     /// The fused plan where `flow` fits `target`, else the layered one.

@@ -1,10 +1,10 @@
 //! The fused plan of training: a step is the gradient of a batch, the sum of its partial gradients, and the update.
 
-use super::super::kernel::{
-    ACCUMULATE, CLOSE_EPOCH, FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM, KEEP_BEST, Kernel,
+use super::super::kernel::{ACCUMULATE, FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM, Kernel};
+use super::super::plan::{BufferId, Dispatch, Plan, Program};
+use super::super::training::{
+    HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, close_program, rules, shards,
 };
-use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
-use super::super::training::{HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, rules, shards};
 use super::super::uniforms;
 use super::{Packing, Shape, Weights};
 use crate::flow::Flow;
@@ -61,7 +61,7 @@ impl TrainingPlan {
 
         let rules = rules(features, total, shape, groups, update_groups, validation_capacity);
         let uniform = packing.uniform(flow, rules, groups);
-        let (uniform, rules) = (bytemuck::bytes_of(&uniform).to_vec(), bytemuck::bytes_of(&rules).to_vec());
+        let uniform = bytemuck::bytes_of(&uniform).to_vec();
         // Cost: floating-point operations, and 32-bit words moved.
         let dispatch = |kernel: &'static Kernel,
                         uniform: &[u8],
@@ -146,31 +146,14 @@ impl TrainingPlan {
         let sum = [tile_log_prob, validation];
         validate.dispatches.push(dispatch(
             &ACCUMULATE,
-            &rules,
+            bytemuck::bytes_of(&rules),
             "validation loss".into(),
             &sum,
             [1; 3],
             [validation_capacity; 2],
         ));
 
-        let mut close = Program::new("end of epoch");
-        close.dispatches.push(dispatch(
-            &CLOSE_EPOCH,
-            &rules,
-            "epoch's record".into(),
-            &[state, validation, history],
-            [1; 3],
-            [3, 8],
-        ));
-        close.dispatches.push(dispatch(
-            &KEEP_BEST,
-            &rules,
-            "best parameters".into(),
-            &[state, parameters, best],
-            groups_of_256(total),
-            [0, 2 * total],
-        ));
-
+        let close = close_program(&rules, [state, validation, history, parameters, best]);
         let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
         Self {
             plan,
@@ -183,9 +166,8 @@ impl TrainingPlan {
             validation,
             train,
             validation_rows,
-            order: masks,
             parameters,
-            packed: Some((packed, packing)),
+            packed: Some((packed, packing.copies())),
             gradient,
             moment1,
             moment2,

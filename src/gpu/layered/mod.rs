@@ -5,6 +5,9 @@
 //! for each layer, which makes the gradients of its weights and of its input side by side, for both read the same and
 //! neither waits for the other; that of the first layer also takes the gradient through the coupling before.
 
+mod evaluation;
+mod training;
+
 use super::kernel::{
     ACTNORM_BACKWARD, ACTNORM_FORWARD, ACTNORM_INVERSE, COUPLING_BACKWARD, COUPLING_FORWARD,
     COUPLING_INVERSE, Constant, Kernel, LINEAR_BACKWARD, LINEAR_FORWARD, LOG_DENSITY, LOG_DENSITY_BACKWARD,
@@ -17,48 +20,48 @@ use crate::flow::{Coupling, Flow, Transform};
 use crate::layout::Layout;
 
 /// Buffers through which a flow is computed, `capacity` rows at a time.
-pub(super) struct FlowBuffers {
-    pub capacity: usize,
-    pub extent: BufferId,
-    pub parameters: BufferId,
+struct FlowBuffers {
+    capacity: usize,
+    extent: BufferId,
+    parameters: BufferId,
     /// [L, 2, D], as [`Recorder::order`] has it.
-    pub order: BufferId,
+    order: BufferId,
     /// Each feature's share of log_det [capacity, D].
-    pub shares: BufferId,
+    shares: BufferId,
 }
 
 /// What a coupling's networks keep for the backward pass.
-pub(super) struct Activations {
+struct Activations {
     /// Pre-activations of each hidden layer [2, capacity, width].
-    pub pre: Vec<BufferId>,
+    pre: Vec<BufferId>,
     /// What the bijector saves [SAVED, capacity, D], at transformed features.
-    pub saved: BufferId,
+    saved: BufferId,
 }
 
 /// What the backward pass of a training step writes.
-pub(super) struct Gradients {
+struct Gradients {
     /// Of the pre-activations of each hidden layer [2, capacity, width].
-    pub d_pre: Vec<BufferId>,
+    d_pre: Vec<BufferId>,
     /// On its way from transform to transform, and of θ [1 + PARAMETERS, capacity, D].
-    pub d_coupling: BufferId,
+    d_coupling: BufferId,
     /// Of the parameters [splits, P]. Masked entries are never written and stay zero.
-    pub partials: BufferId,
+    partials: BufferId,
     /// Rows that a split sums.
-    pub rows_per_split: usize,
+    rows_per_split: usize,
 }
 
 /// Appends a flow's dispatches to programs.
-pub(super) struct Recorder<'a> {
-    pub flow: &'a Flow,
-    pub layout: &'a Layout,
-    pub tiling: &'a Tiling,
-    pub shared: FlowBuffers,
+struct Recorder<'a> {
+    flow: &'a Flow,
+    layout: &'a Layout,
+    tiling: &'a Tiling,
+    shared: FlowBuffers,
 }
 
 impl Recorder<'_> {
     /// For each transform that is a coupling its features, kept ones first, then for each feature 1 if it is kept:
     /// [L, 2, D].
-    pub fn order(flow: &Flow) -> Vec<u32> {
+    fn order(flow: &Flow) -> Vec<u32> {
         let mut order = vec![0; 2 * flow.transforms.len() * flow.features];
         for (transform, order) in flow.transforms.iter().zip(order.chunks_exact_mut(2 * flow.features)) {
             let Some(coupling) = transform.coupling() else { continue };
@@ -71,7 +74,7 @@ impl Recorder<'_> {
     }
 
     /// Allocates what the networks of a coupling with these hidden widths keep.
-    pub fn activations(&self, plan: &mut Plan, label: &str, hidden: &[usize]) -> Activations {
+    fn activations(&self, plan: &mut Plan, label: &str, hidden: &[usize]) -> Activations {
         let pre = self.pre_activations(plan, &format!("{label}pre_activations"), hidden);
         let numbers = self.flow.couplings().map(|coupling| coupling.bijector.saved()).max().unwrap_or(1);
         let size = numbers * self.shared.capacity * self.flow.features;
@@ -79,7 +82,7 @@ impl Recorder<'_> {
     }
 
     /// Allocates one buffer [2, capacity, width] a hidden layer.
-    pub fn pre_activations(&self, plan: &mut Plan, label: &str, hidden: &[usize]) -> Vec<BufferId> {
+    fn pre_activations(&self, plan: &mut Plan, label: &str, hidden: &[usize]) -> Vec<BufferId> {
         let hidden = hidden.iter().enumerate();
         hidden
             .map(|(layer, width)| plan.buffer(format!("{label}.{layer}"), 2 * self.shared.capacity * width))
@@ -87,7 +90,7 @@ impl Recorder<'_> {
     }
 
     /// For each hidden layer the widest that any coupling has.
-    pub fn widest(&self) -> Vec<usize> {
+    fn widest(&self) -> Vec<usize> {
         self.flow.couplings().fold(Vec::new(), |mut widest, coupling| {
             let hidden = &coupling.conditioner.hidden;
             widest.resize(widest.len().max(hidden.len()), 0);
@@ -104,7 +107,7 @@ impl Recorder<'_> {
     /// bijector needs.
     fn uniform(&self, transform: usize) -> uniforms::Layer {
         let features = self.flow.features;
-        let before = transform.checked_sub(1).and_then(|before| self.flow.transforms[before].coupling());
+        let before = self.coupling_before(transform);
         uniforms::Layer {
             parameters: self.layout.total as u32,
             capacity: self.shared.capacity as u32,
@@ -144,13 +147,13 @@ impl Recorder<'_> {
     }
 
     /// The coupling before transform number `transform`, where a backward kernel passes its gradient on to it at once.
-    fn passes(&self, transform: usize) -> Option<&Coupling> {
+    fn coupling_before(&self, transform: usize) -> Option<&Coupling> {
         self.flow.transforms[transform.checked_sub(1)?].coupling()
     }
 
     /// Constants of a kernel that ends in `shaders/layered/through.wgsl`, for transform number `transform`.
     fn through(&self, transform: usize) -> Vec<Constant> {
-        match self.passes(transform) {
+        match self.coupling_before(transform) {
             Some(before) => [vec![("THROUGH", 1)], before.bijector.constants()].concat(),
             None => vec![("THROUGH", 0)],
         }
@@ -209,7 +212,7 @@ impl Recorder<'_> {
 
     /// Transform number `transform`, forward or inverse, from the rows `source` to the rows `destination`; `begins` starts
     /// log_det at zero.
-    pub fn transform(
+    fn transform(
         &self,
         program: &mut Program,
         direction: Direction,
@@ -286,7 +289,7 @@ impl Recorder<'_> {
 
     /// Gradients of transform number `transform`, whose d_coupling is there. `source`: its input; `before`: what the coupling
     /// before it saved.
-    pub fn transform_backward(
+    fn transform_backward(
         &self,
         program: &mut Program,
         transform: usize,
@@ -349,7 +352,7 @@ impl Recorder<'_> {
         let splits = rows.div_ceil(gradients.rows_per_split);
         let rows_per_split = gradients.rows_per_split as u32;
         let uniform = uniforms::Layer { rows_per_split, ..self.actnorm(transform) };
-        let through = self.passes(transform).map_or(0, |coupling| coupling.split().1.len());
+        let through = self.coupling_before(transform).map_or(0, |coupling| coupling.split().1.len());
         program.dispatches.push(Dispatch {
             kernel: &ACTNORM_BACKWARD,
             label: format!("transforms.{transform} actnorm"),
@@ -395,7 +398,8 @@ impl Recorder<'_> {
                 0 if transform == 0 => (0, (0, 0)),
                 0 => {
                     let (features, kept) = (self.flow.features, uniform.kept as usize);
-                    let through = self.passes(transform).map_or(0, |coupling| coupling.split().1.len());
+                    let through =
+                        self.coupling_before(transform).map_or(0, |coupling| coupling.split().1.len());
                     // The other features of z, the carried gradient in and out; o in, d_o and d_t out.
                     let passed = features - kept + 2 * features + 3 * through;
                     let tiles = tile.across(kept.max(features - kept));
@@ -452,20 +456,14 @@ impl Recorder<'_> {
     }
 
     /// log_det and log p of every row from latent rows.
-    pub fn log_density(
-        &self,
-        program: &mut Program,
-        latent: BufferId,
-        log_prob: BufferId,
-        log_det: BufferId,
-    ) {
+    fn log_density(&self, program: &mut Program, latent: BufferId, log_prob: BufferId, log_det: BufferId) {
         let (features, shared) = (self.flow.features, &self.shared);
         let buffers = vec![shared.extent, latent, shared.shares, log_prob, log_det];
         self.sum_rows(program, &LOG_DENSITY, buffers, 3 * features, 2 * features + 2);
     }
 
     /// log_det of every row.
-    pub fn log_determinant(&self, program: &mut Program, log_det: BufferId) {
+    fn log_determinant(&self, program: &mut Program, log_det: BufferId) {
         let (features, shared) = (self.flow.features, &self.shared);
         let buffers = vec![shared.extent, shared.shares, log_det];
         self.sum_rows(program, &LOG_DETERMINANT, buffers, features, features + 1);
@@ -473,7 +471,7 @@ impl Recorder<'_> {
 
     /// log p of every row from latent rows, and the gradient, through the last transform where that is a coupling, which has
     /// `saved`.
-    pub fn log_density_backward(
+    fn log_density_backward(
         &self,
         program: &mut Program,
         latent: BufferId,
@@ -483,14 +481,14 @@ impl Recorder<'_> {
     ) {
         let (features, shared) = (self.flow.features, &self.shared);
         let transformed =
-            self.passes(self.flow.transforms.len()).map_or(0, |coupling| coupling.split().1.len());
+            self.coupling_before(self.flow.transforms.len()).map_or(0, |coupling| coupling.split().1.len());
         let buffers = vec![shared.extent, latent, shared.order, saved, d_coupling, shared.shares, log_prob];
         let words = 3 * features + 3 * transformed + 1;
         self.sum_rows(program, &LOG_DENSITY_BACKWARD, buffers, 23 * features, words);
     }
 
     /// The whole pass between two alternating buffers; returns the one that holds the result.
-    pub fn pass(
+    fn pass(
         &self,
         program: &mut Program,
         rows: [BufferId; 2],

@@ -1,0 +1,73 @@
+//! The layered plan of evaluation.
+
+use super::super::evaluation::{EvaluationPlan, Form};
+use super::super::kernel::LATENT_NOISE;
+use super::super::plan::{Dispatch, Plan, Program, groups_of_256};
+use super::super::tile::Tiling;
+use super::super::uniforms;
+use super::{Direction, FlowBuffers, Recorder};
+use crate::flow::Flow;
+use crate::layout::Layout;
+use crate::random::NORMAL_TABLE;
+
+impl EvaluationPlan {
+    /// The plan of `flow` for `capacity` rows at a time.
+    pub fn new(flow: &Flow, layout: &Layout, capacity: usize) -> Self {
+        Self::tiled(flow, layout, capacity, &Tiling::default())
+    }
+
+    /// The same plan with the tiles of `tiling`.
+    pub fn tiled(flow: &Flow, layout: &Layout, capacity: usize, tiling: &Tiling) -> Self {
+        let mut plan = Plan::default();
+        let features = flow.features;
+        let extent = plan.buffer("extent", 2);
+        let parameters = plan.buffer("parameters", layout.total);
+        let order = plan.constant("order", &Recorder::order(flow));
+        let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
+        let input = plan.buffer("rows.0", capacity * features);
+        let other = plan.buffer("rows.1", capacity * features);
+        let log_det = plan.buffer("log_det", capacity);
+        let log_prob = plan.buffer("log_prob", capacity);
+        let shares = plan.buffer("shares of log_det", capacity * features);
+        let shared = FlowBuffers { capacity, extent, parameters, order, shares };
+        let recorder = Recorder { flow, layout, tiling, shared };
+        let activations = recorder.activations(&mut plan, "", &recorder.widest());
+
+        let mut forward = Program::new("log_prob");
+        let output = recorder.pass(&mut forward, [input, other], &activations, Direction::Forward);
+        recorder.log_density(&mut forward, output, log_prob, log_det);
+        let mut inverse = Program::new("inverse");
+        recorder.pass(&mut inverse, [input, other], &activations, Direction::Inverse);
+        let mut sample = Program::new("sample");
+        sample.dispatches.push(Dispatch {
+            kernel: &LATENT_NOISE,
+            constants: Vec::new(),
+            label: "latent noise".into(),
+            uniform: bytemuck::bytes_of(&uniforms::Latent::default()).to_vec(),
+            buffers: vec![normal_table, input],
+            workgroups: groups_of_256(capacity * flow.modelled().div_ceil(2)),
+            flops: 0,
+            bytes: (4 * capacity * flow.modelled()) as u64,
+        });
+        sample.dispatches.extend(inverse.dispatches.iter().cloned());
+        recorder.log_determinant(&mut inverse, log_det);
+
+        let (forward, inverse, sample) = (plan.program(forward), plan.program(inverse), plan.program(sample));
+        Self {
+            plan,
+            capacity,
+            capacity_limited: false,
+            extent,
+            parameters,
+            form: Form::Layered,
+            normal_table,
+            input,
+            output,
+            log_det,
+            log_prob,
+            forward,
+            inverse,
+            sample,
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The layered plan of training.
+
+use super::super::kernel::{ACCUMULATE, ADAM_UPDATE, ADVANCE, GATHER, SUM_PARTIALS, TAKE};
+use super::super::plan::{BufferId, Plan, Program, groups_of_256};
+use super::super::tile::Tiling;
+use super::super::training::{
+    HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, close_program, dispatch, rules, shards,
+};
+use super::super::uniforms;
+use super::{Activations, Direction, FlowBuffers, Gradients, Recorder};
+use crate::flow::Flow;
+use crate::layout::Layout;
+
+/// Rows of the batch that one partial weight gradient sums, where the batch is not so large that more are needed.
+const ROWS_PER_SPLIT: usize = 256;
+/// Most partial gradients; each is as large as the parameters.
+const MOST_SPLITS: usize = 16;
+
+impl TrainingPlan {
+    /// The plan of training `flow`.
+    pub fn new(flow: &Flow, layout: &Layout, shape: &TrainingShape) -> Self {
+        Self::tiled(flow, layout, shape, &Tiling::default())
+    }
+
+    /// The same plan with the tiles of `tiling`.
+    pub fn tiled(flow: &Flow, layout: &Layout, shape: &TrainingShape, tiling: &Tiling) -> Self {
+        Self::sharded(flow, layout, shape, tiling, usize::MAX)
+    }
+
+    /// The same plan, its tables cut into buffers of at most `shard_rows` rows: a batch is gathered from one after the
+    /// other.
+    pub fn sharded(
+        flow: &Flow,
+        layout: &Layout,
+        shape: &TrainingShape,
+        tiling: &Tiling,
+        shard_rows: usize,
+    ) -> Self {
+        let mut plan = Plan::default();
+        let buffers = Buffers::new(&mut plan, flow, layout, shape, shard_rows);
+        let validation_capacity = shape.validation_rows.clamp(1, VALIDATION_TILE);
+        let (_, splits) = row_splits(shape.batch);
+        let norm_groups = norm_groups(layout.total);
+        let rules = rules(flow.features, layout.total, shape, splits, norm_groups, validation_capacity);
+        let maker = Maker { flow, layout, tiling, rules, buffers: &buffers };
+        let step = maker.step_program(&mut plan);
+        let validate = maker.validation_program(&mut plan);
+        let Buffers { state, validation, history, parameters, gradient, moment1, moment2, best, .. } =
+            buffers;
+        let close = close_program(&rules, [state, validation, history, parameters, best]);
+        let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
+        Self {
+            plan,
+            train_rows: shape.train_rows as u32,
+            batch: shape.batch as u32,
+            steps_per_epoch: shape.train_rows.div_ceil(shape.batch.max(1)) as u32,
+            validation_tiles: shape.validation_rows.div_ceil(validation_capacity) as u32,
+            validation_capacity,
+            state,
+            validation,
+            train: buffers.train,
+            validation_rows: buffers.validation_rows,
+            parameters,
+            packed: None,
+            gradient,
+            moment1,
+            moment2,
+            best,
+            history,
+            log_prob: buffers.log_prob,
+            log_prob_at: 0,
+            step,
+            validate,
+            close,
+        }
+    }
+}
+
+/// Rows that a split of the batch has, and the number of splits.
+fn row_splits(batch: usize) -> (usize, usize) {
+    let rows = batch.div_ceil(batch.div_ceil(ROWS_PER_SPLIT).clamp(1, MOST_SPLITS)).max(1);
+    (rows, batch.div_ceil(rows))
+}
+
+/// Workgroups that sum the squares of the gradient.
+fn norm_groups(parameters: usize) -> usize {
+    parameters.div_ceil(256).min(1024)
+}
+
+/// What the programs of a training share.
+struct Buffers {
+    state: BufferId,
+    validation: BufferId,
+    history: BufferId,
+    train: Vec<Shard>,
+    validation_rows: Vec<Shard>,
+    order: BufferId,
+    parameters: BufferId,
+    gradient: BufferId,
+    moment1: BufferId,
+    moment2: BufferId,
+    best: BufferId,
+    log_prob: BufferId,
+}
+
+impl Buffers {
+    fn new(plan: &mut Plan, flow: &Flow, layout: &Layout, shape: &TrainingShape, shard_rows: usize) -> Self {
+        let words = |bytes: usize| bytes.div_ceil(4);
+        let table = |plan: &mut Plan, label: &str, rows| shards(plan, label, rows, flow.features, shard_rows);
+        Self {
+            state: plan.buffer("state", words(size_of::<uniforms::TrainState>())),
+            validation: plan.buffer("validation", words(size_of::<uniforms::Validation>())),
+            history: plan.buffer("history", HISTORY * words(size_of::<uniforms::Record>())),
+            train: table(plan, "training rows", shape.train_rows),
+            validation_rows: table(plan, "validation rows", shape.validation_rows),
+            order: plan.constant("order", &Recorder::order(flow)),
+            parameters: plan.buffer("parameters", layout.total),
+            gradient: plan.buffer("gradient", layout.total),
+            moment1: plan.buffer("moment1", layout.total),
+            moment2: plan.buffer("moment2", layout.total),
+            best: plan.buffer("best parameters", layout.total),
+            log_prob: plan.buffer("log_prob", shape.batch),
+        }
+    }
+}
+
+/// Makes the programs of a training.
+struct Maker<'a> {
+    flow: &'a Flow,
+    layout: &'a Layout,
+    tiling: &'a Tiling,
+    rules: uniforms::Rules,
+    buffers: &'a Buffers,
+}
+
+impl Maker<'_> {
+    fn recorder(&self, capacity: usize, extent: BufferId, shares: BufferId) -> Recorder<'_> {
+        let Self { flow, layout, tiling, buffers: &Buffers { parameters, order, .. }, .. } = *self;
+        Recorder { flow, layout, tiling, shared: FlowBuffers { capacity, extent, parameters, order, shares } }
+    }
+
+    /// Rows of the batch, their way through the flow and back, and the update.
+    fn step_program(&self, plan: &mut Plan) -> Program {
+        let Self { flow, rules, buffers, .. } = self;
+        let (features, batch) = (flow.features, rules.batch as usize);
+        let &Buffers { state, log_prob, .. } = *buffers;
+        let partials = plan.buffer("partial gradients", rules.splits as usize * self.layout.total);
+        let shares = plan.buffer("shares of log_det", batch * features);
+        let rows: Vec<BufferId> = (0..=flow.transforms.len())
+            .map(|place| plan.buffer(format!("input of transform {place}"), batch * features))
+            .collect();
+        let recorder = self.recorder(batch, state, shares);
+        let stored: Vec<Activations> = flow
+            .transforms
+            .iter()
+            .enumerate()
+            .map(|(index, transform)| match transform.coupling() {
+                Some(coupling) => {
+                    let hidden = &coupling.conditioner.hidden;
+                    recorder.activations(plan, &format!("transforms.{index} "), hidden)
+                }
+                // Bound where nothing is read.
+                None => Activations { pre: Vec::new(), saved: rows[index] },
+            })
+            .collect();
+        let d_pre = recorder.pre_activations(plan, "d_pre_activations", &recorder.widest());
+        let numbers = flow.couplings().map(|coupling| coupling.bijector.parameters()).max().unwrap_or(0);
+        let d_coupling = plan.buffer("d_coupling", (1 + numbers) * batch * features);
+        let (rows_per_split, _) = row_splits(batch);
+        let gradients = Gradients { d_pre, d_coupling, partials, rows_per_split };
+
+        let mut step = Program::new("training step");
+        let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
+        let gathered = [0, 2 * batch * features];
+        for part in &buffers.train {
+            let bound = [state, part.buffer, rows[0]];
+            let rules = part.rules(*rules);
+            step.dispatches.push(dispatch(
+                &GATHER,
+                "rows of the batch",
+                &rules,
+                &bound,
+                batch_groups,
+                gathered,
+            ));
+        }
+        for transform in 0..flow.transforms.len() {
+            let ends = [rows[transform], rows[transform + 1]];
+            let begins = transform == 0;
+            recorder.transform(&mut step, Direction::Forward, transform, begins, ends, &stored[transform]);
+        }
+        let last = flow.transforms.len() - 1;
+        recorder.log_density_backward(&mut step, rows[last + 1], stored[last].saved, log_prob, d_coupling);
+        for transform in (0..flow.transforms.len()).rev() {
+            let before = stored[transform.saturating_sub(1)].saved;
+            let Activations { pre, .. } = &stored[transform];
+            recorder.transform_backward(&mut step, transform, rows[transform], pre, before, &gradients);
+        }
+        self.update(plan, &mut step, partials);
+        step
+    }
+
+    /// The gradient of the batch from those of its splits, and the step that it is taken for.
+    fn update(&self, plan: &mut Plan, step: &mut Program, partials: BufferId) {
+        let Self { rules, layout, .. } = self;
+        let &Buffers { state, parameters, gradient, moment1, moment2, log_prob, .. } = self.buffers;
+        let (total, splits) = (layout.total, rules.splits as usize);
+        let (batch, norm_groups) = (rules.batch as usize, rules.norm_groups as usize);
+        let norms = plan.buffer("norms", norm_groups);
+        let bound = [partials, gradient, norms];
+        // A parameter takes splits − 1 sums and a square to be summed; then clip, two moments, their corrections and
+        // the decayed update.
+        let summed = [(splits + 1) * total, (splits + 1) * total];
+        let sums = [norm_groups as u32, 1, 1];
+        step.dispatches.push(dispatch(&SUM_PARTIALS, "gradient", rules, &bound, sums, summed));
+        let bound = [state, norms, log_prob];
+        let advanced = [norm_groups + batch; 2];
+        step.dispatches.push(dispatch(&ADVANCE, "training state", rules, &bound, [1; 3], advanced));
+        let bound = [state, gradient, parameters, moment1, moment2];
+        let updated = [18 * total, 7 * total];
+        let groups = groups_of_256(total);
+        step.dispatches.push(dispatch(&ADAM_UPDATE, "parameters", rules, &bound, groups, updated));
+    }
+
+    /// A tile of validation rows and its part of their loss.
+    fn validation_program(&self, plan: &mut Plan) -> Program {
+        let Self { flow, rules, buffers, .. } = self;
+        let (features, capacity) = (flow.features, rules.validation_capacity as usize);
+        let &Buffers { validation, .. } = *buffers;
+        let shares = plan.buffer("validation shares of log_det", capacity * features);
+        let ends = [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), capacity * features));
+        let log_det = plan.buffer("validation log_det", capacity);
+        let recorder = self.recorder(capacity, validation, shares);
+        let activations = recorder.activations(plan, "validation ", &recorder.widest());
+        let log_prob = plan.buffer("validation log_prob", capacity);
+
+        let mut validate = Program::new("validation tile");
+        let groups = [capacity.div_ceil(256) as u32, 1, 1];
+        let taken = [0, 2 * capacity * features];
+        for part in &buffers.validation_rows {
+            let bound = [validation, part.buffer, ends[0]];
+            let rules = part.rules(*rules);
+            validate.dispatches.push(dispatch(&TAKE, "validation rows", &rules, &bound, groups, taken));
+        }
+        let latent = recorder.pass(&mut validate, ends, &activations, Direction::Forward);
+        recorder.log_density(&mut validate, latent, log_prob, log_det);
+        let sum = [log_prob, validation];
+        let summed = [capacity; 2];
+        validate.dispatches.push(dispatch(&ACCUMULATE, "validation loss", rules, &sum, [1; 3], summed));
+        validate
+    }
+}
