@@ -37,7 +37,7 @@ impl TrainingPlan {
         let train = shards(&mut plan, "training rows", shape.train_rows, features, usize::MAX);
         let validation_rows =
             shards(&mut plan, "validation rows", shape.validation_rows, features, usize::MAX);
-        let masks = plan.constant("masks", packing.masks());
+        let roles = plan.constant("roles", packing.roles());
         let parameters = plan.buffer("parameters", total);
         let packed = plan.buffer("packed weights", packing.len());
         let moment1 = plan.buffer("moment1", total);
@@ -47,14 +47,14 @@ impl TrainingPlan {
         let most = (PARTIAL_BYTES / (4 * packing.slot())).clamp(1, MOST_GROUPS);
         let groups = batch.div_ceil(fused.rows).clamp(1, most);
         let update_groups = total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
-        let saved_words = packing.saved() * groups * 4 * fused.row_quads();
+        let saved_words = packing.saved() * groups * 4 * fused.rows;
         let saved = plan.buffer("saved for the way back", saved_words);
         let partials = plan.buffer("partial gradients", groups * packing.slot());
         let gradient = plan.buffer("gradient and parts of its squared norm", total + update_groups);
         let places = plan.constant("places of parameters", packing.places());
         let slot_places = plan.constant("places in a slot", packing.slot_places());
         let state_words = size_of::<uniforms::TrainState>() / 4;
-        let outcome = plan.buffer("outcome", state_words + batch);
+        let report = plan.buffer("report", state_words + batch);
         let tile_rows = plan.buffer("validation latent", validation_capacity * features);
         let tile_log_det = plan.buffer("validation log_det", validation_capacity);
         let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
@@ -81,7 +81,7 @@ impl TrainingPlan {
             }
         };
 
-        let weights = Weights::new(layout);
+        let weights = Weights::new(flow, layout);
         // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
         let products = 4 * weights.all - weights.last - weights.first_transform;
         let elements = batch * features * flow.transforms.len();
@@ -93,7 +93,7 @@ impl TrainingPlan {
                 &FUSED_GRADIENT,
                 &uniform,
                 format!("gradient of a batch: {fused}"),
-                &[masks, packed, state, train[0].buffer, saved, partials, outcome],
+                &[roles, packed, state, train[0].buffer, saved, partials, report],
                 [groups as u32, 1, 1],
                 [2 * batch * products + 35 * elements, moved],
             )
@@ -114,7 +114,7 @@ impl TrainingPlan {
             &FUSED_ADAM,
             &uniform,
             "parameters and training state".into(),
-            &[outcome, places, gradient, state, parameters, moment1, moment2, packed],
+            &[report, places, gradient, state, parameters, moment1, moment2, packed],
             each,
             [18 * total + update_groups + batch, 11 * total + update_groups + batch],
         ));
@@ -127,7 +127,7 @@ impl TrainingPlan {
                 &uniform,
                 format!("validation rows: {evaluation}"),
                 &[
-                    masks,
+                    roles,
                     packed,
                     validation,
                     validation_rows[0].buffer,
@@ -173,7 +173,7 @@ impl TrainingPlan {
             moment2,
             best,
             history,
-            log_prob: outcome,
+            log_prob: report,
             log_prob_at: state_words,
             step,
             validate,
