@@ -30,6 +30,9 @@ pub trait Real: super::simd::Registers + Float + NumAssign + Debug + Default + S
     /// tanh x within 2.5 ulp, fit for a vectorised loop; NaN for a NaN.
     fn tanh_lane(self) -> Self;
 
+    /// ln x of a normal number within 1.5 ulp, fit for a vectorised loop; −∞ for 0, ∞ for ∞, NaN for what has none.
+    fn ln_lane(self) -> Self;
+
     /// 1 − tanh² x = 4e / (1 + e)² with e = exp(−2|x|): without the cancellation that saturation brings.
     #[inline(always)]
     fn tanh_slope_lane(self) -> Self {
@@ -76,6 +79,25 @@ impl Real for f32 {
         (1.0 + (r + tail)) * power(n >> 1) * power(n - (n >> 1))
     }
 
+    // x = m · 2ᵉ with m between √½ and √2, and ln m = 2 artanh s with s = (m − 1) / (m + 1), by its series to s⁹, whose
+    // remainder is below 1e-9. Twin of ln_accurate in shaders/shared/prelude.wgsl.
+    #[inline(always)]
+    fn ln_lane(self) -> Self {
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        let bits = self.to_bits();
+        let e = (bits.wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits()) as i32) >> 23;
+        let f = f32::from_bits(bits.wrapping_sub((e << 23) as u32)) - 1.0;
+        let s = f / (2.0 + f);
+        let q = s * s;
+        let tail = q * (1.0 / 3.0 + q * (1.0 / 5.0 + q * (1.0 / 7.0 + q * (1.0 / 9.0))));
+        let e = e as f32;
+        let value = e * LN2_HIGH + (f - (s * (f - 2.0 * tail) - e * LN2_LOW));
+        let ends = if self == 0.0 { f32::NEG_INFINITY } else { f32::NAN };
+        let ends = if self == f32::INFINITY { self } else { ends };
+        if self > 0.0 && self < f32::INFINITY { value } else { ends }
+    }
+
     // The series of tanh x below 0.3, where (1 − e) / (1 + e) would cancel; twin of tanh_stable in shaders/shared/prelude.wgsl.
     #[inline(always)]
     fn tanh_lane(self) -> Self {
@@ -114,6 +136,10 @@ impl Real for f64 {
     fn tanh_lane(self) -> Self {
         self.tanh()
     }
+
+    fn ln_lane(self) -> Self {
+        self.ln()
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +177,15 @@ mod tests {
                 *worst = worst.max(ulps);
             }
         }
+        // Every mantissa near 1, where ln x is nearly 0, and some of every power of two.
+        let near = (-60_000..60_000).map(|i| 1.0 + i as f32 * 5.9e-6);
+        let far =
+            (-126..128).flat_map(|e| (0..500).map(move |i| (1.0 + i as f32 / 500.0) * (e as f32).exp2()));
+        for x in near.chain(far).filter(|&x| x != 1.0) {
+            let ulps = ulps(x.ln_lane(), f64::from(x).ln());
+            assert!(ulps <= 1.5, "ln {x}: {ulps} ulp");
+        }
+        assert_eq!(1f32.ln_lane(), 0.0);
         assert!(worst[0] <= 1.1 && worst[1] <= 2.5 && worst[2] <= 4.0, "ulp: {worst:?}");
     }
 
@@ -164,6 +199,12 @@ mod tests {
             assert!(
                 got == want || close || (got.is_nan() && want.is_nan()),
                 "exp {x}: got {got}, want {want}"
+            );
+            let (got, want) = (x.ln_lane(), x.ln());
+            let close = (got - want).abs() <= 1e-6 * want.abs();
+            assert!(
+                got == want || close || (got.is_nan() && want.is_nan()),
+                "ln {x}: got {got}, want {want}"
             );
             let (got, want) = (x.tanh_lane(), x.tanh());
             assert!(got == want || (got.is_nan() && want.is_nan()), "tanh {x}: got {got}, want {want}");

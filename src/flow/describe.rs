@@ -8,6 +8,7 @@ impl fmt::Display for Bijector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Affine { bound } => write!(f, "log-scale within ±{bound}"),
+            Self::Spline { bins, bound } => write!(f, "splines of {bins} bins within ±{bound}"),
         }
     }
 }

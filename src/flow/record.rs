@@ -42,10 +42,10 @@ impl Uniform {
         let mut common: Option<(&[usize], f32)> = None;
         for transform in transforms {
             let Coupling { mask, conditioner, bijector } = transform.coupling()?;
-            let Bijector::Affine { bound } = *bijector;
-            if conditioner.form != ConditionerForm::Separate {
+            let (Bijector::Affine { bound }, ConditionerForm::Separate) = (*bijector, conditioner.form)
+            else {
                 return None;
-            }
+            };
             let own = (&conditioner.hidden[..], bound);
             if *common.get_or_insert(own) != own {
                 return None;

@@ -1,6 +1,8 @@
 //! What a flow is made of: transforms, and the conditioner and bijector of a coupling.
 //! Pure data; engines turn each kind into code of their own.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Flow, MAX_WIDTH};
@@ -107,6 +109,14 @@ pub enum Bijector {
         /// Bound c of the log-scale.
         bound: f32,
     },
+    /// A monotone rational-quadratic spline (Durkan et al. 2019) on [−bound, bound], the identity outside, with θ =
+    /// (w, h, d): K numbers for the widths of its bins, K for their heights, and K − 1 for the slopes between them.
+    Spline {
+        /// Number of bins K.
+        bins: usize,
+        /// Where the tails begin: the spline ends at −bound and bound, in x and in z.
+        bound: f32,
+    },
 }
 
 /// A network of a conditioner: its name in the model file, and its linear layers from input to output.
@@ -169,10 +179,14 @@ impl NetworkShape {
 }
 
 impl Bijector {
+    /// Fewest and most bins of a spline.
+    pub const BINS: RangeInclusive<usize> = 2..=64;
+
     /// Numbers of θ for each transformed feature: all that a conditioner needs to know of it.
     pub fn parameters(&self) -> usize {
         match self {
             Self::Affine { .. } => 2,
+            Self::Spline { bins, .. } => 3 * bins - 1,
         }
     }
 
@@ -180,20 +194,22 @@ impl Bijector {
     pub(crate) fn saved(&self) -> usize {
         match self {
             Self::Affine { .. } => 1,
+            Self::Spline { .. } => self.parameters(),
         }
     }
 
     /// The bound that it is given.
     pub fn bound(&self) -> f32 {
         match *self {
-            Self::Affine { bound } => bound,
+            Self::Affine { bound } | Self::Spline { bound, .. } => bound,
         }
     }
 
-    /// Names of separate networks, one for each number of θ.
+    /// Names of separate networks, one for each number of θ; none where there cannot be any.
     fn network_names(&self) -> &'static [&'static str] {
         match self {
             Self::Affine { .. } => &["scale", "translate"],
+            Self::Spline { .. } => &[],
         }
     }
 
@@ -203,7 +219,15 @@ impl Bijector {
             Self::Affine { bound } if !(bound.is_finite() && bound > 0.0) => {
                 Some(format!("the log-scale bound must be positive and finite, got {bound}"))
             }
-            Self::Affine { .. } => None,
+            Self::Spline { bound, .. } if !(bound.is_finite() && bound > 0.0) => {
+                Some(format!("the tail bound must be positive and finite, got {bound}"))
+            }
+            Self::Spline { bins, .. } if !Self::BINS.contains(&bins) => Some(format!(
+                "a spline has between {} and {} bins, got {bins}",
+                Self::BINS.start(),
+                Self::BINS.end()
+            )),
+            Self::Affine { .. } | Self::Spline { .. } => None,
         }
     }
 }
@@ -246,6 +270,11 @@ impl Coupling {
         }
         if let Some(message) = bijector.broken_rule() {
             return Some(message);
+        }
+        if *form == ConditionerForm::Separate && bijector.network_names().is_empty() {
+            return Some(
+                "separate networks serve affine couplings; a spline needs a joint or a residual one".into(),
+            );
         }
         if mask.len() != flow.features {
             let (got, features) = (mask.len(), flow.features);

@@ -87,21 +87,31 @@ impl Kernel {
 const BIJECTOR_SLOT: &str = "";
 
 /// The bijectors' texts, by [`Bijector::code`].
-const BIJECTORS: [&str; 1] = [include_str!("../../shaders/shared/bijector/affine.wgsl")];
+const BIJECTORS: [&str; 2] = [
+    include_str!("../../shaders/shared/bijector/affine.wgsl"),
+    include_str!("../../shaders/shared/bijector/spline.wgsl"),
+];
 
 /// The constant that chooses one of them; every kernel with a slot has it.
 const BIJECTOR: &str = "BIJECTOR";
 
+/// Bins of a spline; 8 where nobody says otherwise.
+const BINS: Constant = ("BINS", 8);
+
 impl Bijector {
     /// The constants of kernels that have it.
     pub fn constants(&self) -> Vec<Constant> {
-        vec![(BIJECTOR, self.code())]
+        match *self {
+            Self::Affine { .. } => vec![(BIJECTOR, self.code())],
+            Self::Spline { bins, .. } => vec![(BIJECTOR, self.code()), (BINS.0, bins as u32)],
+        }
     }
 
     /// The number by which kernels know its kind: the value of their constant `BIJECTOR`.
     pub fn code(&self) -> u32 {
         match self {
             Self::Affine { .. } => 0,
+            Self::Spline { .. } => 1,
         }
     }
 }
@@ -239,11 +249,13 @@ const BLOCKS: &[Constant] = &[
     ("COLUMN_BLOCKS", 1),
     ("ACTIVATION", 0),
     (BIJECTOR, 0),
+    BINS,
 ];
 
 /// What a module that reads a layer's uniform leaves open: whether the layer is a network's first or last, the activation
 /// of its inputs, whether a gradient is passed on through the coupling before, and which bijector there is.
-const LAYER: &[Constant] = &[("FIRST", 0), ("LAST", 0), ("ACTIVATION", 0), ("THROUGH", 1), (BIJECTOR, 0)];
+const LAYER: &[Constant] =
+    &[("FIRST", 0), ("LAST", 0), ("ACTIVATION", 0), ("THROUGH", 1), (BIJECTOR, 0), BINS];
 
 /// The same, and the tile; see `shaders/layered/tile.wgsl`.
 const TILED: &[Constant] = &[
@@ -252,6 +264,7 @@ const TILED: &[Constant] = &[
     ("ACTIVATION", 0),
     ("THROUGH", 1),
     (BIJECTOR, 0),
+    BINS,
     ("TILE_ROWS", 64),
     ("TILE_COLUMNS", 64),
     ("TILE_DEPTH", 16),

@@ -129,11 +129,20 @@ pub struct Oracle {
 
 impl Oracle {
     /// Every file.
-    pub const NAMES: [&'static str; 7] =
-        ["moons_2d", "odd_3d", "deep_5d", "wide_12d", "affine_given_4d", "actnorm_4d", "affine_joint_4d"];
+    pub const NAMES: [&'static str; 9] = [
+        "moons_2d",
+        "odd_3d",
+        "deep_5d",
+        "wide_12d",
+        "affine_given_4d",
+        "actnorm_4d",
+        "affine_joint_4d",
+        "spline_2d",
+        "spline_given_5d",
+    ];
 
     /// Those that the layered plan does not compute yet.
-    pub const NOT_LAYERED: &'static [&'static str] = &["affine_joint_4d"];
+    pub const NOT_LAYERED: &'static [&'static str] = &["affine_joint_4d", "spline_2d", "spline_given_5d"];
 
     /// Reads `tests/oracle/<name>.safetensors`.
     pub fn load(name: &'static str) -> Self {

@@ -99,6 +99,24 @@ fn gradients_of_joint_and_residual_conditioners_equal_central_differences() {
 }
 
 #[test]
+fn gradients_of_splines_equal_central_differences() {
+    for (form, bins, bound) in [
+        (ConditionerForm::Joint, 2, 1.5),
+        (ConditionerForm::Joint, 9, 4.0),
+        (ConditionerForm::Residual, 5, 2.0),
+    ] {
+        for (features, context, hidden) in [(2, 0, vec![6, 6]), (9, 2, vec![5])] {
+            let flow = Flow::conditional(features, context, 2, &hidden).expect("valid");
+            let flow = flow.with_conditioner(form).with_bijector(Bijector::Spline { bins, bound });
+            let flow = flow.with_activation(Activation::Tanh);
+            flow.validate().expect("valid");
+            let (gradient, differences) = gradients(&flow, 7, 37);
+            check(&flow, &gradient, &differences, format!("{form:?}, {bins} bins, {hidden:?}")).finish();
+        }
+    }
+}
+
+#[test]
 fn gradients_of_conditional_flows_equal_central_differences() {
     for (features, context, hidden) in [(1, 1, vec![4]), (2, 3, vec![5, 4]), (3, 9, vec![6])] {
         let flow = Flow::conditional(features, context, 3, &hidden).expect("valid");

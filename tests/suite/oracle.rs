@@ -2,6 +2,8 @@
 //!
 //! `cargo test --test suite oracle -- --nocapture` prints the largest relative error of each quantity.
 
+use std::ops::Range;
+
 use crate::common::{Comparison, Cpu, Oracle, Subject, relative_error, subjects, uniform};
 
 /// Largest relative errors allowed, scaled by each tensor's largest value.
@@ -42,9 +44,8 @@ struct Case {
     exact_zeros: bool,
 }
 
-/// Everything that the oracle knows, computed by `subject`. `fresh` makes a subject with the oracle's parameters;
-/// `rounding`: see [`inverse_of_roundings`].
-fn cases(oracle: &Oracle, rounding: [f64; 2], fresh: &dyn Fn() -> Box<dyn Subject>) -> Vec<Case> {
+/// Everything that the oracle knows, computed by `subject`. `fresh` makes a subject with the oracle's parameters.
+fn cases(oracle: &Oracle, roundings: &Roundings, fresh: &dyn Fn() -> Box<dyn Subject>) -> Vec<Case> {
     let mut subject = fresh();
     let tolerances = Tolerances::of(subject.epsilon());
     let mut cases = Vec::new();
@@ -52,13 +53,17 @@ fn cases(oracle: &Oracle, rounding: [f64; 2], fresh: &dyn Fn() -> Box<dyn Subjec
         cases.push(Case { name: name.to_owned(), got, want, tolerance, exact_zeros: false });
     };
     let (z, log_det) = subject.forward(&oracle.x);
-    add("z", z, oracle.z.clone(), tolerances.value);
-    add("log_det", log_det, oracle.log_det.clone(), tolerances.value);
-    add("log_prob", subject.log_prob(&oracle.x), oracle.log_prob.clone(), tolerances.value);
-    // The inverse of a flow that contracts enlarges every rounding error on its way, so single precision is held
-    // to a multiple of what roundings of its inputs do to x, as double precision sees it.
+    // A flow that expands, or one whose inverse does, enlarges every rounding error on its way, so single precision is
+    // held to a multiple of what roundings of its inputs do, as double precision sees it.
+    let single = subject.epsilon() > 1e-15;
+    let enlarged =
+        |tolerance: f64, rounding: f64| if single { tolerance.max(8.0 * rounding) } else { tolerance };
+    let [of_z, of_log_det, of_log_prob] = roundings.forward.map(|error| enlarged(tolerances.value, error));
+    add("z", z, oracle.z.clone(), of_z);
+    add("log_det", log_det, oracle.log_det.clone(), of_log_det);
+    add("log_prob", subject.log_prob(&oracle.x), oracle.log_prob.clone(), of_log_prob);
     let (x, log_det) = subject.inverse(&oracle.z);
-    let rounding = if subject.epsilon() < 1e-15 { [0.0; 2] } else { rounding };
+    let rounding = if single { roundings.inverse } else { [0.0; 2] };
     add("inverse: x", x, oracle.x.clone(), tolerances.value + 8.0 * rounding[0]);
     add("inverse: log_det", log_det, inverse_log_det(oracle), tolerances.value + 8.0 * rounding[1]);
 
@@ -73,12 +78,12 @@ fn cases(oracle: &Oracle, rounding: [f64; 2], fresh: &dyn Fn() -> Box<dyn Subjec
     ] {
         let Some(got) = got else { continue };
         assert_eq!(got.len(), want.len(), "{quantity}");
-        for tensor in &oracle.layout.tensors {
+        for (tensor, &rounding) in oracle.layout.tensors.iter().zip(&roundings.gradient) {
             cases.push(Case {
                 name: format!("{quantity}.{}", tensor.name),
                 got: got[tensor.range()].to_vec(),
                 want: want[tensor.range()].to_vec(),
-                tolerance,
+                tolerance: if quantity == "grad" { enlarged(tolerance, rounding) } else { tolerance },
                 exact_zeros: quantity == "grad",
             });
         }
@@ -91,24 +96,47 @@ fn inverse_log_det(oracle: &Oracle) -> Vec<f64> {
     oracle.log_det.iter().map(|log_det| -log_det).collect()
 }
 
-/// Largest relative errors of x and its log-determinant, in double precision, where latent rows and parameters are
-/// off by up to half an epsilon of single precision: the worst of 16 draws, for in any single one the errors of a row
-/// may happen to cancel.
-fn inverse_of_roundings(oracle: &Oracle) -> [f64; 2] {
-    let log_det = inverse_log_det(oracle);
-    let rounded = |values: &[f64], seed: u64| -> Vec<f64> {
-        let errors = uniform(values.len(), 0.5 * f64::from(f32::EPSILON), seed);
-        values.iter().zip(errors).map(|(value, error)| value * (1.0 + error)).collect()
-    };
-    let mut worst = [0.0f64; 2];
-    for draw in 0..16 {
-        let parameters = rounded(&oracle.parameters(), 2 * draw);
-        let mut exact = Cpu::<f64>::new("cpu f64", &oracle.flow, &parameters);
-        let got = exact.inverse(&rounded(&oracle.z, 2 * draw + 1));
-        worst[0] = worst[0].max(relative_error(&got.0, &oracle.x));
-        worst[1] = worst[1].max(relative_error(&got.1, &log_det));
+/// Largest relative errors, in double precision, where rows and parameters are off by up to half an epsilon of single
+/// precision: the worst of 16 draws, for in any single one the errors of a row may happen to cancel.
+#[derive(Default)]
+struct Roundings {
+    /// z, log_det, log p; x and log_det of the inverse.
+    forward: [f64; 3],
+    inverse: [f64; 2],
+    /// Of each tensor's gradient.
+    gradient: Vec<f64>,
+}
+
+impl Roundings {
+    fn of(oracle: &Oracle) -> Self {
+        let log_det_back = inverse_log_det(oracle);
+        let rounded = |values: &[f64], seed: u64| -> Vec<f64> {
+            let errors = uniform(values.len(), 0.5 * f64::from(f32::EPSILON), seed);
+            values.iter().zip(errors).map(|(value, error)| value * (1.0 + error)).collect()
+        };
+        let want = oracle.gradient();
+        let mut worst = Self { gradient: vec![0.0; oracle.layout.tensors.len()], ..Self::default() };
+        for draw in 0..16 {
+            let parameters = rounded(&oracle.parameters(), 2 * draw);
+            let mut exact = Cpu::<f64>::new("cpu f64", &oracle.flow, &parameters);
+            let x = rounded(&oracle.x, 2 * draw + 1);
+            let (z, log_det) = exact.forward(&x);
+            let back = exact.inverse(&rounded(&oracle.z, 2 * draw + 1));
+            let gradient = exact.gradient(&x).expect("the CPU engine has gradients");
+            let forward = [
+                relative_error(&z, &oracle.z),
+                relative_error(&log_det, &oracle.log_det),
+                relative_error(&exact.log_prob(&x), &oracle.log_prob),
+            ];
+            let inverse = [relative_error(&back.0, &oracle.x), relative_error(&back.1, &log_det_back)];
+            let tensors = oracle.layout.tensors.iter().map(|tensor| tensor.range());
+            let of_tensor = |range: Range<usize>| relative_error(&gradient[range.clone()], &want[range]);
+            let errors = forward.into_iter().chain(inverse).chain(tensors.map(of_tensor));
+            let all = worst.forward.iter_mut().chain(&mut worst.inverse).chain(&mut worst.gradient);
+            all.zip(errors).for_each(|(worst, error)| *worst = worst.max(error));
+        }
+        worst
     }
-    worst
 }
 
 fn check(comparison: &mut Comparison, case: &Case) {
@@ -139,14 +167,14 @@ fn every_corruption_is_found(title: &str, mut case: Case) {
 fn every_engine_agrees_with_pytorch_and_no_corruption_does() {
     for oracle in Oracle::NAMES.map(Oracle::load) {
         let all = || subjects(&oracle.flow, &oracle.parameters());
-        let rounding = inverse_of_roundings(&oracle);
+        let roundings = Roundings::of(&oracle);
         for index in 0..all().len() {
             let fresh = || all().swap_remove(index);
             if Oracle::NOT_LAYERED.contains(&oracle.name) && fresh().name() == "gpu layered" {
                 continue;
             }
             let title = format!("{} on {}", oracle.name, fresh().name());
-            let cases = cases(&oracle, rounding, &fresh);
+            let cases = cases(&oracle, &roundings, &fresh);
             let mut comparison = Comparison::new(&title);
             for case in &cases {
                 check(&mut comparison, case);

@@ -13,6 +13,8 @@ use moonflow::gpu::kernel::{
 use moonflow::gpu::uniforms;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
+use crate::common::root;
+
 fn parse(source: &str, name: &str) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(source)
         .unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
@@ -59,6 +61,20 @@ fn bindings_of_the_kernel_table_are_those_that_each_entry_point_uses() {
         let table: Vec<_> =
             kernel.bindings.iter().map(|b| (b.number, b.name.to_string(), b.access)).collect();
         assert_eq!(table, bindings_used(kernel), "{}", kernel.name);
+    }
+}
+
+#[test]
+fn every_bijector_is_valid_with_its_fewest_and_its_most_bins() {
+    let shared = root().join("shaders/shared");
+    let read = |path: &Path| std::fs::read_to_string(path).expect("a shader");
+    for entry in std::fs::read_dir(shared.join("bijector")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        for bins in [2, 64] {
+            let texts =
+                [format!("const BINS: u32 = {bins}u;"), read(&shared.join("prelude.wgsl")), read(&path)];
+            parse(&texts.join("\n"), &path.display().to_string());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bijectors on the transformed features of a tile, side by side in memory.
 
 mod affine;
+mod spline;
 
 use std::fmt::Debug;
 
@@ -11,6 +12,7 @@ use super::buffer::Buffer;
 use super::product::padded;
 
 use affine::Affine;
+use spline::Spline;
 
 /// Numbers for every transformed feature of every row: a plane for each number of θ, in the layout of the values.
 #[derive(Debug, Default)]
@@ -78,5 +80,6 @@ pub(super) trait Elementwise<R: Real>: Debug + Send + Sync {
 pub(super) fn elementwise<R: Real>(bijector: &Bijector) -> Box<dyn Elementwise<R>> {
     match *bijector {
         Bijector::Affine { bound } => Box::new(Affine { bound: R::from_decimal(bound) }),
+        Bijector::Spline { bins, bound } => Box::new(Spline { bins, bound: R::from_decimal(bound) }),
     }
 }
