@@ -5,8 +5,9 @@
 // Threads:   a workgroup of THREADS takes ROWS rows, and further blocks of ROWS where the batch is larger than `groups`
 //            of them; see rows.wgsl. A weight's gradient is made in blocks of 4 × 4 by one thread.
 // Data:      data [N, D], found by the epoch's permutation; saved: for each transform and group its input [ROWS, QUADS],
-//            then what its bijector saves [place, quad, ROWS], read by the thread that wrote it; partials [groups, slot]
-//            (layout.wgsl); report: the state before the step, and log p of its rows.
+//            then the numbers of θ that its bijector saves, those of two networks [number, ROWS, QUADS], else [place, quad,
+//            ROWS], read by the thread that wrote them; partials [groups, slot] (layout.wgsl); report: the state before the
+//            step, and log p of its rows.
 // Order:     gradients are summed over increasing row within a block, then over the workgroup's blocks in order.
 // Twin:      src/cpu/pass.rs
 
@@ -41,10 +42,10 @@ fn input_at(step: Step, group: u32, quad: u32) -> u32 {
     return saved_at(step.saved, QUADS, group) + quad;
 }
 
-// A quad of numbers of θ.
-fn saved_theta_at(step: Step, group: u32, at: Element, quad: u32) -> u32 {
-    let first = saved_at(step.saved + QUADS, step.transformed * SAVED_QUADS, group);
-    return first + (at.place * SAVED_QUADS + quad) * ROWS + at.row;
+// The numbers of θ that are saved.
+fn theta_at(step: Step, group: u32) -> u32 {
+    let count = select(step.transformed * SAVED_QUADS, SAVED * QUADS, step.networks > 1u);
+    return saved_at(step.saved + QUADS, count, group);
 }
 
 fn gather_rows(local: u32, first: u32) {
@@ -78,21 +79,36 @@ fn save_input(local: u32, group: u32, step: Step) {
 
 // Saves the numbers of θ that the way back through a quad's bijectors needs.
 fn save_theta(step: Step, group: u32, quad: u32) {
+    let first = theta_at(step, group);
+    if step.networks > 1u {
+        for (var k = 0u; k < SAVED; k++) {
+            saved[first + k * ROW_QUADS + quad] = output_quad(step, k, quad / QUADS, quad % QUADS);
+        }
+        return;
+    }
     let places = roles_of(step, quad);
     for (var lane = 0u; lane < 4u; lane++) {
         if places[lane] != KEPT {
             let at = element(quad, lane, places[lane]);
             for (var numbers = 0u; numbers < SAVED_QUADS; numbers++) {
-                saved[saved_theta_at(step, group, at, numbers)] = theta_quad(step, at, numbers);
+                let place = first + (at.place * SAVED_QUADS + numbers) * ROWS + at.row;
+                saved[place] = theta_quad(step, at, numbers);
             }
         }
     }
 }
 
 fn saved_theta(step: Step, group: u32, at: Element) -> Theta {
+    let first = theta_at(step, group);
     var theta: Theta;
+    if step.networks > 1u {
+        for (var k = 0u; k < SAVED; k++) {
+            theta[k] = saved[first + (k * ROWS + at.row) * QUADS + at.feature / 4u][at.feature % 4u];
+        }
+        return theta;
+    }
     for (var quad = 0u; quad < SAVED_QUADS; quad++) {
-        set_numbers(&theta, quad, saved[saved_theta_at(step, group, at, quad)]);
+        set_numbers(&theta, quad, saved[first + (at.place * SAVED_QUADS + quad) * ROWS + at.row]);
     }
     return theta;
 }

@@ -99,7 +99,10 @@ impl Packing {
                 step.kind = COUPLING;
                 step.bound = coupling.bijector.bound();
                 step.transformed = coupling.split().1.len() as u32;
-                self.saved += step.transformed as usize * quads(coupling.bijector.saved());
+                self.saved += match block.networks.len() {
+                    1 => step.transformed as usize * quads(coupling.bijector.saved()),
+                    _ => coupling.bijector.saved() * quads(flow.features),
+                };
                 self.add_networks(&mut step, block, &roles, output_quads(flow, coupling));
             }
             Transform::Actnorm => {

@@ -3,7 +3,7 @@
 use moonflow::cpu::adam::{Progress, Rule, adam as cpu_adam};
 use moonflow::cpu::{CpuEngine, Real};
 use moonflow::engine::Sampling;
-use moonflow::flow::{Activation, ConditionerForm, Flow, Masking, Transform};
+use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
 use moonflow::gpu::Target;
 use moonflow::gpu::fused::{Packing, Shape};
 use moonflow::gpu::kernel::{
@@ -47,15 +47,21 @@ impl Subject {
 
     /// Ragged in every width, on a GPU's blocks and on a software adapter's. Changes of the shader are looked for in
     /// the first.
-    fn all() -> [Self; 6] {
+    fn all() -> [Self; 7] {
         [
             Self::new([5, 1], 2, &[17, 6], Activation::LeakyRelu, false).of(ConditionerForm::Joint),
             Self::new([5, 0], 2, &[17, 6], Activation::Relu, false),
             Self::new([3, 0], 2, &[9, 9], Activation::Silu, false).of(ConditionerForm::Residual),
+            Self::new([4, 0], 2, &[7], Activation::Tanh, false).splines().of(ConditionerForm::Joint),
             Self::new([3, 0], 3, &[9, 21], Activation::Silu, true),
             Self::new([2, 0], 1, &[3], Activation::Tanh, false).with(&[Transform::Actnorm]),
             Self::new([3, 4], 2, &[5], Activation::Relu, false).with(&[Transform::Actnorm]),
         ]
+    }
+
+    /// The same with splines that end amid the rows.
+    fn splines(self) -> Self {
+        Self { flow: self.flow.with_bijector(Bijector::Spline { bins: 4, bound: 1.5 }), ..self }
     }
 
     /// The same with conditioners of another form, and an actnorm between couplings.
@@ -334,10 +340,7 @@ pub fn fused_gradient() -> Case {
             ("if counts {", "if true {"),
             ("        all += sum;", "        all = sum;"),
             ("kept_part(step, quad, all)", "all"),
-            (
-                "(k * ROWS + at.row) * QUADS + at.feature / 4u][at.feature % 4u]",
-                "(k * ROWS + at.row) * QUADS][at.feature % 4u]",
-            ),
+            ("QUADS + at.feature / 4u][at.feature % 4u] =", "QUADS][at.feature % 4u] ="),
             ("numbers[k % 4u] = d_theta[k];", "numbers[k % 4u] = d_theta[0];"),
             ("at.row * step.transformed + at.place", "at.row * step.transformed"),
             ("memory[AT_D_THETA + network * ROW_QUADS + quad] = vec4<f32>();", ""),
@@ -347,7 +350,14 @@ pub fn fused_gradient() -> Case {
             ("sum[1] + inputs * outputs.y", "sum[1] + inputs * outputs.x"),
             ("quads.q3 = memory[at + 3u];", "quads.q3 = memory[at + 2u];"),
             ("saved[input_at(next, group, quad)]", "saved[input_at(next, group, quad ^ 1u)]"),
-            ("numbers)] = theta_quad(step, at, numbers);", "numbers)] = theta_quad(step, at, numbers).yxwz;"),
+            (
+                "saved[place] = theta_quad(step, at, numbers);",
+                "saved[place] = theta_quad(step, at, 0u).yxwz;",
+            ),
+            (
+                "= output_quad(step, k, quad / QUADS, quad % QUADS);",
+                "= output_quad(step, k, quad / QUADS, 0u);",
+            ),
             ("sum += memory[delta", "sum = memory[delta"),
             ("sum += memory[plane", "sum = memory[plane"),
             ("vec4<f32>(per_row()) - d_z * z", "-d_z * z"),
