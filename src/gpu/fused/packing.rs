@@ -53,7 +53,9 @@ impl Packing {
         let mut kinds =
             flow.couplings().map(|coupling| (coupling.bijector.code(), coupling.bijector.parameters()));
         let first = kinds.next();
+        let known = |transform: &Transform| matches!(transform, Transform::Coupling(_) | Transform::Actnorm);
         flow.transforms.len() <= MOST_STEPS
+            && flow.transforms.iter().all(known)
             && shapes.iter().map(Vec::len).sum::<usize>() <= MOST_SPANS
             && kinds.all(|kind| Some(kind) == first)
     }
@@ -79,6 +81,7 @@ impl Packing {
                 self.add_networks(&mut step, block);
                 self.saved += coupling.bijector.saved();
             }
+            Transform::Lu | Transform::Permutation { .. } => unreachable!("refused by Packing::holds"),
             Transform::Actnorm => {
                 step.kind = ACTNORM;
                 for _ in 0..2 {
