@@ -186,6 +186,23 @@ impl NetworkShape {
     }
 }
 
+/// Kinds of bijectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum BijectorKind {
+    /// [`Bijector::Affine`].
+    #[default]
+    Affine,
+    /// [`Bijector::Spline`].
+    Spline,
+}
+
+impl BijectorKind {
+    /// Every kind, with the name that the command line and the model file use.
+    pub const ALL: [(&'static str, Self); 2] = [("affine", Self::Affine), ("spline", Self::Spline)];
+}
+
 impl Bijector {
     /// Fewest and most bins of a spline.
     pub const BINS: RangeInclusive<usize> = 2..=64;

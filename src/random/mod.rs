@@ -30,6 +30,8 @@ pub enum Stream {
     Test = 6,
     /// Noise on whole numbers.
     Dequantize = 7,
+    /// Permutations between couplings.
+    Mixing = 8,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
