@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stage::ColumnMap;
 use crate::error::{Error, Result};
 use crate::shown::shown;
 
@@ -76,10 +77,12 @@ impl Steps {
             bounds
         })
     }
+}
 
+impl ColumnMap for Steps {
     /// A value, with the noise of a dequantised column in it, → the real line, with ln |dy/dx|. Where there is no
     /// density the latter is −∞.
-    pub(super) fn forward(&self, x: f64) -> (f64, f64) {
+    fn forward(&self, x: f64) -> (f64, f64) {
         match self.interval() {
             None => (x, 0.0),
             Some(bounds) if bounds.contain(x) => bounds.forward(x),
@@ -88,7 +91,7 @@ impl Steps {
     }
 
     /// The real line → a value; a whole number where the column is dequantised. Never outside of the bounds.
-    pub(super) fn inverse(&self, y: f64) -> f64 {
+    fn inverse(&self, y: f64) -> f64 {
         let x = self.interval().map_or(y, |bounds| bounds.inverse(y));
         if !self.dequantize {
             return x;
@@ -158,25 +161,6 @@ mod tests {
 
     fn bounds(low: Option<f64>, high: Option<f64>) -> Steps {
         Steps { dequantize: false, bounds: Some(Bounds { low, high }) }
-    }
-
-    #[test]
-    fn inverse_undoes_forward_and_log_det_is_the_slope() {
-        for steps in [
-            Steps::default(),
-            bounds(Some(-1.5), Some(2.0)),
-            bounds(Some(3.0), None),
-            bounds(None, Some(-2.0)),
-        ] {
-            for unit in [-4.0, -0.5, 0.0, 0.25, 3.0] {
-                let x = steps.inverse(unit);
-                let (y, log_det) = steps.forward(x);
-                approx::assert_relative_eq!(y, unit, epsilon = 1e-12);
-                let step = 1e-6;
-                let slope = (steps.forward(x + step).0 - steps.forward(x - step).0) / (2.0 * step);
-                approx::assert_relative_eq!(log_det, slope.ln(), epsilon = 1e-4, max_relative = 1e-4);
-            }
-        }
     }
 
     #[test]

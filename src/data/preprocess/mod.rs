@@ -1,147 +1,47 @@
-//! The border between the user's units and the engine's: each column's steps, the standardiser, and where they are asked
-//! for the whitening after it and the curves after both.
+//! The border between the user's units and the engine's: a list of invertible stages, from the steps of each column to
+//! the standardiser and what may follow it.
 //! It stands between a dataset or a table and an engine, there and back, with the log-determinant that keeps log p in
 //! the user's units.
 
-use serde::{Deserialize, Serialize};
+mod johnson;
+mod plan;
+mod stage;
+mod standardiser;
+mod steps;
+mod whitening;
 
-use super::{Johnson, Standardiser, Steps, Whitening};
-use crate::error::{Error, Remedy, Result};
-use crate::random::{Stream, key, philox};
+pub use johnson::Johnson;
+pub use plan::{PreprocessingPlan, Standardise};
+pub use standardiser::Standardiser;
+pub use steps::{Bounds, Steps};
+pub use whitening::Whitening;
+
+use crate::error::{Error, Result};
 use crate::shown::shown;
 
-/// What the standardiser is fitted to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Standardise {
-    /// Mean and standard deviation.
-    #[default]
-    Mean,
-    /// Median and interquartile range / 1.349, which is the standard deviation where the column is normal.
-    Robust,
-    /// Mean and standard deviation, and then the linear map after which columns are uncorrelated.
-    Whiten,
+use stage::Stage;
+
+/// The kinds of stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The steps of each column: noise for whole numbers, a map to the real line for bounds.
+    Columns,
+    /// Mean 0 and deviation 1, or their robust kin.
+    Standardiser,
+    /// A curve for each standardised column.
+    Curves,
+    /// The linear map after which columns are uncorrelated.
+    Whitening,
+    /// A curve for each whitened column.
+    WhitenedCurves,
 }
 
-/// What to do to the columns of a table, before it is known which statistics they have.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PreprocessingPlan {
-    /// Steps of each column `[D]`; empty for none at all.
-    pub steps: Vec<Steps>,
-    /// How to standardise what comes of them.
-    pub standardise: Standardise,
-    /// Whether to bend each column to a normal shape: after the standardiser, and again after the whitening.
-    pub gaussianise: bool,
-    /// How many of the columns, the last ones, are context: given, not modelled.
-    pub context: usize,
-}
+/// The order of the stages, from the user's units to the engine's. Fitting, mapping and its inverse all follow it.
+const ORDER: [Kind; 5] =
+    [Kind::Columns, Kind::Standardiser, Kind::Curves, Kind::Whitening, Kind::WhitenedCurves];
 
-impl PreprocessingPlan {
-    /// The first value of `rows`, row-major [B, D], that cannot be modelled: its row and column from 0, and what is
-    /// wrong with it.
-    pub fn first_refusal(&self, rows: &[f64]) -> Option<(usize, usize, String)> {
-        first_refusal(&self.steps, rows)
-    }
-
-    /// Checks number and rules of the steps against the columns `columns` `[D]`.
-    ///
-    /// # Errors
-    /// [`Error::Argument`] that names the column.
-    pub fn validate(&self, columns: &[String]) -> Result<()> {
-        if !self.steps.is_empty() {
-            crate::error::expect_length("steps of the columns", self.steps.len(), columns.len())?;
-        }
-        if self.context >= columns.len() {
-            return Err(Error::Argument("every column is context; at least one must be modelled".into()));
-        }
-        for (index, (steps, name)) in self.steps.iter().zip(columns).enumerate() {
-            steps.validate(name)?;
-            if steps.dequantize && index >= columns.len() - self.context {
-                return Err(Error::Argument(format!(
-                    "column `{}` is context, whose density is not modelled: it cannot be dequantised",
-                    shown(name)
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds to a row `[D]` the noise of its dequantised columns: uniform in (0, 1), of row `row` under `seed`.
-    pub(super) fn add_noise(&self, values: &mut [f64], row: u32, seed: u64) {
-        for (column, (value, steps)) in values.iter_mut().zip(&self.steps).enumerate() {
-            if steps.dequantize {
-                let words = philox([row, column as u32, 0, Stream::Dequantize as u32], key(seed));
-                // The middle of one of 2³² cells, so that neither 0 nor 1 is drawn.
-                *value += (f64::from(words[0]) + 0.5) * 0.5f64.powi(32);
-            }
-        }
-    }
-
-    /// Fits to the training rows `values`, row-major [N, D], which have their noise; errors name `source_name`.
-    ///
-    /// # Errors
-    /// Those of [`Standardiser::fit`], and [`Error::Data`] for a column whose middle half is one value, when robust.
-    pub(super) fn fit(&self, source_name: &str, values: &[f64], columns: &[String]) -> Result<Preprocessing> {
-        self.validate(columns)?;
-        let steps =
-            if self.steps.is_empty() { vec![Steps::default(); columns.len()] } else { self.steps.clone() };
-        let mapped: Vec<f64>;
-        let mut seen = values;
-        if steps.iter().any(|steps| steps.bounds.is_some()) {
-            mapped = values.iter().zip(steps.iter().cycle()).map(|(&x, steps)| steps.forward(x).0).collect();
-            seen = &mapped;
-        }
-        let mut standardiser = Standardiser::fit_named(source_name, seen, columns)?;
-        if self.standardise == Standardise::Robust {
-            for (feature, name) in columns.iter().enumerate() {
-                let column = seen[feature..].iter().step_by(columns.len()).copied().collect();
-                (standardiser.mean[feature], standardiser.std[feature]) = median_and_spread(column)
-                    .ok_or_else(|| {
-                        Error::data(
-                            source_name,
-                            format!(
-                                "column {} (`{}`) has no spread: half of its values are equal",
-                                feature + 1,
-                                shown(name)
-                            ),
-                        )
-                        .advise(Remedy::StandardiseByMean)
-                    })?;
-            }
-        }
-        let &Self { standardise, context, .. } = self;
-        let identity = Preprocessing { steps, standardise, context, ..standardiser.into() };
-        self.fit_behind(identity, seen)
-    }
-
-    /// Fits what follows the standardiser of `fitted` to the training rows `seen`, row-major [N, D], on the real
-    /// line.
-    fn fit_behind(&self, mut fitted: Preprocessing, seen: &[f64]) -> Result<Preprocessing> {
-        let (features, whiten) = (fitted.steps.len(), self.standardise == Standardise::Whiten);
-        if !whiten && !self.gaussianise {
-            return Ok(fitted);
-        }
-        let mut rows = fitted.standardiser.apply64(seen);
-        if self.gaussianise {
-            fitted.curves = Johnson::fit_columns(&rows, features);
-            Johnson::apply(&fitted.curves, &mut rows, 0, &mut vec![0.0; seen.len() / features]);
-        }
-        if whiten {
-            context_first(&mut rows, features, self.context);
-            let whitening = Whitening::fit(&rows, features)?;
-            if self.gaussianise {
-                whitening.apply(&mut rows);
-                context_last(&mut rows, features, self.context);
-                fitted.whitened_curves = Johnson::fit_columns(&rows, features);
-            }
-            fitted.whitening = Some(whitening);
-        }
-        Ok(fitted)
-    }
-}
-
-/// The steps of every column, then the standardiser, then curves, the whitening and curves again.
+/// The stages between the user's units and the engine's, in their order: the steps of every column, the standardiser,
+/// curves, a whitening, and curves again.
 ///
 /// The last columns may be context. They are mapped like the others, but their log-determinant does not count: log p is
 /// that of the others given them.
@@ -160,7 +60,7 @@ pub struct Preprocessing {
     pub curves: Vec<Johnson>,
     /// Where they are and there is a whitening, the curves of whitened columns `[D]`, else empty.
     pub whitened_curves: Vec<Johnson>,
-    /// Number of the last columns that are context.
+    /// How many of the columns, the last ones, are context.
     pub context: usize,
 }
 
@@ -221,6 +121,26 @@ impl From<Standardiser> for Preprocessing {
 }
 
 impl Preprocessing {
+    /// The stage of a kind, where there is one and it does something.
+    fn stage(&self, kind: Kind) -> Option<&dyn Stage> {
+        fn curves(curves: &Vec<Johnson>) -> Option<&dyn Stage> {
+            (!curves.is_empty()).then_some(curves)
+        }
+
+        match kind {
+            Kind::Columns => (!self.is_plain()).then_some(&self.steps),
+            Kind::Standardiser => Some(&self.standardiser),
+            Kind::Curves => curves(&self.curves),
+            Kind::Whitening => self.whitening.as_ref().map(|whitening| whitening as &dyn Stage),
+            Kind::WhitenedCurves => curves(&self.whitened_curves),
+        }
+    }
+
+    /// The stages from the user's units to the engine's.
+    fn stages(&self) -> Vec<&dyn Stage> {
+        ORDER.into_iter().filter_map(|kind| self.stage(kind)).collect()
+    }
+
     /// Whether no column has a step before the standardiser.
     pub fn is_plain(&self) -> bool {
         self.steps.iter().all(|steps| *steps == Steps::default())
@@ -246,102 +166,30 @@ impl Preprocessing {
         !self.curves.is_empty()
     }
 
-    /// The part of the log-determinant that is the same for every row, in nats.
-    fn constant_log_det(&self) -> f64 {
-        let stretch: f64 = self.standardiser.std[..self.modelled()].iter().map(|std| std.ln()).sum();
-        self.whitening.as_ref().map_or(0.0, |whitening| whitening.log_det_from(self.context)) - stretch
-    }
-
-    /// The real line → what an engine sees: rows row-major [B, D], rounded once. What differs from row to row is added
-    /// to `log_det` `[B]`.
-    fn standardised(&self, rows: &[f64], log_det: &mut [f64]) -> Vec<f32> {
-        if self.whitening.is_none() && !self.is_gaussianised() {
-            return self.standardiser.apply(rows);
-        }
-        let (features, modelled) = (self.steps.len(), self.modelled());
-        let mut rows = self.standardiser.apply64(rows);
-        Johnson::apply(&self.curves, &mut rows, modelled, log_det);
-        if let Some(whitening) = &self.whitening {
-            context_first(&mut rows, features, self.context);
-            whitening.apply(&mut rows);
-            context_last(&mut rows, features, self.context);
-        }
-        Johnson::apply(&self.whitened_curves, &mut rows, modelled, log_det);
-        rows.into_iter().map(|value| value as f32).collect()
-    }
-
-    /// Undoes [`Preprocessing::standardised`].
-    fn unstandardised(&self, rows: &[f32]) -> Vec<f64> {
-        if self.whitening.is_none() && !self.is_gaussianised() {
-            return self.standardiser.invert(rows);
-        }
-        let mut rows: Vec<f64> = rows.iter().map(|&value| f64::from(value)).collect();
-        Johnson::invert(&self.whitened_curves, &mut rows);
-        if let Some(whitening) = &self.whitening {
-            context_first(&mut rows, self.steps.len(), self.context);
-            whitening.invert(&mut rows);
-            context_last(&mut rows, self.steps.len(), self.context);
-        }
-        Johnson::invert(&self.curves, &mut rows);
-        self.standardiser.invert64(&rows)
-    }
-
-    /// A context in the user's units, row-major [B, C] → what an engine is given, row-major [B, C].
-    ///
-    /// # Errors
-    /// [`Error::Length`] when `rows` are not whole, [`Error::Argument`] for a value that its column cannot have.
-    pub fn context_forward(&self, rows: &[f64], columns: &[String]) -> Result<Vec<f32>> {
-        let (modelled, context) = (self.modelled(), self.context);
-        crate::error::expect_length("context", rows.len(), rows.len().next_multiple_of(context.max(1)))?;
-        let mut whole = Vec::with_capacity(rows.len() / context.max(1) * self.steps.len());
-        for (row, given) in rows.chunks_exact(context.max(1)).enumerate() {
-            // The features do not bear on the context: it is whitened before them.
-            whole.extend_from_slice(&self.standardiser.mean[..modelled]);
-            for ((&x, steps), column) in given.iter().zip(&self.steps[modelled..]).zip(&columns[modelled..]) {
-                let problem =
-                    if x.is_finite() { steps.refusal(x) } else { Some(format!("{x} is not finite")) };
-                if let Some(problem) = problem {
-                    return Err(Error::Argument(format!(
-                        "context {}, column `{}`: {problem}",
-                        row + 1,
-                        shown(column)
-                    )));
-                }
-                whole.push(steps.forward(x).0);
-            }
-        }
-        let standardised = self.standardised(&whole, &mut vec![0.0; whole.len() / self.steps.len()]);
-        Ok(standardised.chunks_exact(self.steps.len()).flat_map(|row| &row[modelled..]).copied().collect())
-    }
-
     /// User's units → standardised, with log-determinants: `rows` row-major [B, D], whose dequantised columns have
     /// their noise. Computed in `f64`, rounded once.
     pub fn forward(&self, rows: &[f64]) -> Preprocessed {
-        let constant = self.constant_log_det();
-        let features = self.steps.len();
-        if self.is_plain() {
-            let mut log_det = vec![constant; rows.len() / features];
-            return Preprocessed { values: self.standardised(rows, &mut log_det), log_det };
-        }
-        let mut mapped = Vec::with_capacity(rows.len());
+        let (features, modelled) = (self.steps.len(), self.modelled());
+        let stages = self.stages();
+        let constant = stages.iter().fold(0.0, |sum, stage| sum + stage.constant_log_det(modelled));
+        let mut values = Vec::with_capacity(rows.len());
         let mut log_det = Vec::with_capacity(rows.len() / features);
+        let mut mapped = vec![0.0; features];
         for row in rows.chunks_exact(features) {
+            mapped.copy_from_slice(row);
             let mut sum = constant;
-            for (column, (&x, steps)) in row.iter().zip(&self.steps).enumerate() {
-                let (y, slope) = steps.forward(x);
-                mapped.push(y);
-                if column < self.modelled() || slope == f64::NEG_INFINITY {
-                    sum += slope;
+            for stage in &stages {
+                stage.forward(&mut mapped, modelled, &mut sum);
+                if sum == f64::NEG_INFINITY {
+                    // The engine must not meet a number that is not finite.
+                    mapped.fill(0.0);
+                    break;
                 }
             }
-            if sum == f64::NEG_INFINITY {
-                // The engine must not meet a number that is not finite.
-                let start = mapped.len() - features;
-                mapped[start..].copy_from_slice(&self.standardiser.mean);
-            }
+            values.extend(mapped.iter().map(|&value| value as f32));
             log_det.push(sum);
         }
-        Preprocessed { values: self.standardised(&mapped, &mut log_det), log_det }
+        Preprocessed { values, log_det }
     }
 
     /// As [`Preprocessing::forward`], piece by piece, so that a long table takes little more memory than its result: the
@@ -362,29 +210,45 @@ impl Preprocessing {
         (values, mean.mean())
     }
 
+    /// A context in the user's units, row-major [B, C] → what an engine is given, row-major [B, C].
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `rows` are not whole, [`Error::Argument`] for a value that its column cannot have.
+    pub fn context_forward(&self, rows: &[f64], columns: &[String]) -> Result<Vec<f32>> {
+        let (modelled, context) = (self.modelled(), self.context);
+        crate::error::expect_length("context", rows.len(), rows.len().next_multiple_of(context.max(1)))?;
+        let stages = self.stages();
+        let mut values = Vec::with_capacity(rows.len());
+        let mut mapped = vec![0.0; self.steps.len()];
+        for (row, given) in rows.chunks_exact(context.max(1)).enumerate() {
+            for ((&x, steps), column) in given.iter().zip(&self.steps[modelled..]).zip(&columns[modelled..]) {
+                let problem =
+                    if x.is_finite() { steps.refusal(x) } else { Some(format!("{x} is not finite")) };
+                if let Some(problem) = problem {
+                    return Err(Error::Argument(format!(
+                        "context {}, column `{}`: {problem}",
+                        row + 1,
+                        shown(column)
+                    )));
+                }
+            }
+            // No stage lets the features bear on the context, so what stands in their place does not matter.
+            mapped[..modelled].fill(0.0);
+            mapped[modelled..].copy_from_slice(given);
+            stages.iter().for_each(|stage| stage.forward(&mut mapped, modelled, &mut 0.0));
+            values.extend(mapped[modelled..].iter().map(|&value| value as f32));
+        }
+        Ok(values)
+    }
+
     /// Standardised → user's units, row-major [B, D]; dequantised columns hold whole numbers.
     pub fn inverse(&self, rows: &[f32]) -> Vec<f64> {
-        let mut values = self.unstandardised(rows);
-        if !self.is_plain() {
-            for (value, steps) in values.iter_mut().zip(self.steps.iter().cycle()) {
-                *value = steps.inverse(*value);
-            }
+        let stages = self.stages();
+        let mut values: Vec<f64> = rows.iter().map(|&value| f64::from(value)).collect();
+        for row in values.chunks_exact_mut(self.steps.len()) {
+            stages.iter().rev().for_each(|stage| stage.inverse(row, self.modelled()));
         }
         values
-    }
-}
-
-/// Moves the last `context` of each row's `features` values to its beginning.
-fn context_first(rows: &mut [f64], features: usize, context: usize) {
-    if context > 0 {
-        rows.chunks_exact_mut(features).for_each(|row| row.rotate_right(context));
-    }
-}
-
-/// Undoes [`context_first`].
-fn context_last(rows: &mut [f64], features: usize, context: usize) {
-    if context > 0 {
-        rows.chunks_exact_mut(features).for_each(|row| row.rotate_left(context));
     }
 }
 
@@ -396,22 +260,6 @@ fn first_refusal(steps: &[Steps], rows: &[f64]) -> Option<(usize, usize, String)
     values.find_map(|(index, (&x, of))| {
         of.refusal(x).map(|problem| (index / steps.len(), index % steps.len(), problem))
     })
-}
-
-/// Median and interquartile range / 1.349 of finite numbers; `None` when the latter is nothing.
-fn median_and_spread(mut column: Vec<f64>) -> Option<(f64, f64)> {
-    /// Interquartile range of a normal variable in standard deviations.
-    const NORMAL_RANGE: f64 = 1.349;
-
-    column.sort_by(f64::total_cmp);
-    // Between neighbours, as NumPy does by default.
-    let quantile = |share: f64| {
-        let place = share * (column.len() - 1) as f64;
-        let (low, high) = (column[place.floor() as usize], column[place.ceil() as usize]);
-        low + (high - low) * place.fract()
-    };
-    let spread = (quantile(0.75) - quantile(0.25)) / NORMAL_RANGE;
-    (spread.is_normal() && spread > 0.0).then(|| (quantile(0.5), spread))
 }
 
 #[cfg(test)]
@@ -598,33 +446,5 @@ mod tests {
             plan(vec![Steps::default(), counts], 1).validate(&names[..2]).expect_err("noise").to_string();
         assert!(message.contains("`a` is context"), "{message}");
         assert!(plan(Vec::new(), 2).validate(&names[..2]).is_err());
-    }
-
-    #[test]
-    fn robust_statistics_are_median_and_quartiles_and_ignore_outliers() {
-        let column: Vec<f64> = (0..101).map(|i| if i == 100 { 1e9 } else { f64::from(i) }).collect();
-        let (median, spread) = median_and_spread(column).expect("spread");
-        assert_eq!(median, 50.0);
-        approx::assert_relative_eq!(spread, 50.0 / 1.349, max_relative = 1e-12);
-        assert_eq!(median_and_spread(vec![1.0, 2.0, 2.0, 2.0, 2.0, 9.0]), None);
-    }
-
-    #[test]
-    fn noise_is_inside_its_cell_repeats_and_differs_by_row_column_and_seed() {
-        let plan = PreprocessingPlan {
-            steps: vec![Steps { dequantize: true, bounds: None }; 2],
-            ..PreprocessingPlan::default()
-        };
-        let draw = |row, seed| {
-            let mut values = [0.0; 2];
-            plan.add_noise(&mut values, row, seed);
-            values
-        };
-        assert_eq!(draw(3, 1), draw(3, 1));
-        assert!(draw(3, 1) != draw(4, 1) && draw(3, 1) != draw(3, 2) && draw(3, 1)[0] != draw(3, 1)[1]);
-        let all: Vec<f64> = (0..5000).flat_map(|row| draw(row, 7)).collect();
-        assert!(all.iter().all(|&u| u > 0.0 && u < 1.0));
-        let mean = all.iter().sum::<f64>() / all.len() as f64;
-        assert!((mean - 0.5).abs() < 4.0 * (1.0f64 / 12.0 / 10_000.0).sqrt(), "{mean}");
     }
 }
