@@ -62,7 +62,7 @@ pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<V
         text.parse().map_err(|error: toml::de::Error| fail(quoted(error.to_string().trim_end())))?;
     let command_of_training = command();
     let known = keys(&command_of_training);
-    let (mut all, mut added) = (Options::default(), Options::default());
+    let (mut all, mut added) = (ConfigArguments::default(), ConfigArguments::default());
     for (key, value) in &table {
         if !known.contains(&key.as_str()) {
             let near = near_matches(key, &known)
@@ -95,12 +95,12 @@ pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<V
 
 /// What a configuration adds to a command line.
 #[derive(Default)]
-struct Options {
+struct ConfigArguments {
     flags: Vec<OsString>,
     data: Option<OsString>,
 }
 
-impl Options {
+impl ConfigArguments {
     fn push(&mut self, key: &str, value: &str) {
         if key == DATA {
             self.data = Some(value.into());
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn data_come_last_and_are_no_flags() {
         let line = |given: &[&str]| -> Vec<String> {
-            let mut options = Options::default();
+            let mut options = ConfigArguments::default();
             options.push("lr", "0.1");
             options.push(DATA, "--help");
             let all = options.within(given.iter().map(OsString::from).collect());

@@ -21,7 +21,7 @@ use super::info::{
 use super::output::{self, grouped, note};
 use super::plot::Picture;
 
-use super::progress::{LogFormat, Progress, duration};
+use super::progress::{EpochProgress, LogFormat, duration};
 use super::results::Results;
 use super::signals::stop_flag;
 use super::source::Source;
@@ -29,7 +29,7 @@ use super::train::{Data, TrainArgs};
 use super::tune::Work;
 
 /// A training with all that it needs but an engine.
-pub struct Job<'a> {
+pub struct TrainingJob<'a> {
     pub args: &'a TrainArgs,
     pub recipe: &'a Recipe,
     pub source: &'a Source,
@@ -40,13 +40,13 @@ pub struct Job<'a> {
 }
 
 /// What a training leaves besides its result.
-pub struct Kept {
+pub struct Artifacts {
     checkpoint: Option<Checkpoint>,
     /// Epochs and parameters for the moving picture.
     snapshots: Vec<(u32, Vec<f32>)>,
 }
 
-impl Job<'_> {
+impl TrainingJob<'_> {
     /// Prints a line for a person; a program reads JSON instead.
     fn say(&self, line: impl std::fmt::Display) {
         if self.args.log_format == LogFormat::Text {
@@ -76,7 +76,7 @@ impl Job<'_> {
         self.say(format_args!("recipe   {}", describe_recipe(self.recipe)));
         self.say(format_args!("device   {}", engine.describe()));
         if let Some(checkpoint) = checkpoint {
-            self.say(format_args!("resumed  after epoch {}", checkpoint.progress.history.epochs.len()));
+            self.say(format_args!("resumed  after epoch {}", checkpoint.trainer.history.epochs.len()));
             if !checkpoint.has_the_bits_of(engine.device()) {
                 note(format_args!(
                     "warning: the checkpoint was made on {}; on another device training goes on, but not with the same bits",
@@ -106,7 +106,7 @@ impl Job<'_> {
         &self,
         engine: &mut AnyEngine,
         checkpoint: Option<Checkpoint>,
-    ) -> Result<(Fitted, Kept)> {
+    ) -> Result<(Fitted, Artifacts)> {
         let options = Options {
             time_limit: self.args.time_limit,
             checkpoint_every: self.args.checkpoint_every,
@@ -124,14 +124,17 @@ impl Job<'_> {
             checkpoint.save(&self.files.checkpoint)
         };
         let [train_rows, _] = self.rows();
-        let mut progress = Progress::new(self.recipe.epochs, train_rows, self.source.floor(), stop_flag());
+        let mut progress =
+            EpochProgress::new(self.recipe.epochs, train_rows, self.source.floor(), stop_flag());
         progress.format = self.args.log_format;
         progress.keep = Some(Box::new(keep));
         let Data { dataset, record, .. } = &self.data;
         let fitted = fit_with(engine, dataset, self.recipe, record.clone(), options, &mut progress).await;
         progress.finish();
-        let kept =
-            Kept { checkpoint: progress.last.take(), snapshots: std::mem::take(&mut progress.snapshots) };
+        let kept = Artifacts {
+            checkpoint: progress.last.take(),
+            snapshots: std::mem::take(&mut progress.snapshots),
+        };
         Ok((fitted?, kept))
     }
 
@@ -194,7 +197,7 @@ impl Job<'_> {
         engine: &mut AnyEngine,
         model: &Model,
         history: &History,
-        kept: Kept,
+        kept: Artifacts,
     ) -> Results {
         let Self { files, data, .. } = self;
         let mut results = Results::default();

@@ -48,12 +48,12 @@ pub struct Need {
     recipe: Recipe,
     /// Whether the table is drawn, so that --rows says how long it is.
     drawn: bool,
-    engine: Kind,
+    engine: EngineKind,
 }
 
 /// Where the network's numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EngineKind {
     Cpu,
     /// A GPU, or it is not known yet.
     Other,
@@ -62,7 +62,7 @@ enum Kind {
 impl Need {
     /// Of `recipe` on the device called `device`.
     pub fn new(recipe: &Recipe, drawn: bool, device: &str) -> Self {
-        let engine = if device == "cpu" { Kind::Cpu } else { Kind::Other };
+        let engine = if device == "cpu" { EngineKind::Cpu } else { EngineKind::Other };
         Self { recipe: recipe.clone(), drawn, engine }
     }
 
@@ -75,7 +75,7 @@ impl Need {
     fn networks(&self, columns: f64) -> f64 {
         let parameters = parameters(&self.recipe, columns);
         let kept = if self.recipe.ema.is_some() || self.recipe.rollback { KEPT_PARAMETER } else { 0.0 };
-        if self.engine == Kind::Other {
+        if self.engine == EngineKind::Other {
             return parameters * (HOST_PARAMETER + kept);
         }
         let slots = (f64::from(self.recipe.batch) / SLOT_ROWS).ceil().clamp(1.0, SLOTS);
@@ -178,7 +178,7 @@ impl Need {
     pub fn check_engine(&self, engine: &AnyEngine, shape: &TrainingShape) -> Result<()> {
         match engine {
             AnyEngine::Cpu(engine) => {
-                let need = Self { engine: Kind::Cpu, ..self.clone() };
+                let need = Self { engine: EngineKind::Cpu, ..self.clone() };
                 // The table is there already.
                 need.check(0.0, Engine::flow(engine).features).map_err(Error::Argument)
             }

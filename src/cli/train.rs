@@ -15,7 +15,7 @@ use super::animate::Animated;
 use super::columns::{self, TableArgs};
 use super::config::Resolved;
 use super::folder::Files;
-use super::job::Job;
+use super::job::TrainingJob;
 use super::memory::Need;
 use super::output::{Inputs, note};
 use super::preprocess::{self, PreprocessArgs};
@@ -136,7 +136,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let animation =
         args.animate.as_deref().map(|path| Animated::new(path, engine.flow(), recipe.epochs)).transpose()?;
 
-    let job = Job { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation };
+    let job = TrainingJob { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation };
     job.introduce(&engine, checkpoint.as_ref());
     job.tune(&mut engine).await?;
     let (Fitted { mut model, history, outcome }, kept) = job.fit(&mut engine, checkpoint).await?;

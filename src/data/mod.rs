@@ -25,7 +25,7 @@ pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub use preprocess::{
-    Bounds, Johnson, Preprocessed, Preprocessing, PreprocessingPlan, Standardise, Standardiser, Steps,
+    Bounds, ColumnSteps, Johnson, Preprocessed, Preprocessing, PreprocessingPlan, Standardise, Standardiser,
     Whitening,
 };
 #[cfg(not(target_arch = "wasm32"))]

@@ -13,9 +13,9 @@ use std::path::Path;
 use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
-use super::container::{Container, Parsed, Tensor, entry, serialise};
+use super::container::{Container, Parsed, StoredTensor, Version, entry, serialise};
 use super::{Model, TrainingRecord};
-use crate::data::{Johnson, Preprocessing, Standardise, Standardiser, Steps, Whitening, repeated};
+use crate::data::{ColumnSteps, Johnson, Preprocessing, Standardise, Standardiser, Whitening, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -35,12 +35,6 @@ const WHITENING: &str = "standardiser.whitening";
 /// Names of the curves of standardised and of whitened columns.
 const CURVES: [&str; 2] = ["standardiser.johnson", "standardiser.whitened_johnson"];
 
-/// The part of the header that every version has.
-#[derive(Serialize, Deserialize)]
-struct Version {
-    format_version: u32,
-}
-
 /// What the tensors do not say.
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -49,7 +43,7 @@ struct Header {
     columns: Vec<String>,
     /// Of version 2: what is done to each column before it is standardised.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<Steps>,
+    steps: Vec<ColumnSteps>,
     /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
     standardise: Standardise,
@@ -92,27 +86,27 @@ impl Model {
 
         let mut tensors = Vec::new();
         for tensor in Layout::new(&self.flow).tensors {
-            tensors.push(Tensor::f32(
+            tensors.push(StoredTensor::f32(
                 tensor.name.clone(),
                 tensor.shape.clone(),
                 &self.parameters[tensor.range()],
             ));
         }
         for (name, values) in constants(&self.flow) {
-            tensors.push(Tensor::f32(name, vec![values.len()], &values));
+            tensors.push(StoredTensor::f32(name, vec![values.len()], &values));
         }
         for (name, values) in [("mean", &standardiser.mean), ("std", &standardiser.std)] {
-            tensors.push(Tensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
+            tensors.push(StoredTensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
         }
         if let Some(whitening) = &self.preprocessing.whitening {
             let features = whitening.features();
-            tensors.push(Tensor::f64(WHITENING, vec![features, features], whitening.factor()));
+            tensors.push(StoredTensor::f64(WHITENING, vec![features, features], whitening.factor()));
         }
         let Preprocessing { curves, whitened_curves, .. } = &self.preprocessing;
         for (name, curves) in CURVES.into_iter().zip([curves, whitened_curves]) {
             if !curves.is_empty() {
                 let numbers: Vec<f64> = curves.iter().flat_map(Johnson::numbers).collect();
-                tensors.push(Tensor::f64(name, vec![curves.len(), 4], &numbers));
+                tensors.push(StoredTensor::f64(name, vec![curves.len(), 4], &numbers));
             }
         }
         serialise(tensors, ENTRY, &json)
@@ -286,7 +280,7 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
         return Err("it has format version 1, but a whitening or a context".into());
     }
     let steps = match (format_version, steps.len()) {
-        (1, 0) => vec![Steps::default(); features],
+        (1, 0) => vec![ColumnSteps::default(); features],
         (1, _) => return Err("it has format version 1, but steps before its standardiser".into()),
         (_, length) if length == features => steps,
         (_, length) => {

@@ -6,7 +6,7 @@ mod check;
 mod checkpoint;
 mod history;
 mod initialise;
-mod run;
+mod training_loop;
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ pub use average::Average;
 pub use check::self_check;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, fingerprint};
 pub use history::{Epoch, History};
-pub use run::Progress;
+pub use training_loop::TrainerState;
 
 pub use crate::model::{Outcome, Recipe};
 
@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::model::{DataSource, Model, TrainingRecord};
 use crate::optimiser::State;
 
-use run::Run;
+use training_loop::TrainingLoop;
 
 /// Something that happened within an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,19 +214,28 @@ pub async fn fit_with<E: Engine>(
         device: engine.device().to_string(),
         rows: fingerprint(&training, log_det),
         state,
-        progress: Progress::default(),
+        trainer: TrainerState::default(),
     };
     let (kept, resumed) = match options.resume.take() {
         Some(checkpoint) => (checkpoint.fitted_to(fresh)?, true),
         None => (fresh, false),
     };
-    let mut progress = kept.progress.clone();
-    if recipe.ema.is_some() && progress.average.is_none() {
-        progress.average = Some(Average::new(kept.state.parameters.len()));
+    let mut trainer = kept.trainer.clone();
+    if recipe.ema.is_some() && trainer.average.is_none() {
+        trainer.average = Some(Average::new(kept.state.parameters.len()));
     }
-    let written = resumed.then_some(progress.history.epochs.len() as u32);
-    let mut run =
-        Run { engine, observer, recipe, options: &options, training, kept, progress, log_det, written };
+    let written = resumed.then_some(trainer.history.epochs.len() as u32);
+    let mut run = TrainingLoop {
+        engine,
+        observer,
+        recipe,
+        options: &options,
+        training,
+        kept,
+        trainer,
+        log_det,
+        written,
+    };
     let outcome = run.run().await?;
     if matches!(outcome, Outcome::Interrupted | Outcome::TimeLimit)
         || (options.checkpoint_every.is_some() && !matches!(outcome, Outcome::NonFinite { .. }))
@@ -234,7 +243,7 @@ pub async fn fit_with<E: Engine>(
         run.last_checkpoint().await?;
     }
 
-    let Progress { history, average, skipped, rollbacks, .. } = run.progress;
+    let TrainerState { history, average, skipped, rollbacks, .. } = run.trainer;
     let parameters = match average {
         Some(average) if average.epochs > 0 => match average.best {
             Some(best) => best.parameters,

@@ -47,7 +47,7 @@ pub struct Chunk {
 }
 
 /// A format's way of reading rows.
-trait Source {
+trait Decoder {
     /// Chooses columns, once, before any row is read.
     fn select(&mut self, numbers: &[usize], extras: &[usize]) -> Result<()>;
 
@@ -75,7 +75,7 @@ pub struct Reader<'a> {
     unit: &'static str,
     rows: Option<u64>,
     position: Position,
-    source: Box<dyn Source + 'a>,
+    decoder: Box<dyn Decoder + 'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -141,7 +141,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        self.source.select(numbers, extras)?;
+        self.decoder.select(numbers, extras)?;
         let names = numbers.iter().map(|&place| (place, self.columns[place].clone())).collect();
         let extras = extras.iter().map(|&place| self.columns[place].clone()).collect();
         Ok(Rows {
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
             missing,
             read: 0,
             dropped: 0,
-            source: self.source,
+            decoder: self.decoder,
         })
     }
 }
@@ -171,7 +171,7 @@ pub struct Rows<'a> {
     missing: Missing,
     read: u64,
     dropped: u64,
-    source: Box<dyn Source + 'a>,
+    decoder: Box<dyn Decoder + 'a>,
 }
 
 impl Rows<'_> {
@@ -253,7 +253,7 @@ impl Rows<'_> {
 
     fn read_chunk(&mut self, limit: usize) -> Result<Chunk> {
         let mut chunk = Chunk { extras: vec![Vec::new(); self.extras.len()], ..Chunk::default() };
-        self.source.read(limit.max(1), &mut chunk)?;
+        self.decoder.read(limit.max(1), &mut chunk)?;
         debug_assert_eq!(chunk.numbers.len(), chunk.rows * self.numbers.len());
         self.read += chunk.rows as u64;
         Ok(chunk)

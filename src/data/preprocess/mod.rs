@@ -13,7 +13,7 @@ mod whitening;
 pub use johnson::Johnson;
 pub use plan::{PreprocessingPlan, Standardise};
 pub use standardiser::Standardiser;
-pub use steps::{Bounds, Steps};
+pub use steps::{Bounds, ColumnSteps};
 pub use whitening::Whitening;
 
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use stage::Stage;
 
 /// The kinds of stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum StageKind {
     /// The steps of each column: noise for whole numbers, a map to the real line for bounds.
     Columns,
     /// Mean 0 and deviation 1, or their robust kin.
@@ -37,8 +37,13 @@ enum Kind {
 }
 
 /// The order of the stages, from the user's units to the engine's. Fitting, mapping and its inverse all follow it.
-const ORDER: [Kind; 5] =
-    [Kind::Columns, Kind::Standardiser, Kind::Curves, Kind::Whitening, Kind::WhitenedCurves];
+const ORDER: [StageKind; 5] = [
+    StageKind::Columns,
+    StageKind::Standardiser,
+    StageKind::Curves,
+    StageKind::Whitening,
+    StageKind::WhitenedCurves,
+];
 
 /// The stages between the user's units and the engine's, in their order: the steps of every column, the standardiser,
 /// curves, a whitening, and curves again.
@@ -48,7 +53,7 @@ const ORDER: [Kind; 5] =
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocessing {
     /// Steps of each column `[D]`.
-    pub steps: Vec<Steps>,
+    pub steps: Vec<ColumnSteps>,
     /// What the standardiser was fitted to.
     pub standardise: Standardise,
     /// Between the real line and standardised units.
@@ -106,7 +111,7 @@ impl MeanLogDet {
 impl From<Standardiser> for Preprocessing {
     /// No steps but the standardiser.
     fn from(standardiser: Standardiser) -> Self {
-        let steps = vec![Steps::default(); standardiser.features()];
+        let steps = vec![ColumnSteps::default(); standardiser.features()];
         let (curves, whitened_curves) = (Vec::new(), Vec::new());
         Self {
             steps,
@@ -122,17 +127,17 @@ impl From<Standardiser> for Preprocessing {
 
 impl Preprocessing {
     /// The stage of a kind, where there is one and it does something.
-    fn stage(&self, kind: Kind) -> Option<&dyn Stage> {
+    fn stage(&self, kind: StageKind) -> Option<&dyn Stage> {
         fn curves(curves: &Vec<Johnson>) -> Option<&dyn Stage> {
             (!curves.is_empty()).then_some(curves)
         }
 
         match kind {
-            Kind::Columns => (!self.is_plain()).then_some(&self.steps),
-            Kind::Standardiser => Some(&self.standardiser),
-            Kind::Curves => curves(&self.curves),
-            Kind::Whitening => self.whitening.as_ref().map(|whitening| whitening as &dyn Stage),
-            Kind::WhitenedCurves => curves(&self.whitened_curves),
+            StageKind::Columns => (!self.is_plain()).then_some(&self.steps),
+            StageKind::Standardiser => Some(&self.standardiser),
+            StageKind::Curves => curves(&self.curves),
+            StageKind::Whitening => self.whitening.as_ref().map(|whitening| whitening as &dyn Stage),
+            StageKind::WhitenedCurves => curves(&self.whitened_curves),
         }
     }
 
@@ -143,7 +148,7 @@ impl Preprocessing {
 
     /// Whether no column has a step before the standardiser.
     pub fn is_plain(&self) -> bool {
-        self.steps.iter().all(|steps| *steps == Steps::default())
+        self.steps.iter().all(|steps| *steps == ColumnSteps::default())
     }
 
     /// The dequantised columns.
@@ -252,8 +257,8 @@ impl Preprocessing {
     }
 }
 
-fn first_refusal(steps: &[Steps], rows: &[f64]) -> Option<(usize, usize, String)> {
-    if steps.iter().all(|steps| *steps == Steps::default()) {
+fn first_refusal(steps: &[ColumnSteps], rows: &[f64]) -> Option<(usize, usize, String)> {
+    if steps.iter().all(|steps| *steps == ColumnSteps::default()) {
         return None;
     }
     let mut values = rows.iter().zip(steps.iter().cycle()).enumerate();
@@ -286,11 +291,12 @@ mod tests {
         let plan = PreprocessingPlan {
             steps: order
                 .map(|column| match column {
-                    0 => Steps::default(),
-                    1 => {
-                        Steps { bounds: Some(Bounds { low: Some(0.0), high: Some(2.0) }), ..Steps::default() }
-                    }
-                    _ => Steps { dequantize: true, ..Steps::default() },
+                    0 => ColumnSteps::default(),
+                    1 => ColumnSteps {
+                        bounds: Some(Bounds { low: Some(0.0), high: Some(2.0) }),
+                        ..ColumnSteps::default()
+                    },
+                    _ => ColumnSteps { dequantize: true, ..ColumnSteps::default() },
                 })
                 .into(),
             standardise,
@@ -440,10 +446,13 @@ mod tests {
             }
             assert!(preprocessing.context_forward(&[1.0], &names).is_err());
         }
-        let plan = |steps: Vec<Steps>, context| PreprocessingPlan { steps, context, ..Default::default() };
-        let counts = Steps { dequantize: true, ..Steps::default() };
-        let message =
-            plan(vec![Steps::default(), counts], 1).validate(&names[..2]).expect_err("noise").to_string();
+        let plan =
+            |steps: Vec<ColumnSteps>, context| PreprocessingPlan { steps, context, ..Default::default() };
+        let counts = ColumnSteps { dequantize: true, ..ColumnSteps::default() };
+        let message = plan(vec![ColumnSteps::default(), counts], 1)
+            .validate(&names[..2])
+            .expect_err("noise")
+            .to_string();
         assert!(message.contains("`a` is context"), "{message}");
         assert!(plan(Vec::new(), 2).validate(&names[..2]).is_err());
     }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Johnson, Kind, ORDER, Preprocessing, Standardiser, Steps, Whitening, first_refusal};
+use super::{ColumnSteps, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal};
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox};
 use crate::shown::shown;
@@ -28,7 +28,7 @@ pub enum Standardise {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreprocessingPlan {
     /// Steps of each column `[D]`; empty for none at all.
-    pub steps: Vec<Steps>,
+    pub steps: Vec<ColumnSteps>,
     /// How to standardise what comes of them.
     pub standardise: Standardise,
     /// Whether to bend each column to a normal shape: after the standardiser, and again after the whitening.
@@ -79,13 +79,13 @@ impl PreprocessingPlan {
     }
 
     /// Whether a stage of this kind is fitted, or maps the rows that those after it are fitted to.
-    fn includes(&self, kind: Kind) -> bool {
+    fn includes(&self, kind: StageKind) -> bool {
         match kind {
-            Kind::Columns => self.steps.iter().any(|steps| steps.bounds.is_some()),
-            Kind::Standardiser => true,
-            Kind::Curves => self.gaussianise,
-            Kind::Whitening => self.standardise == Standardise::Whiten,
-            Kind::WhitenedCurves => self.gaussianise && self.standardise == Standardise::Whiten,
+            StageKind::Columns => self.steps.iter().any(|steps| steps.bounds.is_some()),
+            StageKind::Standardiser => true,
+            StageKind::Curves => self.gaussianise,
+            StageKind::Whitening => self.standardise == Standardise::Whiten,
+            StageKind::WhitenedCurves => self.gaussianise && self.standardise == Standardise::Whiten,
         }
     }
 
@@ -103,7 +103,11 @@ impl PreprocessingPlan {
         self.validate(columns)?;
         let features = columns.len();
         let mut fitted = Preprocessing {
-            steps: if self.steps.is_empty() { vec![Steps::default(); features] } else { self.steps.clone() },
+            steps: if self.steps.is_empty() {
+                vec![ColumnSteps::default(); features]
+            } else {
+                self.steps.clone()
+            },
             standardise: self.standardise,
             context: self.context,
             ..Standardiser::identity(features).into()
@@ -119,8 +123,8 @@ impl PreprocessingPlan {
             }
             match kind {
                 // Known from the start.
-                Kind::Columns => {}
-                Kind::Standardiser => {
+                StageKind::Columns => {}
+                StageKind::Standardiser => {
                     fitted.standardiser = match self.standardise {
                         Standardise::Robust => Standardiser::fit_robust(source_name, &rows, columns),
                         Standardise::Mean | Standardise::Whiten => {
@@ -128,11 +132,11 @@ impl PreprocessingPlan {
                         }
                     }?;
                 }
-                Kind::Curves => fitted.curves = Johnson::fit_columns(&rows, features),
-                Kind::Whitening => {
+                StageKind::Curves => fitted.curves = Johnson::fit_columns(&rows, features),
+                StageKind::Whitening => {
                     fitted.whitening = Some(Whitening::fit_given(rows.to_mut(), features, self.context)?);
                 }
-                Kind::WhitenedCurves => fitted.whitened_curves = Johnson::fit_columns(&rows, features),
+                StageKind::WhitenedCurves => fitted.whitened_curves = Johnson::fit_columns(&rows, features),
             }
             mapped_by = Some(kind);
         }
@@ -147,7 +151,7 @@ mod tests {
     #[test]
     fn noise_is_inside_its_cell_repeats_and_differs_by_row_column_and_seed() {
         let plan = PreprocessingPlan {
-            steps: vec![Steps { dequantize: true, bounds: None }; 2],
+            steps: vec![ColumnSteps { dequantize: true, bounds: None }; 2],
             ..PreprocessingPlan::default()
         };
         let draw = |row, seed| {

@@ -47,14 +47,14 @@ impl<C: ColumnMap> Stage for Vec<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Bounds, Johnson, Standardiser, Steps, Whitening};
+    use super::super::{Bounds, ColumnSteps, Johnson, Standardiser, Whitening};
     use super::*;
 
     /// Every kind of stage over as many columns as its rows have, with rows of its input.
     fn stages() -> Vec<(&'static str, Box<dyn Stage>, Vec<Vec<f64>>)> {
-        let bounds = |low, high| Steps { bounds: Some(Bounds { low, high }), ..Steps::default() };
+        let bounds = |low, high| ColumnSteps { bounds: Some(Bounds { low, high }), ..ColumnSteps::default() };
         let steps = vec![
-            Steps::default(),
+            ColumnSteps::default(),
             bounds(Some(-1.5), Some(2.0)),
             bounds(Some(3.0), None),
             bounds(None, Some(-2.0)),
@@ -183,8 +183,9 @@ mod tests {
 
     #[test]
     fn a_value_without_density_counts_even_in_the_context() {
-        let steps = Steps { bounds: Some(Bounds { low: Some(0.0), high: None }), ..Steps::default() };
-        let stage = vec![Steps::default(), steps];
+        let steps =
+            ColumnSteps { bounds: Some(Bounds { low: Some(0.0), high: None }), ..ColumnSteps::default() };
+        let stage = vec![ColumnSteps::default(), steps];
         for (row, want) in [([1.0, -1.0], f64::NEG_INFINITY), ([1.0, 2.0], 0.0)] {
             assert_eq!(log_det(&stage, &row, 1).1, want);
         }

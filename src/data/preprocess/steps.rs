@@ -9,7 +9,7 @@ use crate::shown::shown;
 
 /// The steps of one column, in their order; the default does nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Steps {
+pub struct ColumnSteps {
     /// The column holds whole numbers k, and the flow models k + u with u uniform in (0, 1): P(k) = ∫ p(k + u) du.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dequantize: bool,
@@ -27,7 +27,7 @@ pub struct Bounds {
     pub high: Option<f64>,
 }
 
-impl Steps {
+impl ColumnSteps {
     /// Checks the steps of a column called `name`.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Steps {
     }
 }
 
-impl ColumnMap for Steps {
+impl ColumnMap for ColumnSteps {
     /// A value, with the noise of a dequantised column in it, → the real line, with ln |dy/dx|. Where there is no
     /// density the latter is −∞.
     fn forward(&self, x: f64) -> (f64, f64) {
@@ -159,8 +159,8 @@ impl std::fmt::Display for Bounds {
 mod tests {
     use super::*;
 
-    fn bounds(low: Option<f64>, high: Option<f64>) -> Steps {
-        Steps { dequantize: false, bounds: Some(Bounds { low, high }) }
+    fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnSteps {
+        ColumnSteps { dequantize: false, bounds: Some(Bounds { low, high }) }
     }
 
     #[test]
@@ -172,7 +172,8 @@ mod tests {
                 assert!(steps.forward(x).1.is_finite());
             }
         }
-        let counts = Steps { dequantize: true, bounds: Some(Bounds { low: Some(2.0), high: Some(5.0) }) };
+        let counts =
+            ColumnSteps { dequantize: true, bounds: Some(Bounds { low: Some(2.0), high: Some(5.0) }) };
         assert_eq!([-1e300, -50.0, 0.0, 50.0, 1e300].map(|y| counts.inverse(y)), [2.0, 2.0, 4.0, 5.0, 5.0]);
     }
 
@@ -183,7 +184,7 @@ mod tests {
             assert!(share.refusal(x).is_some_and(|text| text.contains("0:1")), "{x}");
             assert_eq!(share.forward(x).1, f64::NEG_INFINITY, "{x}");
         }
-        let counts = Steps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: None }) };
+        let counts = ColumnSteps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: None }) };
         assert_eq!((counts.refusal(0.0), counts.refusal(7.0)), (None, None));
         assert!(counts.refusal(0.5).is_some_and(|text| text.contains("not a whole number")));
         assert!(counts.refusal(-1.0).is_some_and(|text| text.contains("bounds 0:")));
@@ -197,7 +198,7 @@ mod tests {
             (bounds(Some(0.0), Some(f64::INFINITY)), "finite"),
             (bounds(Some(1.0), Some(1.0)), "must ascend, got 1:1"),
             (bounds(Some(-1e308), Some(1e308)), "must ascend"),
-            (Steps { dequantize: true, ..bounds(Some(0.5), None) }, "must be whole numbers"),
+            (ColumnSteps { dequantize: true, ..bounds(Some(0.5), None) }, "must be whole numbers"),
         ] {
             let message = steps.validate("a").expect_err(want).to_string();
             assert!(message.contains(want) && message.contains("`a`"), "{message}");

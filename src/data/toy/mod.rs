@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::random::{Philox, Stream};
 use curve::Curve;
 use gaussians::Gaussian;
-use grid::Density;
+use grid::LogDensity;
 use tube::Tube;
 
 /// The shape of a toy density. Noise is Gaussian with standard deviation σ in each coordinate.
