@@ -4,11 +4,10 @@ use std::path::Path;
 
 use moonflow::data::write_atomically;
 use moonflow::device::AnyEngine;
-use moonflow::engine::{Engine, Training};
-use moonflow::gpu::training::TrainingShape;
+use moonflow::engine::Engine;
 use moonflow::model::{Model, Outcome, Recipe};
 use moonflow::shown::{shown, shown_path};
-use moonflow::train::{Checkpoint, Fitted, History, Options, fit_with};
+use moonflow::train::{Checkpoint, Fitted, History, Options, TestSets, fit_with, training_shape};
 use moonflow::{Error, Result};
 use serde_json::json;
 
@@ -88,15 +87,8 @@ impl TrainingJob<'_> {
 
     /// Checks that the engine has room for the training, and finds the fastest tiles for it where that is asked for.
     pub async fn tune(&self, engine: &mut AnyEngine) -> Result<()> {
-        let ([train_rows, validation_rows], recipe) = (self.rows(), self.recipe);
-        let shape = TrainingShape {
-            train_rows,
-            validation_rows,
-            batch: train_rows.min(recipe.batch as usize),
-            adam: recipe.adam(),
-            schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
-            seed: recipe.seed,
-        };
+        let [train_rows, validation_rows] = self.rows();
+        let shape = training_shape(self.recipe, train_rows, validation_rows)?;
         self.data.need.check_engine(engine, &shape)?;
         self.args.device.tune(engine, Work::Training(shape)).await
     }
@@ -140,14 +132,9 @@ impl TrainingJob<'_> {
 
     /// Puts the losses on rows that training has not seen into the model's record.
     pub async fn judge(&self, model: &mut Model, engine: &mut AnyEngine) -> Result<()> {
-        let held_out = self.source.hold_out(model, engine, self.recipe.seed).await;
-        let tested = match &self.data.test {
-            Some(test) => model.held_out(engine, &test.values, |_| None).await.map(Some),
-            None => Ok(None),
-        };
-        model.record.held_out = held_out.as_ref().copied().unwrap_or_default();
-        model.record.test = tested.as_ref().copied().unwrap_or_default();
-        held_out.and(tested).map(drop)
+        let test = self.data.test.as_ref();
+        let sets = TestSets { density: self.source.toy(), rows: test.map(|test| test.values.as_slice()) };
+        sets.score(model, engine).await
     }
 
     /// Says what training came to.

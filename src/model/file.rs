@@ -197,6 +197,59 @@ impl Header {
     }
 }
 
+impl Header {
+    /// That a list of transforms or gaussianised columns are in a file of a version that has them.
+    fn check_version_of_parts(&self) -> Parsed<()> {
+        let version = self.format_version;
+        if version < 4 && !self.flow.is_uniform() {
+            return Err(format!("it has format version {version}, but a list of transforms"));
+        }
+        if version < 3 && self.gaussianise {
+            return Err(format!("it has format version {version}, but gaussianised columns"));
+        }
+        Ok(())
+    }
+
+    /// That there is a name for each feature, and none twice.
+    fn check_columns(&self) -> Parsed<()> {
+        let (columns, features) = (&self.columns, self.flow.features);
+        if columns.len() != features {
+            return Err(format!("it names {} columns, but its flow has {features} features", columns.len()));
+        }
+        match repeated(columns) {
+            Some([first, second]) => Err(format!(
+                "its columns {} and {} are both named `{}`",
+                first + 1,
+                second + 1,
+                shown(&columns[first])
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The steps of each column `[D]`, which a file of version 1 does not have.
+    fn steps_of_columns(&self) -> Parsed<Vec<ColumnSteps>> {
+        let features = self.flow.features;
+        if self.format_version == 1 && (self.standardise == Standardise::Whiten || self.flow.context > 0) {
+            return Err("it has format version 1, but a whitening or a context".into());
+        }
+        let steps = match (self.format_version, self.steps.len()) {
+            (1, 0) => vec![ColumnSteps::default(); features],
+            (1, _) => return Err("it has format version 1, but steps before its standardiser".into()),
+            (_, length) if length == features => self.steps.clone(),
+            (_, length) => {
+                return Err(format!(
+                    "it has steps of {length} columns, but its flow has {features} features"
+                ));
+            }
+        };
+        for (steps, name) in steps.iter().zip(&self.columns) {
+            steps.validate(name).map_err(|error| error.to_string())?;
+        }
+        Ok(steps)
+    }
+}
+
 /// Bytes up to which a layout is made without a look at the file's size, and more than needed let pass. Below it, a tensor
 /// that is not there or of no use can be named.
 const SMALL: u128 = 1 << 20;
@@ -205,8 +258,26 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     let tensors = Container::new(bytes)?;
     let (header, layout) = Header::read(&tensors.metadata)?;
     tensors.verify(ENTRY)?;
-    let Header { format_version, flow, columns, steps, standardise, gaussianise, training } = header;
-    let features = flow.features;
+    let standardiser = read_standardiser(&tensors, header.flow.features)?;
+    let constants = check_constants(&tensors, &header.flow)?;
+    let parameters = read_parameters(&tensors, &layout)?;
+    let whitening = read_whitening(&tensors, &header)?;
+    header.check_version_of_parts()?;
+    let [curves, whitened_curves] = read_curves(&tensors, &header)?;
+    let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
+    let optional = optional.into_iter().filter(|&there| there).count();
+    // Besides these, mean and deviation of the standardiser.
+    check_count(&tensors, layout.tensors.len() + constants + 2 + optional)?;
+    header.check_columns()?;
+    let steps = header.steps_of_columns()?;
+    let Header { flow, columns, standardise, training: record, .. } = header;
+    let context = flow.context;
+    let preprocessing =
+        Preprocessing { steps, standardise, standardiser, whitening, curves, whitened_curves, context };
+    Ok(Model { flow, parameters, preprocessing, columns, record })
+}
+
+fn read_standardiser(tensors: &Container, features: usize) -> Parsed<Standardiser> {
     let standardiser = Standardiser {
         mean: tensors.f64("standardiser.mean", &[features])?,
         std: tensors.f64("standardiser.std", &[features])?,
@@ -220,7 +291,12 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
             format!("{rule} be positive, got {std} at {feature}")
         });
     }
-    let constants = constants(&flow);
+    Ok(standardiser)
+}
+
+/// That the tensors which repeat the JSON say the same; gives their number.
+fn check_constants(tensors: &Container, flow: &Flow) -> Parsed<usize> {
+    let constants = constants(flow);
     for (name, want) in &constants {
         let values = tensors.f32(name, &[want.len()])?;
         if name.ends_with(".mask")
@@ -232,74 +308,51 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
             return Err(format!("tensor `{name}` contradicts the flow in the metadata"));
         }
     }
+    Ok(constants.len())
+}
+
+/// Flat parameters `[P]`.
+fn read_parameters(tensors: &Container, layout: &Layout) -> Parsed<Vec<f32>> {
     let mut parameters = vec![0.0; layout.total];
     for tensor in &layout.tensors {
         parameters[tensor.range()].copy_from_slice(&tensors.f32(&tensor.name, &tensor.shape)?);
     }
-    let whitening = match standardise {
-        Standardise::Mean | Standardise::Robust => None,
+    Ok(parameters)
+}
+
+fn read_whitening(tensors: &Container, header: &Header) -> Parsed<Option<Whitening>> {
+    let features = header.flow.features;
+    match header.standardise {
+        Standardise::Mean | Standardise::Robust => Ok(None),
         Standardise::Whiten => {
             let factor = tensors.f64(WHITENING, &[features, features])?;
             let fail = |error: Error| format!("tensor `{WHITENING}`: {error}");
-            Some(Whitening::from_factor(factor, features).map_err(fail)?)
+            Ok(Some(Whitening::from_factor(factor, features).map_err(fail)?))
         }
-    };
-    if format_version < 4 && !flow.is_uniform() {
-        return Err(format!("it has format version {format_version}, but a list of transforms"));
     }
-    if format_version < 3 && gaussianise {
-        return Err(format!("it has format version {format_version}, but gaussianised columns"));
-    }
-    let curves = if gaussianise { johnson_curves(&tensors, CURVES[0], features)? } else { Vec::new() };
-    let whitened_curves = if gaussianise && whitening.is_some() {
-        johnson_curves(&tensors, CURVES[1], features)?
-    } else {
-        Vec::new()
-    };
-    let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
-    let known =
-        layout.tensors.len() + constants.len() + 2 + optional.into_iter().filter(|&there| there).count();
-    let there = tensors.metadata.offset_keys().len();
-    if there != known {
-        return Err(format!(
-            "it has {there} tensors, but its flow has {known}; it may come from another program"
-        ));
-    }
-    if columns.len() != features {
-        return Err(format!("it names {} columns, but its flow has {features} features", columns.len()));
-    }
-    if let Some([first, second]) = repeated(&columns) {
-        return Err(format!(
-            "its columns {} and {} are both named `{}`",
-            first + 1,
-            second + 1,
-            shown(&columns[first])
-        ));
-    }
-    if format_version == 1 && (whitening.is_some() || flow.context > 0) {
-        return Err("it has format version 1, but a whitening or a context".into());
-    }
-    let steps = match (format_version, steps.len()) {
-        (1, 0) => vec![ColumnSteps::default(); features],
-        (1, _) => return Err("it has format version 1, but steps before its standardiser".into()),
-        (_, length) if length == features => steps,
-        (_, length) => {
-            return Err(format!("it has steps of {length} columns, but its flow has {features} features"));
-        }
-    };
-    for (steps, name) in steps.iter().zip(&columns) {
-        steps.validate(name).map_err(|error| error.to_string())?;
-    }
-    let context = flow.context;
-    let preprocessing =
-        Preprocessing { steps, standardise, standardiser, whitening, curves, whitened_curves, context };
-    Ok(Model { flow, parameters, preprocessing, columns, record: training })
 }
 
-/// The curves `[D]` of the tensor `name` `[D, 4]`.
-fn johnson_curves(tensors: &Container, name: &str, features: usize) -> Parsed<Vec<Johnson>> {
-    let numbers = tensors.f64(name, &[features, 4])?;
-    let curve = |numbers: &[f64; 4]| Johnson::from_numbers(*numbers);
-    let curves: Result<Vec<Johnson>> = numbers.as_chunks::<4>().0.iter().map(curve).collect();
-    curves.map_err(|error| format!("tensor `{name}`: {error}"))
+/// The curves of standardised and of whitened columns, `[D]` each; empty where there are none.
+fn read_curves(tensors: &Container, header: &Header) -> Parsed<[Vec<Johnson>; 2]> {
+    let whitened = header.standardise == Standardise::Whiten;
+    let read = |name: &str, there: bool| -> Parsed<Vec<Johnson>> {
+        if !there {
+            return Ok(Vec::new());
+        }
+        let numbers = tensors.f64(name, &[header.flow.features, 4])?;
+        let curve = |numbers: &[f64; 4]| Johnson::from_numbers(*numbers);
+        let curves: Result<Vec<Johnson>> = numbers.as_chunks::<4>().0.iter().map(curve).collect();
+        curves.map_err(|error| format!("tensor `{name}`: {error}"))
+    };
+    Ok([read(CURVES[0], header.gaussianise)?, read(CURVES[1], header.gaussianise && whitened)?])
+}
+
+/// That the file has no tensors but the `known` ones.
+fn check_count(tensors: &Container, known: usize) -> Parsed<()> {
+    match tensors.metadata.offset_keys().len() {
+        there if there == known => Ok(()),
+        there => {
+            Err(format!("it has {there} tensors, but its flow has {known}; it may come from another program"))
+        }
+    }
 }

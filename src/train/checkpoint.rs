@@ -284,18 +284,7 @@ fn parse(bytes: &[u8]) -> Parsed<Checkpoint> {
     if average.is_some() != header.recipe.ema.is_some() {
         return Err("its recipe and its average of the weights contradict each other".into());
     }
-    let epochs = header.epoch as usize;
-    // The shape says how much is there before anything of that size is made.
-    let numbers = tensors.any_f64("history", &[epochs, EPOCH_NUMBERS])?;
-    let (numbers, _) = numbers.as_chunks::<EPOCH_NUMBERS>();
-    let history = History { epochs: numbers.iter().map(from_numbers).collect() };
-    if let Some(place) = history.epochs.iter().zip(1..).position(|(epoch, number)| epoch.epoch != number) {
-        return Err(format!(
-            "its history has epoch {} where {} is due",
-            history.epochs[place].epoch,
-            place + 1
-        ));
-    }
+    let history = read_history(&tensors, header.epoch as usize)?;
     let rows = u64::from_str_radix(&header.rows, 16).map_err(|_| {
         format!("its fingerprint of the rows is `{}`, expected hexadecimal digits", shown(&header.rows))
     })?;
@@ -315,6 +304,22 @@ fn parse(bytes: &[u8]) -> Parsed<Checkpoint> {
         state,
         trainer,
     })
+}
+
+/// The first `epochs` epochs, from tensor `history`.
+fn read_history(tensors: &Container, epochs: usize) -> Parsed<History> {
+    // The shape says how much is there before anything of that size is made.
+    let numbers = tensors.any_f64("history", &[epochs, EPOCH_NUMBERS])?;
+    let (numbers, _) = numbers.as_chunks::<EPOCH_NUMBERS>();
+    let history = History { epochs: numbers.iter().map(from_numbers).collect() };
+    if let Some(place) = history.epochs.iter().zip(1..).position(|(epoch, number)| epoch.epoch != number) {
+        return Err(format!(
+            "its history has epoch {} where {} is due",
+            history.epochs[place].epoch,
+            place + 1
+        ));
+    }
+    Ok(history)
 }
 
 fn to_numbers(epoch: &Epoch) -> [f64; EPOCH_NUMBERS] {

@@ -116,6 +116,9 @@ impl ToyDensity {
         names
     };
 
+    /// Its columns.
+    pub const FEATURES: usize = 2;
+
     /// The largest noise σ: every shape is long lost in it.
     pub const MAX_NOISE: f64 = 1e6;
 
