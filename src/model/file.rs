@@ -5,8 +5,9 @@
 //! standardiser are in the JSON, and the whitening after it is `standardiser.whitening` `[D, D]`. A file has version 2
 //! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
 //! `standardiser.johnson` `[D, 4]` and, after a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
-//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
-//! alone, so equal models are equal files.
+//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Beside the
+//! JSON there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models
+//! are equal files.
 
 use std::path::Path;
 
@@ -71,6 +72,9 @@ impl Model {
     }
 
     /// The model as the bytes of its file.
+    ///
+    /// # Panics
+    /// When [`Model::parameters`] has fewer numbers than the flow.
     pub fn to_bytes(&self) -> Vec<u8> {
         let header = Header {
             format_version: self.format_version(),

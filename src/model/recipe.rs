@@ -9,6 +9,19 @@ use crate::flow::{Activation, Bijector, Flow, MAX_WIDTH, Masking, Transform};
 use crate::optimiser::{Adam, Decay, Schedule};
 
 /// Everything that decides a training besides its data and device.
+///
+/// # Examples
+/// ```
+/// use moonflow::Recipe;
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let recipe = Recipe { epochs: 50, hidden: vec![64, 64], ..Recipe::default() };
+/// recipe.validate()?;
+/// assert_eq!(recipe.flow(3)?.transforms.len(), recipe.layers);
+/// assert!(Recipe { epochs: 0, ..recipe }.validate().is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Name of the preset that it began as; see [`Recipe::PRESETS`].

@@ -30,6 +30,44 @@ const ENTRY: &str = "moonflow-checkpoint";
 const EPOCH_NUMBERS: usize = 7;
 
 /// A training between two epochs.
+///
+/// # Examples
+/// A training of 2 epochs goes on to 4, which needs a constant learning rate.
+///
+/// ```
+/// use moonflow::data::{Dataset, Toy, ToyDensity};
+/// use moonflow::optimiser::Decay;
+/// use moonflow::train::{Checkpoint, Epoch, Observer};
+/// use moonflow::{Device, Recipe, Result, Trainer};
+/// use std::ops::ControlFlow;
+///
+/// struct Keep(Option<Checkpoint>);
+///
+/// impl Observer for Keep {
+///     fn epoch(&mut self, _: &Epoch) -> ControlFlow<()> {
+///         ControlFlow::Continue(())
+///     }
+///
+///     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+///         self.0 = Some(checkpoint.clone()); // or `checkpoint.save("run.checkpoint")`
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let dataset = Dataset::split(&ToyDensity::new(Toy::Moons).table(200, 1), 0.1, 1)?;
+/// let recipe = Recipe { epochs: 2, warmup: 0, decay: Decay::Constant, layers: 2, hidden: vec![4], ..Recipe::default() };
+/// let mut trainer = Trainer::new(recipe).on(Device::Cpu);
+/// trainer.options.checkpoint_every = Some(2);
+/// let mut keep = Keep(None);
+/// trainer.fit_watched(&dataset, &mut keep)?;
+///
+/// trainer.recipe.epochs = 4;
+/// trainer.options.resume = keep.0;
+/// assert_eq!(trainer.fit(&dataset)?.history.epochs.len(), 4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The recipe.

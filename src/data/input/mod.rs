@@ -65,6 +65,26 @@ struct Position {
 }
 
 /// A table of which nothing but the names of its columns is known yet.
+///
+/// # Examples
+/// ```
+/// use moonflow::data::{Missing, Reader};
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let text = "name,a,b\nx,1,2\ny,,4\nz,5,6\n";
+/// let reader = Reader::from_csv("t", text.as_bytes())?;
+/// assert_eq!(reader.columns(), ["name", "a", "b"]);
+/// // Columns 2 and 1 as numbers, column 0 as text; the row without a number is left out.
+/// let mut rows = reader.select(&[2, 1], &[0], Missing::Drop)?;
+/// let mut sums = Vec::new();
+/// while let Some(chunk) = rows.next(1000)? {
+///     sums.extend(chunk.numbers.chunks(2).map(|row| row[0] + row[1]));
+///     assert_eq!(chunk.extras, [["x", "z"]]);
+/// }
+/// assert_eq!((sums, rows.dropped()), (vec![3.0, 11.0], 1));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Reader<'a> {
     name: String,
     columns: Vec<String>,

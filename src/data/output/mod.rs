@@ -20,6 +20,20 @@ use text::TextWriter;
 ///
 /// A file is whole or not there: it takes its place in [`TableWriter::finish`], and a writer that is dropped before
 /// leaves nothing behind. Standard output gets the rows as they come.
+///
+/// # Examples
+/// ```no_run
+/// use moonflow::data::TableWriter;
+/// use std::path::Path;
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let columns = ["a", "b"].map(String::from);
+/// let mut writer = TableWriter::create(Some(Path::new("rows.csv.gz")), None, &[], &columns)?;
+/// writer.write(&[], &[1.0, 2.0, 3.0, 4.0])?; // row-major [2, 2]
+/// writer.finish()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct TableWriter {
     name: PathBuf,
     texts: usize,

@@ -68,6 +68,19 @@ impl Johnson {
     }
 
     /// w → y, with ln dy/dw.
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::Johnson;
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let curve = Johnson::from_numbers([0.0, 1.0, 0.0, 1.0])?;
+    /// let (y, log_slope) = curve.forward(3.0);
+    /// assert!((y - 3f64.asinh()).abs() < 1e-12 && (log_slope + 0.5 * 10f64.ln()).abs() < 1e-12);
+    /// assert!((curve.inverse(y) - 3.0).abs() < 1e-12);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forward(&self, w: f64) -> (f64, f64) {
         let from = w - self.location;
         let y = self.shift + self.tail * (from / self.scale).asinh();

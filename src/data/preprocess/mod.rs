@@ -173,8 +173,21 @@ impl Preprocessing {
 
     /// User's units → standardised, with log-determinants: `rows` row-major [B, D], whose dequantised columns have
     /// their noise. Computed in `f64`, rounded once.
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Preprocessing, Standardiser};
+    ///
+    /// let units = Standardiser { mean: vec![100.0, -1.0], std: vec![10.0, 0.5] };
+    /// let preprocessing = Preprocessing::from(units);
+    /// let standardised = preprocessing.forward(&[120.0, -1.5]);
+    /// assert_eq!(standardised.values, [2.0, -1.0]);
+    /// assert_eq!(standardised.log_det, [-(10f64.ln() + 0.5f64.ln())]);
+    /// assert_eq!(preprocessing.inverse(&standardised.values), [120.0, -1.5]);
+    /// ```
     pub fn forward(&self, rows: &[f64]) -> Preprocessed {
         let (features, modelled) = (self.steps.len(), self.modelled());
+        debug_assert!(rows.len().is_multiple_of(features), "values must be whole rows");
         let stages = self.stages();
         let constant = stages.iter().fold(0.0, |sum, stage| sum + stage.constant_log_det(modelled));
         let mut values = Vec::with_capacity(rows.len());

@@ -24,6 +24,9 @@ impl Whitening {
     /// # Errors
     /// [`Error::Length`] when `rows` are not whole, [`Error::Argument`] when there are none or their covariance is not
     /// finite.
+    ///
+    /// # Panics
+    /// When there are 0 features.
     pub fn fit(rows: &[f64], features: usize) -> Result<Self> {
         expect_length("rows", rows.len(), rows.len().next_multiple_of(features))?;
         let count = rows.len() / features;
