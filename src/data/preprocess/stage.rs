@@ -50,8 +50,11 @@ mod tests {
     use super::super::{Bounds, ColumnSteps, Johnson, Standardiser, Whitening};
     use super::*;
 
-    /// Every kind of stage over as many columns as its rows have, with rows of its input.
-    fn stages() -> Vec<(&'static str, Box<dyn Stage>, Vec<Vec<f64>>)> {
+    /// A stage by name, with rows of its input.
+    type Subject = (&'static str, Box<dyn Stage>, Vec<Vec<f64>>);
+
+    /// Every kind of stage over as many columns as its rows have.
+    fn stages() -> Vec<Subject> {
         let bounds = |low, high| ColumnSteps { bounds: Some(Bounds { low, high }), ..ColumnSteps::default() };
         let steps = vec![
             ColumnSteps::default(),
