@@ -1,5 +1,6 @@
 //! Training: runs an engine epoch by epoch over a dataset and keeps the parameters that do best on validation rows.
-//! It stands between a [`Dataset`] and a [`Model`], and decides nothing that the [`Recipe`] does not say.
+//! It stands between a [`Dataset`](crate::Dataset) and a [`Model`](crate::Model), and decides nothing that the
+//! [`Recipe`] does not say.
 
 mod average;
 mod check;
