@@ -1,12 +1,13 @@
 //! The easy way in: a trainer and a fitted density on a device, with calls that block. Engines, futures and observers
 //! are beneath it for those who need them.
 
-use crate::data::Dataset;
+use crate::data::{Dataset, Table, ToyDensity};
 use crate::device::{AnyEngine, Device};
 use crate::engine::Sampling;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{DataSource, HeldOut, Model, Outcome, Recipe};
-use crate::train::{Fitted, History, Observer, Options, fit_with};
+use crate::shown::shown_list;
+use crate::train::{Fitted, History, Observer, Options, TestSets, fit_with};
 
 /// A recipe and where to carry it out.
 ///
@@ -31,6 +32,10 @@ pub struct Trainer {
     pub device: Device,
     /// Limits, checkpoints, and what to go on from.
     pub options: Options,
+    /// The density that the dataset was drawn from, where it was: its fresh rows are scored after training.
+    pub drawn_from: Option<ToyDensity>,
+    /// Rows kept for a test, in the dataset's columns, scored after training.
+    pub test: Option<Table>,
 }
 
 /// What a training yields.
@@ -47,7 +52,7 @@ pub struct Trained {
 impl Trainer {
     /// A trainer of `recipe` on the device that [`Device::Auto`] takes.
     pub fn new(recipe: Recipe) -> Self {
-        Self { recipe, device: Device::Auto, options: Options::default() }
+        Self { recipe, device: Device::Auto, options: Options::default(), drawn_from: None, test: None }
     }
 
     /// The same on another device.
@@ -57,10 +62,42 @@ impl Trainer {
         self
     }
 
+    /// The same for rows drawn from `density`: the model's record says so, and has its loss on fresh rows beside the
+    /// true one ([`TrainingRecord::held_out`](crate::model::TrainingRecord::held_out)).
+    #[must_use]
+    pub fn drawn_from(mut self, density: ToyDensity) -> Self {
+        self.drawn_from = Some(density);
+        self
+    }
+
+    /// The same with the loss on the rows of `test` in the model's record
+    /// ([`TrainingRecord::test`](crate::model::TrainingRecord::test)).
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Dataset, Toy, ToyDensity};
+    /// use moonflow::{Device, Recipe, Trainer};
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let (table, test) = ToyDensity::new(Toy::Moons).table(400, 1).without_test_rows(0.25, 1)?;
+    /// let dataset = Dataset::split(&table, 0.1, 1)?;
+    /// let recipe = Recipe { epochs: 1, layers: 2, hidden: vec![4], ..Recipe::default() };
+    /// let trained = Trainer::new(recipe).on(Device::Cpu).tested_on(test).fit(&dataset)?;
+    /// assert_eq!(trained.density.model().record.test.map(|test| test.rows), Some(100));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tested_on(mut self, test: Table) -> Self {
+        self.test = Some(test);
+        self
+    }
+
     /// Fits the recipe's flow to `dataset`.
     ///
     /// # Errors
-    /// Those of the device and of [`fit_with`].
+    /// Those of the device and of [`fit_with`]; [`Error::Argument`] when the test has other columns than the dataset, or
+    /// the dataset others than the density that it was drawn from; those of [`Model::held_out`].
     pub fn fit(&self, dataset: &Dataset) -> Result<Trained> {
         self.fit_watched(dataset, &mut ())
     }
@@ -70,19 +107,36 @@ impl Trainer {
     /// # Errors
     /// As [`Trainer::fit`], and those of the observer.
     pub fn fit_watched(&self, dataset: &Dataset, observer: &mut impl Observer) -> Result<Trained> {
-        let source = DataSource {
-            name: dataset.name.clone(),
-            noise: None,
-            toy: false,
-            rows: (dataset.train.len() + dataset.validation.len()) / dataset.features(),
+        let rows = (dataset.train.len() + dataset.validation.len()) / dataset.features();
+        let source = match &self.drawn_from {
+            Some(density) => DataSource::toy(density, rows),
+            None => DataSource::table(&dataset.name, rows),
         };
+        let sets = self.test_sets(dataset)?;
         pollster::block_on(async {
             let mut engine = self.device.engine(self.recipe.flow_over(dataset)?, None).await?.engine;
             let options = self.options.clone();
             let fitted = fit_with(&mut engine, dataset, &self.recipe, source, options, observer).await?;
-            let Fitted { model, history, outcome } = fitted;
+            let Fitted { mut model, history, outcome } = fitted;
+            sets.score(&mut model, &mut engine).await?;
             Ok(Trained { density: Density { model, engine }, history, outcome })
         })
+    }
+
+    fn test_sets(&self, dataset: &Dataset) -> Result<TestSets<'_>> {
+        if let Some(test) = &self.test
+            && test.columns != dataset.columns
+        {
+            return Err(Error::Argument(format!(
+                "the test has the columns {}, and the dataset {}",
+                shown_list(&test.columns),
+                shown_list(&dataset.columns)
+            )));
+        }
+        let rows = self.test.as_ref().map(|test| test.values.as_slice());
+        let sets = TestSets { density: self.drawn_from.as_ref(), rows };
+        sets.validate(dataset)?;
+        Ok(sets)
     }
 }
 
@@ -186,5 +240,53 @@ impl Density {
     /// ```
     pub fn sample_with(&mut self, sampling: Sampling, context: &[f64]) -> Result<Vec<f64>> {
         pollster::block_on(self.model.sample_given(&mut self.engine, sampling, context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Toy;
+
+    fn trainer() -> Trainer {
+        Trainer::new(Recipe { epochs: 1, layers: 2, hidden: vec![4], ..Recipe::default() }).on(Device::Cpu)
+    }
+
+    #[test]
+    fn a_record_says_what_the_model_is_worth_on_fresh_and_on_test_rows() {
+        let moons = ToyDensity::new(Toy::Moons);
+        let (table, test) = moons.table(200, 1).without_test_rows(0.2, 1).expect("splits");
+        let dataset = Dataset::split(&table, 0.1, 1).expect("splits");
+        let plain = trainer().fit(&dataset).expect("trains").density;
+        let mut scored = trainer()
+            .drawn_from(moons.clone())
+            .tested_on(test.clone())
+            .fit(&dataset)
+            .expect("trains")
+            .density;
+        let record = scored.model().record.clone();
+        assert_eq!(scored.model().parameters, plain.model().parameters);
+        assert_eq!((plain.model().record.held_out, plain.model().record.test), (None, None));
+        assert_eq!((record.data.toy, record.data.noise), (true, Some(moons.noise())));
+        let held_out = record.held_out.expect("scored");
+        assert!(held_out.rows == 20_000 && held_out.above_floor.is_some_and(|above| above > 0.0));
+        assert_eq!(record.test, Some(scored.held_out(&test.values).expect("scores")));
+    }
+
+    #[test]
+    fn rows_of_other_columns_are_refused_before_training() {
+        let table = |columns: [&str; 3]| Table {
+            name: "t".into(),
+            columns: columns.map(String::from).into(),
+            values: (0..60).map(|i| f64::from(i * i % 17)).collect(),
+        };
+        let dataset = Dataset::split(&table(["a", "b", "c"]), 0.2, 1).expect("splits");
+        for (trainer, want) in [
+            (trainer().tested_on(table(["a", "c", "b"])), "the test has the columns"),
+            (trainer().drawn_from(ToyDensity::new(Toy::Moons)), "a toy density has 2 columns"),
+        ] {
+            let message = trainer.fit(&dataset).expect_err(want).to_string();
+            assert!(message.contains(want), "{message}");
+        }
     }
 }

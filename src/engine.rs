@@ -122,6 +122,9 @@ impl Training {
     }
 
     /// Steps in one epoch over `rows` training rows.
+    ///
+    /// # Panics
+    /// When the batch is 0.
     pub fn steps_per_epoch(rows: usize, batch: u32) -> u32 {
         rows.div_ceil(batch as usize) as u32
     }
@@ -168,34 +171,61 @@ pub trait Engine {
     fn set_parameters(&mut self, parameters: &[f32]) -> Result<()>;
 
     /// Data x → latent z with log |det ∂z/∂x|.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `x` are not whole rows, [`Error::Device`] when the device is lost.
     fn forward(&mut self, x: &[f32]) -> impl Future<Output = Result<Transformed>>;
 
     /// Latent z → data x with log |det ∂x/∂z|.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
     fn inverse(&mut self, z: &[f32]) -> impl Future<Output = Result<Transformed>>;
 
     /// log p(x) per row `[B]` in nats: base density of z plus the forward log-determinant.
+    ///
+    /// # Errors
+    /// As [`Engine::forward`].
     fn log_prob(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>>;
 
     /// Draws latent noise on the device and carries it through the inverse pass: x, row-major [rows, D].
+    ///
+    /// # Errors
+    /// As [`Engine::sample_given`]; a conditional flow needs a context.
     fn sample(&mut self, sampling: Sampling) -> impl Future<Output = Result<Vec<f32>>> {
         self.sample_given(sampling, &[])
     }
 
     /// As [`Engine::sample`] for a conditional flow: row r follows the context `context`\[r\], row-major
     /// [rows, C] and standardised; the result's rows hold the features and then that context, [rows, D].
+    ///
+    /// # Errors
+    /// [`Error::Length`] when the context is not as many rows, [`Error::Device`] when the device is lost.
     fn sample_given(&mut self, sampling: Sampling, context: &[f32])
     -> impl Future<Output = Result<Vec<f32>>>;
 
     /// Takes the data to the device and starts training from `state`, within an epoch when it stands within one. Tables that
     /// are there already, from a training with the same rules, are not taken again.
+    ///
+    /// # Errors
+    /// Those of [`Training::validate`], and [`Error::Device`] when the training does not fit the device.
     fn begin_training(&mut self, training: Training, state: State) -> Result<()>;
 
     /// Trains for `epochs` whole epochs, each followed by its validation, and reports them in order.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] when no training was begun, [`Error::Device`] when the device is lost.
     fn train(&mut self, epochs: u32) -> impl Future<Output = Result<Vec<EpochRecord>>>;
 
     /// The state after the last completed step. Once halted, that is the one before the step that was not finite.
+    ///
+    /// # Errors
+    /// As [`Engine::train`].
     fn training_state(&mut self) -> impl Future<Output = Result<State>>;
 
     /// The parameters `[P]` after the epoch with the lowest validation loss; the current ones where there is none.
+    ///
+    /// # Errors
+    /// As [`Engine::train`].
     fn best_parameters(&mut self) -> impl Future<Output = Result<Vec<f32>>>;
 }

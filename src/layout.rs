@@ -95,11 +95,14 @@ impl Layout {
                     .map(|shape| layout.add_network(&format!("transforms.{index}.{}", shape.name), shape))
                     .collect(),
                 Transform::Actnorm => {
-                    for name in ["shift", "log_scale"] {
-                        layout.add(format!("transforms.{index}.{name}"), vec![flow.modelled()]);
-                    }
-                    Vec::new()
+                    layout.add_tensors(index, &[("shift", 1), ("log_scale", 1)], flow.modelled())
                 }
+                Transform::Lu => layout.add_tensors(
+                    index,
+                    &[("lower", 2), ("upper", 2), ("log_diagonal", 1), ("bias", 1)],
+                    flow.modelled(),
+                ),
+                Transform::Permutation { .. } => Vec::new(),
             };
             layout.blocks.push(Block { range: start..layout.total, networks });
         }
@@ -112,6 +115,14 @@ impl Layout {
         self.total += tensor.len();
         self.tensors.push(tensor);
         self.tensors[self.tensors.len() - 1].offset
+    }
+
+    /// Adds tensors of so many dimensions, each of `width`, to a transform without networks.
+    fn add_tensors(&mut self, index: usize, tensors: &[(&str, usize)], width: usize) -> Vec<NetworkSpan> {
+        for &(name, dimensions) in tensors {
+            self.add(format!("transforms.{index}.{name}"), vec![width; dimensions]);
+        }
+        Vec::new()
     }
 
     fn add_network(&mut self, name: &str, shape: &NetworkShape) -> NetworkSpan {

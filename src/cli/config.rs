@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf, absolute};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use moonflow::data::{near_matches, read_text, write_atomically};
+use moonflow::flow::{BijectorKind, ConditionerForm, Mixing};
 use moonflow::model::Recipe;
 use moonflow::shown::{shown, shown_path};
 use moonflow::{Error, Result};
@@ -62,7 +63,7 @@ pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<V
         text.parse().map_err(|error: toml::de::Error| fail(quoted(error.to_string().trim_end())))?;
     let command_of_training = command();
     let known = keys(&command_of_training);
-    let (mut all, mut added) = (Options::default(), Options::default());
+    let (mut all, mut added) = (ConfigArguments::default(), ConfigArguments::default());
     for (key, value) in &table {
         if !known.contains(&key.as_str()) {
             let near = near_matches(key, &known)
@@ -95,12 +96,12 @@ pub fn arguments(command: fn() -> Command, arguments: Vec<OsString>) -> Result<V
 
 /// What a configuration adds to a command line.
 #[derive(Default)]
-struct Options {
+struct ConfigArguments {
     flags: Vec<OsString>,
     data: Option<OsString>,
 }
 
-impl Options {
+impl ConfigArguments {
     fn push(&mut self, key: &str, value: &str) {
         if key == DATA {
             self.data = Some(value.into());
@@ -242,7 +243,13 @@ impl Resolved<'_> {
         );
         set("activation", Some(recipe.activation.name().into()));
         set("mask", Some(recipe.masking.name().into()));
+        set("bijector", name_of(&BijectorKind::ALL, recipe.bijector));
+        set("conditioner", name_of(&ConditionerForm::ALL, recipe.conditioner));
         set("bound", Some(decimal(recipe.bound)));
+        set("bins", Some(whole(recipe.bins as u64)));
+        set("tail-bound", Some(decimal(recipe.tail_bound)));
+        set("mixing", name_of(&Mixing::ALL, recipe.mixing));
+        set("actnorm", Some(recipe.actnorm.into()));
         set("lr", Some(decimal(recipe.learning_rate)));
         set("decay", Some(recipe.decay.name().into()));
         set("warmup", Some(whole(recipe.warmup)));
@@ -260,6 +267,11 @@ impl Resolved<'_> {
         set("out", Some(path(self.out)));
         table
     }
+}
+
+/// The name of `value`.
+fn name_of<T: PartialEq>(all: &[(&str, T)], value: T) -> Option<Value> {
+    all.iter().find(|(_, known)| *known == value).map(|(name, _)| (*name).into())
 }
 
 /// A whole number; TOML's have 63 bits, and a text is taken as well.
@@ -289,7 +301,7 @@ mod tests {
     #[test]
     fn data_come_last_and_are_no_flags() {
         let line = |given: &[&str]| -> Vec<String> {
-            let mut options = Options::default();
+            let mut options = ConfigArguments::default();
             options.push("lr", "0.1");
             options.push(DATA, "--help");
             let all = options.within(given.iter().map(OsString::from).collect());

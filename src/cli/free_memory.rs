@@ -20,7 +20,7 @@ fn available_under(root: &Path) -> Option<f64> {
     for line in groups.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
-        let hierarchies: &[(&str, &Files)] = match controllers {
+        let hierarchies: &[(&str, &GroupFiles)] = match controllers {
             "" => &[("sys/fs/cgroup", &VERSION_2), ("sys/fs/cgroup/unified", &VERSION_2)],
             list if list.split(',').any(|name| name == "memory") => &[("sys/fs/cgroup/memory", &VERSION_1)],
             _ => continue,
@@ -36,18 +36,22 @@ fn available_under(root: &Path) -> Option<f64> {
 }
 
 /// What the files of a group are called.
-struct Files {
+struct GroupFiles {
     limit: &'static str,
     usage: &'static str,
     /// The line of `memory.stat` with file pages that are dropped before anything else is.
     inactive: &'static str,
 }
 
-const VERSION_2: Files = Files { limit: "memory.max", usage: "memory.current", inactive: "inactive_file" };
-const VERSION_1: Files =
-    Files { limit: "memory.limit_in_bytes", usage: "memory.usage_in_bytes", inactive: "total_inactive_file" };
+const VERSION_2: GroupFiles =
+    GroupFiles { limit: "memory.max", usage: "memory.current", inactive: "inactive_file" };
+const VERSION_1: GroupFiles = GroupFiles {
+    limit: "memory.limit_in_bytes",
+    usage: "memory.usage_in_bytes",
+    inactive: "total_inactive_file",
+};
 
-impl Files {
+impl GroupFiles {
     /// Bytes that the group in `folder` may still take; `None` where it has no limit.
     fn left(&self, folder: &Path) -> Option<f64> {
         let number = |file: &str| read(folder, file)?.trim().parse::<f64>().ok();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use moonflow::Result;
-use moonflow::data::{Bounds, Johnson, Preprocessing, Standardise, Standardiser, Steps};
+use moonflow::data::{Bounds, ColumnSteps, Johnson, Preprocessing, Standardise, Standardiser};
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
 use moonflow::model::{HeldOut, Model, Recipe, SelfCheck, TrainingRecord, WithinBounds};
@@ -120,7 +120,7 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
 }
 
 /// What is done to a column before it is standardised, in a few words; empty for nothing.
-fn describe_steps(steps: &Steps) -> String {
+fn describe_steps(steps: &ColumnSteps) -> String {
     let mut parts = Vec::new();
     if steps.dequantize {
         parts.push("dequantised".to_owned());

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use moonflow::data::write_atomically;
 use moonflow::device::AnyEngine;
-use moonflow::engine::{Engine, Training};
-use moonflow::gpu::training::TrainingShape;
+use moonflow::engine::Engine;
 use moonflow::model::{Model, Outcome, Recipe};
 use moonflow::shown::{shown, shown_path};
-use moonflow::train::{Checkpoint, Fitted, History, Options, fit_with};
+use moonflow::train::{Checkpoint, Fitted, History, Options, TestSets, fit_with, training_shape};
 use moonflow::{Error, Result};
 use serde_json::json;
 
@@ -21,7 +20,7 @@ use super::info::{
 use super::output::{self, grouped, note};
 use super::plot::Picture;
 
-use super::progress::{LogFormat, Progress, duration};
+use super::progress::{EpochProgress, LogFormat, duration};
 use super::results::Results;
 use super::signals::stop_flag;
 use super::source::Source;
@@ -29,7 +28,7 @@ use super::train::{Data, TrainArgs};
 use super::tune::Work;
 
 /// A training with all that it needs but an engine.
-pub struct Job<'a> {
+pub struct TrainingJob<'a> {
     pub args: &'a TrainArgs,
     pub recipe: &'a Recipe,
     pub source: &'a Source,
@@ -40,13 +39,13 @@ pub struct Job<'a> {
 }
 
 /// What a training leaves besides its result.
-pub struct Kept {
+pub struct Artifacts {
     checkpoint: Option<Checkpoint>,
     /// Epochs and parameters for the moving picture.
     snapshots: Vec<(u32, Vec<f32>)>,
 }
 
-impl Job<'_> {
+impl TrainingJob<'_> {
     /// Prints a line for a person; a program reads JSON instead.
     fn say(&self, line: impl std::fmt::Display) {
         if self.args.log_format == LogFormat::Text {
@@ -76,7 +75,7 @@ impl Job<'_> {
         self.say(format_args!("recipe   {}", describe_recipe(self.recipe)));
         self.say(format_args!("device   {}", engine.describe()));
         if let Some(checkpoint) = checkpoint {
-            self.say(format_args!("resumed  after epoch {}", checkpoint.progress.history.epochs.len()));
+            self.say(format_args!("resumed  after epoch {}", checkpoint.trainer.history.epochs.len()));
             if !checkpoint.has_the_bits_of(engine.device()) {
                 note(format_args!(
                     "warning: the checkpoint was made on {}; on another device training goes on, but not with the same bits",
@@ -88,15 +87,8 @@ impl Job<'_> {
 
     /// Checks that the engine has room for the training, and finds the fastest tiles for it where that is asked for.
     pub async fn tune(&self, engine: &mut AnyEngine) -> Result<()> {
-        let ([train_rows, validation_rows], recipe) = (self.rows(), self.recipe);
-        let shape = TrainingShape {
-            train_rows,
-            validation_rows,
-            batch: train_rows.min(recipe.batch as usize),
-            adam: recipe.adam(),
-            schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
-            seed: recipe.seed,
-        };
+        let [train_rows, validation_rows] = self.rows();
+        let shape = training_shape(self.recipe, train_rows, validation_rows)?;
         self.data.need.check_engine(engine, &shape)?;
         self.args.device.tune(engine, Work::Training(shape)).await
     }
@@ -106,7 +98,7 @@ impl Job<'_> {
         &self,
         engine: &mut AnyEngine,
         checkpoint: Option<Checkpoint>,
-    ) -> Result<(Fitted, Kept)> {
+    ) -> Result<(Fitted, Artifacts)> {
         let options = Options {
             time_limit: self.args.time_limit,
             checkpoint_every: self.args.checkpoint_every,
@@ -124,27 +116,25 @@ impl Job<'_> {
             checkpoint.save(&self.files.checkpoint)
         };
         let [train_rows, _] = self.rows();
-        let mut progress = Progress::new(self.recipe.epochs, train_rows, self.source.floor(), stop_flag());
+        let mut progress =
+            EpochProgress::new(self.recipe.epochs, train_rows, self.source.floor(), stop_flag());
         progress.format = self.args.log_format;
         progress.keep = Some(Box::new(keep));
         let Data { dataset, record, .. } = &self.data;
         let fitted = fit_with(engine, dataset, self.recipe, record.clone(), options, &mut progress).await;
         progress.finish();
-        let kept =
-            Kept { checkpoint: progress.last.take(), snapshots: std::mem::take(&mut progress.snapshots) };
+        let kept = Artifacts {
+            checkpoint: progress.last.take(),
+            snapshots: std::mem::take(&mut progress.snapshots),
+        };
         Ok((fitted?, kept))
     }
 
     /// Puts the losses on rows that training has not seen into the model's record.
     pub async fn judge(&self, model: &mut Model, engine: &mut AnyEngine) -> Result<()> {
-        let held_out = self.source.hold_out(model, engine, self.recipe.seed).await;
-        let tested = match &self.data.test {
-            Some(test) => model.held_out(engine, &test.values, |_| None).await.map(Some),
-            None => Ok(None),
-        };
-        model.record.held_out = held_out.as_ref().copied().unwrap_or_default();
-        model.record.test = tested.as_ref().copied().unwrap_or_default();
-        held_out.and(tested).map(drop)
+        let test = self.data.test.as_ref();
+        let sets = TestSets { density: self.source.toy(), rows: test.map(|test| test.values.as_slice()) };
+        sets.score(model, engine).await
     }
 
     /// Says what training came to.
@@ -194,7 +184,7 @@ impl Job<'_> {
         engine: &mut AnyEngine,
         model: &Model,
         history: &History,
-        kept: Kept,
+        kept: Artifacts,
     ) -> Results {
         let Self { files, data, .. } = self;
         let mut results = Results::default();

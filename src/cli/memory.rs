@@ -7,7 +7,7 @@
 
 use moonflow::device::AnyEngine;
 use moonflow::engine::Engine;
-use moonflow::flow::Activation;
+use moonflow::flow::{Activation, BijectorKind, ConditionerForm, Mixing};
 use moonflow::gpu::training::TrainingShape;
 use moonflow::layout::Layout;
 use moonflow::model::{Model, Recipe};
@@ -48,12 +48,12 @@ pub struct Need {
     recipe: Recipe,
     /// Whether the table is drawn, so that --rows says how long it is.
     drawn: bool,
-    engine: Kind,
+    engine: EngineKind,
 }
 
 /// Where the network's numbers are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EngineKind {
     Cpu,
     /// A GPU, or it is not known yet.
     Other,
@@ -62,7 +62,7 @@ enum Kind {
 impl Need {
     /// Of `recipe` on the device called `device`.
     pub fn new(recipe: &Recipe, drawn: bool, device: &str) -> Self {
-        let engine = if device == "cpu" { Kind::Cpu } else { Kind::Other };
+        let engine = if device == "cpu" { EngineKind::Cpu } else { EngineKind::Other };
         Self { recipe: recipe.clone(), drawn, engine }
     }
 
@@ -75,7 +75,7 @@ impl Need {
     fn networks(&self, columns: f64) -> f64 {
         let parameters = parameters(&self.recipe, columns);
         let kept = if self.recipe.ema.is_some() || self.recipe.rollback { KEPT_PARAMETER } else { 0.0 };
-        if self.engine == Kind::Other {
+        if self.engine == EngineKind::Other {
             return parameters * (HOST_PARAMETER + kept);
         }
         let slots = (f64::from(self.recipe.batch) / SLOT_ROWS).ceil().clamp(1.0, SLOTS);
@@ -178,7 +178,7 @@ impl Need {
     pub fn check_engine(&self, engine: &AnyEngine, shape: &TrainingShape) -> Result<()> {
         match engine {
             AnyEngine::Cpu(engine) => {
-                let need = Self { engine: Kind::Cpu, ..self.clone() };
+                let need = Self { engine: EngineKind::Cpu, ..self.clone() };
                 // The table is there already.
                 need.check(0.0, Engine::flow(engine).features).map_err(Error::Argument)
             }
@@ -242,10 +242,28 @@ pub fn check_table(values: f64) -> std::result::Result<(), String> {
 
 /// Parameters of the recipe's flow over `columns` columns.
 fn parameters(recipe: &Recipe, columns: f64) -> f64 {
+    let numbers = match recipe.bijector {
+        BijectorKind::Spline => 3.0 * recipe.bins as f64 - 1.0,
+        _ => 2.0,
+    };
     let hidden = recipe.hidden.iter().map(|&width| width as f64);
-    let widths: Vec<f64> = std::iter::once(columns).chain(hidden).chain([columns]).collect();
-    let network: f64 = widths.windows(2).map(|pair| (pair[0] + 1.0) * pair[1]).sum();
-    2.0 * network * recipe.layers as f64
+    let linear = |inputs: f64, outputs: f64| (inputs + 1.0) * outputs;
+    let chain = |outputs: f64| -> f64 {
+        let widths: Vec<f64> = std::iter::once(columns).chain(hidden.clone()).chain([outputs]).collect();
+        widths.windows(2).map(|pair| linear(pair[0], pair[1])).sum()
+    };
+    let coupling = match recipe.conditioner {
+        ConditionerForm::Separate => 2.0 * chain(columns),
+        ConditionerForm::Residual => {
+            let width = hidden.clone().next().unwrap_or_default();
+            let blocks = 2.0 * linear(width, width) * recipe.hidden.len() as f64;
+            linear(columns, width) + blocks + linear(width, columns * numbers)
+        }
+        _ => chain(columns * numbers),
+    };
+    let actnorm = if recipe.actnorm { 2.0 * columns } else { 0.0 };
+    let mixing = if recipe.mixing == Mixing::Lu { 2.0 * linear(columns, columns) } else { 0.0 };
+    (coupling + actnorm + mixing) * recipe.layers as f64
 }
 
 fn approximately(number: f64) -> String {
@@ -282,6 +300,21 @@ mod tests {
             let recipe = Recipe { layers, hidden, ..Recipe::default() };
             let layout = Layout::new(&recipe.flow(columns).expect("valid"));
             assert_eq!(parameters(&recipe, columns as f64), layout.total as f64);
+            for conditioner in [ConditionerForm::Joint, ConditionerForm::Residual] {
+                for bijector in [BijectorKind::Affine, BijectorKind::Spline] {
+                    let actnorm = bijector == BijectorKind::Spline;
+                    let recipe = Recipe {
+                        hidden: vec![recipe.hidden[0]; 2],
+                        conditioner,
+                        bijector,
+                        actnorm,
+                        mixing: Mixing::Lu,
+                        ..recipe.clone()
+                    };
+                    let layout = Layout::new(&recipe.flow(columns).expect("valid"));
+                    assert_eq!(parameters(&recipe, columns as f64), layout.total as f64);
+                }
+            }
         }
     }
 

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use clap::value_parser;
 use moonflow::Result;
-use moonflow::engine::Training;
 use moonflow::flow::Flow;
 use moonflow::gpu::cost::{Roofline, si};
 use moonflow::gpu::evaluation::EvaluationPlan;
@@ -13,6 +12,7 @@ use moonflow::gpu::plan::{Plan, ProgramId};
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::gpu::{PlanKind, Target, adapters};
 use moonflow::layout::Layout;
+use moonflow::train::training_shape;
 use serde_json::{Value, json};
 
 use super::advice::with_flags;
@@ -76,14 +76,8 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
     let flow = recipe.flow(args.features as usize)?;
     let layout = Layout::new(&flow);
     let train_rows = args.rows as usize;
-    let shape = TrainingShape {
-        train_rows,
-        validation_rows: (train_rows as f64 * recipe.validation_fraction) as usize,
-        batch: train_rows.min(recipe.batch as usize),
-        adam: recipe.adam(),
-        schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
-        seed: recipe.seed,
-    };
+    let validation_rows = (train_rows as f64 * recipe.validation_fraction) as usize;
+    let shape = training_shape(&recipe, train_rows, validation_rows)?;
     let target = Target::default();
     let kind = args.kind.choose(&flow, &target);
     let training = training_plan(&flow, &layout, &shape, kind, &target)?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use moonflow::data::{ToyDensity, read_text, write_atomically};
 use moonflow::engine::{Engine, Sampling};
 use moonflow::model::Model;
-use moonflow::report::{DensityGrid, Figure, History as LossCurves, limits};
+use moonflow::report::{DensityGrid, Figure, LossCurves, limits};
 use moonflow::shown::shown_path;
 use moonflow::train::History;
 use moonflow::{Error, Result};
@@ -194,23 +194,23 @@ impl Picture<'_> {
             floor,
         };
         let bytes = match image_format(path)? {
-            Format::Png => figure.png(WIDTH)?,
-            Format::Svg => figure.svg()?.into_bytes(),
+            PictureFormat::Png => figure.png(WIDTH)?,
+            PictureFormat::Svg => figure.svg()?.into_bytes(),
         };
         write_atomically(path, |writer| writer.write_all(&bytes))
     }
 }
 
-enum Format {
+enum PictureFormat {
     Png,
     Svg,
 }
 
-fn image_format(path: &Path) -> Result<Format> {
+fn image_format(path: &Path) -> Result<PictureFormat> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
     match extension.as_str() {
-        "png" => Ok(Format::Png),
-        "svg" => Ok(Format::Svg),
+        "png" => Ok(PictureFormat::Png),
+        "svg" => Ok(PictureFormat::Svg),
         _ => Err(Error::Argument(format!("{}: a picture's name must end in .png or .svg", shown_path(path)))),
     }
 }

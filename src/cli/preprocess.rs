@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Bounds, Chunk, PreprocessingPlan, Selection, Standardise, Steps, Table, unknown_column,
+    Bounds, Chunk, ColumnSteps, PreprocessingPlan, Selection, Standardise, Table, unknown_column,
 };
 use moonflow::{Error, Result};
 
@@ -69,7 +69,7 @@ impl PreprocessArgs {
             let found = columns.iter().position(|column| column == wanted);
             found.ok_or_else(|| Error::data(name, unknown_column(wanted, columns)))
         };
-        let mut steps = vec![Steps::default(); columns.len()];
+        let mut steps = vec![ColumnSteps::default(); columns.len()];
         for column in Selection::split(self.dequantize.as_deref().unwrap_or_default()) {
             steps[place(&column)?].dequantize = true;
         }

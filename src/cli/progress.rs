@@ -31,7 +31,7 @@ pub enum LogFormat {
 type Keep<'a> = Box<dyn FnMut(&Checkpoint) -> Result<()> + 'a>;
 
 /// Watches a training for a person or a program, and ends it when `stop` is set.
-pub struct Progress<'a> {
+pub struct EpochProgress<'a> {
     /// What to print.
     pub format: LogFormat,
     /// Where checkpoints go.
@@ -50,7 +50,7 @@ pub struct Progress<'a> {
     last_line: Option<Instant>,
 }
 
-impl Progress<'_> {
+impl EpochProgress<'_> {
     /// Watches `epochs` epochs of `rows` training rows. `floor` is the entropy of the true density in nats.
     pub fn new(epochs: u32, rows: usize, floor: Option<f64>, stop: Arc<AtomicBool>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
@@ -130,7 +130,7 @@ impl Progress<'_> {
     }
 }
 
-impl Observer for Progress<'_> {
+impl Observer for EpochProgress<'_> {
     fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()> {
         if self.format == LogFormat::Json {
             say_json(&json!({
@@ -157,7 +157,7 @@ impl Observer for Progress<'_> {
     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let result = self.keep.as_mut().map_or(Ok(()), |keep| keep(checkpoint));
         let failed_before = std::mem::replace(&mut self.failing, result.is_err());
-        let epoch = checkpoint.progress.history.epochs.len();
+        let epoch = checkpoint.trainer.history.epochs.len();
         match result {
             Err(error) if !failed_before => self.note(&format!(
                 "warning: the checkpoint after epoch {epoch} was not written: {error}; training goes on, and so do attempts"

@@ -3,7 +3,7 @@
 use clap::builder::PossibleValuesParser;
 use clap::value_parser;
 use moonflow::Result;
-use moonflow::flow::{Activation, Masking};
+use moonflow::flow::{Activation, Bijector, BijectorKind, ConditionerForm, Masking, Mixing};
 use moonflow::model::Recipe;
 use moonflow::optimiser::Decay;
 
@@ -30,7 +30,7 @@ pub struct RecipeArgs {
     /// Epochs of linear warm-up before it, fewer than --epochs
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     warmup: Option<u32>,
-    /// Affine couplings
+    /// Couplings
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=Recipe::MAX_LAYERS as i64))]
     layers: Option<u32>,
     /// Hidden widths of each network
@@ -42,9 +42,27 @@ pub struct RecipeArgs {
     /// Which columns each coupling keeps; random draws them by the seed
     #[arg(long, value_parser = PossibleValuesParser::new(Masking::all(0).map(Masking::name)))]
     mask: Option<String>,
-    /// Bound of the log-scale of a coupling
+    /// What a coupling does to a column; spline implies a joint conditioner where none is named
+    #[arg(long, value_parser = PossibleValuesParser::new(BijectorKind::ALL.map(|(name, _)| name)))]
+    bijector: Option<String>,
+    /// Networks of a coupling: two, one for all its numbers, or one with residual blocks
+    #[arg(long, value_parser = PossibleValuesParser::new(ConditionerForm::ALL.map(|(name, _)| name)))]
+    conditioner: Option<String>,
+    /// Bound of the log-scale of an affine coupling
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::positive)]
     bound: Option<f32>,
+    /// Bins of a spline
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(*Bijector::BINS.start() as i64..=*Bijector::BINS.end() as i64))]
+    bins: Option<u32>,
+    /// Where the tails of a spline begin, in standard deviations
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::positive)]
+    tail_bound: Option<f32>,
+    /// What mixes the columns before each coupling: fixed permutations, or LU layers, which are trained
+    #[arg(long, value_parser = PossibleValuesParser::new(Mixing::ALL.map(|(name, _)| name)))]
+    mixing: Option<String>,
+    /// Normalise the columns before each coupling by a trained shift and scale
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    actnorm: Option<bool>,
     /// Global norm to which longer gradients are scaled down; 0 leaves them as they are
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::at_least_zero)]
     clip: Option<f32>,
@@ -76,9 +94,16 @@ impl RecipeArgs {
     pub fn resolve(&self) -> Result<Recipe> {
         let base = Recipe::preset(&self.preset)?;
         let seed = self.seed.unwrap_or(base.seed);
-        let activation = self.activation.as_deref().and_then(|wanted| {
-            Activation::ALL.iter().find(|(name, _)| *name == wanted).map(|(_, activation)| *activation)
-        });
+        let activation = named(&Activation::ALL, self.activation.as_deref());
+        let bijector = named(&BijectorKind::ALL, self.bijector.as_deref()).unwrap_or(base.bijector);
+        let conditioner =
+            named(&ConditionerForm::ALL, self.conditioner.as_deref()).unwrap_or(match bijector {
+                BijectorKind::Spline if base.conditioner == ConditionerForm::Separate => {
+                    ConditionerForm::Joint
+                }
+                _ => base.conditioner,
+            });
+        let mixing = named(&Mixing::ALL, self.mixing.as_deref());
         let masking = self
             .mask
             .as_deref()
@@ -99,7 +124,13 @@ impl RecipeArgs {
             activation: activation.unwrap_or(base.activation),
             masking: masking.unwrap_or(base.masking),
             learning_rate: self.lr.unwrap_or(base.learning_rate),
+            bijector,
+            conditioner,
             bound: self.bound.unwrap_or(base.bound),
+            bins: self.bins.map_or(base.bins, |bins| bins as usize),
+            tail_bound: self.tail_bound.unwrap_or(base.tail_bound),
+            mixing: mixing.unwrap_or(base.mixing),
+            actnorm: self.actnorm.unwrap_or(base.actnorm),
             clip_norm: self.clip.map_or(base.clip_norm, |norm| (norm > 0.0).then_some(norm)),
             weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
             validation_fraction: self.validation_fraction.unwrap_or(base.validation_fraction),
@@ -112,4 +143,9 @@ impl RecipeArgs {
         recipe.validate()?;
         Ok(recipe)
     }
+}
+
+/// The value that `wanted` names.
+fn named<T: Copy>(all: &[(&str, T)], wanted: Option<&str>) -> Option<T> {
+    all.iter().find(|(name, _)| Some(*name) == wanted).map(|(_, value)| *value)
 }

@@ -14,11 +14,11 @@ use super::output::note;
 #[derive(Default)]
 pub struct Results {
     written: Vec<PathBuf>,
-    missing: Vec<Missing>,
+    missing: Vec<Unwritten>,
 }
 
 /// A file that was not written.
-struct Missing {
+struct Unwritten {
     path: PathBuf,
     reason: String,
     asked_for: bool,
@@ -32,7 +32,7 @@ impl Results {
             Err(Error::Io { path: named, source }) if named == path => source.to_string(),
             Err(error) => with_flags(&error),
         };
-        self.missing.push(Missing { path: path.to_path_buf(), reason, asked_for });
+        self.missing.push(Unwritten { path: path.to_path_buf(), reason, asked_for });
     }
 
     /// `path` where it was written, for a program to read.
@@ -48,7 +48,7 @@ impl Results {
 
     /// What was not written and why, for a program to read.
     pub fn missing(&self) -> Value {
-        let entry = |missing: &Missing| json!({ "path": missing.path, "reason": missing.reason });
+        let entry = |missing: &Unwritten| json!({ "path": missing.path, "reason": missing.reason });
         self.missing.iter().map(entry).collect()
     }
 

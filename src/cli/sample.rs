@@ -62,7 +62,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
     let mut writer = TableWriter::create(args.out.as_deref(), args.format, &[], &model.columns)?;
     let mut progress = RowProgress::new("sampling");
     let mut sampled: usize = 0;
-    while let Some(Context { rows: contexts, values, fraction }) = next {
+    while let Some(ContextRows { rows: contexts, values, fraction }) = next {
         let (start, wanted) = (sampled, contexts * each);
         let width = model.flow.context;
         while sampled < start + wanted {
@@ -89,7 +89,7 @@ fn too_many() -> Error {
 }
 
 /// Some rows of context, and between which shares of the whole they lie, where that is known.
-struct Context {
+struct ContextRows {
     rows: usize,
     values: Vec<f64>,
     fraction: Option<[f64; 2]>,
@@ -128,16 +128,16 @@ impl Given {
     }
 
     /// At most `limit` rows of context.
-    fn next(&mut self, limit: usize) -> Result<Option<Context>> {
+    fn next(&mut self, limit: usize) -> Result<Option<ContextRows>> {
         match self {
             Self::Once(values) => {
-                Ok(values.take().map(|values| Context { rows: 1, values, fraction: Some([0.0, 1.0]) }))
+                Ok(values.take().map(|values| ContextRows { rows: 1, values, fraction: Some([0.0, 1.0]) }))
             }
             Self::Table(table) => {
                 let before = table.fraction();
                 let chunk = table.next(limit)?;
                 let fraction = before.zip(table.fraction()).map(|(from, to)| [from, to]);
-                Ok(chunk.map(|chunk| Context { rows: chunk.rows, values: chunk.numbers, fraction }))
+                Ok(chunk.map(|chunk| ContextRows { rows: chunk.rows, values: chunk.numbers, fraction }))
             }
         }
     }

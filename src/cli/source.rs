@@ -4,8 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use moonflow::data::{Table, ToyDensity, near_matches};
-use moonflow::engine::Engine;
-use moonflow::model::{DataSource, HeldOut, Model};
+use moonflow::model::DataSource;
 use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
@@ -19,9 +18,6 @@ pub enum Source {
     /// A table's file, or `-` for standard input.
     File(PathBuf),
 }
-
-/// Rows that a toy density is held out on.
-const HELD_OUT_ROWS: usize = 20_000;
 
 impl Source {
     /// What `text` names: a toy density first (`./moons` is a file), then a file.
@@ -79,37 +75,26 @@ impl Source {
 
     /// What the model file says of `table`.
     pub fn record(&self, table: &Table) -> DataSource {
-        let (name, noise, toy) = match self {
-            Self::Toy(toy) => (toy.name().to_owned(), Some(toy.noise()), true),
+        match self {
+            Self::Toy(toy) => DataSource::toy(toy, table.rows()),
             Self::File(path) => {
-                (path.file_name().unwrap_or(OsStr::new("-")).to_string_lossy().into_owned(), None, false)
+                let name = path.file_name().unwrap_or(OsStr::new("-")).to_string_lossy();
+                DataSource::table(name, table.rows())
             }
-        };
-        DataSource { name, noise, toy, rows: table.rows() }
+        }
     }
 
-    /// Entropy of the true density in nats, where it is known.
-    pub fn floor(&self) -> Option<f64> {
+    /// The toy density, where it is one.
+    pub fn toy(&self) -> Option<&ToyDensity> {
         match self {
-            Self::Toy(toy) => toy.entropy(),
+            Self::Toy(toy) => Some(toy),
             Self::File(_) => None,
         }
     }
 
-    /// The model's loss on fresh rows of a toy density, drawn under a seed that no training with `seed` uses.
-    ///
-    /// # Errors
-    /// Those of the engine.
-    pub async fn hold_out<E: Engine>(
-        &self,
-        model: &Model,
-        engine: &mut E,
-        seed: u64,
-    ) -> Result<Option<HeldOut>> {
-        let Self::Toy(toy) = self else { return Ok(None) };
-        let rows = toy.sample(HELD_OUT_ROWS, !seed);
-        let truth = |row: &[f64]| toy.log_density([row[0], row[1]]);
-        model.held_out(engine, &rows, truth).await.map(Some)
+    /// Entropy of the true density in nats, where it is known.
+    pub fn floor(&self) -> Option<f64> {
+        self.toy().and_then(ToyDensity::entropy)
     }
 }
 

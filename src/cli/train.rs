@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::value_parser;
-use moonflow::data::{Chunk, Dataset, Rows, Table};
+use moonflow::data::{Chunk, Dataset, Rows, Table, ToyDensity};
 use moonflow::engine::Engine;
 use moonflow::model::{DataSource, Recipe};
 use moonflow::shown::shown;
@@ -15,7 +15,7 @@ use super::animate::Animated;
 use super::columns::{self, TableArgs};
 use super::config::Resolved;
 use super::folder::Files;
-use super::job::Job;
+use super::job::TrainingJob;
 use super::memory::Need;
 use super::output::{Inputs, note};
 use super::preprocess::{self, PreprocessArgs};
@@ -136,7 +136,7 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let animation =
         args.animate.as_deref().map(|path| Animated::new(path, engine.flow(), recipe.epochs)).transpose()?;
 
-    let job = Job { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation };
+    let job = TrainingJob { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation };
     job.introduce(&engine, checkpoint.as_ref());
     job.tune(&mut engine).await?;
     let (Fitted { mut model, history, outcome }, kept) = job.fit(&mut engine, checkpoint).await?;
@@ -176,10 +176,7 @@ impl TrainArgs {
 
     /// Every option as it holds for this training.
     fn resolved<'a>(&'a self, recipe: &'a Recipe, source: &'a Source, out: &'a Path) -> Resolved<'a> {
-        let toy = match source {
-            Source::Toy(toy) => Some(toy),
-            Source::File(_) => None,
-        };
+        let toy = source.toy();
         Resolved {
             data: source,
             rows: toy.map(|_| self.toy_rows()),
@@ -216,13 +213,11 @@ impl TrainArgs {
 
     /// Reads all rows and splits them, if they and their training fit into the memory.
     fn read(&self, source: &Source, recipe: &Recipe) -> Result<Data> {
-        const TOY_COLUMNS: usize = 2;
-
         let drawn = matches!(source, Source::Toy(_));
         let need = Need::new(recipe, drawn, self.device.name());
         if drawn {
-            recipe.flow(TOY_COLUMNS)?;
-            need.check(f64::from(self.toy_rows()), TOY_COLUMNS).map_err(Error::Argument)?;
+            recipe.flow(ToyDensity::FEATURES)?;
+            need.check(f64::from(self.toy_rows()), ToyDensity::FEATURES).map_err(Error::Argument)?;
         }
         let mut context = 0;
         let table = source.table(self.toy_rows() as usize, recipe.seed, |path| {

@@ -97,7 +97,7 @@ impl<R: Real> Step<R> for ActnormStep {
         packed.copy_from_slice(flat);
     }
 
-    fn unpack(&self, _part: usize, packed: &[R], flat: &mut [R]) {
+    fn unpack(&self, _part: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
         flat.copy_from_slice(packed);
     }
 

@@ -99,7 +99,7 @@ impl<R: Real> Step<R> for CouplingStep<R> {
         self.networks[part].pack(flat, packed);
     }
 
-    fn unpack(&self, part: usize, packed: &[R], flat: &mut [R]) {
+    fn unpack(&self, part: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
         self.networks[part].unpack(packed, flat);
     }
 

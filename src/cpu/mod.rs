@@ -23,8 +23,10 @@ mod coupling;
 mod engine;
 #[doc(hidden)]
 pub mod loss;
+mod lu;
 mod packed;
 mod pass;
+mod permutation;
 mod product;
 mod real;
 #[doc(hidden)]
@@ -260,7 +262,7 @@ impl<R: Real> CpuEngine<R> {
         let parts = self.sums.iter_mut().zip(flat).zip(&mut self.squares).enumerate();
         team.each(parts, |(part, ((sum, flat), squares))| {
             merged.add_up(slots, self.steps.parts[part].gradient.clone(), sum);
-            self.steps.unpack(part, sum, flat);
+            self.steps.unpack(part, &self.packed[part], sum, flat);
             *squares = adam::squared_norm(flat);
         });
         let squared_norm = self.squares.iter().fold(R::zero(), |sum, &squares| sum + squares);

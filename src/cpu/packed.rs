@@ -260,7 +260,12 @@ impl PackedNetwork {
 
 /// `[columns / panel][depth][panel]` of `at(depth, column)`, filled up with zeros.
 #[inline(always)]
-fn pack_panels<R: Real>(depth: usize, columns: usize, at: impl Fn(usize, usize) -> R, to: &mut [R]) {
+pub(super) fn pack_panels<R: Real>(
+    depth: usize,
+    columns: usize,
+    at: impl Fn(usize, usize) -> R,
+    to: &mut [R],
+) {
     let width = panel::<R>();
     for (first, to) in (0..columns).step_by(width).zip(to.chunks_exact_mut(depth * width)) {
         let count = width.min(columns - first);

@@ -12,6 +12,8 @@ use super::bijector::Planes;
 use super::buffer::Buffer;
 use super::conditioner::{self, Gradients, Kept};
 use super::coupling::CouplingStep;
+use super::lu::LuStep;
+use super::permutation::PermutationStep;
 
 /// Sizes of a part of a step, as one thread packs and updates it; see [`Block::parts`](crate::layout::Block::parts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +82,8 @@ pub(super) trait Step<R: Real>: Debug + Send + Sync {
     /// Packs a part's parameters.
     fn pack(&self, part: usize, flat: &[R], packed: &mut [R]);
 
-    /// Unpacks a part's gradient. What of `flat` no gradient belongs to stays as it is, which is zero.
-    fn unpack(&self, part: usize, packed: &[R], flat: &mut [R]);
+    /// Unpacks a part's gradient; `weights`: its packed parameters. Entries of `flat` without a gradient stay zero.
+    fn unpack(&self, part: usize, weights: &[R], packed: &[R], flat: &mut [R]);
 
     /// Data → latent. `weights`: its parts, packed.
     fn forward(
@@ -153,6 +155,8 @@ impl<R: Real> Steps<R> {
             let step: Box<dyn Step<R>> = match transform {
                 Transform::Coupling(coupling) => Box::new(CouplingStep::new(flow, coupling, block)),
                 Transform::Actnorm => Box::new(ActnormStep::new(flow)),
+                Transform::Lu => Box::new(LuStep::new(flow)),
+                Transform::Permutation { permutation } => Box::new(PermutationStep::new(flow, permutation)),
             };
             let (first_part, start) = (parts.len(), gradient);
             for (part, (size, flat)) in step.parts().into_iter().zip(block.parts()).enumerate() {
@@ -178,10 +182,11 @@ impl<R: Real> Steps<R> {
         self.steps[step].step.pack(index, flat, packed);
     }
 
-    /// Unpacks the gradient of one of all parts into its stretch of the flat gradient.
-    pub fn unpack(&self, part: usize, packed: &[R], flat: &mut [R]) {
+    /// Unpacks the gradient of one of all parts, whose packed parameters are `weights`, into its stretch of the flat
+    /// gradient.
+    pub fn unpack(&self, part: usize, weights: &[R], packed: &[R], flat: &mut [R]) {
         let Part { step, index, .. } = self.parts[part];
-        self.steps[step].step.unpack(index, packed, flat);
+        self.steps[step].step.unpack(index, weights, packed, flat);
     }
 }
 

@@ -31,6 +31,18 @@ impl Selection {
     /// # Errors
     /// [`Error::Data`] for an unknown name, with those like it; a position that is not there; a column that is named
     /// twice in `keep`; and when none is left.
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::Selection;
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let columns = ["id", "a", "b", "c"].map(String::from);
+    /// let selection = Selection { keep: Selection::split("c,2-3"), drop: Selection::split("b") };
+    /// assert_eq!(selection.resolve("t", &columns)?, [3, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn resolve(&self, name: &str, columns: &[String]) -> Result<Vec<usize>> {
         let mut kept: Vec<usize> = Vec::new();
         if self.keep.is_empty() {

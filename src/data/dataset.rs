@@ -40,6 +40,27 @@ impl Dataset {
     /// [`Error::Argument`] when the fraction is outside of [0, 1). [`Error::Data`] when two columns have one name, fewer than
     /// 2 rows are left to train on, when a value is not finite or outside of its column's bounds, or when
     /// [`Standardiser::fit`](super::Standardiser::fit) refuses a column.
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Bounds, ColumnSteps, Dataset, PreprocessingPlan, Standardise, Table};
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let values = (0..200).flat_map(|i| [f64::from(i % 20), 1.0 + f64::from(i * i % 37)]).collect();
+    /// let table = Table { name: "t".into(), columns: vec!["count".into(), "price".into()], values };
+    /// let plan = PreprocessingPlan {
+    ///     steps: vec![
+    ///         ColumnSteps { dequantize: true, bounds: None },
+    ///         ColumnSteps { dequantize: false, bounds: Some(Bounds { low: Some(0.0), high: None }) },
+    ///     ],
+    ///     standardise: Standardise::Whiten,
+    ///     ..PreprocessingPlan::default()
+    /// };
+    /// let dataset = Dataset::split_with(&table, 0.1, 1, &plan)?;
+    /// assert_eq!((dataset.train.len(), dataset.validation.len()), (360, 40)); // 180 and 20 rows
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn split_with(
         table: &Table,
         validation_fraction: f64,

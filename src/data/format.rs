@@ -77,6 +77,18 @@ impl Encoding {
     ///
     /// # Errors
     /// [`Error::Argument`] that lists the formats.
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Compression, Encoding, Format};
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let encoding = Encoding::parse("tsv.gz")?;
+    /// assert_eq!((encoding.format, encoding.compression), (Format::Tsv, Compression::Gzip));
+    /// assert!(Encoding::parse("xlsx").is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn parse(text: &str) -> Result<Self> {
         let lower = text.to_ascii_lowercase();
         Self::of_name(&lower).ok_or_else(|| {

@@ -68,6 +68,18 @@ impl Table {
     /// [`Error::Io`](crate::Error::Io) when `reader` fails. [`Error::Data`](crate::Error::Data), with line and column
     /// where there is one, for a table without rows, a row of another length than the first, a field that is missing,
     /// not a number or not finite, and a header with an empty or repeated name.
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::Table;
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let table = Table::from_csv("wine", "acid,sugar\n7.4,1.9\n7.8,2.6\n".as_bytes())?;
+    /// assert_eq!(table.columns, ["acid", "sugar"]);
+    /// assert_eq!(table.values, [7.4, 1.9, 7.8, 2.6]); // row-major [2, 2]
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_csv(name: &str, reader: impl Read) -> Result<Self> {
         Self::whole(Reader::from_csv(name, reader)?)
     }

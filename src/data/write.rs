@@ -59,11 +59,11 @@ pub fn remove_stale(folder: &Path) -> Result<()> {
 pub(super) struct AtomicFile {
     out: BufWriter<File>,
     /// Of a temporary file, what it becomes; a pipe or a device is written directly.
-    place: Option<Box<Place>>,
+    place: Option<Box<Replacement>>,
 }
 
 /// What a temporary file becomes.
-struct Place {
+struct Replacement {
     temporary: TempPath,
     target: PathBuf,
     /// Of the file that is replaced.
@@ -93,7 +93,7 @@ impl AtomicFile {
             _ => Path::new("."),
         };
         let (file, temporary, unfinished) = temporary(folder)?;
-        let place = Place { temporary, target, replaced, _unfinished: unfinished };
+        let place = Replacement { temporary, target, replaced, _unfinished: unfinished };
         Ok(Self { out: buffered(file), place: Some(Box::new(place)) })
     }
 

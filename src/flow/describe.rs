@@ -40,7 +40,13 @@ impl Flow {
 
     /// The name under which the field knows it.
     pub fn family(&self) -> &'static str {
-        if self.is_uniform() { "RealNVP" } else { "flow" }
+        if self.is_uniform() {
+            return "RealNVP";
+        }
+        let mut bijectors = self.couplings().map(|coupling| coupling.bijector).peekable();
+        let splines = bijectors.peek().is_some()
+            && bijectors.all(|bijector| matches!(bijector, Bijector::Spline { .. }));
+        if splines { "Neural spline flow" } else { "Flow" }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod describe;
 mod mask;
+mod mixing;
 mod record;
 mod transform;
 
@@ -11,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 pub use mask::Masking;
+pub use mixing::Mixing;
 pub use transform::{
-    Activation, Bijector, Conditioner, ConditionerForm, Coupling, LEAKY_SLOPE, LinearShape, NetworkShape,
-    Transform,
+    Activation, Bijector, BijectorKind, Conditioner, ConditionerForm, Coupling, LEAKY_SLOPE, LinearShape,
+    NetworkShape, Transform,
 };
 
 use record::FlowRecord;
@@ -136,11 +138,18 @@ impl Flow {
 
     /// The same flow with these transforms before each coupling.
     #[must_use]
-    pub fn before_each_coupling(mut self, added: &[Transform]) -> Self {
-        let transforms = std::mem::take(&mut self.transforms);
-        for transform in transforms {
+    pub fn before_each_coupling(self, added: &[Transform]) -> Self {
+        self.before_couplings(|_| added.to_vec())
+    }
+
+    /// The same flow with what `added` makes for each coupling's number before it.
+    #[must_use]
+    pub fn before_couplings(mut self, added: impl Fn(usize) -> Vec<Transform>) -> Self {
+        let mut couplings = 0;
+        for transform in std::mem::take(&mut self.transforms) {
             if transform.coupling().is_some() {
-                self.transforms.extend_from_slice(added);
+                self.transforms.extend(added(couplings));
+                couplings += 1;
             }
             self.transforms.push(transform);
         }

@@ -52,6 +52,14 @@ pub enum Transform {
     /// Activation normalisation (Kingma and Dhariwal 2018): z = (x − shift) · exp(−log_scale) for each modelled feature.
     /// Training begins with the mean and the deviation of the training rows as they reach it.
     Actnorm,
+    /// z = L · (U · x) + bias over the M modelled features: L unit lower triangular, U upper triangular with a positive
+    /// diagonal (Kingma and Dhariwal 2018; Oliva et al. 2018). Training begins with the identity.
+    Lu,
+    /// z_j = x_{permutation[j]} over the M modelled features.
+    Permutation {
+        /// `[M]`, each of 0 to M − 1 once.
+        permutation: Vec<usize>,
+    },
 }
 
 /// A coupling (Dinh, Sohl-Dickstein and Bengio 2017): a conditioner reads the features that the mask keeps and yields
@@ -178,6 +186,23 @@ impl NetworkShape {
     }
 }
 
+/// Kinds of bijectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum BijectorKind {
+    /// [`Bijector::Affine`].
+    #[default]
+    Affine,
+    /// [`Bijector::Spline`].
+    Spline,
+}
+
+impl BijectorKind {
+    /// Every kind, with the name that the command line and the model file use.
+    pub const ALL: [(&'static str, Self); 2] = [("affine", Self::Affine), ("spline", Self::Spline)];
+}
+
 impl Bijector {
     /// Fewest and most bins of a spline.
     pub const BINS: RangeInclusive<usize> = 2..=64;
@@ -295,14 +320,14 @@ impl Transform {
     pub fn coupling(&self) -> Option<&Coupling> {
         match self {
             Self::Coupling(coupling) => Some(coupling),
-            Self::Actnorm => None,
+            Self::Actnorm | Self::Lu | Self::Permutation { .. } => None,
         }
     }
 
     pub(super) fn coupling_mut(&mut self) -> Option<&mut Coupling> {
         match self {
             Self::Coupling(coupling) => Some(coupling),
-            Self::Actnorm => None,
+            Self::Actnorm | Self::Lu | Self::Permutation { .. } => None,
         }
     }
 
@@ -311,6 +336,8 @@ impl Transform {
         match self {
             Self::Coupling(_) => "coupling",
             Self::Actnorm => "actnorm",
+            Self::Lu => "LU layer",
+            Self::Permutation { .. } => "permutation",
         }
     }
 
@@ -324,6 +351,8 @@ impl Transform {
                 coupling.networks(flow.features).iter().map(layers).sum()
             }
             Self::Actnorm => 2 * flow.modelled() as u128,
+            Self::Lu => 2 * flow.modelled() as u128 * (flow.modelled() as u128 + 1),
+            Self::Permutation { .. } => 0,
         }
     }
 
@@ -331,7 +360,15 @@ impl Transform {
     pub(super) fn broken_rule(&self, flow: &Flow, index: usize) -> Option<String> {
         match self {
             Self::Coupling(coupling) => coupling.broken_rule(flow, index),
-            Self::Actnorm => None,
+            Self::Actnorm | Self::Lu => None,
+            Self::Permutation { permutation } => {
+                let mut sorted = permutation.clone();
+                sorted.sort_unstable();
+                (!sorted.into_iter().eq(0..flow.modelled())).then(|| {
+                    let last = flow.modelled() - 1;
+                    format!("permutation {index} must have each of 0 to {last} once, got {permutation:?}")
+                })
+            }
         }
     }
 }

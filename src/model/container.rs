@@ -32,15 +32,21 @@ const ALGORITHM: &str = "crc32:";
 /// Characters of the JSON parser's own messages that are shown; they quote the file.
 const LONGEST_ERROR: usize = 300;
 
+/// The part of an entry that every version of a format has.
+#[derive(Deserialize)]
+pub(crate) struct Version {
+    pub format_version: u32,
+}
+
 /// A tensor on its way into a file.
-pub(crate) struct Tensor {
+pub(crate) struct StoredTensor {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
 
-impl Tensor {
+impl StoredTensor {
     pub(crate) fn f32(name: impl Into<String>, shape: Vec<usize>, values: &[f32]) -> Self {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self { name: name.into(), dtype: Dtype::F32, shape, bytes }
@@ -53,7 +59,7 @@ impl Tensor {
 }
 
 /// A file of `tensors` with `json` as the metadata's `entry`, and the checksum of both.
-pub(crate) fn serialise(mut tensors: Vec<Tensor>, entry: &str, json: &str) -> Vec<u8> {
+pub(crate) fn serialise(mut tensors: Vec<StoredTensor>, entry: &str, json: &str) -> Vec<u8> {
     #[derive(Serialize)]
     struct Header<'a> {
         #[serde(rename = "__metadata__")]

@@ -5,17 +5,18 @@
 //! standardiser are in the JSON, and the whitening after it is `standardiser.whitening` `[D, D]`. A file has version 2
 //! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
 //! `standardiser.johnson` `[D, 4]` and, after a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
-//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
-//! alone, so equal models are equal files.
+//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Beside the
+//! JSON there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models
+//! are equal files.
 
 use std::path::Path;
 
 use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
-use super::container::{Container, Parsed, Tensor, entry, serialise};
+use super::container::{Container, Parsed, StoredTensor, Version, entry, serialise};
 use super::{Model, TrainingRecord};
-use crate::data::{Johnson, Preprocessing, Standardise, Standardiser, Steps, Whitening, repeated};
+use crate::data::{ColumnSteps, Johnson, Preprocessing, Standardise, Standardiser, Whitening, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -35,12 +36,6 @@ const WHITENING: &str = "standardiser.whitening";
 /// Names of the curves of standardised and of whitened columns.
 const CURVES: [&str; 2] = ["standardiser.johnson", "standardiser.whitened_johnson"];
 
-/// The part of the header that every version has.
-#[derive(Serialize, Deserialize)]
-struct Version {
-    format_version: u32,
-}
-
 /// What the tensors do not say.
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -49,7 +44,7 @@ struct Header {
     columns: Vec<String>,
     /// Of version 2: what is done to each column before it is standardised.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<Steps>,
+    steps: Vec<ColumnSteps>,
     /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
     standardise: Standardise,
@@ -77,6 +72,9 @@ impl Model {
     }
 
     /// The model as the bytes of its file.
+    ///
+    /// # Panics
+    /// When [`Model::parameters`] has fewer numbers than the flow.
     pub fn to_bytes(&self) -> Vec<u8> {
         let header = Header {
             format_version: self.format_version(),
@@ -92,27 +90,27 @@ impl Model {
 
         let mut tensors = Vec::new();
         for tensor in Layout::new(&self.flow).tensors {
-            tensors.push(Tensor::f32(
+            tensors.push(StoredTensor::f32(
                 tensor.name.clone(),
                 tensor.shape.clone(),
                 &self.parameters[tensor.range()],
             ));
         }
         for (name, values) in constants(&self.flow) {
-            tensors.push(Tensor::f32(name, vec![values.len()], &values));
+            tensors.push(StoredTensor::f32(name, vec![values.len()], &values));
         }
         for (name, values) in [("mean", &standardiser.mean), ("std", &standardiser.std)] {
-            tensors.push(Tensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
+            tensors.push(StoredTensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
         }
         if let Some(whitening) = &self.preprocessing.whitening {
             let features = whitening.features();
-            tensors.push(Tensor::f64(WHITENING, vec![features, features], whitening.factor()));
+            tensors.push(StoredTensor::f64(WHITENING, vec![features, features], whitening.factor()));
         }
         let Preprocessing { curves, whitened_curves, .. } = &self.preprocessing;
         for (name, curves) in CURVES.into_iter().zip([curves, whitened_curves]) {
             if !curves.is_empty() {
                 let numbers: Vec<f64> = curves.iter().flat_map(Johnson::numbers).collect();
-                tensors.push(Tensor::f64(name, vec![curves.len(), 4], &numbers));
+                tensors.push(StoredTensor::f64(name, vec![curves.len(), 4], &numbers));
             }
         }
         serialise(tensors, ENTRY, &json)
@@ -203,6 +201,59 @@ impl Header {
     }
 }
 
+impl Header {
+    /// That a list of transforms or gaussianised columns are in a file of a version that has them.
+    fn check_version_of_parts(&self) -> Parsed<()> {
+        let version = self.format_version;
+        if version < 4 && !self.flow.is_uniform() {
+            return Err(format!("it has format version {version}, but a list of transforms"));
+        }
+        if version < 3 && self.gaussianise {
+            return Err(format!("it has format version {version}, but gaussianised columns"));
+        }
+        Ok(())
+    }
+
+    /// That there is a name for each feature, and none twice.
+    fn check_columns(&self) -> Parsed<()> {
+        let (columns, features) = (&self.columns, self.flow.features);
+        if columns.len() != features {
+            return Err(format!("it names {} columns, but its flow has {features} features", columns.len()));
+        }
+        match repeated(columns) {
+            Some([first, second]) => Err(format!(
+                "its columns {} and {} are both named `{}`",
+                first + 1,
+                second + 1,
+                shown(&columns[first])
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The steps of each column `[D]`, which a file of version 1 does not have.
+    fn steps_of_columns(&self) -> Parsed<Vec<ColumnSteps>> {
+        let features = self.flow.features;
+        if self.format_version == 1 && (self.standardise == Standardise::Whiten || self.flow.context > 0) {
+            return Err("it has format version 1, but a whitening or a context".into());
+        }
+        let steps = match (self.format_version, self.steps.len()) {
+            (1, 0) => vec![ColumnSteps::default(); features],
+            (1, _) => return Err("it has format version 1, but steps before its standardiser".into()),
+            (_, length) if length == features => self.steps.clone(),
+            (_, length) => {
+                return Err(format!(
+                    "it has steps of {length} columns, but its flow has {features} features"
+                ));
+            }
+        };
+        for (steps, name) in steps.iter().zip(&self.columns) {
+            steps.validate(name).map_err(|error| error.to_string())?;
+        }
+        Ok(steps)
+    }
+}
+
 /// Bytes up to which a layout is made without a look at the file's size, and more than needed let pass. Below it, a tensor
 /// that is not there or of no use can be named.
 const SMALL: u128 = 1 << 20;
@@ -211,8 +262,26 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     let tensors = Container::new(bytes)?;
     let (header, layout) = Header::read(&tensors.metadata)?;
     tensors.verify(ENTRY)?;
-    let Header { format_version, flow, columns, steps, standardise, gaussianise, training } = header;
-    let features = flow.features;
+    let standardiser = read_standardiser(&tensors, header.flow.features)?;
+    let constants = check_constants(&tensors, &header.flow)?;
+    let parameters = read_parameters(&tensors, &layout)?;
+    let whitening = read_whitening(&tensors, &header)?;
+    header.check_version_of_parts()?;
+    let [curves, whitened_curves] = read_curves(&tensors, &header)?;
+    let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
+    let optional = optional.into_iter().filter(|&there| there).count();
+    // Besides these, mean and deviation of the standardiser.
+    check_count(&tensors, layout.tensors.len() + constants + 2 + optional)?;
+    header.check_columns()?;
+    let steps = header.steps_of_columns()?;
+    let Header { flow, columns, standardise, training: record, .. } = header;
+    let context = flow.context;
+    let preprocessing =
+        Preprocessing { steps, standardise, standardiser, whitening, curves, whitened_curves, context };
+    Ok(Model { flow, parameters, preprocessing, columns, record })
+}
+
+fn read_standardiser(tensors: &Container, features: usize) -> Parsed<Standardiser> {
     let standardiser = Standardiser {
         mean: tensors.f64("standardiser.mean", &[features])?,
         std: tensors.f64("standardiser.std", &[features])?,
@@ -226,7 +295,12 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
             format!("{rule} be positive, got {std} at {feature}")
         });
     }
-    let constants = constants(&flow);
+    Ok(standardiser)
+}
+
+/// That the tensors which repeat the JSON say the same; gives their number.
+fn check_constants(tensors: &Container, flow: &Flow) -> Parsed<usize> {
+    let constants = constants(flow);
     for (name, want) in &constants {
         let values = tensors.f32(name, &[want.len()])?;
         if name.ends_with(".mask")
@@ -238,74 +312,51 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
             return Err(format!("tensor `{name}` contradicts the flow in the metadata"));
         }
     }
+    Ok(constants.len())
+}
+
+/// Flat parameters `[P]`.
+fn read_parameters(tensors: &Container, layout: &Layout) -> Parsed<Vec<f32>> {
     let mut parameters = vec![0.0; layout.total];
     for tensor in &layout.tensors {
         parameters[tensor.range()].copy_from_slice(&tensors.f32(&tensor.name, &tensor.shape)?);
     }
-    let whitening = match standardise {
-        Standardise::Mean | Standardise::Robust => None,
+    Ok(parameters)
+}
+
+fn read_whitening(tensors: &Container, header: &Header) -> Parsed<Option<Whitening>> {
+    let features = header.flow.features;
+    match header.standardise {
+        Standardise::Mean | Standardise::Robust => Ok(None),
         Standardise::Whiten => {
             let factor = tensors.f64(WHITENING, &[features, features])?;
             let fail = |error: Error| format!("tensor `{WHITENING}`: {error}");
-            Some(Whitening::from_factor(factor, features).map_err(fail)?)
+            Ok(Some(Whitening::from_factor(factor, features).map_err(fail)?))
         }
-    };
-    if format_version < 4 && !flow.is_uniform() {
-        return Err(format!("it has format version {format_version}, but a list of transforms"));
     }
-    if format_version < 3 && gaussianise {
-        return Err(format!("it has format version {format_version}, but gaussianised columns"));
-    }
-    let curves = if gaussianise { johnson_curves(&tensors, CURVES[0], features)? } else { Vec::new() };
-    let whitened_curves = if gaussianise && whitening.is_some() {
-        johnson_curves(&tensors, CURVES[1], features)?
-    } else {
-        Vec::new()
-    };
-    let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
-    let known =
-        layout.tensors.len() + constants.len() + 2 + optional.into_iter().filter(|&there| there).count();
-    let there = tensors.metadata.offset_keys().len();
-    if there != known {
-        return Err(format!(
-            "it has {there} tensors, but its flow has {known}; it may come from another program"
-        ));
-    }
-    if columns.len() != features {
-        return Err(format!("it names {} columns, but its flow has {features} features", columns.len()));
-    }
-    if let Some([first, second]) = repeated(&columns) {
-        return Err(format!(
-            "its columns {} and {} are both named `{}`",
-            first + 1,
-            second + 1,
-            shown(&columns[first])
-        ));
-    }
-    if format_version == 1 && (whitening.is_some() || flow.context > 0) {
-        return Err("it has format version 1, but a whitening or a context".into());
-    }
-    let steps = match (format_version, steps.len()) {
-        (1, 0) => vec![Steps::default(); features],
-        (1, _) => return Err("it has format version 1, but steps before its standardiser".into()),
-        (_, length) if length == features => steps,
-        (_, length) => {
-            return Err(format!("it has steps of {length} columns, but its flow has {features} features"));
-        }
-    };
-    for (steps, name) in steps.iter().zip(&columns) {
-        steps.validate(name).map_err(|error| error.to_string())?;
-    }
-    let context = flow.context;
-    let preprocessing =
-        Preprocessing { steps, standardise, standardiser, whitening, curves, whitened_curves, context };
-    Ok(Model { flow, parameters, preprocessing, columns, record: training })
 }
 
-/// The curves `[D]` of the tensor `name` `[D, 4]`.
-fn johnson_curves(tensors: &Container, name: &str, features: usize) -> Parsed<Vec<Johnson>> {
-    let numbers = tensors.f64(name, &[features, 4])?;
-    let curve = |numbers: &[f64; 4]| Johnson::from_numbers(*numbers);
-    let curves: Result<Vec<Johnson>> = numbers.as_chunks::<4>().0.iter().map(curve).collect();
-    curves.map_err(|error| format!("tensor `{name}`: {error}"))
+/// The curves of standardised and of whitened columns, `[D]` each; empty where there are none.
+fn read_curves(tensors: &Container, header: &Header) -> Parsed<[Vec<Johnson>; 2]> {
+    let whitened = header.standardise == Standardise::Whiten;
+    let read = |name: &str, there: bool| -> Parsed<Vec<Johnson>> {
+        if !there {
+            return Ok(Vec::new());
+        }
+        let numbers = tensors.f64(name, &[header.flow.features, 4])?;
+        let curve = |numbers: &[f64; 4]| Johnson::from_numbers(*numbers);
+        let curves: Result<Vec<Johnson>> = numbers.as_chunks::<4>().0.iter().map(curve).collect();
+        curves.map_err(|error| format!("tensor `{name}`: {error}"))
+    };
+    Ok([read(CURVES[0], header.gaussianise)?, read(CURVES[1], header.gaussianise && whitened)?])
+}
+
+/// That the file has no tensors but the `known` ones.
+fn check_count(tensors: &Container, known: usize) -> Parsed<()> {
+    match tensors.metadata.offset_keys().len() {
+        there if there == known => Ok(()),
+        there => {
+            Err(format!("it has {there} tensors, but its flow has {known}; it may come from another program"))
+        }
+    }
 }

@@ -5,10 +5,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::flow::{Activation, Bijector, Flow, MAX_WIDTH, Masking, Transform};
+use crate::flow::{
+    Activation, Bijector, BijectorKind, ConditionerForm, Flow, MAX_WIDTH, Masking, Mixing, Transform,
+};
 use crate::optimiser::{Adam, Decay, Schedule};
 
 /// Everything that decides a training besides its data and device.
+///
+/// # Examples
+/// ```
+/// use moonflow::Recipe;
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let recipe = Recipe { epochs: 50, hidden: vec![64, 64], ..Recipe::default() };
+/// recipe.validate()?;
+/// assert_eq!(recipe.flow(3)?.transforms.len(), recipe.layers);
+/// assert!(Recipe { epochs: 0, ..recipe }.validate().is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
     /// Name of the preset that it began as; see [`Recipe::PRESETS`].
@@ -17,7 +32,7 @@ pub struct Recipe {
     pub epochs: u32,
     /// Rows per step.
     pub batch: u32,
-    /// Affine couplings.
+    /// Couplings.
     pub layers: usize,
     /// Hidden widths of each conditioner network.
     pub hidden: Vec<usize>,
@@ -25,8 +40,20 @@ pub struct Recipe {
     pub activation: Activation,
     /// Which features each coupling keeps.
     pub masking: Masking,
-    /// Bound c of the log-scale.
+    /// How networks and numbers of a coupling belong together.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub conditioner: ConditionerForm,
+    /// What a coupling does to a feature.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bijector: BijectorKind,
+    /// Bound c of the log-scale of an affine coupling.
     pub bound: f32,
+    /// Bins of a spline.
+    #[serde(default = "default_bins", skip_serializing_if = "is_default_bins")]
+    pub bins: usize,
+    /// Where a spline's tails begin, in standard deviations.
+    #[serde(default = "default_tail_bound", skip_serializing_if = "is_default_tail_bound")]
+    pub tail_bound: f32,
     /// Highest learning rate.
     pub learning_rate: f32,
     /// Shape of the learning rate after warm-up.
@@ -50,14 +77,34 @@ pub struct Recipe {
     #[serde(default)]
     pub rollback: bool,
     /// Whether an actnorm stands before each coupling.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub actnorm: bool,
+    /// What mixes the features before each coupling, after the actnorm.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mixing: Mixing,
     /// Seed of the initial weights, the split, the row orders and toy data.
     pub seed: u64,
 }
 
-fn is_false(flag: &bool) -> bool {
-    !flag
+// Options that a record of an earlier version lacks are left out where they are what they were then.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn default_bins() -> usize {
+    8
+}
+
+fn is_default_bins(bins: &usize) -> bool {
+    *bins == default_bins()
+}
+
+fn default_tail_bound() -> f32 {
+    4.0
+}
+
+fn is_default_tail_bound(bound: &f32) -> bool {
+    *bound == default_tail_bound()
 }
 
 impl Default for Recipe {
@@ -71,7 +118,11 @@ impl Default for Recipe {
             hidden: vec![48, 48],
             activation: Activation::Relu,
             masking: Masking::Alternating,
+            conditioner: ConditionerForm::Separate,
+            bijector: BijectorKind::Affine,
             bound: 2.0,
+            bins: default_bins(),
+            tail_bound: default_tail_bound(),
             learning_rate: 5e-3,
             decay: Decay::Cosine,
             warmup: 0,
@@ -82,6 +133,7 @@ impl Default for Recipe {
             ema: None,
             rollback: false,
             actnorm: false,
+            mixing: Mixing::None,
             seed: 0,
         }
     }
@@ -89,7 +141,7 @@ impl Default for Recipe {
 
 impl Recipe {
     /// Names that [`Recipe::preset`] knows.
-    pub const PRESETS: [&'static str; 2] = ["default", "seed"];
+    pub const PRESETS: [&'static str; 4] = ["default", "seed", "realnvp", "spline"];
 
     /// Most epochs of a training.
     pub const MAX_EPOCHS: u32 = 1_000_000;
@@ -103,7 +155,8 @@ impl Recipe {
     /// The preset called `name`.
     ///
     /// `default` is the recommended recipe; `seed` is the lab exercise that the project comes from: four
-    /// couplings, 64×64 networks and Adam at a constant 1e-3 for 300 epochs.
+    /// couplings, 64×64 networks and Adam at a constant 1e-3 for 300 epochs. `realnvp` is affine couplings with separate
+    /// networks, and `spline` is spline couplings with joint ones.
     ///
     /// # Errors
     /// [`Error::Argument`] for any other name.
@@ -118,6 +171,15 @@ impl Recipe {
                 learning_rate: 1e-3,
                 decay: Decay::Constant,
                 warmup: 0,
+                ..Self::default()
+            }),
+            "realnvp" => Ok(Self { preset: "realnvp".into(), ..Self::default() }),
+            "spline" => Ok(Self {
+                preset: "spline".into(),
+                epochs: 60,
+                layers: 8,
+                conditioner: ConditionerForm::Joint,
+                bijector: BijectorKind::Spline,
                 ..Self::default()
             }),
             _ => Err(Error::Argument(format!(
@@ -154,6 +216,21 @@ impl Recipe {
         }
         if !(self.bound.is_finite() && self.bound > 0.0) {
             return fail(format!("the log-scale bound must be positive and finite, got {}", self.bound));
+        }
+        if !(self.tail_bound.is_finite() && self.tail_bound > 0.0) {
+            return fail(format!("the tail bound must be positive and finite, got {}", self.tail_bound));
+        }
+        if !Bijector::BINS.contains(&self.bins) {
+            let (fewest, most) = (Bijector::BINS.start(), Bijector::BINS.end());
+            return fail(format!("a spline has between {fewest} and {most} bins, got {}", self.bins));
+        }
+        if self.bijector == BijectorKind::Spline && self.conditioner == ConditionerForm::Separate {
+            return fail("a spline needs a joint or a residual conditioner, got separate networks".into());
+        }
+        if self.conditioner == ConditionerForm::Residual
+            && self.hidden.iter().any(|&width| width != self.hidden[0])
+        {
+            return fail(format!("residual blocks must all have one width, got {:?}", self.hidden));
         }
         if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
             return fail(format!(
@@ -211,11 +288,21 @@ impl Recipe {
     /// As [`Recipe::flow`].
     pub fn conditional_flow(&self, features: usize, context: usize) -> Result<Flow> {
         self.validate()?;
+        let bijector = match self.bijector {
+            BijectorKind::Affine => Bijector::Affine { bound: self.bound },
+            BijectorKind::Spline => Bijector::Spline { bins: self.bins, bound: self.tail_bound },
+        };
+        let actnorm = self.actnorm.then_some(Transform::Actnorm);
+        let before = |coupling| {
+            let mixing = self.mixing.before(coupling, features, self.seed);
+            actnorm.clone().into_iter().chain(mixing).collect()
+        };
         let flow = Flow::conditional(features, context, self.layers, &self.hidden)?
             .with_masking(self.masking)
             .with_activation(self.activation)
-            .with_bijector(Bijector::Affine { bound: self.bound });
-        let flow = if self.actnorm { flow.before_each_coupling(&[Transform::Actnorm]) } else { flow };
+            .with_conditioner(self.conditioner)
+            .with_bijector(bijector)
+            .before_couplings(before);
         flow.validate()?;
         Ok(flow)
     }
@@ -271,7 +358,10 @@ mod tests {
             assert_eq!(recipe.flow(2).expect("valid").transforms.len(), recipe.layers);
         }
         let message = Recipe::preset("fast").expect_err("unknown").to_string();
-        assert!(message.contains("`fast`") && message.contains("default, seed"), "{message}");
+        assert!(
+            message.contains("`fast`") && message.contains("default, seed, realnvp, spline"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -290,6 +380,13 @@ mod tests {
             ),
             (Recipe { learning_rate: -1e-3, ..base() }, "got -0.001"),
             (Recipe { learning_rate: f32::INFINITY, ..base() }, "got inf"),
+            (Recipe { tail_bound: 0.0, ..base() }, "tail bound must be positive and finite, got 0"),
+            (Recipe { bins: 65, ..base() }, "between 2 and 64 bins, got 65"),
+            (Recipe { bijector: BijectorKind::Spline, ..base() }, "needs a joint or a residual conditioner"),
+            (
+                Recipe { conditioner: ConditionerForm::Residual, hidden: vec![4, 5], ..base() },
+                "residual blocks must all have one width, got [4, 5]",
+            ),
             (Recipe { warmup: 100, ..base() }, "warm-up must be shorter"),
             (Recipe { clip_norm: Some(0.0), ..base() }, "clipping norm must be positive"),
             (Recipe { weight_decay: -0.1, ..base() }, "weight decay must lie between 0 and 1, got -0.1"),

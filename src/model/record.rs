@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Recipe;
+use crate::data::ToyDensity;
 
 /// Where the training rows came from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,18 @@ pub struct DataSource {
     pub toy: bool,
     /// Rows, training and validation together.
     pub rows: usize,
+}
+
+impl DataSource {
+    /// Of `rows` rows drawn from a toy density.
+    pub fn toy(density: &ToyDensity, rows: usize) -> Self {
+        Self { name: density.name().to_owned(), noise: Some(density.noise()), toy: true, rows }
+    }
+
+    /// Of `rows` rows of a table.
+    pub fn table(name: impl Into<String>, rows: usize) -> Self {
+        Self { name: name.into(), noise: None, toy: false, rows }
+    }
 }
 
 /// How a training ended.

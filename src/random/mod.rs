@@ -30,6 +30,8 @@ pub enum Stream {
     Test = 6,
     /// Noise on whole numbers.
     Dequantize = 7,
+    /// Permutations between couplings.
+    Mixing = 8,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
@@ -73,6 +75,16 @@ pub fn permute(index: u32, n: u32, seed: u64, stream: Stream, step: u32) -> u32 
 
 /// A pseudorandom permutation of 0..n.
 ///
+/// # Examples
+/// ```
+/// use moonflow::random::{Permutation, Stream};
+///
+/// let order = Permutation::new(5, 7, Stream::Split, 0);
+/// let mut places: Vec<u32> = (0..5).map(|index| order.place(index)).collect();
+/// places.sort();
+/// assert_eq!(places, [0, 1, 2, 3, 4]);
+/// ```
+///
 /// A balanced Feistel network over the smallest even number of bits that holds n, walked along its cycle until it
 /// lands below n (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): fewer than 4 steps on average,
 /// no table.
@@ -94,6 +106,9 @@ impl Permutation {
     }
 
     /// Where the permutation takes `index`, which must be below n.
+    ///
+    /// # Panics
+    /// In debug builds, when it is not.
     pub fn place(&self, index: u32) -> u32 {
         debug_assert!(index < self.n, "index {index} outside of the permutation's domain {}", self.n);
         if self.n < 2 {

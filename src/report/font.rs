@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn every_special_character_of_the_labels_is_in_the_font() {
-        let font = skrifa::FontRef::new(BYTES).unwrap();
+        let font = skrifa::FontRef::new(BYTES).expect("invariant: the embedded bytes are a TrueType font");
         for character in "−σ±×·…–≤χ₁₂∫".chars() {
             assert!(font.charmap().map(character).is_some(), "{character} is missing");
         }

@@ -4,7 +4,7 @@
 use super::axes::{self, Frame, REMARK_SIZE, Ticks, signed};
 use super::colour::{DATA, DATA_LIGHT, INK, MUTED, TEXT};
 use super::svg::{Area, Stroke, Svg, Text};
-use super::{History, font, limits, panels};
+use super::{LossCurves, font, limits, panels};
 
 /// Points of a curve that are drawn at most: more than a picture has pixels across.
 const DRAWN: usize = 4000;
@@ -13,14 +13,20 @@ const MAGNIFIED: usize = 20;
 const TITLE: &str = "Negative log-likelihood (nats)";
 
 /// The loss curves in `area`. Values that are not finite are gaps.
-pub(super) fn panel(svg: &mut Svg, area: Area, letter: char, history: Option<&History>, floor: Option<f64>) {
+pub(super) fn panel(
+    svg: &mut Svg,
+    area: Area,
+    letter: char,
+    history: Option<&LossCurves>,
+    floor: Option<f64>,
+) {
     let floor = floor.filter(|&value| limits::drawable(value));
     let curves = history.map_or(Vec::new(), curves);
     axes::title(svg, area, letter, TITLE, "");
     let Some(range) = losses(&curves, f64::MIN, floor) else {
         return panels::missing(svg, area, "no loss was recorded");
     };
-    let best = history.and_then(History::best);
+    let best = history.and_then(LossCurves::best);
     let area = legend(svg, area, &curves, floor, best);
 
     let (first, last) = epochs(&curves);
@@ -35,21 +41,21 @@ pub(super) fn panel(svg: &mut Svg, area: Area, letter: char, history: Option<&Hi
 }
 
 /// A curve with its name, look and points (epoch, loss).
-struct Curve {
+struct Series {
     name: &'static str,
     stroke: Stroke<'static>,
     points: Vec<(f64, f64)>,
 }
 
 /// Those of the two curves that have a finite point.
-fn curves(history: &History) -> Vec<Curve> {
+fn curves(history: &LossCurves) -> Vec<Series> {
     let curve = |name, losses: &[f64], stroke| {
         let stride = losses.len().div_ceil(DRAWN).max(1);
         let points = history.epoch.iter().zip(losses).step_by(stride);
         let points = points
             .map(|(&epoch, &nll)| (f64::from(epoch), if limits::drawable(nll) { nll } else { f64::NAN }))
             .collect();
-        Curve { name, stroke, points }
+        Series { name, stroke, points }
     };
     let mut both = vec![
         curve("train", &history.train_nll, Stroke::solid(DATA_LIGHT, 2.4)),
@@ -59,14 +65,14 @@ fn curves(history: &History) -> Vec<Curve> {
     both
 }
 
-fn epochs(curves: &[Curve]) -> (f64, f64) {
+fn epochs(curves: &[Series]) -> (f64, f64) {
     let all = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.0));
     all.fold((f64::MAX, f64::MIN), |(low, high), epoch| (low.min(epoch), high.max(epoch)))
 }
 
 /// Lowest and highest loss from epoch `from` on, floor included. The highest 2 % (at least 2) are cut off where they
 /// lie ten times as far above the lowest as the others: a first epoch or a burst would flatten all that follows.
-fn losses(curves: &[Curve], from: f64, floor: Option<f64>) -> Option<(f64, f64)> {
+fn losses(curves: &[Series], from: f64, floor: Option<f64>) -> Option<(f64, f64)> {
     let mut values: Vec<f64> = curves
         .iter()
         .flat_map(|curve| curve.points.iter().filter(|point| point.0 >= from && point.1.is_finite()))
@@ -80,7 +86,7 @@ fn losses(curves: &[Curve], from: f64, floor: Option<f64>) -> Option<(f64, f64)>
     Some((low, if ordinary > low { high.min(cut) } else { high }))
 }
 
-fn draw(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>, best: Option<(u32, f64)>) {
+fn draw(svg: &mut Svg, frame: &Frame, curves: &[Series], floor: Option<f64>, best: Option<(u32, f64)>) {
     svg.clipped(frame.area, |svg| {
         for curve in curves {
             svg.polyline(curve.points.iter().map(|&point| frame.at(point)), curve.stroke);
@@ -109,7 +115,7 @@ fn draw(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>, best
 }
 
 /// The second half of the epochs magnified, in the corner that falling curves leave empty.
-fn magnified(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>, best: Option<(u32, f64)>) {
+fn magnified(svg: &mut Svg, frame: &Frame, curves: &[Series], floor: Option<f64>, best: Option<(u32, f64)>) {
     let (first, last) = epochs(curves);
     let from = (0.5 * (first + last)).ceil();
     let Some(range) = losses(curves, from, floor) else { return };
@@ -143,7 +149,13 @@ fn magnified(svg: &mut Svg, frame: &Frame, curves: &[Curve], floor: Option<f64>,
 
 /// Names of what is drawn, right-aligned on the title's line, or below it where they do not fit; returns what is
 /// left of `area`.
-fn legend(svg: &mut Svg, area: Area, curves: &[Curve], floor: Option<f64>, best: Option<(u32, f64)>) -> Area {
+fn legend(
+    svg: &mut Svg,
+    area: Area,
+    curves: &[Series],
+    floor: Option<f64>,
+    best: Option<(u32, f64)>,
+) -> Area {
     const SWATCH: f64 = 24.0;
     const SPACE: f64 = 18.0;
     const LINE: f64 = 27.0;

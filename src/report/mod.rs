@@ -49,7 +49,7 @@ const FOOT: f64 = 76.0;
 
 /// Loss curves: one entry an epoch.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct History {
+pub struct LossCurves {
     /// Epochs, counted from 1, ascending.
     pub epoch: Vec<u32>,
     /// Mean negative log-likelihood of the training rows, in nats and the user's units.
@@ -58,7 +58,7 @@ pub struct History {
     pub validation_nll: Vec<f64>,
 }
 
-impl History {
+impl LossCurves {
     /// Epoch and value of the lowest validation loss, or of the lowest training loss where no validation loss is
     /// finite. `None` where no loss is finite.
     pub fn best(&self) -> Option<(u32, f64)> {
@@ -141,7 +141,7 @@ pub struct Figure<'a> {
     /// The model's density, for D = 2; best over [`Figure::limits`], and 200 cells or more a side.
     pub density: Option<DensityGrid>,
     /// Loss curves.
-    pub history: Option<&'a History>,
+    pub history: Option<&'a LossCurves>,
     /// Entropy of the true density in nats and the user's units: no model's mean loss is lower in the long run.
     pub floor: Option<f64>,
 }

@@ -10,13 +10,13 @@ use std::path::Path;
 use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
-use super::{Average, Epoch, History, Progress};
+use super::{Average, Epoch, History, TrainerState};
 use crate::engine::{DeviceInfo, Training};
 use crate::error::{Error, Remedy, Result};
 use crate::flow::MAX_WIDTH;
 use crate::layout::Layout;
 use crate::model::Recipe;
-use crate::model::container::{self, Container, Parsed, Tensor, serialise};
+use crate::model::container::{self, Container, Parsed, StoredTensor, Version, serialise};
 use crate::optimiser::{Best, Decay, State};
 use crate::shown::{shown, shown_list};
 
@@ -30,6 +30,44 @@ const ENTRY: &str = "moonflow-checkpoint";
 const EPOCH_NUMBERS: usize = 7;
 
 /// A training between two epochs.
+///
+/// # Examples
+/// A training of 2 epochs goes on to 4, which needs a constant learning rate.
+///
+/// ```
+/// use moonflow::data::{Dataset, Toy, ToyDensity};
+/// use moonflow::optimiser::Decay;
+/// use moonflow::train::{Checkpoint, Epoch, Observer};
+/// use moonflow::{Device, Recipe, Result, Trainer};
+/// use std::ops::ControlFlow;
+///
+/// struct Keep(Option<Checkpoint>);
+///
+/// impl Observer for Keep {
+///     fn epoch(&mut self, _: &Epoch) -> ControlFlow<()> {
+///         ControlFlow::Continue(())
+///     }
+///
+///     fn checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+///         self.0 = Some(checkpoint.clone()); // or `checkpoint.save("run.checkpoint")`
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let dataset = Dataset::split(&ToyDensity::new(Toy::Moons).table(200, 1), 0.1, 1)?;
+/// let recipe = Recipe { epochs: 2, warmup: 0, decay: Decay::Constant, layers: 2, hidden: vec![4], ..Recipe::default() };
+/// let mut trainer = Trainer::new(recipe).on(Device::Cpu);
+/// trainer.options.checkpoint_every = Some(2);
+/// let mut keep = Keep(None);
+/// trainer.fit_watched(&dataset, &mut keep)?;
+///
+/// trainer.recipe.epochs = 4;
+/// trainer.options.resume = keep.0;
+/// assert_eq!(trainer.fit(&dataset)?.history.epochs.len(), 4);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// The recipe.
@@ -43,7 +81,7 @@ pub struct Checkpoint {
     /// Parameters and optimiser.
     pub state: State,
     /// What has been done and counted.
-    pub progress: Progress,
+    pub trainer: TrainerState,
 }
 
 /// What the tensors do not say.
@@ -104,7 +142,7 @@ impl Checkpoint {
             ));
         }
         let epochs = fresh.recipe.epochs;
-        let done = self.progress.history.epochs.len() as u32;
+        let done = self.trainer.history.epochs.len() as u32;
         let differences = differences(&self.recipe, &fresh.recipe);
         if !differences.is_empty() {
             return fail(format!(
@@ -136,8 +174,8 @@ impl Checkpoint {
 
     /// The checkpoint as the bytes of its file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let Self { state, progress, .. } = self;
-        let best_average = progress.average.as_ref().and_then(|average| average.best.as_ref());
+        let Self { state, trainer, .. } = self;
+        let best_average = trainer.average.as_ref().and_then(|average| average.best.as_ref());
         let header = Header {
             format_version: CHECKPOINT_VERSION,
             recipe: self.recipe.clone(),
@@ -147,33 +185,37 @@ impl Checkpoint {
             step: state.step,
             epoch: state.epoch,
             row: state.row,
-            skipped: progress.skipped,
-            skipped_in_a_row: progress.skipped_in_a_row,
-            last_skipped: progress.last_skipped,
-            rollbacks: progress.rollbacks,
+            skipped: trainer.skipped,
+            skipped_in_a_row: trainer.skipped_in_a_row,
+            last_skipped: trainer.last_skipped,
+            rollbacks: trainer.rollbacks,
             has_best: state.best.is_some(),
-            averaged_epochs: progress.average.as_ref().map(|average| average.epochs),
+            averaged_epochs: trainer.average.as_ref().map(|average| average.epochs),
             has_best_average: best_average.is_some(),
         };
         let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
         let total = state.parameters.len();
-        let epochs = &progress.history.epochs;
+        let epochs = &trainer.history.epochs;
         let history: Vec<f64> = epochs.iter().flat_map(to_numbers).collect();
         let mut tensors = vec![
-            Tensor::f32("parameters", vec![total], &state.parameters),
-            Tensor::f32("moment1", vec![total], &state.moment1),
-            Tensor::f32("moment2", vec![total], &state.moment2),
-            Tensor::f64("corrections", vec![2], &state.corrections),
-            Tensor::f64("history", vec![epochs.len(), EPOCH_NUMBERS], &history),
+            StoredTensor::f32("parameters", vec![total], &state.parameters),
+            StoredTensor::f32("moment1", vec![total], &state.moment1),
+            StoredTensor::f32("moment2", vec![total], &state.moment2),
+            StoredTensor::f64("corrections", vec![2], &state.corrections),
+            StoredTensor::f64("history", vec![epochs.len(), EPOCH_NUMBERS], &history),
         ];
         for (prefix, best) in [("", state.best.as_ref()), ("average.", best_average)] {
             if let Some(best) = best {
-                tensors.push(Tensor::f64(format!("{prefix}best.nll"), vec![1], &[best.nll]));
-                tensors.push(Tensor::f32(format!("{prefix}best.parameters"), vec![total], &best.parameters));
+                tensors.push(StoredTensor::f64(format!("{prefix}best.nll"), vec![1], &[best.nll]));
+                tensors.push(StoredTensor::f32(
+                    format!("{prefix}best.parameters"),
+                    vec![total],
+                    &best.parameters,
+                ));
             }
         }
-        if let Some(average) = &progress.average {
-            tensors.push(Tensor::f64("average.parameters", vec![total], &average.parameters));
+        if let Some(average) = &trainer.average {
+            tensors.push(StoredTensor::f64("average.parameters", vec![total], &average.parameters));
         }
         serialise(tensors, ENTRY, &json)
     }
@@ -215,11 +257,6 @@ impl Header {
     /// The header, and the number of parameters of its flow: of the version that is known, and of a size that the file can
     /// hold.
     fn read(metadata: &Metadata) -> Parsed<(Self, usize)> {
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-
         let version: Version = container::entry(metadata, ENTRY)?.ok_or_else(|| {
             format!("it is a safetensors file, but no checkpoint: its metadata has no entry `{ENTRY}`")
         })?;
@@ -285,22 +322,11 @@ fn parse(bytes: &[u8]) -> Parsed<Checkpoint> {
     if average.is_some() != header.recipe.ema.is_some() {
         return Err("its recipe and its average of the weights contradict each other".into());
     }
-    let epochs = header.epoch as usize;
-    // The shape says how much is there before anything of that size is made.
-    let numbers = tensors.any_f64("history", &[epochs, EPOCH_NUMBERS])?;
-    let (numbers, _) = numbers.as_chunks::<EPOCH_NUMBERS>();
-    let history = History { epochs: numbers.iter().map(from_numbers).collect() };
-    if let Some(place) = history.epochs.iter().zip(1..).position(|(epoch, number)| epoch.epoch != number) {
-        return Err(format!(
-            "its history has epoch {} where {} is due",
-            history.epochs[place].epoch,
-            place + 1
-        ));
-    }
+    let history = read_history(&tensors, header.epoch as usize)?;
     let rows = u64::from_str_radix(&header.rows, 16).map_err(|_| {
         format!("its fingerprint of the rows is `{}`, expected hexadecimal digits", shown(&header.rows))
     })?;
-    let progress = Progress {
+    let trainer = TrainerState {
         history,
         average,
         skipped: header.skipped,
@@ -314,8 +340,24 @@ fn parse(bytes: &[u8]) -> Parsed<Checkpoint> {
         device: header.device,
         rows,
         state,
-        progress,
+        trainer,
     })
+}
+
+/// The first `epochs` epochs, from tensor `history`.
+fn read_history(tensors: &Container, epochs: usize) -> Parsed<History> {
+    // The shape says how much is there before anything of that size is made.
+    let numbers = tensors.any_f64("history", &[epochs, EPOCH_NUMBERS])?;
+    let (numbers, _) = numbers.as_chunks::<EPOCH_NUMBERS>();
+    let history = History { epochs: numbers.iter().map(from_numbers).collect() };
+    if let Some(place) = history.epochs.iter().zip(1..).position(|(epoch, number)| epoch.epoch != number) {
+        return Err(format!(
+            "its history has epoch {} where {} is due",
+            history.epochs[place].epoch,
+            place + 1
+        ));
+    }
+    Ok(history)
 }
 
 fn to_numbers(epoch: &Epoch) -> [f64; EPOCH_NUMBERS] {

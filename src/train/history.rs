@@ -49,6 +49,18 @@ impl Epoch {
 }
 
 /// The epochs of a training, in order.
+///
+/// # Examples
+/// ```
+/// use moonflow::train::History;
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let text = "epoch,train_nll,val_nll,lr,grad_norm,seconds\n1,1.5,1.25,0.001,2,0.125\n";
+/// let history = History::from_csv("history.csv", text)?;
+/// assert_eq!(history.best().map(|epoch| epoch.nll()), Some(1.25));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     /// One entry per completed epoch.

@@ -129,7 +129,7 @@ pub struct Oracle {
 
 impl Oracle {
     /// Every file.
-    pub const NAMES: [&'static str; 9] = [
+    pub const NAMES: [&'static str; 10] = [
         "moons_2d",
         "odd_3d",
         "deep_5d",
@@ -139,10 +139,12 @@ impl Oracle {
         "affine_joint_4d",
         "spline_2d",
         "spline_given_5d",
+        "mixed_6d",
     ];
 
     /// Those that the layered plan does not compute yet.
-    pub const NOT_LAYERED: &'static [&'static str] = &["affine_joint_4d", "spline_2d", "spline_given_5d"];
+    pub const NOT_LAYERED: &'static [&'static str] =
+        &["affine_joint_4d", "spline_2d", "spline_given_5d", "mixed_6d"];
 
     /// Reads `tests/oracle/<name>.safetensors`.
     pub fn load(name: &'static str) -> Self {

@@ -4,7 +4,7 @@
 use std::fs;
 
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Bounds, Dataset, PreprocessingPlan, Standardise, Steps, Table};
+use moonflow::data::{Bounds, ColumnSteps, Dataset, PreprocessingPlan, Standardise, Table};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Model, Recipe};
 use moonflow::random;
@@ -32,7 +32,7 @@ fn fitted(standardise: Standardise, context: usize, epochs: u32) -> (Model, CpuE
 fn fitted_by(plan: PreprocessingPlan, epochs: u32) -> (Model, CpuEngine<f32>) {
     let table = table(3000);
     let recipe = Recipe { epochs, batch: 64, layers: 4, hidden: vec![16], ..Recipe::default() };
-    let mut steps = vec![Steps::default(); 3];
+    let mut steps = vec![ColumnSteps::default(); 3];
     steps[2].bounds = Some(Bounds { low: Some(0.0), high: None });
     let plan = PreprocessingPlan { steps, ..plan };
     let dataset = Dataset::split_with(&table, 0.1, 0, &plan).expect("splits");

@@ -117,6 +117,19 @@ fn gradients_of_splines_equal_central_differences() {
 }
 
 #[test]
+fn gradients_of_lu_layers_and_permutations_equal_central_differences() {
+    for (features, context) in [(3, 1), (9, 0)] {
+        let mut flow = Flow::conditional(features, context, 2, &[5]).expect("valid");
+        let permutation = Transform::Permutation { permutation: (0..features).rev().collect() };
+        flow = flow.before_each_coupling(&[permutation, Transform::Lu]);
+        flow.transforms.push(Transform::Lu);
+        flow.validate().expect("valid");
+        let (gradient, differences) = gradients(&flow, 70, 41);
+        check(&flow, &gradient, &differences, format!("LU, {features} given {context}")).finish();
+    }
+}
+
+#[test]
 fn gradients_of_conditional_flows_equal_central_differences() {
     for (features, context, hidden) in [(1, 1, vec![4]), (2, 3, vec![5, 4]), (3, 9, vec![6])] {
         let flow = Flow::conditional(features, context, 3, &hidden).expect("valid");

@@ -1,7 +1,9 @@
 //! The model: units, batches and columns on its way in and out, and the file that keeps it.
 
 use moonflow::Error;
-use moonflow::data::{Bounds, Johnson, Preprocessing, Standardise, Standardiser, Steps, Table, Whitening};
+use moonflow::data::{
+    Bounds, ColumnSteps, Johnson, Preprocessing, Standardise, Standardiser, Table, Whitening,
+};
 use moonflow::engine::Sampling;
 use moonflow::flow::{Flow, Transform};
 use moonflow::layout::Layout;
@@ -60,12 +62,12 @@ fn model() -> Model {
 fn second() -> Model {
     let model = model();
     let flow = model.record.recipe.conditional_flow(2, 1).expect("valid");
-    let counts = Steps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
+    let counts = ColumnSteps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
     let factor = vec![1.0, 0.0, 0.0, 0.5, 0.75, 0.0, -0.25, 0.125, 0.625];
     Model {
         parameters: (0..Layout::new(&flow).total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
         preprocessing: Preprocessing {
-            steps: vec![counts, Steps::default(), Steps::default()],
+            steps: vec![counts, ColumnSteps::default(), ColumnSteps::default()],
             standardise: Standardise::Whiten,
             standardiser: Standardiser { mean: vec![1.5, -300.25, 0.5], std: vec![0.1, 40.0, 2.0] },
             whitening: Some(Whitening::from_factor(factor, 3).expect("a triangle")),

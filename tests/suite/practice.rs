@@ -219,9 +219,9 @@ fn files_that_are_no_checkpoints_say_what_is_wrong_with_them() {
     let mut short = checkpoint.clone();
     short.state.best.as_mut().expect("validated").parameters.pop();
     let mut gap = checkpoint.clone();
-    gap.progress.history.epochs[1].epoch = 7;
+    gap.trainer.history.epochs[1].epoch = 7;
     let mut averageless = checkpoint;
-    averageless.progress.average = None;
+    averageless.trainer.average = None;
     for (bytes, want) in [
         (Vec::new(), "the file is empty"),
         (bytes[..bytes.len() - 1].to_vec(), "truncated"),
@@ -257,7 +257,7 @@ proptest! {
         }
         if let Ok(checkpoint) = Checkpoint::from_bytes("c", &bytes) {
             prop_assert!(checkpoint.state.parameters.iter().all(|value| value.is_finite()));
-            prop_assert_eq!(checkpoint.progress.history.epochs.len(), checkpoint.state.epoch as usize);
+            prop_assert_eq!(checkpoint.trainer.history.epochs.len(), checkpoint.state.epoch as usize);
         }
     }
 }
@@ -268,8 +268,8 @@ fn averaged_weights_are_those_that_a_hand_computes_and_are_validated_themselves(
     let recipe = Recipe { ema: Some(F), epochs: 4, ..recipe() };
     let dataset = dataset();
     let training = Training {
-        train: dataset.preprocessing.standardiser.apply(&dataset.train).into(),
-        validation: dataset.preprocessing.standardiser.apply(&dataset.validation).into(),
+        train: dataset.preprocessing.forward(&dataset.train).values.into(),
+        validation: dataset.preprocessing.forward(&dataset.validation).values.into(),
         batch: recipe.batch,
         adam: recipe.adam(),
         schedule: recipe.schedule(3).expect("short"),

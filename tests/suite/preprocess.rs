@@ -5,7 +5,7 @@ use std::fs;
 
 use moonflow::Error;
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Bounds, Dataset, Johnson, PreprocessingPlan, Standardise, Steps, Table};
+use moonflow::data::{Bounds, ColumnSteps, Dataset, Johnson, PreprocessingPlan, Standardise, Table};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Model, Recipe};
 use moonflow::random;
@@ -13,11 +13,11 @@ use moonflow::train::fit;
 
 use crate::cli::{folder, moonflow, succeed, text, train};
 
-fn bounds(low: Option<f64>, high: Option<f64>) -> Steps {
-    Steps { dequantize: false, bounds: Some(Bounds { low, high }) }
+fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnSteps {
+    ColumnSteps { dequantize: false, bounds: Some(Bounds { low, high }) }
 }
 
-const WHOLE: Steps = Steps { dequantize: true, bounds: None };
+const WHOLE: ColumnSteps = ColumnSteps { dequantize: true, bounds: None };
 
 fn table(columns: &[&str], rows: impl Iterator<Item = Vec<f64>>) -> Table {
     let columns = columns.iter().map(|&name| name.to_owned()).collect();
@@ -25,12 +25,12 @@ fn table(columns: &[&str], rows: impl Iterator<Item = Vec<f64>>) -> Table {
 }
 
 /// A few epochs of a narrow flow: enough for it to be no identity.
-fn fitted(table: &Table, steps: Vec<Steps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+fn fitted(table: &Table, steps: Vec<ColumnSteps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
     fitted_by(table, &PreprocessingPlan { steps, standardise, ..Default::default() })
 }
 
 /// The same behind curves.
-fn bent(table: &Table, steps: Vec<Steps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+fn bent(table: &Table, steps: Vec<ColumnSteps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
     fitted_by(table, &PreprocessingPlan { steps, standardise, gaussianise: true, ..Default::default() })
 }
 
@@ -112,7 +112,8 @@ fn scores_of_a_logged_column_are_those_of_its_logarithm_less_the_logarithm() {
     let plain = shares();
     let mut logged = plain.clone();
     logged.values.chunks_mut(2).for_each(|row| row[1] = row[1].ln());
-    let mut with_step = fitted(&plain, vec![Steps::default(), bounds(Some(0.0), None)], Standardise::Mean);
+    let mut with_step =
+        fitted(&plain, vec![ColumnSteps::default(), bounds(Some(0.0), None)], Standardise::Mean);
     let mut by_hand = fitted(&logged, Vec::new(), Standardise::Mean);
     // Equal standardised rows, so equal trainings.
     assert_eq!(with_step.0.parameters, by_hand.0.parameters);
@@ -140,10 +141,12 @@ fn probabilities_of_whole_numbers_sum_to_1() {
             vec![count, (f64::from(i) * 0.7).sin() + count]
         }),
     );
-    let steps =
-        vec![Steps { bounds: Some(Bounds { low: Some(0.0), high: Some(4.0) }), ..WHOLE }, Steps::default()];
+    let steps = vec![
+        ColumnSteps { bounds: Some(Bounds { low: Some(0.0), high: Some(4.0) }), ..WHOLE },
+        ColumnSteps::default(),
+    ];
     for (what, mut subject) in [
-        ("free", fitted(&rows, vec![WHOLE, Steps::default()], Standardise::Mean)),
+        ("free", fitted(&rows, vec![WHOLE, ColumnSteps::default()], Standardise::Mean)),
         ("bounded", fitted(&rows, steps.clone(), Standardise::Mean)),
         ("bounded", bent(&rows, steps.clone(), Standardise::Mean)),
         ("bounded", bent(&rows, steps, Standardise::Whiten)),
@@ -193,7 +196,7 @@ fn probabilities_of_several_whole_columns_sum_to_1() {
                 (0..columns).map(|j| (first + f64::from(i / (j as i32 + 1) % 2)).floor()).collect()
             }),
         );
-        let steps = Steps { bounds: Some(Bounds { low: Some(0.0), high: Some(3.0) }), ..WHOLE };
+        let steps = ColumnSteps { bounds: Some(Bounds { low: Some(0.0), high: Some(3.0) }), ..WHOLE };
         let mut subject = fitted(&rows, vec![steps; columns], Standardise::Mean);
         let grid: Vec<f64> = (0..4usize.pow(columns as u32))
             .flat_map(|cell| (0..columns).map(move |j| (cell / 4usize.pow(j as u32) % 4) as f64))
@@ -274,7 +277,7 @@ fn the_self_check_sees_whole_numbers_with_their_noise() {
             vec![(3.0 + 2.5 * t.sin() + (t * 1.3).cos()).round(), t.cos() + 0.3 * (t * 2.9).sin()]
         }),
     );
-    let (model, _) = fitted(&rows, vec![WHOLE, Steps::default()], Standardise::Mean);
+    let (model, _) = fitted(&rows, vec![WHOLE, ColumnSteps::default()], Standardise::Mean);
     let check = model.record.check.expect("a check");
     assert!(
         check.gap.is_some_and(f64::is_finite) && check.gap_error.is_some_and(f64::is_finite),
@@ -296,7 +299,7 @@ fn rows_that_a_step_cannot_take_are_refused_by_row_at_training() {
         ),
         (WHOLE, "t: row 1, column 1 (`share`): 0.545 is not a whole number"),
     ] {
-        let plan = PreprocessingPlan { steps: vec![steps, Steps::default()], ..Default::default() };
+        let plan = PreprocessingPlan { steps: vec![steps, ColumnSteps::default()], ..Default::default() };
         let error = Dataset::split_with(&rows, 0.1, 0, &plan).expect_err(want);
         assert!(matches!(error, Error::Data { .. }) && error.to_string().contains(&want[..30]), "{error}");
     }
@@ -307,7 +310,7 @@ fn rows_that_a_step_cannot_take_are_refused_by_row_at_training() {
 #[test]
 fn noise_repeats_with_the_seed_and_statistics_see_training_rows_only() {
     let rows = table(&["k", "x"], (0..200).map(|i| vec![f64::from(i % 7), f64::from(i * i % 31)]));
-    let plan = PreprocessingPlan { steps: vec![WHOLE, Steps::default()], ..Default::default() };
+    let plan = PreprocessingPlan { steps: vec![WHOLE, ColumnSteps::default()], ..Default::default() };
     let split = |seed| Dataset::split_with(&rows, 0.2, seed, &plan).expect("splits");
     assert_eq!(split(1), split(1));
     assert_ne!(split(1).train, split(2).train);

@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use image::RgbImage;
 use moonflow::Error;
 use moonflow::random::{Philox, Stream};
-use moonflow::report::{DensityGrid, Figure, History, limits};
+use moonflow::report::{DensityGrid, Figure, LossCurves, limits};
 use rand_distr::{Distribution, StandardNormal};
 use resvg::usvg;
 
@@ -55,9 +55,9 @@ fn density([x, y]: [(f64, f64); 2], columns: usize, rows: usize) -> DensityGrid 
 }
 
 /// Falling losses that level out a little above `floor`, with a validation loss in every epoch.
-fn history(epochs: u32, floor: f64) -> History {
+fn history(epochs: u32, floor: f64) -> LossCurves {
     let mut random = Philox::new(3, Stream::Data, 0);
-    let mut history = History::default();
+    let mut history = LossCurves::default();
     for epoch in 1..=epochs {
         let time = f64::from(epoch);
         let loss = floor + 0.008 + 1.9 * (-time / 6.0).exp() + 0.35 * (-time / 45.0).exp();
@@ -79,7 +79,7 @@ struct Fit {
     data: Vec<f64>,
     samples: Vec<f64>,
     latent: Vec<f64>,
-    history: History,
+    history: LossCurves,
 }
 
 impl Fit {
@@ -328,15 +328,15 @@ fn sparse_constant_and_broken_inputs_still_make_a_picture() {
         base.samples.iter().enumerate().map(|(i, v)| if i % 9 == 0 { 1e30 } else { *v }).collect();
     let not_numbers = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.0, f64::MAX, f64::MIN_POSITIVE];
     let constant = vec![2.5; 40];
-    let one = History { epoch: vec![1], train_nll: vec![0.7], validation_nll: vec![f64::NAN] };
+    let one = LossCurves { epoch: vec![1], train_nll: vec![0.7], validation_nll: vec![f64::NAN] };
     let level =
-        History { epoch: (1..=40).collect(), train_nll: vec![0.5; 40], validation_nll: vec![0.5; 40] };
-    let burst = History {
+        LossCurves { epoch: (1..=40).collect(), train_nll: vec![0.5; 40], validation_nll: vec![0.5; 40] };
+    let burst = LossCurves {
         epoch: (1..=40).collect(),
         train_nll: (0..40).map(|i| if i < 2 { 1e12 } else { 1.0 / f64::from(i) }).collect(),
         validation_nll: (0..40).map(|i| if i % 5 == 0 { f64::NAN } else { f64::INFINITY }).collect(),
     };
-    let empty = History::default();
+    let empty = LossCurves::default();
     let [x, y] = ok.limits();
     let grid = |log_density: Vec<f64>| Some(DensityGrid { x, y, columns: 3, rows: 2, log_density });
     let figures = [
@@ -386,7 +386,7 @@ fn sparse_constant_and_broken_inputs_still_make_a_picture() {
 fn lengths_that_do_not_fit_are_refused_with_both_numbers() {
     let fit = Fit::moons(10);
     let ok = fit.full_figure();
-    let short = History { epoch: vec![1, 2], train_nll: vec![1.0], validation_nll: vec![1.0, 1.0] };
+    let short = LossCurves { epoch: vec![1, 2], train_nll: vec![1.0], validation_nll: vec![1.0, 1.0] };
     let [x, y] = ok.limits();
     for (figure, message) in [
         (Figure { data: &fit.data[1..], ..ok.clone() }, "data: got 19 values, expected 20"),
@@ -427,7 +427,7 @@ proptest::proptest! {
         let rows = bits.len() / features * features;
         let scaled: Vec<f64> = bits[..rows].iter().map(|value| value.signum() * 10f64.powi(scale)).collect();
         let columns: Vec<String> = (0..features).map(|feature| feature.to_string()).collect();
-        let history = History {
+        let history = LossCurves {
             epoch: (1..=rows as u32).collect(),
             train_nll: bits[..rows].to_vec(),
             validation_nll: scaled.clone(),

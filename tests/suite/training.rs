@@ -293,7 +293,7 @@ fn time_limit_ends_training_with_a_checkpoint_after_the_epoch_under_way() {
     let epochs = fitted.history.epochs.len();
     assert!((3..15).contains(&epochs), "{epochs} epochs of three looks at the clock each");
     assert_eq!(watch.checkpoints.len(), 1);
-    assert_eq!(watch.checkpoints[0].progress.history, fitted.history);
+    assert_eq!(watch.checkpoints[0].trainer.history, fitted.history);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn steps_that_are_not_finite_are_skipped_counted_and_told() {
     assert_eq!(fitted.model.record.best_epoch, Some(3));
     assert_eq!(engine.begun.iter().map(|begun| begun.1).collect::<Vec<_>>(), [0, 1, 3]);
     let rows: Vec<_> =
-        watch.checkpoints.iter().map(|kept| (kept.state.epoch, kept.progress.skipped)).collect();
+        watch.checkpoints.iter().map(|kept| (kept.state.epoch, kept.trainer.skipped)).collect();
     assert_eq!(rows, [(1, 0), (2, 1), (3, 1), (4, 2)], "checkpoints stand between epochs");
 }
 

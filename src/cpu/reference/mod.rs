@@ -5,8 +5,10 @@
 //! |-|-|-|
 //! | [`linear`] | `cpu::conditioner`, on packed weights | `linear_forward`, `linear_backward`, `coupling_backward` |
 //! | [`coupling`] | `cpu::coupling` and `cpu::bijector`, on the transformed features | `coupling_forward`, `coupling_inverse`, `coupling_backward` |
+//! | [`lu`] | `cpu::lu`, as one matrix | `lu_forward`, `lu_inverse`, `lu_backward` |
 //! | [`spline`] | `cpu::bijector`, 16 values side by side | `bijector_forward`, `bijector_inverse`, `bijector_backward` |
 
 pub mod coupling;
 pub mod linear;
+pub mod lu;
 pub mod spline;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use csv::ByteRecord;
 
 use super::lines::{LineReader, Lines};
-use super::{Chunk, Position, Reader, Source};
+use super::{Chunk, Decoder, Position, Reader};
 use crate::data::columns::count;
 use crate::error::{Error, Remedy, Result};
 use crate::shown::shown;
@@ -33,7 +33,7 @@ pub(super) fn open<'a>(
         .delimiter(delimiter)
         .buffer_capacity(1 << 16)
         .from_reader(Box::new(reader) as Box<dyn Read + 'a>);
-    let mut source = CsvSource {
+    let mut decoder = CsvDecoder {
         name: name.to_owned(),
         records,
         record: ByteRecord::new(),
@@ -44,29 +44,29 @@ pub(super) fn open<'a>(
         numbers: Vec::new(),
         extras: Vec::new(),
     };
-    if !source.advance()? {
+    if !decoder.advance()? {
         return Err(Error::data(name, "is empty; expected rows of comma-separated numbers"));
     }
-    let named = source.record.iter().any(|field| !is_missing(field) && parse(field).is_none());
+    let named = decoder.record.iter().any(|field| !is_missing(field) && parse(field).is_none());
     if named {
-        source.columns = header(&source.record).map_err(|message| source.at_line(message))?;
+        decoder.columns = header(&decoder.record).map_err(|message| decoder.at_line(message))?;
     } else {
-        source.columns = (0..source.record.len()).map(|index| format!("x{index}")).collect();
-        source.pending = true;
+        decoder.columns = (0..decoder.record.len()).map(|index| format!("x{index}")).collect();
+        decoder.pending = true;
     }
     Ok(Reader {
         name: name.to_owned(),
-        columns: source.columns.clone(),
+        columns: decoder.columns.clone(),
         named,
-        header: format!("line {}: ", source.line),
+        header: format!("line {}: ", decoder.line),
         unit: "line",
         rows: None,
         position,
-        source: Box::new(source),
+        decoder: Box::new(decoder),
     })
 }
 
-struct CsvSource<'a> {
+struct CsvDecoder<'a> {
     name: String,
     records: csv::Reader<Box<dyn Read + 'a>>,
     record: ByteRecord,
@@ -80,7 +80,7 @@ struct CsvSource<'a> {
     extras: Vec<usize>,
 }
 
-impl CsvSource<'_> {
+impl CsvDecoder<'_> {
     /// Goes to the next record that is not blank; `false` at the end.
     fn advance(&mut self) -> Result<bool> {
         loop {
@@ -108,7 +108,7 @@ impl CsvSource<'_> {
     }
 }
 
-impl Source for CsvSource<'_> {
+impl Decoder for CsvDecoder<'_> {
     fn select(&mut self, numbers: &[usize], extras: &[usize]) -> Result<()> {
         self.numbers = numbers.to_vec();
         self.extras = extras.to_vec();

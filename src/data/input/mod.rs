@@ -47,7 +47,7 @@ pub struct Chunk {
 }
 
 /// A format's way of reading rows.
-trait Source {
+trait Decoder {
     /// Chooses columns, once, before any row is read.
     fn select(&mut self, numbers: &[usize], extras: &[usize]) -> Result<()>;
 
@@ -65,6 +65,26 @@ struct Position {
 }
 
 /// A table of which nothing but the names of its columns is known yet.
+///
+/// # Examples
+/// ```
+/// use moonflow::data::{Missing, Reader};
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let text = "name,a,b\nx,1,2\ny,,4\nz,5,6\n";
+/// let reader = Reader::from_csv("t", text.as_bytes())?;
+/// assert_eq!(reader.columns(), ["name", "a", "b"]);
+/// // Columns 2 and 1 as numbers, column 0 as text; the row without a number is left out.
+/// let mut rows = reader.select(&[2, 1], &[0], Missing::Drop)?;
+/// let mut sums = Vec::new();
+/// while let Some(chunk) = rows.next(1000)? {
+///     sums.extend(chunk.numbers.chunks(2).map(|row| row[0] + row[1]));
+///     assert_eq!(chunk.extras, [["x", "z"]]);
+/// }
+/// assert_eq!((sums, rows.dropped()), (vec![3.0, 11.0], 1));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Reader<'a> {
     name: String,
     columns: Vec<String>,
@@ -75,7 +95,7 @@ pub struct Reader<'a> {
     unit: &'static str,
     rows: Option<u64>,
     position: Position,
-    source: Box<dyn Source + 'a>,
+    decoder: Box<dyn Decoder + 'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -141,7 +161,7 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        self.source.select(numbers, extras)?;
+        self.decoder.select(numbers, extras)?;
         let names = numbers.iter().map(|&place| (place, self.columns[place].clone())).collect();
         let extras = extras.iter().map(|&place| self.columns[place].clone()).collect();
         Ok(Rows {
@@ -154,7 +174,7 @@ impl<'a> Reader<'a> {
             missing,
             read: 0,
             dropped: 0,
-            source: self.source,
+            decoder: self.decoder,
         })
     }
 }
@@ -171,7 +191,7 @@ pub struct Rows<'a> {
     missing: Missing,
     read: u64,
     dropped: u64,
-    source: Box<dyn Source + 'a>,
+    decoder: Box<dyn Decoder + 'a>,
 }
 
 impl Rows<'_> {
@@ -253,7 +273,7 @@ impl Rows<'_> {
 
     fn read_chunk(&mut self, limit: usize) -> Result<Chunk> {
         let mut chunk = Chunk { extras: vec![Vec::new(); self.extras.len()], ..Chunk::default() };
-        self.source.read(limit.max(1), &mut chunk)?;
+        self.decoder.read(limit.max(1), &mut chunk)?;
         debug_assert_eq!(chunk.numbers.len(), chunk.rows * self.numbers.len());
         self.read += chunk.rows as u64;
         Ok(chunk)

@@ -8,7 +8,9 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Chunk, Position, Reader, Source};
+use half::f16;
+
+use super::{Chunk, Decoder, Position, Reader};
 use crate::error::{Error, Result};
 
 /// Most columns of an array. One with more is most likely transposed.
@@ -19,9 +21,9 @@ pub(super) fn open(name: &str, mut file: File) -> Result<Reader<'static>> {
     let io_error = |error| Error::io(name, error);
     let length = file.seek(SeekFrom::End(0)).map_err(io_error)?;
     file.rewind().map_err(io_error)?;
-    let (header, start) = Header::read(&mut file).map_err(|message| Error::data(name, message))?;
+    let (header, start) = NpyHeader::read(&mut file).map_err(|message| Error::data(name, message))?;
     let (rows, columns) = header.size().map_err(|message| Error::data(name, message))?;
-    let needed = rows.checked_mul(columns).and_then(|values| values.checked_mul(header.kind.size() as u64));
+    let needed = rows.checked_mul(columns).and_then(|values| values.checked_mul(header.dtype.size() as u64));
     let there = length.saturating_sub(start);
     if needed != Some(there) {
         let needed =
@@ -35,7 +37,7 @@ pub(super) fn open(name: &str, mut file: File) -> Result<Reader<'static>> {
     }
     let names: Vec<String> = (0..columns).map(|index| format!("x{index}")).collect();
     let position = Position { done: Arc::default(), total: rows };
-    let source = NpySource {
+    let decoder = NpyDecoder {
         name: name.to_owned(),
         done: Arc::clone(&position.done),
         file: BufReader::with_capacity(1 << 18, file),
@@ -55,20 +57,20 @@ pub(super) fn open(name: &str, mut file: File) -> Result<Reader<'static>> {
         unit: "row",
         rows: Some(rows),
         position,
-        source: Box::new(source),
+        decoder: Box::new(decoder),
     })
 }
 
 /// A type of numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Dtype {
     Bool,
     Signed(usize),
     Unsigned(usize),
     Float(usize),
 }
 
-impl Kind {
+impl Dtype {
     /// Bytes of a number.
     fn size(self) -> usize {
         match self {
@@ -77,7 +79,7 @@ impl Kind {
         }
     }
 
-    /// The number in `bytes`, of [`Kind::size`] bytes, little-endian.
+    /// The number in `bytes`, of [`Dtype::size`] bytes, little-endian.
     fn number(self, bytes: &[u8]) -> f64 {
         let mut wide = [0; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
@@ -87,35 +89,23 @@ impl Kind {
             Self::Bool => f64::from(u8::from(bits != 0)),
             Self::Unsigned(_) => bits as f64,
             Self::Signed(_) => ((bits << unused) as i64 >> unused) as f64,
-            Self::Float(2) => half(bits as u16),
+            Self::Float(2) => f16::from_bits(bits as u16).to_f64(),
             Self::Float(4) => f64::from(f32::from_bits(bits as u32)),
             Self::Float(_) => f64::from_bits(bits),
         }
     }
 }
 
-/// The value of an IEEE 754 half.
-pub(super) fn half(bits: u16) -> f64 {
-    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
-    let magnitude = match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (fraction + 1024.0) * 2f64.powi(exponent - 25),
-    };
-    if bits >> 15 == 1 { -magnitude } else { magnitude }
-}
-
 /// What the header says.
 #[derive(Clone, Debug, PartialEq)]
-struct Header {
-    kind: Kind,
+struct NpyHeader {
+    dtype: Dtype,
     big_endian: bool,
     fortran_order: bool,
     shape: Vec<u64>,
 }
 
-impl Header {
+impl NpyHeader {
     /// Reads magic, version and the dictionary that follows them; also gives their length.
     fn read(reader: &mut impl Read) -> std::result::Result<(Self, u64), String> {
         /// Longest dictionary; one of plain numbers has about a hundred bytes.
@@ -175,30 +165,30 @@ impl Header {
             sizes.map(|size| size.trim_end_matches('L').parse().ok()).collect::<Option<Vec<u64>>>()
         });
         let shape = shape.ok_or("is not an NPY file: its `shape` is no list of sizes below 2⁶⁴")?;
-        let (kind, big_endian) = Self::kind(descr).ok_or_else(|| {
+        let (dtype, big_endian) = Self::dtype(descr).ok_or_else(|| {
             format!(
                 "holds `{}`; expected numbers: b1, i1 to i8, u1 to u8, f2, f4 or f8",
                 super::csv::excerpt(descr.as_bytes())
             )
         })?;
-        Ok(Self { kind, big_endian, fortran_order, shape })
+        Ok(Self { dtype, big_endian, fortran_order, shape })
     }
 
     /// The type of numbers that NumPy calls `descr`, such as `<f8`, and whether its highest byte comes first.
-    fn kind(descr: &str) -> Option<(Kind, bool)> {
+    fn dtype(descr: &str) -> Option<(Dtype, bool)> {
         let (order, rest) = match descr.as_bytes() {
             [order @ (b'<' | b'>' | b'|' | b'='), rest @ ..] => (*order, rest),
             rest => (b'=', rest),
         };
-        let kind = match rest {
-            b"b1" | b"?" => Kind::Bool,
-            [b'i', size @ (b'1' | b'2' | b'4' | b'8')] => Kind::Signed(usize::from(size - b'0')),
-            [b'u', size @ (b'1' | b'2' | b'4' | b'8')] => Kind::Unsigned(usize::from(size - b'0')),
-            [b'f', size @ (b'2' | b'4' | b'8')] => Kind::Float(usize::from(size - b'0')),
+        let dtype = match rest {
+            b"b1" | b"?" => Dtype::Bool,
+            [b'i', size @ (b'1' | b'2' | b'4' | b'8')] => Dtype::Signed(usize::from(size - b'0')),
+            [b'u', size @ (b'1' | b'2' | b'4' | b'8')] => Dtype::Unsigned(usize::from(size - b'0')),
+            [b'f', size @ (b'2' | b'4' | b'8')] => Dtype::Float(usize::from(size - b'0')),
             _ => return None,
         };
         let big_endian = order == b'>' || (order == b'=' && cfg!(target_endian = "big"));
-        Some((kind, big_endian))
+        Some((dtype, big_endian))
     }
 
     /// Rows and columns.
@@ -223,13 +213,13 @@ impl Header {
     }
 }
 
-struct NpySource {
+struct NpyDecoder {
     name: String,
     done: Arc<AtomicU64>,
     file: BufReader<File>,
     /// Where the numbers begin.
     start: u64,
-    header: Header,
+    header: NpyHeader,
     rows: u64,
     columns: usize,
     /// The next row.
@@ -238,10 +228,10 @@ struct NpySource {
     extras: Vec<usize>,
 }
 
-impl NpySource {
+impl NpyDecoder {
     /// The numbers of the next `rows` rows, as their bytes lie: row-major, or each column's bytes in turn.
     fn bytes(&mut self, rows: usize) -> std::io::Result<Vec<u8>> {
-        let size = self.header.kind.size();
+        let size = self.header.dtype.size();
         let mut bytes = vec![0; rows * self.columns * size];
         if self.header.fortran_order {
             for (column, bytes) in bytes.chunks_exact_mut(rows * size).enumerate() {
@@ -259,7 +249,7 @@ impl NpySource {
     }
 }
 
-impl Source for NpySource {
+impl Decoder for NpyDecoder {
     fn select(&mut self, numbers: &[usize], extras: &[usize]) -> Result<()> {
         self.numbers = numbers.to_vec();
         self.extras = extras.to_vec();
@@ -274,11 +264,11 @@ impl Source for NpySource {
             return Ok(());
         }
         let bytes = self.bytes(rows).map_err(|error| super::csv::failure(&self.name, error))?;
-        let (kind, size, columns) = (self.header.kind, self.header.kind.size(), self.columns);
+        let (dtype, size, columns) = (self.header.dtype, self.header.dtype.size(), self.columns);
         let fortran_order = self.header.fortran_order;
         let cell = |row: usize, column: usize| {
             let index = if fortran_order { column * rows + row } else { row * columns + column };
-            kind.number(&bytes[index * size..(index + 1) * size])
+            dtype.number(&bytes[index * size..(index + 1) * size])
         };
         chunk.numbers.reserve(rows * self.numbers.len());
         for row in 0..rows {
@@ -299,9 +289,9 @@ impl Source for NpySource {
             chunk.places.push(place);
         }
         for (cells, &column) in chunk.extras.iter_mut().zip(&self.extras) {
-            cells.extend((0..rows).map(|row| match (cell(row, column), kind) {
-                (value, Kind::Float(4)) => format!("{:?}", value as f32),
-                (value, Kind::Float(_)) => format!("{value:?}"),
+            cells.extend((0..rows).map(|row| match (cell(row, column), dtype) {
+                (value, Dtype::Float(4)) => format!("{:?}", value as f32),
+                (value, Dtype::Float(_)) => format!("{value:?}"),
                 (value, _) => value.to_string(),
             }));
         }
@@ -318,8 +308,8 @@ mod tests {
 
     #[test]
     fn headers_as_numpy_and_others_write_them_are_read() {
-        let want = |kind, big_endian, fortran_order, shape: &[u64]| Header {
-            kind,
+        let want = |dtype, big_endian, fortran_order, shape: &[u64]| NpyHeader {
+            dtype,
             big_endian,
             fortran_order,
             shape: shape.to_vec(),
@@ -327,18 +317,18 @@ mod tests {
         for (text, header) in [
             (
                 "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 2), }   \n",
-                want(Kind::Float(8), false, false, &[3, 2]),
+                want(Dtype::Float(8), false, false, &[3, 2]),
             ),
             (
                 "{\"shape\":(7,),\"fortran_order\":True,\"descr\":\">i2\"}",
-                want(Kind::Signed(2), true, true, &[7]),
+                want(Dtype::Signed(2), true, true, &[7]),
             ),
             (
                 "{'descr': '|b1', 'fortran_order': False, 'shape': (10L, 1L)}",
-                want(Kind::Bool, false, false, &[10, 1]),
+                want(Dtype::Bool, false, false, &[10, 1]),
             ),
         ] {
-            assert_eq!(Header::parse(text).expect(text), header);
+            assert_eq!(NpyHeader::parse(text).expect(text), header);
         }
         for (text, problem) in [
             ("", "no `descr`"),
@@ -354,29 +344,29 @@ mod tests {
             ),
             ("{'descr': '<f8', 'fortran_order': False, 'shape': (3", "no list of sizes"),
         ] {
-            let message = Header::parse(text).expect_err(problem);
+            let message = NpyHeader::parse(text).expect_err(problem);
             assert!(message.contains(problem), "{message}");
         }
     }
 
     #[test]
     fn every_kind_of_number_is_read_with_its_sign() {
-        for (kind, bytes, want) in [
-            (Kind::Bool, &[2][..], 1.0),
-            (Kind::Signed(1), &[0xff], -1.0),
-            (Kind::Unsigned(1), &[0xff], 255.0),
-            (Kind::Signed(2), &(-300i16).to_le_bytes(), -300.0),
-            (Kind::Unsigned(4), &u32::MAX.to_le_bytes(), 4_294_967_295.0),
-            (Kind::Signed(8), &(-5i64).to_le_bytes(), -5.0),
-            (Kind::Float(4), &(-0.1f32).to_le_bytes(), f64::from(-0.1f32)),
-            (Kind::Float(8), &0.1f64.to_le_bytes(), 0.1),
-            (Kind::Float(2), &0x3c00u16.to_le_bytes(), 1.0),
-            (Kind::Float(2), &0xc500u16.to_le_bytes(), -5.0),
-            (Kind::Float(2), &0x0001u16.to_le_bytes(), 2f64.powi(-24)),
-            (Kind::Float(2), &0xfc00u16.to_le_bytes(), f64::NEG_INFINITY),
+        for (dtype, bytes, want) in [
+            (Dtype::Bool, &[2][..], 1.0),
+            (Dtype::Signed(1), &[0xff], -1.0),
+            (Dtype::Unsigned(1), &[0xff], 255.0),
+            (Dtype::Signed(2), &(-300i16).to_le_bytes(), -300.0),
+            (Dtype::Unsigned(4), &u32::MAX.to_le_bytes(), 4_294_967_295.0),
+            (Dtype::Signed(8), &(-5i64).to_le_bytes(), -5.0),
+            (Dtype::Float(4), &(-0.1f32).to_le_bytes(), f64::from(-0.1f32)),
+            (Dtype::Float(8), &0.1f64.to_le_bytes(), 0.1),
+            (Dtype::Float(2), &0x3c00u16.to_le_bytes(), 1.0),
+            (Dtype::Float(2), &0xc500u16.to_le_bytes(), -5.0),
+            (Dtype::Float(2), &0x0001u16.to_le_bytes(), 2f64.powi(-24)),
+            (Dtype::Float(2), &0xfc00u16.to_le_bytes(), f64::NEG_INFINITY),
         ] {
-            assert_eq!(kind.number(bytes), want, "{kind:?} {bytes:?}");
+            assert_eq!(dtype.number(bytes), want, "{dtype:?} {bytes:?}");
         }
-        assert!(Kind::Float(2).number(&0x7e00u16.to_le_bytes()).is_nan());
+        assert!(Dtype::Float(2).number(&0x7e00u16.to_le_bytes()).is_nan());
     }
 }

@@ -11,7 +11,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::parquet_value::{Meaning, Value};
-use super::{Chunk, Position, Reader, Source};
+use super::{Chunk, Decoder, Position, Reader};
 use crate::error::{Error, Remedy, Result};
 use crate::guard;
 use crate::shown::shown;
@@ -40,7 +40,7 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
         return Err(Error::data(name, "has no columns; expected columns of numbers"));
     }
     let position = Position { done: Arc::default(), total: rows };
-    let source = ParquetSource {
+    let decoder = ParquetDecoder {
         name: name.to_owned(),
         done: Arc::clone(&position.done),
         descriptions: schema.columns().to_vec(),
@@ -60,7 +60,7 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
         unit: "row",
         rows: Some(rows),
         position,
-        source: Box::new(source),
+        decoder: Box::new(decoder),
     })
 }
 
@@ -69,7 +69,7 @@ fn failure(name: &str, error: &str) -> Error {
     Error::data(name, format!("is not a usable Parquet file: {error}"))
 }
 
-struct ParquetSource {
+struct ParquetDecoder {
     name: String,
     done: Arc<AtomicU64>,
     descriptions: Vec<ColumnDescPtr>,
@@ -86,7 +86,7 @@ struct ParquetSource {
     row: u64,
 }
 
-impl ParquetSource {
+impl ParquetDecoder {
     /// The columns at `places`, which must be flat, and numbers where `number` says so.
     fn columns(&self, places: &[usize], number: bool) -> Result<Vec<(usize, Meaning)>> {
         let column = |&place: &usize| {
@@ -138,7 +138,7 @@ impl ParquetSource {
     }
 }
 
-impl Source for ParquetSource {
+impl Decoder for ParquetDecoder {
     fn select(&mut self, numbers: &[usize], extras: &[usize]) -> Result<()> {
         self.numbers = self.columns(numbers, true)?;
         self.extras = self.columns(extras, false)?;

@@ -1,10 +1,9 @@
 //! What a value in a Parquet file means: a number, or a text that is passed through.
 //! The parquet crate's own conversion panics on types it does not know and on times outside of its calendar.
 
+use half::f16;
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit, Type};
 use parquet::schema::types::ColumnDescPtr;
-
-use super::npy::half;
 
 /// A value as it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +87,7 @@ impl Meaning {
             (Value::Int(value, _), _) => value as f64,
             (Value::Float(value), _) => f64::from(value),
             (Value::Double(value), _) => value,
-            (Value::Bytes(&[low, high]), Self::Half) => half(u16::from_le_bytes([low, high])),
+            (Value::Bytes(&[low, high]), Self::Half) => f16::from_le_bytes([low, high]).to_f64(),
             (Value::Bytes(bytes), Self::Decimal(scale)) => scaled(big_endian(bytes), scale),
             (Value::Bytes(_), _) => f64::NAN,
         }

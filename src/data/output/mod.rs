@@ -1,10 +1,10 @@
 //! Tables written in pieces, in every format that is read: the way out for scores and samples.
 
+mod destination;
 #[cfg(feature = "tables")]
 mod npy;
 #[cfg(feature = "tables")]
 mod parquet;
-mod target;
 mod text;
 
 use std::io;
@@ -13,13 +13,27 @@ use std::path::{Path, PathBuf};
 use super::format::{Encoding, Format};
 use crate::error::{Error, Remedy, Result};
 use crate::shown::{shown_list, shown_path};
-use target::Target;
+use destination::Destination;
 use text::TextWriter;
 
 /// A table on its way into a file or to standard output.
 ///
 /// A file is whole or not there: it takes its place in [`TableWriter::finish`], and a writer that is dropped before
 /// leaves nothing behind. Standard output gets the rows as they come.
+///
+/// # Examples
+/// ```no_run
+/// use moonflow::data::TableWriter;
+/// use std::path::Path;
+///
+/// # fn main() -> moonflow::Result<()> {
+/// let columns = ["a", "b"].map(String::from);
+/// let mut writer = TableWriter::create(Some(Path::new("rows.csv.gz")), None, &[], &columns)?;
+/// writer.write(&[], &[1.0, 2.0, 3.0, 4.0])?; // row-major [2, 2]
+/// writer.finish()?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct TableWriter {
     name: PathBuf,
     texts: usize,
@@ -66,15 +80,15 @@ impl TableWriter {
             )));
         }
         let open = || -> io::Result<Sink> {
-            let target = Target::open(path)?;
+            let destination = Destination::open(path)?;
             Ok(match encoding.format {
                 #[cfg(feature = "tables")]
-                Format::Npy => Sink::Npy(Box::new(npy::NpyWriter::new(target, path, numbers.len())?)),
+                Format::Npy => Sink::Npy(Box::new(npy::NpyWriter::new(destination, path, numbers.len())?)),
                 #[cfg(feature = "tables")]
                 Format::Parquet => {
-                    Sink::Parquet(Box::new(parquet::ParquetWriter::new(target, texts, numbers)?))
+                    Sink::Parquet(Box::new(parquet::ParquetWriter::new(destination, texts, numbers)?))
                 }
-                _ => Sink::Text(Box::new(TextWriter::new(target, encoding, texts, numbers)?)),
+                _ => Sink::Text(Box::new(TextWriter::new(destination, encoding, texts, numbers)?)),
             })
         };
         let sink = open().map_err(|error| Error::io(&name, error))?;
@@ -114,7 +128,7 @@ impl TableWriter {
             #[cfg(feature = "tables")]
             Sink::Parquet(writer) => writer.finish(),
         }
-        .and_then(Target::commit)
+        .and_then(Destination::commit)
         .map_err(|error| Error::io(&self.name, error))
     }
 }

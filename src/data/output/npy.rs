@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Seek, Write};
 use std::path::Path;
 
-use super::Target;
+use super::Destination;
 
 /// Keeps the numbers in a temporary file until their count is known.
 pub(super) struct NpyWriter {
-    target: Target,
+    destination: Destination,
     numbers: BufWriter<File>,
     columns: usize,
     rows: u64,
@@ -16,14 +16,14 @@ pub(super) struct NpyWriter {
 
 impl NpyWriter {
     /// A writer of `columns` columns. The temporary file lies beside `path`, where there is room for the result.
-    pub(super) fn new(target: Target, path: Option<&Path>, columns: usize) -> io::Result<Self> {
+    pub(super) fn new(destination: Destination, path: Option<&Path>, columns: usize) -> io::Result<Self> {
         let folder = path.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
         let file = match (folder, path) {
             (Some(folder), Some(path)) if path.is_file() || !path.exists() => tempfile::tempfile_in(folder)?,
             (None, Some(path)) if path.is_file() || !path.exists() => tempfile::tempfile_in(".")?,
             _ => tempfile::tempfile()?,
         };
-        Ok(Self { target, numbers: BufWriter::with_capacity(1 << 16, file), columns, rows: 0 })
+        Ok(Self { destination, numbers: BufWriter::with_capacity(1 << 16, file), columns, rows: 0 })
     }
 
     pub(super) fn write(&mut self, numbers: &[f64], rows: usize) -> io::Result<()> {
@@ -34,13 +34,13 @@ impl NpyWriter {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> io::Result<Target> {
-        let Self { mut target, numbers, columns, rows } = self;
+    pub(super) fn finish(self) -> io::Result<Destination> {
+        let Self { mut destination, numbers, columns, rows } = self;
         let mut file = numbers.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
-        target.write_all(&header(rows, columns))?;
-        io::copy(&mut BufReader::with_capacity(1 << 18, file), &mut target)?;
-        Ok(target)
+        destination.write_all(&header(rows, columns))?;
+        io::copy(&mut BufReader::with_capacity(1 << 18, file), &mut destination)?;
+        Ok(destination)
     }
 }
 

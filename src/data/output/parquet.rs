@@ -10,21 +10,21 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
 
-use super::Target;
+use super::Destination;
 
 /// Values of a row group: 16 MB of numbers.
 const GROUP_VALUES: usize = 1 << 21;
 
 /// Collects rows for a row group and writes it when it is full.
 pub(super) struct ParquetWriter {
-    writer: SerializedFileWriter<Target>,
+    writer: SerializedFileWriter<Destination>,
     texts: Vec<Vec<ByteArray>>,
     /// A list for each column of numbers.
     numbers: Vec<Vec<f64>>,
 }
 
 impl ParquetWriter {
-    pub(super) fn new(target: Target, texts: &[String], numbers: &[String]) -> io::Result<Self> {
+    pub(super) fn new(destination: Destination, texts: &[String], numbers: &[String]) -> io::Result<Self> {
         let text = |name: &String| {
             let column = Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY);
             column.with_repetition(Repetition::REQUIRED).with_logical_type(Some(LogicalType::String)).build()
@@ -38,8 +38,8 @@ impl ParquetWriter {
             columns.map(|column| column.map(Arc::new)).collect::<Result<_, _>>().map_err(io_error)?;
         let schema = Type::group_type_builder("schema").with_fields(columns).build().map_err(io_error)?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
-        let writer =
-            SerializedFileWriter::new(target, Arc::new(schema), Arc::new(properties)).map_err(io_error)?;
+        let writer = SerializedFileWriter::new(destination, Arc::new(schema), Arc::new(properties))
+            .map_err(io_error)?;
         Ok(Self { writer, texts: vec![Vec::new(); texts.len()], numbers: vec![Vec::new(); numbers.len()] })
     }
 
@@ -55,7 +55,7 @@ impl ParquetWriter {
         if rows * (columns + self.texts.len()) >= GROUP_VALUES { self.close_group() } else { Ok(()) }
     }
 
-    pub(super) fn finish(mut self) -> io::Result<Target> {
+    pub(super) fn finish(mut self) -> io::Result<Destination> {
         if self.numbers.first().is_some_and(|column| !column.is_empty()) {
             self.close_group()?;
         }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::Target;
+use super::Destination;
 use crate::data::format::{Compression, Encoding, Format};
 use crate::data::table::{io_error, write_csv_row};
 
@@ -14,13 +14,13 @@ pub(super) struct TextWriter {
 
 impl TextWriter {
     pub(super) fn new(
-        target: Target,
+        destination: Destination,
         encoding: Encoding,
         texts: &[String],
         numbers: &[String],
     ) -> io::Result<Self> {
         let delimiter = if encoding.format == Format::Tsv { b'\t' } else { b',' };
-        let compressed = Compressed::new(target, encoding.compression)?;
+        let compressed = Compressed::new(destination, encoding.compression)?;
         let mut out = csv::WriterBuilder::new().delimiter(delimiter).from_writer(compressed);
         out.write_record(texts.iter().chain(numbers)).map_err(io_error)?;
         Ok(Self { out, digits: Vec::new() })
@@ -37,36 +37,38 @@ impl TextWriter {
         Ok(())
     }
 
-    pub(super) fn finish(self) -> io::Result<Target> {
+    pub(super) fn finish(self) -> io::Result<Destination> {
         self.out.into_inner().map_err(csv::IntoInnerError::into_error)?.finish()
     }
 }
 
-/// A target, with a compressor before it.
+/// A destination, with a compressor before it.
 enum Compressed {
-    Plain(Target),
+    Plain(Destination),
     #[cfg(feature = "tables")]
-    Gzip(flate2::write::GzEncoder<Target>),
+    Gzip(flate2::write::GzEncoder<Destination>),
     #[cfg(feature = "tables")]
-    Zstd(zstd::Encoder<'static, Target>),
+    Zstd(zstd::Encoder<'static, Destination>),
 }
 
 impl Compressed {
-    fn new(target: Target, compression: Compression) -> io::Result<Self> {
+    fn new(destination: Destination, compression: Compression) -> io::Result<Self> {
         Ok(match compression {
             #[cfg(feature = "tables")]
             Compression::Gzip => {
-                Self::Gzip(flate2::write::GzEncoder::new(target, flate2::Compression::default()))
+                Self::Gzip(flate2::write::GzEncoder::new(destination, flate2::Compression::default()))
             }
             #[cfg(feature = "tables")]
-            Compression::Zstd => Self::Zstd(zstd::Encoder::new(target, zstd::DEFAULT_COMPRESSION_LEVEL)?),
-            _ => Self::Plain(target),
+            Compression::Zstd => {
+                Self::Zstd(zstd::Encoder::new(destination, zstd::DEFAULT_COMPRESSION_LEVEL)?)
+            }
+            _ => Self::Plain(destination),
         })
     }
 
-    fn finish(self) -> io::Result<Target> {
+    fn finish(self) -> io::Result<Destination> {
         match self {
-            Self::Plain(target) => Ok(target),
+            Self::Plain(destination) => Ok(destination),
             #[cfg(feature = "tables")]
             Self::Gzip(encoder) => encoder.finish(),
             #[cfg(feature = "tables")]
@@ -78,7 +80,7 @@ impl Compressed {
 impl Write for Compressed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(target) => target.write(bytes),
+            Self::Plain(destination) => destination.write(bytes),
             #[cfg(feature = "tables")]
             Self::Gzip(encoder) => encoder.write(bytes),
             #[cfg(feature = "tables")]
@@ -89,7 +91,7 @@ impl Write for Compressed {
     // The csv writer flushes what it is dropped with; a compressor is only flushed at its end, where it costs no ratio.
     fn flush(&mut self) -> io::Result<()> {
         match self {
-            Self::Plain(target) => target.flush(),
+            Self::Plain(destination) => destination.flush(),
             #[cfg(feature = "tables")]
             _ => Ok(()),
         }

@@ -6,7 +6,7 @@ use std::f64::consts::{SQRT_2, TAU};
 use rand::{Rng, RngExt};
 use rand_distr::StandardNormal;
 
-use super::grid::{Density, TAIL, square_around};
+use super::grid::{LogDensity, TAIL, square_around};
 
 /// A Gaussian in the plane with its axes.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub(super) fn draw(gaussians: &[Gaussian], rng: &mut impl Rng) -> [f64; 2] {
     [mean[0] + c * u - s * v, mean[1] + s * u + c * v]
 }
 
-impl Density for [Gaussian] {
+impl LogDensity for [Gaussian] {
     fn log_density(&self, x: [f64; 2]) -> f64 {
         let term = |gaussian: &Gaussian| {
             let [u, v] = gaussian.local(x);

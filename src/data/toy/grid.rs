@@ -4,7 +4,7 @@
 use std::f64::consts::SQRT_2;
 
 /// A density that [`entropy`] can integrate.
-pub(super) trait Density {
+pub(super) trait LogDensity {
     /// log p(x) in nats.
     fn log_density(&self, x: [f64; 2]) -> f64;
 
@@ -31,11 +31,11 @@ const MAX_DEPTH: u32 = 10;
 /// −∫ p ln p in nats; `None` when the density is too fine for the largest grid.
 ///
 /// A quadtree skips squares without weight, so the work goes with the area near the curves and not with the whole.
-pub(super) fn entropy<D: Density + ?Sized>(density: &D) -> Option<f64> {
+pub(super) fn entropy<D: LogDensity + ?Sized>(density: &D) -> Option<f64> {
     entropy_with(density, POINTS_PER_STD)
 }
 
-fn entropy_with<D: Density + ?Sized>(density: &D, points_per_std: f64) -> Option<f64> {
+fn entropy_with<D: LogDensity + ?Sized>(density: &D, points_per_std: f64) -> Option<f64> {
     let spacing = density.finest() / points_per_std;
     let (centre, half) = density.square();
     let leaf = 0.5 * f64::from(LEAF) * spacing;
@@ -49,7 +49,13 @@ fn entropy_with<D: Density + ?Sized>(density: &D, points_per_std: f64) -> Option
 }
 
 /// Sum of −p ln p over the grid points in the square about `centre` with half side `half`.
-fn integrate<D: Density + ?Sized>(density: &D, centre: [f64; 2], half: f64, depth: u32, spacing: f64) -> f64 {
+fn integrate<D: LogDensity + ?Sized>(
+    density: &D,
+    centre: [f64; 2],
+    half: f64,
+    depth: u32,
+    spacing: f64,
+) -> f64 {
     if density.beyond(centre) > SQRT_2 * half {
         return 0.0;
     }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::random::{Philox, Stream};
 use curve::Curve;
 use gaussians::Gaussian;
-use grid::Density;
+use grid::LogDensity;
 use tube::Tube;
 
 /// The shape of a toy density. Noise is Gaussian with standard deviation σ in each coordinate.
@@ -84,6 +84,17 @@ impl Toy {
 }
 
 /// A toy density in the plane: a shape and its noise.
+///
+/// # Examples
+/// ```
+/// use moonflow::data::{Toy, ToyDensity};
+///
+/// let moons = ToyDensity::new(Toy::Moons);
+/// let rows = moons.sample(1000, 7); // row-major [1000, 2]
+/// let mean = rows.chunks(2).filter_map(|row| moons.log_density([row[0], row[1]])).sum::<f64>() / 1000.0;
+/// // The mean of −log p of its own rows is about its entropy.
+/// assert!(moons.entropy().is_some_and(|entropy| (entropy + mean).abs() < 0.1));
+/// ```
 #[derive(Clone, Debug)]
 pub struct ToyDensity {
     kind: Toy,
@@ -115,6 +126,9 @@ impl ToyDensity {
         }
         names
     };
+
+    /// Its columns.
+    pub const FEATURES: usize = 2;
 
     /// The largest noise σ: every shape is long lost in it.
     pub const MAX_NOISE: f64 = 1e6;

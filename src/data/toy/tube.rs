@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use std::ops::Range;
 
 use super::curve::Curve;
-use super::grid::{Density, TAIL, square_around};
+use super::grid::{LogDensity, TAIL, square_around};
 
 /// Gauss–Legendre nodes in a panel; with [`PANEL_LENGTH`] they reach rounding error.
 const NODES: usize = 16;
@@ -137,7 +137,7 @@ impl Tube {
     }
 }
 
-impl Density for Tube {
+impl LogDensity for Tube {
     fn log_density(&self, x: [f64; 2]) -> f64 {
         let variance = self.noise * self.noise;
         // Terms are relative to the nearest node's, so that the sum cannot underflow.

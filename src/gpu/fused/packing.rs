@@ -78,7 +78,9 @@ impl Packing {
         shapes.dedup();
         let mut kinds = flow.couplings().map(|coupling| coupling.bijector.constants());
         let first = kinds.next();
+        let known = |transform: &Transform| matches!(transform, Transform::Coupling(_) | Transform::Actnorm);
         flow.transforms.len() <= MOST_STEPS
+            && flow.transforms.iter().all(known)
             && shapes.iter().map(|(layers, _)| layers.len()).sum::<usize>() <= MOST_SPANS
             && kinds.all(|kind| Some(&kind) == first.as_ref())
     }
@@ -105,6 +107,7 @@ impl Packing {
                 };
                 self.add_networks(&mut step, block, &roles, output_quads(flow, coupling));
             }
+            Transform::Lu | Transform::Permutation { .. } => unreachable!("refused by Packing::holds"),
             Transform::Actnorm => {
                 step.kind = ACTNORM;
                 for _ in 0..2 {

@@ -225,6 +225,7 @@ impl Recorder<'_> {
             Transform::Coupling(_) => {
                 self.coupling_rows(program, direction, transform, begins, ends, activations);
             }
+            Transform::Lu | Transform::Permutation { .. } => unreachable!("refused by the engine"),
             Transform::Actnorm => self.actnorm_rows(program, direction, transform, begins, ends),
         }
     }
@@ -302,6 +303,7 @@ impl Recorder<'_> {
             Transform::Coupling(_) => {
                 self.coupling_backward(program, transform, source, pre, before, gradients);
             }
+            Transform::Lu | Transform::Permutation { .. } => unreachable!("refused by the engine"),
             Transform::Actnorm => self.actnorm_backward(program, transform, source, before, gradients),
         }
     }

@@ -21,7 +21,7 @@ const SPIKE: f64 = 0.5;
 
 /// What a training has done and counted so far, besides the engine's state.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Progress {
+pub struct TrainerState {
     /// Completed epochs.
     pub history: History,
     /// The average of the weights, where the recipe asks for one.
@@ -38,7 +38,7 @@ pub struct Progress {
 
 /// Part of an epoch that ended with a skipped step.
 #[derive(Clone, Copy, Default)]
-struct Part {
+struct PartialEpoch {
     rows: f64,
     nll_sum: f64,
     steps: f64,
@@ -47,7 +47,7 @@ struct Part {
 }
 
 /// A training under way.
-pub(super) struct Run<'a, E, O> {
+pub(super) struct TrainingLoop<'a, E, O> {
     pub engine: &'a mut E,
     pub observer: &'a mut O,
     pub recipe: &'a Recipe,
@@ -55,7 +55,7 @@ pub(super) struct Run<'a, E, O> {
     pub training: Training,
     /// What becomes the next checkpoint; its state is that of the last one, or of the last good epoch.
     pub kept: Checkpoint,
-    pub progress: Progress,
+    pub trainer: TrainerState,
     /// The preprocessing's mean log-determinant over training and validation rows, in nats.
     pub log_det: [f64; 2],
     /// Epoch of the last checkpoint that the observer was given.
@@ -70,15 +70,15 @@ enum Verdict {
     End(Outcome),
 }
 
-impl<E: Engine, O: Observer> Run<'_, E, O> {
+impl<E: Engine, O: Observer> TrainingLoop<'_, E, O> {
     /// Trains from the kept state to the end.
     pub async fn run(&mut self) -> Result<Outcome> {
         self.begin(self.kept.state.clone())?;
         let begun = self.observer.seconds();
-        let start = begun - self.progress.history.epochs.last().map_or(0.0, |epoch| epoch.seconds);
+        let start = begun - self.trainer.history.epochs.last().map_or(0.0, |epoch| epoch.seconds);
         let mut chunk = 1;
         // Rows of the epoch under way before a step that was skipped.
-        let mut part = Part::default();
+        let mut part = PartialEpoch::default();
         self.snapshot().await?;
         loop {
             let wanted = match self.most_epochs() {
@@ -95,7 +95,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
                 match self.judge(record, seconds, &mut part).await? {
                     Verdict::Completed(epoch) => {
                         within = false;
-                        self.progress.history.epochs.push(epoch);
+                        self.trainer.history.epochs.push(epoch);
                         stop |= self.observer.epoch(&epoch) == ControlFlow::Break(());
                     }
                     Verdict::Again => within = true,
@@ -126,7 +126,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
     }
 
     fn completed(&self) -> u32 {
-        self.progress.history.epochs.len() as u32
+        self.trainer.history.epochs.len() as u32
     }
 
     /// Whether every epoch's state is looked at, so that the engine is asked for one at a time.
@@ -140,7 +140,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         let done = self.completed();
         let mut most = self.recipe.epochs.saturating_sub(done);
         if let Some(patience) = self.recipe.patience {
-            let best = self.progress.history.best().map_or(0, |epoch| epoch.epoch);
+            let best = self.trainer.history.best().map_or(0, |epoch| epoch.epoch);
             most = most.min(patience.saturating_sub(done - best));
         }
         if let Some(every) = self.options.checkpoint_every {
@@ -155,11 +155,16 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
     /// Puts `state` on the engine, with the rate that the rollbacks so far leave.
     fn begin(&mut self, state: State) -> Result<()> {
         let mut training = self.training.clone();
-        training.schedule.base *= 0.5f32.powi(self.progress.rollbacks as i32);
+        training.schedule.base *= 0.5f32.powi(self.trainer.rollbacks as i32);
         self.engine.begin_training(training, state)
     }
 
-    async fn judge(&mut self, record: &EpochRecord, seconds: f64, part: &mut Part) -> Result<Verdict> {
+    async fn judge(
+        &mut self,
+        record: &EpochRecord,
+        seconds: f64,
+        part: &mut PartialEpoch,
+    ) -> Result<Verdict> {
         let features = self.engine.flow().features;
         let rows = (self.training.train.len() / features) as u32;
         if record.halted {
@@ -176,9 +181,9 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         let mut epoch = Epoch::new(&record, self.log_det, seconds);
         epoch.skipped = std::mem::take(part).skipped;
         if self.recipe.rollback
-            && self.progress.rollbacks < MOST_ROLLBACKS
+            && self.trainer.rollbacks < MOST_ROLLBACKS
             && self
-                .progress
+                .trainer
                 .history
                 .epochs
                 .last()
@@ -196,23 +201,23 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         record: &EpochRecord,
         state: &mut State,
         rows: u32,
-        part: &mut Part,
+        part: &mut PartialEpoch,
     ) -> Result<Verdict> {
-        let progress = &mut self.progress;
-        let follows = progress.skipped > 0 && progress.last_skipped == state.step;
-        progress.skipped += 1;
-        progress.skipped_in_a_row = if follows { progress.skipped_in_a_row + 1 } else { 1 };
-        progress.last_skipped = state.step;
+        let trainer = &mut self.trainer;
+        let follows = trainer.skipped > 0 && trainer.last_skipped == state.step;
+        trainer.skipped += 1;
+        trainer.skipped_in_a_row = if follows { trainer.skipped_in_a_row + 1 } else { 1 };
+        trainer.last_skipped = state.step;
         part.skipped += 1;
         let steps_per_epoch = rows.div_ceil(self.training.batch);
-        if progress.skipped_in_a_row < MOST_SKIPPED_IN_A_ROW.min(steps_per_epoch) {
+        if trainer.skipped_in_a_row < MOST_SKIPPED_IN_A_ROW.min(steps_per_epoch) {
             state.row = state.row.saturating_add(self.training.batch).min(rows);
             self.begin(state.clone())?;
             self.observer.event(Event::Skipped { epoch: record.epoch });
             return Ok(Verdict::Again);
         }
-        if self.recipe.rollback && self.progress.rollbacks < MOST_ROLLBACKS {
-            *part = Part::default();
+        if self.recipe.rollback && self.trainer.rollbacks < MOST_ROLLBACKS {
+            *part = PartialEpoch::default();
             self.roll_back(record.epoch)?;
             return Ok(Verdict::Again);
         }
@@ -221,9 +226,9 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
 
     /// Back to the state of the last good epoch, at half the rate.
     fn roll_back(&mut self, epoch: u32) -> Result<()> {
-        self.progress.rollbacks += 1;
-        self.progress.skipped_in_a_row = 0;
-        self.progress.average.clone_from(&self.kept.progress.average);
+        self.trainer.rollbacks += 1;
+        self.trainer.skipped_in_a_row = 0;
+        self.trainer.average.clone_from(&self.kept.trainer.average);
         self.begin(self.kept.state.clone())?;
         self.observer.event(Event::RolledBack { epoch, to: self.completed() });
         Ok(())
@@ -231,7 +236,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
 
     /// Takes the epoch's parameters into the average and judges that in their place.
     async fn average(&mut self, record: &mut EpochRecord) -> Result<()> {
-        let (Some(average), Some(decay)) = (&mut self.progress.average, self.recipe.ema) else {
+        let (Some(average), Some(decay)) = (&mut self.trainer.average, self.recipe.ema) else {
             return Ok(());
         };
         let parameters = self.engine.training_state().await?.parameters;
@@ -249,8 +254,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
 
     /// Remembers the state after a good epoch where a rollback may want it.
     async fn keep_good_state(&mut self) -> Result<()> {
-        if self.recipe.rollback
-            && self.kept.progress.history.epochs.len() < self.progress.history.epochs.len()
+        if self.recipe.rollback && self.kept.trainer.history.epochs.len() < self.trainer.history.epochs.len()
         {
             self.keep_state().await?;
         }
@@ -263,7 +267,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
         if !self.options.snapshots.contains(&done) {
             return Ok(());
         }
-        let parameters = match &self.progress.average {
+        let parameters = match &self.trainer.average {
             Some(average) if average.epochs > 0 => average.narrow(),
             _ => self.engine.training_state().await?.parameters,
         };
@@ -273,7 +277,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
 
     async fn keep_state(&mut self) -> Result<()> {
         self.kept.state = self.engine.training_state().await?;
-        self.kept.progress.clone_from(&self.progress);
+        self.kept.trainer.clone_from(&self.trainer);
         Ok(())
     }
 
@@ -295,7 +299,7 @@ impl<E: Engine, O: Observer> Run<'_, E, O> {
     }
 }
 
-impl Part {
+impl PartialEpoch {
     /// Adds the rows from where the part ends to row `end` of the epoch.
     fn add(&mut self, record: &EpochRecord, end: f64, batch: u32) {
         let before = self.rows + f64::from(self.skipped) * f64::from(batch);

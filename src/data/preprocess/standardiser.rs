@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, expect_length};
+use super::stage::Stage;
+use crate::error::{Error, Remedy, Result, expect_length};
 use crate::shown::shown;
 
 /// z = (x − mean) / std for each feature, with the statistics of the training rows.
@@ -48,40 +49,53 @@ impl Standardiser {
         Ok(standardiser)
     }
 
+    /// [`Standardiser::fit_named`] by median and interquartile range / 1.349.
+    pub(super) fn fit_robust(source_name: &str, values: &[f64], columns: &[String]) -> Result<Self> {
+        let mut standardiser = Self::fit_named(source_name, values, columns)?;
+        for (feature, name) in columns.iter().enumerate() {
+            let column = values[feature..].iter().step_by(columns.len()).copied().collect();
+            (standardiser.mean[feature], standardiser.std[feature]) =
+                median_and_spread(column).ok_or_else(|| {
+                    Error::data(
+                        source_name,
+                        format!(
+                            "column {} (`{}`) has no spread: half of its values are equal",
+                            feature + 1,
+                            shown(name)
+                        ),
+                    )
+                    .advise(Remedy::StandardiseByMean)
+                })?;
+        }
+        Ok(standardiser)
+    }
+
     /// Number of features D.
     pub fn features(&self) -> usize {
         self.mean.len()
     }
 
-    /// User's units → standardised: `x` and the result row-major [B, D]. Computed in `f64`, rounded once.
-    pub fn apply(&self, x: &[f64]) -> Vec<f32> {
-        self.map(x, |x, mean, std| ((x - mean) / std) as f32)
-    }
-
-    /// [`Standardiser::apply`] without the rounding to `f32`.
-    pub fn apply64(&self, x: &[f64]) -> Vec<f64> {
-        self.map(x, |x, mean, std| (x - mean) / std)
-    }
-
-    /// Standardised → user's units: `z` and the result row-major [B, D].
-    pub fn invert(&self, z: &[f32]) -> Vec<f64> {
-        self.map(z, |z, mean, std| f64::from(z) * std + mean)
-    }
-
-    /// [`Standardiser::invert`] of numbers that were never rounded to `f32`.
-    pub fn invert64(&self, z: &[f64]) -> Vec<f64> {
-        self.map(z, |z, mean, std| z * std + mean)
-    }
-
     /// log |det ∂z/∂x| = −Σ ln std, in nats: added to a log-density of z it gives that of x in the user's units.
     pub fn log_det(&self) -> f64 {
-        -self.std.iter().map(|std| std.ln()).sum::<f64>()
+        self.constant_log_det(self.features())
+    }
+}
+
+impl Stage for Standardiser {
+    fn constant_log_det(&self, modelled: usize) -> f64 {
+        -self.std[..modelled].iter().map(|std| std.ln()).sum::<f64>()
     }
 
-    fn map<T: Copy, U>(&self, values: &[T], f: impl Fn(T, f64, f64) -> U) -> Vec<U> {
-        debug_assert_eq!(values.len() % self.features().max(1), 0, "values must be whole rows");
-        let statistics = self.mean.iter().zip(&self.std).cycle();
-        values.iter().zip(statistics).map(|(&value, (&mean, &std))| f(value, mean, std)).collect()
+    fn forward(&self, row: &mut [f64], _modelled: usize, _log_det: &mut f64) {
+        for (x, (mean, std)) in row.iter_mut().zip(self.mean.iter().zip(&self.std)) {
+            *x = (*x - mean) / std;
+        }
+    }
+
+    fn inverse(&self, row: &mut [f64], _modelled: usize) {
+        for (z, (mean, std)) in row.iter_mut().zip(self.mean.iter().zip(&self.std)) {
+            *z = *z * std + mean;
+        }
     }
 }
 
@@ -128,6 +142,22 @@ fn moments(column: impl Iterator<Item = f64> + Clone) -> std::result::Result<(f6
     Ok((mean, std))
 }
 
+/// Median and interquartile range / 1.349 of finite numbers; `None` when the latter is nothing.
+fn median_and_spread(mut column: Vec<f64>) -> Option<(f64, f64)> {
+    /// Interquartile range of a normal variable in standard deviations.
+    const NORMAL_RANGE: f64 = 1.349;
+
+    column.sort_by(f64::total_cmp);
+    // Between neighbours, as NumPy does by default.
+    let quantile = |share: f64| {
+        let place = share * (column.len() - 1) as f64;
+        let (low, high) = (column[place.floor() as usize], column[place.ceil() as usize]);
+        low + (high - low) * place.fract()
+    };
+    let spread = (quantile(0.75) - quantile(0.25)) / NORMAL_RANGE;
+    (spread.is_normal() && spread > 0.0).then(|| (quantile(0.5), spread))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,19 +189,29 @@ mod tests {
     }
 
     #[test]
-    fn inverting_undoes_applying_and_identity_changes_nothing() {
+    fn standardised_columns_have_mean_0_and_deviation_1_and_identity_changes_nothing() {
         let values = [1.5, -10.25, 3.0, 10.5, 5.125, 30.0, 2.0, 2.0];
         let fitted = Standardiser::fit(&values, &names(2)).expect("fits");
-        for (back, value) in fitted.invert(&fitted.apply(&values)).iter().zip(values) {
-            approx::assert_relative_eq!(*back, value, epsilon = 1e-5);
-        }
-        let standardised = Standardiser::fit(&fitted.apply64(&values), &names(2)).expect("fits");
+        let mut rows = values;
+        rows.chunks_mut(2).for_each(|row| fitted.forward(row, 2, &mut 0.0));
+        let standardised = Standardiser::fit(&rows, &names(2)).expect("fits");
         for feature in 0..2 {
             approx::assert_relative_eq!(standardised.mean[feature], 0.0, epsilon = 1e-15);
             approx::assert_relative_eq!(standardised.std[feature], 1.0, epsilon = 1e-15);
         }
-        assert_eq!(Standardiser::identity(2).apply64(&values), values);
+        let mut rows = values;
+        rows.chunks_mut(2).for_each(|row| Standardiser::identity(2).forward(row, 2, &mut 0.0));
+        assert_eq!(rows, values);
         assert_eq!(Standardiser::identity(2).log_det(), 0.0);
+    }
+
+    #[test]
+    fn robust_statistics_are_median_and_quartiles_and_ignore_outliers() {
+        let column: Vec<f64> = (0..101).map(|i| if i == 100 { 1e9 } else { f64::from(i) }).collect();
+        let (median, spread) = median_and_spread(column).expect("spread");
+        assert_eq!(median, 50.0);
+        approx::assert_relative_eq!(spread, 50.0 / 1.349, max_relative = 1e-12);
+        assert_eq!(median_and_spread(vec![1.0, 2.0, 2.0, 2.0, 2.0, 9.0]), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stage::Stage;
 use crate::error::{Error, Result, expect_length};
 
 /// Added to the unit diagonal of the correlations: columns that are sums of others stay invertible, and the factor's
@@ -23,6 +24,9 @@ impl Whitening {
     /// # Errors
     /// [`Error::Length`] when `rows` are not whole, [`Error::Argument`] when there are none or their covariance is not
     /// finite.
+    ///
+    /// # Panics
+    /// When there are 0 features.
     pub fn fit(rows: &[f64], features: usize) -> Result<Self> {
         expect_length("rows", rows.len(), rows.len().next_multiple_of(features))?;
         let count = rows.len() / features;
@@ -46,6 +50,18 @@ impl Whitening {
             ))
         })?;
         Ok(Self { factor })
+    }
+
+    /// The map of standardised `rows`, row-major [N, D], whose last `context` columns are context. They are left as they
+    /// were.
+    ///
+    /// # Errors
+    /// Those of [`Whitening::fit`].
+    pub(super) fn fit_given(rows: &mut [f64], features: usize, context: usize) -> Result<Self> {
+        rows.chunks_exact_mut(features).for_each(|row| row.rotate_right(context));
+        let fitted = Self::fit(rows, features);
+        rows.chunks_exact_mut(features).for_each(|row| row.rotate_left(context));
+        fitted
     }
 
     /// The map with the factor L, lower triangular [D, D], as a model file holds it.
@@ -76,38 +92,39 @@ impl Whitening {
         self.factor.len().isqrt()
     }
 
-    /// x → y in place, rows row-major [N, D].
-    pub fn apply(&self, rows: &mut [f64]) {
-        let features = self.features();
-        for row in rows.chunks_exact_mut(features) {
-            for i in 0..features {
-                let line = &self.factor[i * features..=i * features + i];
-                let known: f64 = line[..i].iter().zip(&*row).map(|(factor, y)| factor * y).sum();
-                row[i] = (row[i] - known) / line[i];
-            }
-        }
-    }
-
-    /// y → x in place, rows row-major [N, D].
-    pub fn invert(&self, rows: &mut [f64]) {
-        let features = self.features();
-        for row in rows.chunks_exact_mut(features) {
-            for i in (0..features).rev() {
-                let line = &self.factor[i * features..=i * features + i];
-                row[i] = line.iter().zip(&*row).map(|(factor, y)| factor * y).sum();
-            }
-        }
-    }
-
     /// log |det ∂y/∂x| = −Σ ln Lᵢᵢ, the same for every row.
     pub fn log_det(&self) -> f64 {
-        self.log_det_from(0)
+        self.constant_log_det(self.features())
+    }
+}
+
+/// Rows are mapped with their context before the other columns, so that these are freed of what they owe to the context,
+/// and the context of nothing.
+impl Stage for Whitening {
+    fn constant_log_det(&self, modelled: usize) -> f64 {
+        let features = self.features();
+        -(features - modelled..features).map(|i| self.factor[i * features + i].ln()).sum::<f64>()
     }
 
-    /// The same for the features from `first` on, given those before it.
-    pub fn log_det_from(&self, first: usize) -> f64 {
+    fn forward(&self, row: &mut [f64], modelled: usize, _log_det: &mut f64) {
         let features = self.features();
-        -(first..features).map(|i| self.factor[i * features + i].ln()).sum::<f64>()
+        row.rotate_left(modelled);
+        for i in 0..features {
+            let line = &self.factor[i * features..=i * features + i];
+            let known: f64 = line[..i].iter().zip(&*row).map(|(factor, y)| factor * y).sum();
+            row[i] = (row[i] - known) / line[i];
+        }
+        row.rotate_right(modelled);
+    }
+
+    fn inverse(&self, row: &mut [f64], modelled: usize) {
+        let features = self.features();
+        row.rotate_left(modelled);
+        for i in (0..features).rev() {
+            let line = &self.factor[i * features..=i * features + i];
+            row[i] = line.iter().zip(&*row).map(|(factor, y)| factor * y).sum();
+        }
+        row.rotate_right(modelled);
     }
 }
 
@@ -149,11 +166,15 @@ mod tests {
             .collect()
     }
 
+    fn whiten(whitening: &Whitening, rows: &mut [f64]) {
+        rows.chunks_exact_mut(3).for_each(|row| whitening.forward(row, 3, &mut 0.0));
+    }
+
     #[test]
     fn whitened_rows_are_uncorrelated_with_unit_variance() {
         let mut rows = rows(4000);
         let whitening = Whitening::fit(&rows, 3).expect("fits");
-        whitening.apply(&mut rows);
+        whiten(&whitening, &mut rows);
         for i in 0..3 {
             for j in 0..3 {
                 let mean = rows.chunks(3).map(|row| row[i] * row[j]).sum::<f64>() / 4000.0;
@@ -164,17 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn inverting_undoes_applying_and_the_log_det_is_the_determinants() {
+    fn inverting_undoes_whitening_and_the_log_det_is_the_determinants() {
         let original = rows(50);
         let whitening = Whitening::fit(&original, 3).expect("fits");
         let mut rows = original.clone();
-        whitening.apply(&mut rows);
+        whiten(&whitening, &mut rows);
         // The images of the unit vectors are the columns of L⁻¹, whose determinant is the product of its diagonal.
         let mut unit = vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0];
-        whitening.apply(&mut unit);
+        whiten(&whitening, &mut unit);
         assert!(((unit[0] * unit[4] * unit[8]).ln() - whitening.log_det()).abs() < 1e-12);
         assert!(unit[3] == 0.0 && unit[6] == 0.0 && unit[7] == 0.0, "lower triangular");
-        whitening.invert(&mut rows);
+        rows.chunks_exact_mut(3).for_each(|row| whitening.inverse(row, 3));
         for (got, want) in rows.iter().zip(original) {
             assert!((got - want).abs() < 1e-12, "got {got}, want {want}");
         }
@@ -186,8 +207,8 @@ mod tests {
             rows(100).chunks(3).flat_map(|row| [row[0], row[1], row[0] + row[1]]).collect();
         let original = rows.clone();
         let whitening = Whitening::fit(&rows, 3).expect("fits");
-        whitening.apply(&mut rows);
-        whitening.invert(&mut rows);
+        whiten(&whitening, &mut rows);
+        rows.chunks_exact_mut(3).for_each(|row| whitening.inverse(row, 3));
         for (got, want) in rows.iter().zip(original) {
             assert!((got - want).abs() < 1e-9, "got {got}, want {want}");
         }

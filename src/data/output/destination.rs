@@ -6,12 +6,12 @@ use std::path::Path;
 use crate::data::write::AtomicFile;
 
 /// A file or standard output.
-pub(super) enum Target {
+pub(super) enum Destination {
     File(AtomicFile),
     Stdout(BufWriter<Stdout>),
 }
 
-impl Target {
+impl Destination {
     /// The file `path`, or standard output.
     pub(super) fn open(path: Option<&Path>) -> io::Result<Self> {
         Ok(match path {
@@ -29,7 +29,7 @@ impl Target {
     }
 }
 
-impl Write for Target {
+impl Write for Destination {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::File(file) => file.write(bytes),

@@ -1,0 +1,472 @@
+//! The border between the user's units and the engine's: a list of invertible stages, from the steps of each column to
+//! the standardiser and what may follow it.
+//! It stands between a dataset or a table and an engine, there and back, with the log-determinant that keeps log p in
+//! the user's units.
+
+mod johnson;
+mod plan;
+mod stage;
+mod standardiser;
+mod steps;
+mod whitening;
+
+pub use johnson::Johnson;
+pub use plan::{PreprocessingPlan, Standardise};
+pub use standardiser::Standardiser;
+pub use steps::{Bounds, ColumnSteps};
+pub use whitening::Whitening;
+
+use crate::error::{Error, Result};
+use crate::shown::shown;
+
+use stage::Stage;
+
+/// The kinds of stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StageKind {
+    /// The steps of each column: noise for whole numbers, a map to the real line for bounds.
+    Columns,
+    /// Mean 0 and deviation 1, or their robust kin.
+    Standardiser,
+    /// A curve for each standardised column.
+    Curves,
+    /// The linear map after which columns are uncorrelated.
+    Whitening,
+    /// A curve for each whitened column.
+    WhitenedCurves,
+}
+
+/// The order of the stages, from the user's units to the engine's. Fitting, mapping and its inverse all follow it.
+const ORDER: [StageKind; 5] = [
+    StageKind::Columns,
+    StageKind::Standardiser,
+    StageKind::Curves,
+    StageKind::Whitening,
+    StageKind::WhitenedCurves,
+];
+
+/// The stages between the user's units and the engine's, in their order: the steps of every column, the standardiser,
+/// curves, a whitening, and curves again.
+///
+/// The last columns may be context. They are mapped like the others, but their log-determinant does not count: log p is
+/// that of the others given them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocessing {
+    /// Steps of each column `[D]`.
+    pub steps: Vec<ColumnSteps>,
+    /// What the standardiser was fitted to.
+    pub standardise: Standardise,
+    /// Between the real line and standardised units.
+    pub standardiser: Standardiser,
+    /// Of [`Standardise::Whiten`]: the map of rows whose context stands before the other columns, so that these are
+    /// freed of what they owe to the context, and the context of nothing.
+    pub whitening: Option<Whitening>,
+    /// Where columns are gaussianised, the curves of standardised columns `[D]`, else empty.
+    pub curves: Vec<Johnson>,
+    /// Where they are and there is a whitening, the curves of whitened columns `[D]`, else empty.
+    pub whitened_curves: Vec<Johnson>,
+    /// How many of the columns, the last ones, are context.
+    pub context: usize,
+}
+
+/// Rows in standardised units with their log-determinants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocessed {
+    /// Row-major [B, D]; zeros in a row without density.
+    pub values: Vec<f32>,
+    /// log |det ∂z/∂x| of each row `[B]`, in nats; −∞ in a row without density.
+    pub log_det: Vec<f64>,
+}
+
+impl Preprocessed {
+    /// Mean of the log-determinants, in nats; 0 without rows.
+    pub fn mean_log_det(&self) -> f64 {
+        let mut mean = MeanLogDet::default();
+        mean.add(&self.log_det);
+        mean.mean()
+    }
+}
+
+/// A mean that is its values to the last digit where all of them are the same.
+#[derive(Default)]
+struct MeanLogDet {
+    first: Option<f64>,
+    beyond: f64,
+    rows: usize,
+}
+
+impl MeanLogDet {
+    fn add(&mut self, log_det: &[f64]) {
+        let Some(&value) = log_det.first() else { return };
+        let first = *self.first.get_or_insert(value);
+        self.beyond = log_det.iter().fold(self.beyond, |sum, log_det| sum + (log_det - first));
+        self.rows += log_det.len();
+    }
+
+    fn mean(&self) -> f64 {
+        self.first.map_or(0.0, |first| first + self.beyond / self.rows as f64)
+    }
+}
+
+impl From<Standardiser> for Preprocessing {
+    /// No steps but the standardiser.
+    fn from(standardiser: Standardiser) -> Self {
+        let steps = vec![ColumnSteps::default(); standardiser.features()];
+        let (curves, whitened_curves) = (Vec::new(), Vec::new());
+        Self {
+            steps,
+            standardise: Standardise::Mean,
+            standardiser,
+            whitening: None,
+            curves,
+            whitened_curves,
+            context: 0,
+        }
+    }
+}
+
+impl Preprocessing {
+    /// The stage of a kind, where there is one and it does something.
+    fn stage(&self, kind: StageKind) -> Option<&dyn Stage> {
+        fn curves(curves: &Vec<Johnson>) -> Option<&dyn Stage> {
+            (!curves.is_empty()).then_some(curves)
+        }
+
+        match kind {
+            StageKind::Columns => (!self.is_plain()).then_some(&self.steps),
+            StageKind::Standardiser => Some(&self.standardiser),
+            StageKind::Curves => curves(&self.curves),
+            StageKind::Whitening => self.whitening.as_ref().map(|whitening| whitening as &dyn Stage),
+            StageKind::WhitenedCurves => curves(&self.whitened_curves),
+        }
+    }
+
+    /// The stages from the user's units to the engine's.
+    fn stages(&self) -> Vec<&dyn Stage> {
+        ORDER.into_iter().filter_map(|kind| self.stage(kind)).collect()
+    }
+
+    /// Whether no column has a step before the standardiser.
+    pub fn is_plain(&self) -> bool {
+        self.steps.iter().all(|steps| *steps == ColumnSteps::default())
+    }
+
+    /// The dequantised columns.
+    pub fn dequantized(&self) -> Vec<usize> {
+        (0..self.steps.len()).filter(|&column| self.steps[column].dequantize).collect()
+    }
+
+    /// Whether the row `[D]`, in the user's units and without noise, can have a density.
+    pub fn accepts(&self, row: &[f64]) -> bool {
+        first_refusal(&self.steps, row).is_none()
+    }
+
+    /// Number of the columns that are modelled: all but the context.
+    pub fn modelled(&self) -> usize {
+        self.steps.len() - self.context
+    }
+
+    /// Whether columns are bent to a normal shape.
+    pub fn is_gaussianised(&self) -> bool {
+        !self.curves.is_empty()
+    }
+
+    /// User's units → standardised, with log-determinants: `rows` row-major [B, D], whose dequantised columns have
+    /// their noise. Computed in `f64`, rounded once.
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Preprocessing, Standardiser};
+    ///
+    /// let units = Standardiser { mean: vec![100.0, -1.0], std: vec![10.0, 0.5] };
+    /// let preprocessing = Preprocessing::from(units);
+    /// let standardised = preprocessing.forward(&[120.0, -1.5]);
+    /// assert_eq!(standardised.values, [2.0, -1.0]);
+    /// assert_eq!(standardised.log_det, [-(10f64.ln() + 0.5f64.ln())]);
+    /// assert_eq!(preprocessing.inverse(&standardised.values), [120.0, -1.5]);
+    /// ```
+    pub fn forward(&self, rows: &[f64]) -> Preprocessed {
+        let (features, modelled) = (self.steps.len(), self.modelled());
+        debug_assert!(rows.len().is_multiple_of(features), "values must be whole rows");
+        let stages = self.stages();
+        let constant = stages.iter().fold(0.0, |sum, stage| sum + stage.constant_log_det(modelled));
+        let mut values = Vec::with_capacity(rows.len());
+        let mut log_det = Vec::with_capacity(rows.len() / features);
+        let mut mapped = vec![0.0; features];
+        for row in rows.chunks_exact(features) {
+            mapped.copy_from_slice(row);
+            let mut sum = constant;
+            for stage in &stages {
+                stage.forward(&mut mapped, modelled, &mut sum);
+                if sum == f64::NEG_INFINITY {
+                    // The engine must not meet a number that is not finite.
+                    mapped.fill(0.0);
+                    break;
+                }
+            }
+            values.extend(mapped.iter().map(|&value| value as f32));
+            log_det.push(sum);
+        }
+        Preprocessed { values, log_det }
+    }
+
+    /// As [`Preprocessing::forward`], piece by piece, so that a long table takes little more memory than its result: the
+    /// standardised rows, row-major [N, D], and the mean of their log-determinants in nats, 0 without rows.
+    pub fn forward_table(&self, rows: &[f64]) -> (Vec<f32>, f64) {
+        /// Values of a piece.
+        const PIECE: usize = 1 << 16;
+
+        let features = self.steps.len();
+        let piece = (PIECE / features).max(1) * features;
+        let mut values = Vec::with_capacity(rows.len());
+        let mut mean = MeanLogDet::default();
+        for rows in rows.chunks(piece) {
+            let part = self.forward(rows);
+            mean.add(&part.log_det);
+            values.extend_from_slice(&part.values);
+        }
+        (values, mean.mean())
+    }
+
+    /// A context in the user's units, row-major [B, C] → what an engine is given, row-major [B, C].
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `rows` are not whole, [`Error::Argument`] for a value that its column cannot have.
+    pub fn context_forward(&self, rows: &[f64], columns: &[String]) -> Result<Vec<f32>> {
+        let (modelled, context) = (self.modelled(), self.context);
+        crate::error::expect_length("context", rows.len(), rows.len().next_multiple_of(context.max(1)))?;
+        let stages = self.stages();
+        let mut values = Vec::with_capacity(rows.len());
+        let mut mapped = vec![0.0; self.steps.len()];
+        for (row, given) in rows.chunks_exact(context.max(1)).enumerate() {
+            for ((&x, steps), column) in given.iter().zip(&self.steps[modelled..]).zip(&columns[modelled..]) {
+                let problem =
+                    if x.is_finite() { steps.refusal(x) } else { Some(format!("{x} is not finite")) };
+                if let Some(problem) = problem {
+                    return Err(Error::Argument(format!(
+                        "context {}, column `{}`: {problem}",
+                        row + 1,
+                        shown(column)
+                    )));
+                }
+            }
+            // No stage lets the features bear on the context, so what stands in their place does not matter.
+            mapped[..modelled].fill(0.0);
+            mapped[modelled..].copy_from_slice(given);
+            stages.iter().for_each(|stage| stage.forward(&mut mapped, modelled, &mut 0.0));
+            values.extend(mapped[modelled..].iter().map(|&value| value as f32));
+        }
+        Ok(values)
+    }
+
+    /// Standardised → user's units, row-major [B, D]; dequantised columns hold whole numbers.
+    pub fn inverse(&self, rows: &[f32]) -> Vec<f64> {
+        let stages = self.stages();
+        let mut values: Vec<f64> = rows.iter().map(|&value| f64::from(value)).collect();
+        for row in values.chunks_exact_mut(self.steps.len()) {
+            stages.iter().rev().for_each(|stage| stage.inverse(row, self.modelled()));
+        }
+        values
+    }
+}
+
+fn first_refusal(steps: &[ColumnSteps], rows: &[f64]) -> Option<(usize, usize, String)> {
+    if steps.iter().all(|steps| *steps == ColumnSteps::default()) {
+        return None;
+    }
+    let mut values = rows.iter().zip(steps.iter().cycle()).enumerate();
+    values.find_map(|(index, (&x, of))| {
+        of.refusal(x).map(|problem| (index / steps.len(), index % steps.len(), problem))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Bounds;
+
+    fn fitted(standardise: Standardise) -> (Preprocessing, Vec<f64>) {
+        fitted_given((standardise, false), [0, 1, 2], 0)
+    }
+
+    /// Every way to standardise, with curves and without.
+    fn ways() -> impl Iterator<Item = (Standardise, bool)> {
+        let all = [Standardise::Mean, Standardise::Robust, Standardise::Whiten];
+        all.into_iter().flat_map(|standardise| [(standardise, false), (standardise, true)])
+    }
+
+    /// Columns `a`, `b`, `c` in the order `order`, of which the last `context` are given.
+    fn fitted_given(
+        (standardise, gaussianise): (Standardise, bool),
+        order: [usize; 3],
+        context: usize,
+    ) -> (Preprocessing, Vec<f64>) {
+        let plan = PreprocessingPlan {
+            steps: order
+                .map(|column| match column {
+                    0 => ColumnSteps::default(),
+                    1 => ColumnSteps {
+                        bounds: Some(Bounds { low: Some(0.0), high: Some(2.0) }),
+                        ..ColumnSteps::default()
+                    },
+                    _ => ColumnSteps { dequantize: true, ..ColumnSteps::default() },
+                })
+                .into(),
+            standardise,
+            gaussianise,
+            context,
+        };
+        let mut rows: Vec<f64> = (1..60)
+            .flat_map(|i| {
+                let row = [f64::from(i * i), f64::from(i) / 30.0, f64::from(i % 4)];
+                order.map(|column| row[column])
+            })
+            .collect();
+        assert_eq!(plan.first_refusal(&rows), None);
+        for (row, values) in rows.chunks_mut(3).enumerate() {
+            plan.add_noise(values, row as u32, 1);
+        }
+        let columns = order.map(|column| ["a", "b", "c"][column].to_owned());
+        (plan.fit("t", &rows, &columns).expect("fits"), rows)
+    }
+
+    #[test]
+    fn inverse_undoes_forward_with_whole_numbers_whole_again() {
+        for way in ways() {
+            let (preprocessing, rows) = fitted_given(way, [0, 1, 2], 0);
+            assert_eq!(preprocessing.is_gaussianised(), way.1);
+            let there = preprocessing.forward(&rows);
+            let back = preprocessing.inverse(&there.values);
+            for (back, row) in back.chunks(3).zip(rows.chunks(3)) {
+                approx::assert_relative_eq!(back[0], row[0], max_relative = 1e-4, epsilon = 1e-3);
+                approx::assert_relative_eq!(back[1], row[1], epsilon = 1e-5);
+                assert_eq!(back[2], row[2].floor());
+            }
+            let mean = there.log_det.iter().sum::<f64>() / there.log_det.len() as f64;
+            approx::assert_relative_eq!(mean, there.mean_log_det(), epsilon = 1e-12);
+        }
+    }
+
+    #[test]
+    fn log_det_is_the_sum_of_the_columns_slopes_by_hand() {
+        let (preprocessing, _) = fitted(Standardise::Mean);
+        let std = &preprocessing.standardiser.std;
+        let got = preprocessing.forward(&[4.0, 0.5, 1.25]).log_det[0];
+        // d/dx ln(x / (2 − x)) = 2 / (x (2 − x)).
+        let want = (2.0f64 / (0.5 * 1.5)).ln() - (std[0] * std[1] * std[2]).ln();
+        approx::assert_relative_eq!(got, want, epsilon = 1e-12);
+        let outside = preprocessing.forward(&[4.0, 2.5, 1.25, 4.0, 0.5, 1.25]);
+        assert_eq!(outside.log_det[0], f64::NEG_INFINITY);
+        assert!(outside.values.iter().all(|value| value.is_finite()) && outside.log_det[1] == got);
+    }
+
+    #[test]
+    fn whitened_columns_are_uncorrelated() {
+        for (order, context) in ORDERS {
+            let (preprocessing, rows) = fitted_given((Standardise::Whiten, false), order, context);
+            let values = preprocessing.forward(&rows).values;
+            for (i, j) in [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)] {
+                let products = values.chunks(3).map(|row| f64::from(row[i]) * f64::from(row[j]));
+                let covariance = products.sum::<f64>() / (rows.len() / 3) as f64;
+                let want = f64::from(u8::from(i == j));
+                assert!((covariance - want).abs() < 1e-4, "{order:?} {context}: {i}, {j}: {covariance}");
+            }
+        }
+    }
+
+    /// Orders of the columns with how many are context.
+    const ORDERS: [([usize; 3], usize); 4] = [([0, 1, 2], 0), ([2, 1, 0], 1), ([2, 0, 1], 2), ([0, 2, 1], 1)];
+
+    #[test]
+    fn log_det_is_that_of_finite_differences_of_the_modelled_columns() {
+        let all = ways().flat_map(|way| ORDERS.map(|(order, context)| (way, order, context)));
+        for (way, order, context) in all {
+            let (preprocessing, rows) = fitted_given(way, order, context);
+            // The Jacobian of the modelled columns by differences, expanded along its first row.
+            let modelled = 3 - context;
+            let row = &rows[30..33];
+            let column = |moved: usize| -> Vec<f64> {
+                let at = |by: f64| {
+                    let mut row = row.to_vec();
+                    row[moved] += by;
+                    preprocessing.forward(&row).values
+                };
+                // Single precision resolves no less of column `a`, which goes up to 3,481.
+                let step = if order[moved] == 0 { 10.0 } else { 1e-2 };
+                std::iter::zip(at(step), at(-step))
+                    .map(|(up, down)| f64::from(up - down) / (2.0 * step))
+                    .collect()
+            };
+            let jacobian: Vec<Vec<f64>> = (0..modelled).map(column).collect();
+            let minor = |a: usize, b: usize, rows: [usize; 2]| {
+                jacobian[a][rows[0]] * jacobian[b][rows[1]] - jacobian[a][rows[1]] * jacobian[b][rows[0]]
+            };
+            let determinant = match modelled {
+                1 => jacobian[0][0],
+                2 => minor(0, 1, [0, 1]),
+                _ => {
+                    jacobian[0][0] * minor(1, 2, [1, 2]) - jacobian[0][1] * minor(1, 2, [0, 2])
+                        + jacobian[0][2] * minor(1, 2, [0, 1])
+                }
+            };
+            let log_det = preprocessing.forward(row).log_det[0];
+            let want = determinant.abs().ln();
+            assert!((want - log_det).abs() < 3e-3, "{way:?} {order:?} {context}: {log_det}, expected {want}");
+        }
+    }
+
+    #[test]
+    fn curves_make_columns_normal_and_keep_outliers_and_samples_within_reach() {
+        let heavy: Vec<f64> = (1..400)
+            .flat_map(|i| [f64::from(i).tan() * 3.0, f64::from(i * i % 83 / 4).exp2() + f64::from(i) / 500.0])
+            .collect();
+        let columns = ["a", "b"].map(String::from);
+        for standardise in [Standardise::Mean, Standardise::Robust, Standardise::Whiten] {
+            let plan = |gaussianise| PreprocessingPlan { standardise, gaussianise, ..Default::default() };
+            let fit = |gaussianise| plan(gaussianise).fit("t", &heavy, &columns).expect("fits");
+            let (bent, plain) = (fit(true), fit(false));
+            let loss = |preprocessing: &Preprocessing| {
+                let Preprocessed { values, log_det } = preprocessing.forward(&heavy);
+                let squares = values.chunks(2).map(|row| row.iter().map(|y| 0.5 * y * y).sum::<f32>());
+                squares.zip(log_det).map(|(square, log_det)| f64::from(square) - log_det).sum::<f64>() / 399.0
+            };
+            assert!(loss(&bent) < loss(&plain) - 1.0, "{standardise:?}: {} {}", loss(&bent), loss(&plain));
+            let far = bent.forward(&[1e9, -1e30, -1e15, 1e60]).values;
+            assert!(far.iter().all(|y| y.abs() < 500.0), "{standardise:?}: {far:?}");
+            let back = bent.inverse(&[1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, 40.0, -40.0]);
+            assert!(back.iter().all(|x| x.is_finite()), "{standardise:?}: {back:?}");
+        }
+    }
+
+    #[test]
+    fn a_context_is_mapped_as_in_its_rows_counts_nothing_and_is_checked() {
+        let names = ["c", "a", "b"].map(String::from);
+        for way in ways() {
+            let (preprocessing, rows) = fitted_given(way, [2, 0, 1], 2);
+            let there = preprocessing.forward(&rows);
+            let given: Vec<f64> = rows.chunks(3).flat_map(|row| [row[1], row[2]]).collect();
+            let mapped = preprocessing.context_forward(&given, &names).expect("fits");
+            let want: Vec<f32> = there.values.chunks(3).flat_map(|row| [row[1], row[2]]).collect();
+            assert_eq!(mapped, want);
+            // One column is modelled, and no bound: without a curve the same log-determinant in every row.
+            assert!(way.1 || there.log_det.iter().all(|log_det| *log_det == there.log_det[0]));
+            for (given, part) in [
+                ([1.0, 2.5], "context 1, column `b`: 2.5 does not lie between"),
+                ([f64::NAN, 1.0], "context 1, column `a`: NaN is not finite"),
+            ] {
+                let message = preprocessing.context_forward(&given, &names).expect_err(part).to_string();
+                assert!(message.contains(part), "{message}");
+            }
+            assert!(preprocessing.context_forward(&[1.0], &names).is_err());
+        }
+        let plan =
+            |steps: Vec<ColumnSteps>, context| PreprocessingPlan { steps, context, ..Default::default() };
+        let counts = ColumnSteps { dequantize: true, ..ColumnSteps::default() };
+        let message = plan(vec![ColumnSteps::default(), counts], 1)
+            .validate(&names[..2])
+            .expect_err("noise")
+            .to_string();
+        assert!(message.contains("`a` is context"), "{message}");
+        assert!(plan(Vec::new(), 2).validate(&names[..2]).is_err());
+    }
+}

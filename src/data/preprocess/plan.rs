@@ -1,0 +1,169 @@
+//! What is to be done to the columns of a table, before their statistics are known, and its fit to the training rows.
+//! It stands between the user's wishes and [`Preprocessing`], which is what comes of them.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ColumnSteps, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal};
+use crate::error::{Error, Result};
+use crate::random::{Stream, key, philox};
+use crate::shown::shown;
+
+/// What the standardiser is fitted to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Standardise {
+    /// Mean and standard deviation.
+    #[default]
+    Mean,
+    /// Median and interquartile range / 1.349, which is the standard deviation where the column is normal.
+    Robust,
+    /// Mean and standard deviation, and then the linear map after which columns are uncorrelated.
+    Whiten,
+}
+
+/// What to do to the columns of a table, before it is known which statistics they have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PreprocessingPlan {
+    /// Steps of each column `[D]`; empty for none at all.
+    pub steps: Vec<ColumnSteps>,
+    /// How to standardise what comes of them.
+    pub standardise: Standardise,
+    /// Whether to bend each column to a normal shape: after the standardiser, and again after the whitening.
+    pub gaussianise: bool,
+    /// How many of the columns, the last ones, are context: given, not modelled.
+    pub context: usize,
+}
+
+impl PreprocessingPlan {
+    /// The first value of `rows`, row-major [B, D], that cannot be modelled: its row and column from 0, and what is
+    /// wrong with it.
+    pub fn first_refusal(&self, rows: &[f64]) -> Option<(usize, usize, String)> {
+        first_refusal(&self.steps, rows)
+    }
+
+    /// Checks number and rules of the steps against the columns `columns` `[D]`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] that names the column.
+    pub fn validate(&self, columns: &[String]) -> Result<()> {
+        if !self.steps.is_empty() {
+            crate::error::expect_length("steps of the columns", self.steps.len(), columns.len())?;
+        }
+        if self.context >= columns.len() {
+            return Err(Error::Argument("every column is context; at least one must be modelled".into()));
+        }
+        for (index, (steps, name)) in self.steps.iter().zip(columns).enumerate() {
+            steps.validate(name)?;
+            if steps.dequantize && index >= columns.len() - self.context {
+                return Err(Error::Argument(format!(
+                    "column `{}` is context, whose density is not modelled: it cannot be dequantised",
+                    shown(name)
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds to a row `[D]` the noise of its dequantised columns: uniform in (0, 1), of row `row` under `seed`.
+    pub(in crate::data) fn add_noise(&self, values: &mut [f64], row: u32, seed: u64) {
+        for (column, (value, steps)) in values.iter_mut().zip(&self.steps).enumerate() {
+            if steps.dequantize {
+                let words = philox([row, column as u32, 0, Stream::Dequantize as u32], key(seed));
+                // The middle of one of 2³² cells, so that neither 0 nor 1 is drawn.
+                *value += (f64::from(words[0]) + 0.5) * 0.5f64.powi(32);
+            }
+        }
+    }
+
+    /// Whether a stage of this kind is fitted, or maps the rows that those after it are fitted to.
+    fn includes(&self, kind: StageKind) -> bool {
+        match kind {
+            StageKind::Columns => self.steps.iter().any(|steps| steps.bounds.is_some()),
+            StageKind::Standardiser => true,
+            StageKind::Curves => self.gaussianise,
+            StageKind::Whitening => self.standardise == Standardise::Whiten,
+            StageKind::WhitenedCurves => self.gaussianise && self.standardise == Standardise::Whiten,
+        }
+    }
+
+    /// Fits each stage in turn to the training rows `values`, row-major [N, D], as the stages before it leave them. They
+    /// have their noise; errors name `source_name`.
+    ///
+    /// # Errors
+    /// Those of [`Standardiser::fit`], and [`Error::Data`] for a column whose middle half is one value, when robust.
+    pub(in crate::data) fn fit(
+        &self,
+        source_name: &str,
+        values: &[f64],
+        columns: &[String],
+    ) -> Result<Preprocessing> {
+        self.validate(columns)?;
+        let features = columns.len();
+        let mut fitted = Preprocessing {
+            steps: if self.steps.is_empty() {
+                vec![ColumnSteps::default(); features]
+            } else {
+                self.steps.clone()
+            },
+            standardise: self.standardise,
+            context: self.context,
+            ..Standardiser::identity(features).into()
+        };
+        // Copied only for a stage that is fitted to what another one makes of them.
+        let mut rows = Cow::Borrowed(values);
+        let mut mapped_by = None;
+        for kind in ORDER.into_iter().filter(|&kind| self.includes(kind)) {
+            if let Some(stage) = mapped_by.and_then(|kind| fitted.stage(kind)) {
+                for row in rows.to_mut().chunks_exact_mut(features) {
+                    stage.forward(row, fitted.modelled(), &mut 0.0);
+                }
+            }
+            match kind {
+                // Known from the start.
+                StageKind::Columns => {}
+                StageKind::Standardiser => {
+                    fitted.standardiser = match self.standardise {
+                        Standardise::Robust => Standardiser::fit_robust(source_name, &rows, columns),
+                        Standardise::Mean | Standardise::Whiten => {
+                            Standardiser::fit_named(source_name, &rows, columns)
+                        }
+                    }?;
+                }
+                StageKind::Curves => fitted.curves = Johnson::fit_columns(&rows, features),
+                StageKind::Whitening => {
+                    fitted.whitening = Some(Whitening::fit_given(rows.to_mut(), features, self.context)?);
+                }
+                StageKind::WhitenedCurves => fitted.whitened_curves = Johnson::fit_columns(&rows, features),
+            }
+            mapped_by = Some(kind);
+        }
+        Ok(fitted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_is_inside_its_cell_repeats_and_differs_by_row_column_and_seed() {
+        let plan = PreprocessingPlan {
+            steps: vec![ColumnSteps { dequantize: true, bounds: None }; 2],
+            ..PreprocessingPlan::default()
+        };
+        let draw = |row, seed| {
+            let mut values = [0.0; 2];
+            plan.add_noise(&mut values, row, seed);
+            values
+        };
+        assert_eq!(draw(3, 1), draw(3, 1));
+        assert!(draw(3, 1) != draw(4, 1) && draw(3, 1) != draw(3, 2) && draw(3, 1)[0] != draw(3, 1)[1]);
+        let all: Vec<f64> = (0..5000).flat_map(|row| draw(row, 7)).collect();
+        assert!(all.iter().all(|&u| u > 0.0 && u < 1.0));
+        let mean = all.iter().sum::<f64>() / all.len() as f64;
+        assert!((mean - 0.5).abs() < 4.0 * (1.0f64 / 12.0 / 10_000.0).sqrt(), "{mean}");
+    }
+}

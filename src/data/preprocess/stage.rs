@@ -1,0 +1,196 @@
+//! One invertible map of rows on the host, in double precision: what each part of the preprocessing is.
+//! A list of stages stands between the user's units and an engine. Values go through it forwards, samples backwards.
+
+/// An invertible map of a row `[D]`, of which the first `modelled` columns are modelled and the others are context.
+///
+/// The context of the result depends on the context alone, and the log-determinant is that of the modelled columns given
+/// it, in nats.
+pub(super) trait Stage {
+    /// The part of the log-determinant that is the same for every row.
+    fn constant_log_det(&self, _modelled: usize) -> f64 {
+        0.0
+    }
+
+    /// Towards the engine's units, in place. Adds to `log_det` what differs from row to row, −∞ for a row without density.
+    fn forward(&self, row: &mut [f64], modelled: usize, log_det: &mut f64);
+
+    /// Undoes [`Stage::forward`], in place.
+    fn inverse(&self, row: &mut [f64], modelled: usize);
+}
+
+/// A monotone map of one column. A list of them, one for each column, is a [`Stage`].
+pub(super) trait ColumnMap {
+    /// The mapped value with the logarithm of the slope, which is −∞ where there is no density.
+    fn forward(&self, x: f64) -> (f64, f64);
+
+    /// Undoes [`ColumnMap::forward`].
+    fn inverse(&self, y: f64) -> f64;
+}
+
+impl<C: ColumnMap> Stage for Vec<C> {
+    fn forward(&self, row: &mut [f64], modelled: usize, log_det: &mut f64) {
+        for (column, (value, map)) in row.iter_mut().zip(self).enumerate() {
+            let (mapped, slope) = map.forward(*value);
+            *value = mapped;
+            if column < modelled || slope == f64::NEG_INFINITY {
+                *log_det += slope;
+            }
+        }
+    }
+
+    fn inverse(&self, row: &mut [f64], _modelled: usize) {
+        for (value, map) in row.iter_mut().zip(self) {
+            *value = map.inverse(*value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bounds, ColumnSteps, Johnson, Standardiser, Whitening};
+    use super::*;
+
+    /// A stage by name, with rows of its input.
+    type Subject = (&'static str, Box<dyn Stage>, Vec<Vec<f64>>);
+
+    /// Every kind of stage over as many columns as its rows have.
+    fn stages() -> Vec<Subject> {
+        let bounds = |low, high| ColumnSteps { bounds: Some(Bounds { low, high }), ..ColumnSteps::default() };
+        let steps = vec![
+            ColumnSteps::default(),
+            bounds(Some(-1.5), Some(2.0)),
+            bounds(Some(3.0), None),
+            bounds(None, Some(-2.0)),
+        ];
+        // Values of the real line, which each column maps into its bounds.
+        let inside = [-4.0, -0.5, 0.0, 0.25, 3.0]
+            .map(|unit| steps.iter().map(|steps| ColumnMap::inverse(steps, unit)).collect())
+            .into();
+        let curve = |numbers| Johnson::from_numbers(numbers).expect("a curve");
+        let curves = vec![
+            Johnson::IDENTITY,
+            curve([0.0, 1.0, 0.0, 1.0]),
+            curve([-0.5, 0.3, 1.5, 0.7]),
+            curve([2.0, 40.0, -3.0, 35.0]),
+            curve([0.1, 0.01, 0.0, 0.3]),
+        ];
+        let outliers = [-30.0, -2.5, -0.1, 0.0, 0.4, 1.0, 7.0, 400.0].map(|w| vec![w; 5]).into();
+        let standardiser = Standardiser { mean: vec![1.0, -250.0, 1e4], std: vec![0.25, 40.0, 3.0] };
+        let factor = vec![2.0, 0.0, 0.0, 0.5, 1.5, 0.0, -0.75, 0.3, 0.5];
+        let whitening = Whitening::from_factor(factor, 3).expect("a triangle");
+        let rows = vec![vec![0.5, -1.25, 2.0], vec![1.0, 0.0, 1e4], vec![-3.0, 40.0, 0.125]];
+        vec![
+            ("steps of the columns", Box::new(steps), inside),
+            ("curves", Box::new(curves), outliers),
+            ("standardiser", Box::new(standardiser), rows.clone()),
+            ("whitening", Box::new(whitening), rows),
+        ]
+    }
+
+    /// ln |det| of a matrix, row-major [n, n], by elimination with pivots.
+    fn log_abs_det(mut matrix: Vec<f64>, n: usize) -> f64 {
+        let mut log_det = 0.0;
+        for column in 0..n {
+            let size = |row: &usize| matrix[row * n + column].abs();
+            let pivot = (column..n).max_by(|a, b| size(a).total_cmp(&size(b))).expect("not empty");
+            (0..n).for_each(|at| matrix.swap(column * n + at, pivot * n + at));
+            log_det += matrix[column * n + column].abs().ln();
+            for row in column + 1..n {
+                let factor = matrix[row * n + column] / matrix[column * n + column];
+                (column..n).for_each(|at| matrix[row * n + at] -= factor * matrix[column * n + at]);
+            }
+        }
+        log_det
+    }
+
+    fn log_det(stage: &dyn Stage, row: &[f64], modelled: usize) -> (Vec<f64>, f64) {
+        let (mut mapped, mut log_det) = (row.to_vec(), stage.constant_log_det(modelled));
+        stage.forward(&mut mapped, modelled, &mut log_det);
+        (mapped, log_det)
+    }
+
+    /// What any stage owes: each violation by `row`, whose first `modelled` columns are modelled.
+    fn violations(stage: &dyn Stage, row: &[f64], modelled: usize) -> Vec<String> {
+        const STEP: f64 = 1e-6;
+
+        let mut found = Vec::new();
+        let (mapped, got) = log_det(stage, row, modelled);
+        let mut back = mapped.clone();
+        stage.inverse(&mut back, modelled);
+        for (back, want) in back.iter().zip(row) {
+            if (back - want).abs() > 1e-9 * want.abs().max(1e-3) {
+                found.push(format!("inverse: got {back}, want {want}"));
+            }
+        }
+        // The Jacobian of the modelled columns by differences.
+        let mut jacobian = Vec::new();
+        for moved in 0..modelled {
+            let step = STEP * row[moved].abs().max(1e-2);
+            let at = |by: f64| {
+                let mut row = row.to_vec();
+                row[moved] += by;
+                log_det(stage, &row, modelled).0
+            };
+            let (up, down) = (at(step), at(-step));
+            jacobian.extend(
+                std::iter::zip(&up, &down).take(modelled).map(|(up, down)| (up - down) / (2.0 * step)),
+            );
+            if up[modelled..] != mapped[modelled..] {
+                found.push(format!("column {moved} bears on the context"));
+            }
+        }
+        let want = log_abs_det(jacobian, modelled);
+        if (got - want).abs() > 1e-4 * want.abs().max(1.0) {
+            found.push(format!("log-determinant: got {got}, finite differences {want}"));
+        }
+        found
+    }
+
+    #[test]
+    fn every_stage_undoes_itself_and_its_log_det_is_that_of_finite_differences() {
+        let mut found = Vec::new();
+        for (name, stage, rows) in stages() {
+            for row in rows {
+                for modelled in 1..=row.len() {
+                    let violations = violations(&*stage, &row, modelled).into_iter();
+                    found.extend(violations.map(|violation| {
+                        format!("{name}, {modelled} columns modelled, {row:?}: {violation}")
+                    }));
+                }
+            }
+        }
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+
+    #[test]
+    fn stages_that_break_a_law_are_found() {
+        /// x + y, y; doubled, with a wrong inverse and a wrong log-determinant.
+        struct Broken;
+
+        impl Stage for Broken {
+            fn forward(&self, row: &mut [f64], _: usize, log_det: &mut f64) {
+                (row[0], row[1]) = (2.0 * row[0], row[0] + row[1]);
+                *log_det += 0.5;
+            }
+
+            fn inverse(&self, row: &mut [f64], _: usize) {
+                row[0] /= 2.0;
+            }
+        }
+
+        let found = violations(&Broken, &[1.0, 0.5], 1).join("\n");
+        for part in ["inverse: got 1.5, want 0.5", "bears on the context", "log-determinant: got 0.5"] {
+            assert!(found.contains(part), "`{part}` is not in: {found}");
+        }
+    }
+
+    #[test]
+    fn a_value_without_density_counts_even_in_the_context() {
+        let steps =
+            ColumnSteps { bounds: Some(Bounds { low: Some(0.0), high: None }), ..ColumnSteps::default() };
+        let stage = vec![ColumnSteps::default(), steps];
+        for (row, want) in [([1.0, -1.0], f64::NEG_INFINITY), ([1.0, 2.0], 0.0)] {
+            assert_eq!(log_det(&stage, &row, 1).1, want);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A training from a dataset to a model: what must fit together, where it starts, and what is kept of it.
+//! It stands between a [`Dataset`] and a [`Model`]; the epochs between are those of the training loop.
+
+use super::initialise::initialise_from_rows;
+use super::training_loop::{TrainerState, TrainingLoop};
+use super::{Average, Checkpoint, History, Observer, fingerprint, self_check};
+use crate::data::Dataset;
+use crate::engine::{Engine, Training};
+use crate::error::{Error, Result};
+use crate::flow::Flow;
+use crate::model::{DataSource, Model, Outcome, Recipe, TrainingRecord};
+use crate::optimiser::State;
+
+/// How a training is carried out, besides what its recipe says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Seconds after which training ends with the epoch under way.
+    pub time_limit: Option<f64>,
+    /// Epochs from one checkpoint to the next, the last epoch included. Without it, a checkpoint is made only of a
+    /// training that the observer or the time limit ends.
+    pub checkpoint_every: Option<u32>,
+    /// Epochs, ascending, after which the observer is given the parameters; 0 is before the first.
+    pub snapshots: Vec<u32>,
+    /// The training to go on with.
+    pub resume: Option<Checkpoint>,
+}
+
+/// The result of [`fit`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fitted {
+    /// The model with the best parameters found.
+    pub model: Model,
+    /// What every epoch did.
+    pub history: History,
+    /// How training ended.
+    pub outcome: Outcome,
+}
+
+/// [`fit_with`] the usual options.
+///
+/// # Errors
+/// Those of [`fit_with`].
+pub async fn fit<E: Engine>(
+    engine: &mut E,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    source: DataSource,
+    observer: &mut impl Observer,
+) -> Result<Fitted> {
+    fit_with(engine, dataset, recipe, source, Options::default(), observer).await
+}
+
+/// Trains `engine`'s flow on `dataset` from the initial weights of the recipe's seed, or from a checkpoint.
+///
+/// The parameters kept are those after the epoch with the lowest validation loss; without validation rows, the
+/// last ones. A step whose loss or gradient is not finite is skipped; ten in a row, or as many as an epoch has, end
+/// the training as [`Outcome::NonFinite`], with the best parameters from before them. `source` goes into the model's record, together
+/// with a [`self_check`] of the model.
+///
+/// # Errors
+/// [`Error::Argument`] when recipe, engine, dataset and checkpoint do not fit each other; those of the engine and of
+/// the observer.
+pub async fn fit_with<E: Engine>(
+    engine: &mut E,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    source: DataSource,
+    mut options: Options,
+    observer: &mut impl Observer,
+) -> Result<Fitted> {
+    let flow = engine.flow().clone();
+    check_together(&flow, dataset, recipe, &options)?;
+    let (training, log_det) = prepare(dataset, recipe)?;
+    let fresh = beginning(engine, dataset, recipe, &training, log_det)?;
+    let (kept, resumed) = match options.resume.take() {
+        Some(checkpoint) => (checkpoint.fitted_to(fresh)?, true),
+        None => (fresh, false),
+    };
+    let mut trainer = kept.trainer.clone();
+    if recipe.ema.is_some() && trainer.average.is_none() {
+        trainer.average = Some(Average::new(kept.state.parameters.len()));
+    }
+    let written = resumed.then_some(trainer.history.epochs.len() as u32);
+    let mut run = TrainingLoop {
+        engine,
+        observer,
+        recipe,
+        options: &options,
+        training,
+        kept,
+        trainer,
+        log_det,
+        written,
+    };
+    let outcome = run.run().await?;
+    if matches!(outcome, Outcome::Interrupted | Outcome::TimeLimit)
+        || (options.checkpoint_every.is_some() && !matches!(outcome, Outcome::NonFinite { .. }))
+    {
+        run.last_checkpoint().await?;
+    }
+
+    let mut trainer = run.trainer;
+    let parameters = best_parameters(engine, trainer.average.take()).await?;
+    let record = record(dataset, recipe, source, engine.device().to_string(), outcome, &trainer);
+    let mut model = Model {
+        flow,
+        parameters,
+        preprocessing: dataset.preprocessing.clone(),
+        columns: dataset.columns.clone(),
+        record,
+    };
+    model.record.check = Some(self_check(&model, engine, dataset).await?);
+    Ok(Fitted { model, history: trainer.history, outcome })
+}
+
+/// That the flow is the recipe's over the dataset, and that the options can be followed.
+fn check_together(flow: &Flow, dataset: &Dataset, recipe: &Recipe, options: &Options) -> Result<()> {
+    if *flow != recipe.flow_over(dataset)? {
+        return Err(Error::Argument(format!(
+            "the engine's flow is not the recipe's over the dataset's {} columns; make the engine from \
+             `recipe.flow_over(&dataset)`",
+            dataset.features()
+        )));
+    }
+    if recipe.patience.is_some() && dataset.validation.is_empty() {
+        return Err(Error::Argument(
+            "patience needs validation rows to judge by; keep some, or leave it out".into(),
+        ));
+    }
+    if options.checkpoint_every == Some(0) {
+        return Err(Error::Argument("checkpoints must be at least 1 epoch apart, got 0".into()));
+    }
+    Ok(())
+}
+
+/// The dataset in the engine's units with the recipe's rules, and the preprocessing's mean log-determinant over training
+/// and validation rows, in nats.
+fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
+    let [(train, train_log_det), (validation, validation_log_det)] =
+        [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.forward_table(rows));
+    let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / dataset.features(), recipe.batch);
+    let training = Training {
+        train: train.into(),
+        validation: validation.into(),
+        batch: recipe.batch,
+        adam: recipe.adam(),
+        schedule: recipe.schedule(steps_per_epoch)?,
+        seed: recipe.seed,
+    };
+    Ok((training, [train_log_det, validation_log_det]))
+}
+
+/// The training before its first step: initial weights, nothing counted.
+fn beginning(
+    engine: &impl Engine,
+    dataset: &Dataset,
+    recipe: &Recipe,
+    training: &Training,
+    log_det: [f64; 2],
+) -> Result<Checkpoint> {
+    let mut state = State::initial(engine.flow(), recipe.seed);
+    initialise_from_rows(engine.flow(), &mut state.parameters, &training.train)?;
+    Ok(Checkpoint {
+        recipe: recipe.clone(),
+        columns: dataset.columns.clone(),
+        device: engine.device().to_string(),
+        rows: fingerprint(training, log_det),
+        state,
+        trainer: TrainerState::default(),
+    })
+}
+
+/// The parameters `[P]` that are kept: those of the average where there is one, else the engine's best.
+async fn best_parameters(engine: &mut impl Engine, average: Option<Average>) -> Result<Vec<f32>> {
+    match average {
+        Some(average) if average.epochs > 0 => Ok(match average.best {
+            Some(best) => best.parameters,
+            None => average.narrow(),
+        }),
+        _ => engine.best_parameters().await,
+    }
+}
+
+/// What the model file says of the training, before the model is looked at.
+fn record(
+    dataset: &Dataset,
+    recipe: &Recipe,
+    data: DataSource,
+    device: String,
+    outcome: Outcome,
+    trainer: &TrainerState,
+) -> TrainingRecord {
+    let TrainerState { history, skipped, rollbacks, .. } = trainer;
+    // Without validation rows no epoch is better than another, and the last one is kept.
+    let kept = if dataset.validation.is_empty() { history.epochs.last() } else { history.best() };
+    TrainingRecord {
+        moonflow: env!("CARGO_PKG_VERSION").into(),
+        data,
+        recipe: recipe.clone(),
+        device,
+        outcome,
+        epochs: history.epochs.len() as u32,
+        best_epoch: kept.map(|epoch| epoch.epoch),
+        train_nll: kept.map(|epoch| epoch.train_nll),
+        validation_nll: kept.and_then(|epoch| epoch.validation_nll),
+        skipped_steps: *skipped,
+        rollbacks: *rollbacks,
+        held_out: None,
+        test: None,
+        check: None,
+    }
+}
