@@ -190,6 +190,21 @@ impl Oracle {
         self.flat("")
     }
 
+    /// ∇ₓ log p in standardised units [N, D], in the files of `make_transforms.py`.
+    pub fn score(&self) -> Option<Vec<f64>> {
+        let std = &self.tensors["standardiser.std"];
+        let score = self.tensors.get("score")?;
+        Some(score.iter().enumerate().map(|(index, score)| score * std[index % std.len()]).collect())
+    }
+
+    /// Row weights [N], the weighted mean of −log p in standardised units, and its gradient [P], in the same files.
+    pub fn weighted(&self) -> Option<(Vec<f64>, f64, Vec<f64>)> {
+        let weights = self.tensors.get("weights")?.clone();
+        let std = &self.tensors["standardiser.std"][..self.flow.modelled()];
+        let unit = std.iter().map(|std| std.ln()).sum::<f64>();
+        Some((weights, self.tensors["weighted.loss"][0] - unit, self.flat("weighted.grad.")))
+    }
+
     /// Gradient [P] of the mean of −log p.
     pub fn gradient(&self) -> Vec<f64> {
         self.flat("grad.")
@@ -303,6 +318,13 @@ impl<R: Real> Cpu<R> {
     }
 }
 
+impl Cpu<f64> {
+    /// ∇ₓ log p [N, D].
+    pub fn score(&self, x: &[f64]) -> Vec<f64> {
+        self.engine.score(x).expect("whole rows").1
+    }
+}
+
 impl<R: Real> Subject for Cpu<R> {
     fn name(&self) -> &'static str {
         self.name
@@ -385,6 +407,7 @@ impl<E: Engine> Subject for Single<E> {
     fn adam(&mut self, x: &[f64], steps: u32) -> (Vec<f64>, Vec<f64>) {
         let rows = x.len() / self.engine.flow().features;
         let training = Training {
+            weights: None,
             train: from_wide(x).into(),
             validation: Vec::new().into(),
             batch: rows as u32,
