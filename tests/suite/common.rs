@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use moonflow::cpu::{CpuEngine, Optimiser, Real};
 use moonflow::engine::{Engine, Training};
 use moonflow::flow::{Activation, Base, Bijector, Flow, Transform};
-use moonflow::gpu::PlanKind;
+use moonflow::gpu::{PlanKind, Target};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
 use moonflow::random::{self, Stream};
@@ -142,9 +142,8 @@ impl Oracle {
         "mixed_6d",
     ];
 
-    /// Those that only the CPU engine computes yet.
-    pub const ON_THE_CPU: &'static [&'static str] =
-        &["affine_joint_4d", "spline_2d", "spline_given_5d", "mixed_6d"];
+    /// Those that the fused plan does not compute yet.
+    pub const NOT_FUSED: &'static [&'static str] = &["affine_joint_4d", "spline_2d", "spline_given_5d"];
 
     /// Reads `tests/oracle/<name>.safetensors`.
     pub fn load(name: &'static str) -> Self {
@@ -288,7 +287,9 @@ pub trait Subject {
 /// Every subject that oracles hold for. Another engine is one more line.
 pub fn subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
     let mut subjects = general_subjects(flow, parameters);
-    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Fused));
+    if PlanKind::choose(flow, &Target::default()) == PlanKind::Fused {
+        subjects.extend(Gpu::subject(flow, parameters, PlanKind::Fused));
+    }
     subjects
 }
 
@@ -300,7 +301,10 @@ pub fn general_subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>
         Box::new(Cpu::<f32>::new("cpu f32", flow, parameters)),
         Box::new(Single::new("cpu engine", CpuEngine::new(flow.clone()).expect("valid flow"), parameters)),
     ];
-    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
+    let on_the_gpu = |transform: &Transform| matches!(transform, Transform::Coupling(_) | Transform::Actnorm);
+    if flow.transforms.iter().all(on_the_gpu) {
+        subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
+    }
     subjects
 }
 
