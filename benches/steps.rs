@@ -172,6 +172,7 @@ fn cost(shape: &Shape, plan: &Plan, ProgramId(index): ProgramId) -> Cost {
 /// A training on `steps` batches, at a rate that leaves random parameters where they are.
 fn training(shape: &Shape, steps: usize) -> Training {
     Training {
+        weights: None,
         train: normal_rows(steps * shape.batch, shape.features).into(),
         validation: Vec::new().into(),
         batch: shape.batch as u32,

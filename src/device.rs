@@ -201,6 +201,10 @@ impl Engine for AnyEngine {
         inside!(self, engine => Engine::log_prob(engine, x).await)
     }
 
+    async fn score(&mut self, x: &[f32]) -> Result<Vec<f32>> {
+        inside!(self, engine => Engine::score(engine, x).await)
+    }
+
     async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
         inside!(self, engine => Engine::sample_given(engine, sampling, context).await)
     }

@@ -56,6 +56,8 @@ pub struct Training {
     pub train: Arc<Vec<f32>>,
     /// Validation rows, standardised, row-major [V, D]; may be empty.
     pub validation: Arc<Vec<f32>>,
+    /// How much each row counts in losses; `None` where all count alike.
+    pub weights: Option<RowWeights>,
     /// Rows per step; the last step of an epoch takes what is left.
     pub batch: u32,
     /// The update rule.
@@ -64,6 +66,38 @@ pub struct Training {
     pub schedule: Schedule,
     /// Seed of the epochs' row orders.
     pub seed: u64,
+}
+
+/// How much each row counts: a loss is Σ w · (−log p) / Σ w. Weights are finite and not negative, and not all zero; a common
+/// factor that is a power of two changes no bit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowWeights {
+    /// Of the training rows `[N]`.
+    pub train: Arc<Vec<f32>>,
+    /// Of the validation rows `[V]`.
+    pub validation: Arc<Vec<f32>>,
+}
+
+impl RowWeights {
+    /// Checks the rules for so many training and validation rows.
+    fn validate(&self, train: usize, validation: usize) -> Result<()> {
+        for (what, weights, rows) in [
+            ("weights of the training rows", &self.train, train),
+            ("weights of the validation rows", &self.validation, validation),
+        ] {
+            expect_length(what, weights.len(), rows)?;
+            if let Some(row) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
+                let weight = weights[row];
+                return Err(Error::Argument(format!(
+                    "{what} must be finite and not negative, got {weight} at row {row}"
+                )));
+            }
+            if !weights.is_empty() && weights.iter().all(|&weight| weight == 0.0) {
+                return Err(Error::Argument(format!("{what} must not all be zero")));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Number of rows of `features` in `values`, which must be whole.
@@ -83,7 +117,10 @@ impl Training {
     /// [`Error::Length`] or [`Error::Argument`] that names the rule and the value got.
     pub fn validate(&self, state: &State, features: usize, parameters: usize) -> Result<()> {
         let rows = whole_rows("training rows", &self.train, features)?;
-        whole_rows("validation rows", &self.validation, features)?;
+        let validation_rows = whole_rows("validation rows", &self.validation, features)?;
+        if let Some(weights) = &self.weights {
+            weights.validate(rows, validation_rows)?;
+        }
         if rows == 0 || u32::try_from(rows).is_err() {
             return Err(Error::Argument(format!(
                 "training needs between 1 and {} rows, got {rows}",
@@ -115,8 +152,16 @@ impl Training {
 
     /// Whether it has the very tables of `other`, and its rules.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let Self { train, validation, batch, adam, schedule, seed } = self;
-        Arc::ptr_eq(train, &other.train)
+        let Self { train, validation, weights, batch, adam, schedule, seed } = self;
+        let same_weights = match (weights, &other.weights) {
+            (None, None) => true,
+            (Some(own), Some(other)) => {
+                Arc::ptr_eq(&own.train, &other.train) && Arc::ptr_eq(&own.validation, &other.validation)
+            }
+            _ => false,
+        };
+        same_weights
+            && Arc::ptr_eq(train, &other.train)
             && Arc::ptr_eq(validation, &other.validation)
             && (batch, adam, schedule, seed) == (&other.batch, &other.adam, &other.schedule, &other.seed)
     }
@@ -187,6 +232,18 @@ pub trait Engine {
     /// # Errors
     /// As [`Engine::forward`].
     fn log_prob(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>>;
+
+    /// The score function ∇ₓ log p at rows `x` [B, D], in the units of `x`, the context included: [B, D].
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `x` is not whole rows, [`Error::Device`] of an engine that does not compute it.
+    fn score(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>> {
+        let _ = x;
+        let device = self.device().to_string();
+        async move {
+            Err(Error::Device(format!("{device} does not compute the score function; the CPU engine does")))
+        }
+    }
 
     /// Draws latent noise on the device and carries it through the inverse pass: x, row-major [rows, D].
     ///

@@ -143,6 +143,7 @@ impl Case {
     /// A training on `steps` batches, at a rate that leaves random parameters where they are.
     fn training(&self, steps: usize) -> Training {
         Training {
+            weights: None,
             train: normal_rows(steps * self.batch, self.features).into(),
             validation: Vec::new().into(),
             batch: self.batch as u32,

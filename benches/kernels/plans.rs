@@ -1,6 +1,6 @@
 //! The plans whose kernels are measured, with what their buffers hold, and each kernel's largest dispatch alone.
 
-use moonflow::flow::{Flow, Transform};
+use moonflow::flow::{ConditionerForm, Flow, Transform};
 use moonflow::gpu::evaluation::{EvaluationPlan, Form};
 use moonflow::gpu::kernel::{ACCUMULATE, KERNELS, Kernel, LATENT_NOISE, PERMUTE};
 use moonflow::gpu::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
@@ -68,11 +68,15 @@ impl Plans {
     /// Names the kernels that no plan dispatches, if both kinds of plan fit.
     pub fn new(shape: &Shape, target: &Target) -> Self {
         let flow = shape.flow();
-        // Kernels of transforms that the shape's own flow has not.
-        let other = flow.clone().before_each_coupling(&[Transform::Actnorm]);
+        // Then those that have kernels which the shape's own flow has not.
+        let flows = [
+            flow.clone(),
+            flow.clone().before_each_coupling(&[Transform::Actnorm]),
+            flow.clone().with_conditioner(ConditionerForm::Joint),
+        ];
         let layered =
-            [&other, &flow].map(|flow| [training(shape, flow, None), evaluation(shape, flow, None)]);
-        let layered = layered.into_iter().flatten().collect();
+            flows.iter().flat_map(|flow| [training(shape, flow, None), evaluation(shape, flow, None)]);
+        let layered = layered.collect();
         let mut groups = vec![Group::new(format!("gpu {}", PlanKind::Layered), layered)];
         let blocks = fused::Shape::training(&flow, target, shape.batch)
             .and_then(|training| Ok([training, fused::Shape::evaluation(&flow, target)?]));

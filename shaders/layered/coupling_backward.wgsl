@@ -1,12 +1,12 @@
-// The first linear layer of both networks backward: where the gradient leaves a coupling for the transform before it.
+// The first linear layer of the networks backward: where the gradient leaves a coupling for the transform before it.
 //
 // Equation:  d_W = d_yᵀ · x_a, d_b = Σ_rows d_y; d_z = d + Σ_networks d_y · W at kept features, d at the others, where d is
 //            what came through the bijector; then d_z is passed on (through.wgsl).
 // Threads:   a workgroup makes a tile of d_z, rows × kept features, and takes as many transformed features along, or a
 //            tile of d_W (gradient.wgsl). The first transform, which has none before it, has only the latter.
-// Data:      source is z [capacity, D], saved what the coupling that made it saved; d_output [2, capacity, outputs];
+// Data:      source is z [capacity, D], saved what the coupling that made it saved; d_output [NETWORKS, capacity, outputs];
 //            d_coupling as in through.wgsl; partials [splits, P].
-// Order:     two barriers a depth tile; sums over increasing depth, scale network before translate network.
+// Order:     two barriers a depth tile; sums over increasing depth, first network before second.
 // Twin:      linear_backward_weight and linear_backward_input in src/cpu/reference/linear.rs, then coupling_input_backward
 //            and coupling_backward in src/cpu/reference/coupling.rs
 
@@ -27,8 +27,10 @@ fn coupling_backward(
     let tiles_x = (max(layer.kept, transformed) + TILE_COLUMNS - 1u) / TILE_COLUMNS;
     let first = number % tiles_x * TILE_COLUMNS;
     let first_row = number / tiles_x * TILE_ROWS;
-    let scale = add_input_product(Tile(), local, 0u, first_row, first);
-    let tile = add_input_product(scale, local, 1u, first_row, first);
+    var tile = add_input_product(Tile(), local, 0u, first_row, first);
+    if NETWORKS == 2u {
+        tile = add_input_product(tile, local, 1u, first_row, first);
+    }
     for (var row_half = 0u; row_half < ROW_HALVES; row_half++) {
         for (var i = 0u; i < ROWS_OF_HALF; i++) {
             let row = first_row + tile_row(local / THREADS_X, row_half, i);

@@ -55,10 +55,10 @@ fn add_input_product(product: Tile, local: u32, network: u32, first_row: u32, fi
 fn weight_gradient(local: u32, group: u32) {
     let tiles_x = (layer.inputs + TILE_COLUMNS - 1u) / TILE_COLUMNS;
     let tiles_y = (layer.outputs + TILE_ROWS - 1u) / TILE_ROWS;
-    let network = group % 2u;
-    let first_column = (group / 2u) % tiles_x * TILE_COLUMNS;
-    let first_out = (group / 2u / tiles_x) % tiles_y * TILE_ROWS;
-    let split = group / 2u / tiles_x / tiles_y;
+    let network = group % NETWORKS;
+    let first_column = (group / NETWORKS) % tiles_x * TILE_COLUMNS;
+    let first_out = (group / NETWORKS / tiles_x) % tiles_y * TILE_ROWS;
+    let split = group / NETWORKS / tiles_x / tiles_y;
     let tx = local % THREADS_X;
     let ty = local / THREADS_X;
     let busy = first_out + tile_row(ty, 0u, 0u) < layer.outputs && first_column + tile_column(tx, 0u) < layer.inputs;
@@ -137,5 +137,5 @@ fn weight_groups() -> u32 {
     let tiles_x = (layer.inputs + TILE_COLUMNS - 1u) / TILE_COLUMNS;
     let tiles_y = (layer.outputs + TILE_ROWS - 1u) / TILE_ROWS;
     let splits = (layer.capacity + layer.rows_per_split - 1u) / layer.rows_per_split;
-    return 2u * tiles_x * tiles_y * splits;
+    return NETWORKS * tiles_x * tiles_y * splits;
 }

@@ -1,15 +1,19 @@
-// What the kernels of a linear layer share: its sizes, its buffers and its operands, for both networks of a coupling.
-// Only kept features feed the first layer and only transformed features leave the last one: there, input or output
-// number n is the n-th of those features. Their weights' masked entries are neither read nor written.
+// What the kernels of a linear layer share: its sizes, its buffers and its operands, for the NETWORKS of a coupling, one or
+// two, which have layers of the same shape. Only kept features feed the first layer, where input number n is the n-th of
+// them. Only NUMBERS numbers of θ for each transformed feature leave the last one, where output number n is number
+// n % NUMBERS of the (n / NUMBERS)-th of those. Masked entries of their weights are neither read nor written.
+//
+// Planes [NETWORKS, capacity, width] hold the networks' activations. θ of two networks lies in planes as wide as all
+// features, that of one network as it leaves the last layer, [capacity, outputs].
 
 struct Layer {
     // Inputs that feed the layer and outputs that leave it.
     inputs: u32,
     outputs: u32,
-    // Lengths of their rows in memory: inputs and outputs, but all features at the ends of a network.
+    // Lengths of the weight's rows and columns: inputs and outputs, but those of all features at the ends of a network.
     input_width: u32,
     output_width: u32,
-    // Offsets of the scale network's weight and bias; the translate network's lie network_stride further.
+    // Offsets of the first network's weight and bias; those of a second one lie network_stride further.
     weight: u32,
     bias: u32,
     network_stride: u32,
@@ -17,7 +21,7 @@ struct Layer {
     parameters: u32,
     // Distance between the networks' planes in source: 0 where both read the same rows.
     source_stride: u32,
-    // Offset of the scale network's plane in d_output.
+    // Offset of the first network's plane in d_output.
     d_output: u32,
     // Rows between the planes of all other activations.
     capacity: u32,
@@ -60,7 +64,7 @@ fn input_column(k: u32) -> u32 {
 // Column of output number `out`.
 fn output_column(out: u32) -> u32 {
     if LAST == 1u {
-        return order[layer.order + layer.kept + out];
+        return order[layer.order + layer.kept + out / NUMBERS] * NUMBERS + out % NUMBERS;
     }
     return out;
 }
@@ -70,6 +74,9 @@ fn source_index(network: u32, row: u32, k: u32) -> u32 {
 }
 
 fn output_index(network: u32, row: u32, out: u32) -> u32 {
+    if NETWORKS == 1u {
+        return row * layer.outputs + out;
+    }
     return (network * layer.capacity + row) * layer.output_width + output_column(out);
 }
 
@@ -81,13 +88,13 @@ fn bias_index(network: u32, out: u32) -> u32 {
     return layer.bias + network * layer.network_stride + output_column(out);
 }
 
-// The layer's input h, zero beyond the rows below `end`.
+// The layer's input h, activated where ACTIVATED is 1, and zero beyond the rows below `end`.
 fn input(network: u32, row: u32, k: u32, end: u32) -> f32 {
     if row >= end || k >= layer.inputs {
         return 0.0;
     }
     let value = source[source_index(network, row, k)];
-    if FIRST == 1u {
+    if ACTIVATED == 0u {
         return value;
     }
     return activate(ACTIVATION, value);

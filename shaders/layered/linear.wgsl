@@ -1,14 +1,16 @@
-// Linear layers of the conditioners, forward: both networks of a coupling in one dispatch.
+// Linear layers of the conditioners, forward: all networks of a coupling in one dispatch.
 //
-// Equation:  y = h · Wᵀ + b, where h is the activated input act(source), or the kept features in the first layer.
+// Equation:  y = h · Wᵀ + b, where h is act(source), or source as it is; where ADDS is 1, plus the result of the layer that
+//            a skip connection begins at.
 // Threads:   a workgroup makes a tile of y (tile.wgsl): x counts its columns, y its rows, z networks.
-// Data:      source [2, capacity, inputs] pre-activations ([capacity, D] in the first layer); destination
-//            [2, capacity, outputs] pre-activations: what activates them is the layer that reads them, because the
-//            backward pass wants them as they are and storing both would move more bytes.
+// Data:      source [NETWORKS, capacity, inputs] pre-activations ([capacity, D] in the first layer); destination and
+//            skip [NETWORKS, capacity, outputs] pre-activations, or θ: what activates them is the layer that reads them,
+//            because the backward pass wants them as they are and storing both would move more bytes.
 // Order:     two barriers a depth tile; sums over increasing depth.
 // Twin:      linear_forward in src/cpu/reference/linear.rs
 
 @group(0) @binding(5) var<storage, read_write> destination: array<f32>;
+@group(0) @binding(6) var<storage, read> skip: array<f32>;
 
 @compute @workgroup_size(THREADS)
 fn linear_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -25,7 +27,13 @@ fn linear_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoca
                 for (var j = 0u; j < 4u; j++) {
                     let out = column + j;
                     if row < extent.rows && out < layer.outputs {
-                        destination[output_index(network, row, out)] = values[j] + parameters[bias_index(network, out)];
+                        let index = output_index(network, row, out);
+                        let value = values[j] + parameters[bias_index(network, out)];
+                        if ADDS == 1u {
+                            destination[index] = skip[index] + value;
+                        } else {
+                            destination[index] = value;
+                        }
                     }
                 }
             }

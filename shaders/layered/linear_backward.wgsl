@@ -1,9 +1,10 @@
-// Linear layers of the conditioners after the first, backward: both gradients of both networks in one dispatch.
+// Linear layers of the conditioners after the first, backward: both gradients of all networks in one dispatch.
 //
-// Equation:  d_pre = (d_y · W) ⊙ act'(source); d_W = d_yᵀ · act(source), d_b = Σ_rows d_y.
+// Equation:  d_pre = (d_y · W) ⊙ act'(source); d_W = d_yᵀ · act(source), d_b = Σ_rows d_y; the activation only where the
+//            layer has one. Where ADDS is 1, a skip connection begins at source, and d_pre is added to what came by it.
 // Threads:   a workgroup makes a tile of one of them (tile.wgsl, gradient.wgsl), for one network.
-// Data:      source [2, capacity, inputs] pre-activations; d_output [2, capacity, outputs], or the planes of θ in
-//            d_coupling (through.wgsl); destination d_pre like source; partials [splits, P].
+// Data:      source [NETWORKS, capacity, inputs] pre-activations; d_output [NETWORKS, capacity, outputs], or the planes of
+//            θ in d_coupling (through.wgsl); destination d_pre like source; partials [splits, P].
 // Order:     two barriers a depth tile; sums over increasing depth, partials over increasing rows.
 // Twin:      linear_backward_input with activate_backward, and linear_backward_weight, in src/cpu/reference/linear.rs
 
@@ -23,9 +24,9 @@ fn linear_backward(
         return;
     }
     let tiles_x = (layer.inputs + TILE_COLUMNS - 1u) / TILE_COLUMNS;
-    let network = number % 2u;
-    let first_column = (number / 2u) % tiles_x * TILE_COLUMNS;
-    let first_row = number / 2u / tiles_x * TILE_ROWS;
+    let network = number % NETWORKS;
+    let first_column = (number / NETWORKS) % tiles_x * TILE_COLUMNS;
+    let first_row = number / NETWORKS / tiles_x * TILE_ROWS;
     let tile = add_input_product(Tile(), local, network, first_row, first_column);
     for (var row_half = 0u; row_half < ROW_HALVES; row_half++) {
         for (var i = 0u; i < ROWS_OF_HALF; i++) {
@@ -36,7 +37,15 @@ fn linear_backward(
                 for (var j = 0u; j < 4u; j++) {
                     if row < extent.rows && column + j < layer.inputs {
                         let index = source_index(network, row, column + j);
-                        destination[index] = values[j] * activation_slope(ACTIVATION, source[index]);
+                        var gradient = values[j];
+                        if ACTIVATED == 1u {
+                            gradient = values[j] * activation_slope(ACTIVATION, source[index]);
+                        }
+                        if ADDS == 1u {
+                            destination[index] += gradient;
+                        } else {
+                            destination[index] = gradient;
+                        }
                     }
                 }
             }

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use moonflow::Result;
 use moonflow::data::{Encoding, TableWriter, chunk_rows};
+use moonflow::engine::Engine;
 use moonflow::model::Model;
+use moonflow::shown::shown;
 
 use super::columns::{self, TableArgs};
 use super::memory;
@@ -26,6 +28,9 @@ pub struct ScoreArgs {
     /// Write here instead of standard output, in the format that the name ends in
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Write the gradient of the log-density too: a column grad_NAME behind it for each column of the model
+    #[arg(long)]
+    gradient: bool,
     /// Format of the output, whatever its name
     #[arg(long, value_name = "FORMAT", value_parser = columns::encoding)]
     out_format: Option<Encoding>,
@@ -36,7 +41,24 @@ pub struct ScoreArgs {
 /// Name of the column that is written.
 const LOG_PROB: &str = "log_prob";
 
-/// Writes one column, `log_prob`: nats, in the user's units, a line per row; behind the table's other columns.
+/// Names of the columns that are written.
+fn names(model: &Model, gradient: bool) -> Vec<String> {
+    let columns = if gradient { &model.columns[..] } else { &[] };
+    std::iter::once(LOG_PROB.to_owned()).chain(columns.iter().map(|name| format!("grad_{name}"))).collect()
+}
+
+/// log p of each row of a chunk, and with `gradient` its gradient behind it.
+async fn score<E: Engine>(model: &Model, engine: &mut E, rows: &[f64], gradient: bool) -> Result<Vec<f64>> {
+    let log_prob = model.log_prob(engine, rows).await?;
+    if !gradient {
+        return Ok(log_prob);
+    }
+    let scores = model.score(engine, rows).await?;
+    let scores = scores.chunks_exact(model.columns.len());
+    Ok(log_prob.iter().zip(scores).flat_map(|(log_prob, score)| [&[*log_prob], score].concat()).collect())
+}
+
+/// Writes the column `log_prob`: nats, in the user's units, a line per row; behind the table's other columns.
 ///
 /// # Errors
 /// When the output is the model or the table, or these cannot be read or do not fit each other, and those of the engine and
@@ -45,33 +67,32 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     output::Inputs::new([args.model.as_path(), &args.data]).spare(args.out.as_deref())?;
     let model = Model::load(&args.model)?;
     let mut rows = args.table.open_for(&model, &args.data)?;
-    if rows.extras().iter().any(|name| name == LOG_PROB) {
+    let names = names(&model, args.gradient);
+    if let Some(name) = rows.extras().iter().find(|name| names.contains(name)) {
+        let name = shown(name);
         return Err(moonflow::Error::data(
             args.data.display().to_string(),
-            format!(
-                "has a column `{LOG_PROB}` of its own; leave it out with --drop {LOG_PROB}, or rename it"
-            ),
+            format!("has a column `{name}` of its own; leave it out with --drop {name}, or rename it"),
         ));
     }
-    let limit = chunk_rows(model.columns.len() + rows.extras().len());
+    let limit = chunk_rows(model.columns.len() + rows.extras().len() + names.len() - 1);
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let mut next = rows.next(limit)?;
     memory::check_model(&model)?;
     let mut engine = args.device.engine(model.flow.clone()).await?;
     args.device.tune(&mut engine, Work::Evaluation(next.as_ref().map_or(1, |chunk| chunk.rows))).await?;
-    let mut writer =
-        TableWriter::create(args.out.as_deref(), args.out_format, rows.extras(), &[LOG_PROB.to_owned()])?;
+    let mut writer = TableWriter::create(args.out.as_deref(), args.out_format, rows.extras(), &names)?;
     let mut progress = RowProgress::new("scoring");
     let (mut scored, mut not_finite, mut outside) = (0, 0, 0);
     while let Some(chunk) = next {
-        let log_prob = model.log_prob(&mut engine, &chunk.numbers).await?;
+        let results = score(&model, &mut engine, &chunk.numbers, args.gradient).await?;
         if !model.preprocessing.is_plain() {
             let rows = chunk.numbers.chunks_exact(model.columns.len());
             outside += rows.filter(|row| !model.preprocessing.accepts(row)).count();
         }
-        not_finite += log_prob.iter().filter(|value| !value.is_finite()).count();
-        scored += log_prob.len();
-        writer.write(&chunk.extras, &log_prob)?;
+        not_finite += results.iter().step_by(names.len()).filter(|value| !value.is_finite()).count();
+        scored += results.len() / names.len();
+        writer.write(&chunk.extras, &results)?;
         progress.update(scored as u64, rows.fraction());
         next = rows.next(limit)?;
     }

@@ -7,7 +7,7 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::step::{Backward, PartSize, Scratch, Step, Tile, Trace};
+use super::step::{Backward, PartSize, Scratch, Step, Sum, Tile, Trace};
 
 /// Data → latent, in place; log_det −= Σ s for every row.
 pub fn actnorm_forward<R: Real>(
@@ -45,13 +45,13 @@ pub fn actnorm_inverse<R: Real>(
     log_det.iter_mut().for_each(|log_det| *log_det += total);
 }
 
-/// Backward of [`actnorm_forward`], whose result is `z`, where every log-determinant has the gradient `d_log_det`.
+/// Backward of [`actnorm_forward`], whose result is `z`, where each log-determinant has the gradient `d_log_det` `[T]`.
 ///
 /// `values`: d_z, then d_x = d_z · e⁻ˢ; `d_shift` = −Σ_rows d_x and `d_log_scale` = −Σ_rows (d_z · z + d_log_det), both `[M]`
 /// and overwritten.
 pub fn actnorm_backward<R: Real>(
     log_scale: &[R],
-    d_log_det: R,
+    d_log_det: &[R],
     z: &[R],
     values: &mut [R],
     d_shift: &mut [R],
@@ -61,7 +61,8 @@ pub fn actnorm_backward<R: Real>(
     let shrink: Vec<R> = log_scale.iter().map(|&s| (-s).exp_lane()).collect();
     d_shift.fill(R::zero());
     d_log_scale.fill(R::zero());
-    for (row, z) in values.chunks_exact_mut(features).zip(z.chunks_exact(features)) {
+    let rows = values.chunks_exact_mut(features).zip(z.chunks_exact(features));
+    for ((row, z), &d_log_det) in rows.zip(d_log_det) {
         let sums = d_shift.iter_mut().zip(&mut *d_log_scale).zip(&shrink);
         for ((d, &z), ((d_shift, d_log_scale), &shrink)) in row.iter_mut().zip(z).zip(sums) {
             *d_log_scale -= *d * z + d_log_det;
@@ -137,8 +138,9 @@ impl<R: Real> Step<R> for ActnormStep {
         let (d_shift, d_log_scale) = scratch.d_values.split_at_mut(self.modelled);
         let log_scale = self.numbers(weights).1;
         actnorm_backward(log_scale, way.d_log_det, &trace.z, way.values, d_shift, d_log_scale, self.features);
-        for (to, &sum) in way.gradient.iter_mut().zip(&*scratch.d_values) {
-            *to = if way.add { *to + sum } else { sum };
+        let Some(Sum { values, add }) = &mut way.gradient else { return };
+        for (to, &sum) in values.iter_mut().zip(&*scratch.d_values) {
+            *to = if *add { *to + sum } else { sum };
         }
     }
 }
@@ -193,7 +195,7 @@ mod tests {
         };
         let (z, _) = forward(X, SHIFT, LOG_SCALE);
         let (mut d_x, mut d_shift, mut d_log_scale) = (d_z, [f64::NAN; 2], [f64::NAN; 2]);
-        actnorm_backward(&LOG_SCALE, d_log_det, &z, &mut d_x, &mut d_shift, &mut d_log_scale, 3);
+        actnorm_backward(&LOG_SCALE, &[d_log_det; 2], &z, &mut d_x, &mut d_shift, &mut d_log_scale, 3);
         let nudged = |mut values: [f64; 2], at: usize, by: f64| {
             values[at] += by;
             values

@@ -10,6 +10,7 @@ use super::buffer::Buffer;
 use super::packed::{Layer, PackedNetwork, Place, stride};
 use super::product::{Finish, Matrix, Panels, Start, dots, padded, panels};
 use super::simd::{LANES, vectorised};
+use super::step::Sum;
 
 /// A tile's rows at the kept features [T, kept + 1]; the last column is 1, which makes the bias one more weight in the
 /// first layer's gradient.
@@ -132,8 +133,8 @@ impl PackedNetwork {
     /// Backward through the network, which left `trace`.
     ///
     /// `d_output`: the gradient at its results, in rows as [`PackedNetwork::forward`] leaves them; `gradient`: its packed
-    /// gradient, overwritten, or added to where `add` says so; `d_kept`: the gradient at its input, in rows
-    /// [`Ports::kept_stride`](super::packed::Ports::kept_stride) apart, unless nobody wants it.
+    /// gradient; `d_kept`: the gradient at its input, in rows [`Ports::kept_stride`](super::packed::Ports::kept_stride)
+    /// apart. What is `None` is not computed.
     #[expect(clippy::too_many_arguments, reason = "the network, its trace, and gradients in and out")]
     pub fn backward<R: Real>(
         &self,
@@ -143,12 +144,12 @@ impl PackedNetwork {
         trace: &Trace<R>,
         d_output: &[R],
         gradients: &mut Gradients<R>,
-        (gradient, add): (&mut [R], bool),
+        mut gradient: Option<Sum<R>>,
         d_kept: Option<&mut [R]>,
     ) {
         let rows = kept.rows;
         // The tile's own sum is complete before it is added: so a slot's bits do not depend on what it held.
-        let whole = if add { Finish::Add } else { Finish::Identity };
+        let finish = |add: bool| if add { Finish::Add } else { Finish::Identity };
         let Gradients { above, below, skipped } = gradients;
         let mut d = (d_output, self.output_stride::<R>());
         let mut added_to = None;
@@ -156,10 +157,12 @@ impl PackedNetwork {
             let &Layer { inputs, outputs, .. } = layer;
             let (wide, from_stride) = (padded::<R>(inputs), stride::<R>(inputs));
             let source = trace.input(layer, index);
-            let (left, right) = (Matrix::transposed(d.0, d.1), Panels::rows(source, from_stride));
-            let to = &mut gradient[layer.gradient..];
-            panels([outputs, wide, rows], left, right, Start::Zero, whole, to, wide);
-            sum_rows(d, add, &mut gradient[layer.d_bias..layer.d_bias + outputs]);
+            if let Some(Sum { values, add }) = &mut gradient {
+                let (left, right) = (Matrix::transposed(d.0, d.1), Panels::rows(source, from_stride));
+                let to = &mut values[layer.gradient..];
+                panels([outputs, wide, rows], left, right, Start::Zero, finish(*add), to, wide);
+                sum_rows(d, *add, &mut values[layer.d_bias..layer.d_bias + outputs]);
+            }
 
             if layer.skip.is_some() {
                 added_to = layer.skip;
@@ -186,9 +189,11 @@ impl PackedNetwork {
 
         let first = &self.layers[0];
         let (wide, kept_stride) = (padded::<R>(first.outputs), first.inputs + 1);
-        let (left, right) = (Matrix::transposed(&kept.values, kept_stride), Panels::rows(d.0, d.1));
-        let to = &mut gradient[first.gradient..];
-        panels([first.inputs + 1, wide, rows], left, right, Start::Zero, whole, to, wide);
+        if let Some(Sum { values, add }) = &mut gradient {
+            let (left, right) = (Matrix::transposed(&kept.values, kept_stride), Panels::rows(d.0, d.1));
+            let to = &mut values[first.gradient..];
+            panels([first.inputs + 1, wide, rows], left, right, Start::Zero, finish(*add), to, wide);
+        }
         let Some(d_kept) = d_kept else { return };
         let (weight, to_stride) = (&weights[first.backward..], self.ports.kept_stride::<R>());
         if self.ports.thin_input() {

@@ -141,7 +141,12 @@ impl<R: Real> Step<R> for CouplingStep<R> {
         scratch.d_theta.resize(self.numbers, rows * stride);
         take(way.values, features, &ports.transformed, &mut scratch.d_values, stride);
         let traced = Traced { theta: &trace.theta, z: &trace.z, saved: &trace.saved };
-        self.bijector.backward(traced, way.d_log_det, &mut scratch.d_values, &mut scratch.d_theta);
+        let d_log_det = &mut scratch.log_det;
+        d_log_det.resize(rows * stride);
+        for (to, &d) in d_log_det.chunks_exact_mut(stride).zip(way.d_log_det) {
+            to.fill(d);
+        }
+        self.bijector.backward(traced, d_log_det, &mut scratch.d_values, &mut scratch.d_theta);
         put(&scratch.d_values, stride, &ports.transformed, way.values, features);
         let kept_stride = ports.kept_stride::<R>();
         scratch.d_kept.resize(rows * kept_stride);
@@ -165,7 +170,7 @@ impl<R: Real> Step<R> for CouplingStep<R> {
                 trace_of,
                 d_output,
                 &mut scratch.gradients,
-                (&mut way.gradient[start..start + network.gradient], way.add),
+                way.gradient.as_mut().map(|gradient| gradient.part(start..start + network.gradient)),
                 way.wants_input.then_some(&mut *scratch.d_kept),
             );
             plane += network.numbers;
@@ -180,6 +185,12 @@ impl<R: Real> Step<R> for CouplingStep<R> {
 /// Copies number `number` of each of `count` transformed features from a network's results to its plane of θ, whose rows are
 /// `stride` apart; zeros between them.
 fn spread<R: Real>(output: &[R], number: usize, [count, stride, output_stride]: [usize; 3], plane: &mut [R]) {
+    if stride == 1 {
+        // A copy of one value at a time would cost a call each.
+        let column = output[number..].iter().step_by(output_stride);
+        plane.iter_mut().zip(column).for_each(|(to, &from)| *to = from);
+        return;
+    }
     for (to, from) in plane.chunks_exact_mut(stride).zip(output.chunks_exact(output_stride)) {
         to[..count].copy_from_slice(&from[number * count..][..count]);
         to[count..].fill(R::zero());
@@ -193,6 +204,11 @@ fn collect<R: Real>(
     [count, stride, output_stride]: [usize; 3],
     output: &mut [R],
 ) {
+    if stride == 1 {
+        let column = output[number..].iter_mut().step_by(output_stride);
+        column.zip(plane).for_each(|(to, &from)| *to = from);
+        return;
+    }
     for (from, to) in plane.chunks_exact(stride).zip(output.chunks_exact_mut(output_stride)) {
         to[number * count..][..count].copy_from_slice(&from[..count]);
     }

@@ -35,6 +35,10 @@ impl Engine for CpuEngine<f32> {
         CpuEngine::log_prob(self, x)
     }
 
+    async fn score(&mut self, x: &[f32]) -> Result<Vec<f32>> {
+        Ok(CpuEngine::score(self, x)?.1)
+    }
+
     async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
         CpuEngine::sample(self, sampling, context)
     }

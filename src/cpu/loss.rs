@@ -23,12 +23,20 @@ pub fn negative_log_likelihood<R: Real>(context: usize, z: &[R], log_det: &[R], 
     }
 }
 
-/// d_z = z / `rows`: the gradient of the mean of −log p over a batch of `rows` rows, of which z may be a part. What it
-/// says of a context has no meaning and goes nowhere: a context is never transformed.
-pub fn negative_log_likelihood_backward<R: Real>(rows: usize, z: &[R], d_z: &mut [R]) {
-    let weight = R::from_wide(1.0 / rows as f64);
-    for (d_z, &z) in d_z.iter_mut().zip(z) {
-        *d_z = weight * z;
+/// d_z = factor · z: the gradient of Σ factor · (−log p) over rows, with `factors` `[B]`. It is zero at the context, the last
+/// `context` features, which the base density does not see.
+pub fn negative_log_likelihood_backward<R: Real>(context: usize, factors: &[R], z: &[R], d_z: &mut [R]) {
+    if factors.is_empty() {
+        return;
+    }
+    let features = z.len() / factors.len();
+    let rows = d_z.chunks_exact_mut(features).zip(z.chunks_exact(features));
+    for ((d_z, z), &factor) in rows.zip(factors) {
+        let (d_z, d_context) = d_z.split_at_mut(features - context);
+        for (d_z, &z) in d_z.iter_mut().zip(z) {
+            *d_z = factor * z;
+        }
+        d_context.fill(R::zero());
     }
 }
 
@@ -49,7 +57,9 @@ mod tests {
         negative_log_likelihood(2, &[3.0, 7.0, -8.0], &[0.5], &mut given);
         assert!((given[0] - (0.5 * origin + 4.5 - 0.5)).abs() < 1e-14, "{given:?}");
         let mut d_z = [f64::NAN; 4];
-        negative_log_likelihood_backward(2, &[0.0, 1.0, 3.0, 4.0], &mut d_z);
-        assert_eq!(d_z, [0.0, 0.5, 1.5, 2.0]);
+        negative_log_likelihood_backward(0, &[0.5, 0.25], &[0.0, 1.0, 3.0, 4.0], &mut d_z);
+        assert_eq!(d_z, [0.0, 0.5, 0.75, 1.0]);
+        negative_log_likelihood_backward(1, &[0.5, 0.25], &[0.0, 1.0, 3.0, 4.0], &mut d_z);
+        assert_eq!(d_z, [0.0, 0.0, 0.75, 0.0]);
     }
 }

@@ -10,7 +10,7 @@ use super::buffer::Buffer;
 use super::packed::pack_panels;
 use super::product::{Finish, Matrix, Panels, Start, padded, panels};
 use super::reference::lu::Lu;
-use super::step::{Backward, PartSize, Scratch, Step, Tile, Trace};
+use super::step::{Backward, PartSize, Scratch, Step, Sum, Tile, Trace};
 
 /// An LU layer. Packed are W in panels for the way forward and for the way back, the bias, L and U as [M, M], and the
 /// log-determinant; the packed gradient is [M + 1, padded M]: G, and the gradients at bias and log-determinant.
@@ -177,18 +177,20 @@ impl<R: Real> Step<R> for LuStep {
         let (size, wide) = (self.modelled, padded::<R>(self.modelled));
         let places = self.places::<R>();
         let rows = way.values.len() / self.features;
-        let finish = if way.add { Finish::Add } else { Finish::Identity };
-        let (left, right) = (Matrix::transposed(way.values, self.features), Panels::rows(&trace.z, wide));
-        let (g, sums) = way.gradient.split_at_mut(size * wide);
-        panels([size, wide, rows], left, right, Start::Zero, finish, g, wide);
-        let (d_bias, d_log_det) = sums.split_at_mut(wide);
-        for (feature, d_bias) in d_bias.iter_mut().enumerate().take(size) {
-            let column = way.values[feature..].iter().step_by(self.features);
-            let sum = column.fold(R::zero(), |sum, &d| sum + d);
-            *d_bias = if way.add { *d_bias + sum } else { sum };
+        if let Some(Sum { values, add }) = &mut way.gradient {
+            let finish = if *add { Finish::Add } else { Finish::Identity };
+            let (left, right) = (Matrix::transposed(way.values, self.features), Panels::rows(&trace.z, wide));
+            let (g, sums) = values.split_at_mut(size * wide);
+            panels([size, wide, rows], left, right, Start::Zero, finish, g, wide);
+            let (d_bias, d_log_det) = sums.split_at_mut(wide);
+            let total = |column: &mut dyn Iterator<Item = &R>| column.fold(R::zero(), |sum, &d| sum + d);
+            for (feature, d_bias) in d_bias.iter_mut().enumerate().take(size) {
+                let sum = total(&mut way.values[feature..].iter().step_by(self.features));
+                *d_bias = if *add { *d_bias + sum } else { sum };
+            }
+            let sum = total(&mut way.d_log_det.iter());
+            d_log_det[0] = if *add { d_log_det[0] + sum } else { sum };
         }
-        let sum = R::from_wide(rows as f64) * way.d_log_det;
-        d_log_det[0] = if way.add { d_log_det[0] + sum } else { sum };
         if way.wants_input {
             let d_x = &mut scratch.d_values;
             d_x.resize(rows * wide);

@@ -53,9 +53,9 @@ pub use real::Real;
 pub use training::{Optimiser, StepRecord};
 
 use buffer::Buffer;
-use pass::{GradientOf, Weights, Workspace};
+use pass::{Weights, Workspace};
 use shares::Shares;
-use step::{Part, Steps};
+use step::{Part, Steps, Sum};
 use team::Team;
 use training::Run;
 
@@ -92,8 +92,9 @@ pub struct CpuEngine<R: Real> {
     gradient: Vec<R>,
     /// Σ g² of each part.
     squares: Vec<R>,
-    /// −log p per row of the batch `[B]`.
+    /// −log p per row of the batch, and its factor in the loss `[B]`.
     nll: Vec<R>,
+    factors: Vec<R>,
     run: Option<Run<R>>,
 }
 
@@ -124,6 +125,7 @@ impl<R: Real> CpuEngine<R> {
             workspaces: Pool::default(),
             slots: Vec::new(),
             nll: Vec::new(),
+            factors: Vec::new(),
             run: None,
             flow,
             layout,
@@ -219,21 +221,59 @@ impl<R: Real> CpuEngine<R> {
         Ok(values)
     }
 
+    /// log p `[B]` of rows `x` [B, D], and its gradient with respect to them [B, D], the context included: the score
+    /// function ∇ₓ log p.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `x` is not whole rows.
+    pub fn score(&self, x: &[R]) -> Result<(Vec<R>, Vec<R>)> {
+        let features = self.flow.features;
+        let (mut log_prob, mut score) = (vec![R::zero(); self.rows("x", x)?], vec![R::zero(); x.len()]);
+        let tile = TRAINING_TILE.1;
+        let results = log_prob.chunks_mut(tile).zip(score.chunks_mut(tile * features));
+        Team::gather(|team| {
+            team.each(x.chunks(tile * features).zip(results), |(x, (log_prob, score))| {
+                self.workspaces.with(|workspace| workspace.score(self.weights(), x, log_prob, score));
+            });
+        });
+        Ok((log_prob, score))
+    }
+
     /// Mean of −log p over the rows of `x` [B, D], and its gradient with respect to the parameters `[P]`.
     ///
     /// # Errors
     /// [`Error::Length`] when `x` is not whole rows, [`Error::Argument`] when it has none.
     pub fn loss_and_gradient(&mut self, x: &[R]) -> Result<(R, Vec<R>)> {
         let rows = self.rows_of_a_batch(x)?;
+        self.gradient_of(x, BatchWeights::even(rows))
+    }
+
+    /// Σ w · (−log p) / Σ w over the rows of `x` [B, D] with `weights` w `[B]`, and its gradient with respect to the parameters
+    /// `[P]`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when `x` is not whole rows or there is not a weight for each, [`Error::Argument`] when it has none.
+    pub fn weighted_loss_and_gradient(&mut self, x: &[R], weights: &[R]) -> Result<(R, Vec<R>)> {
+        expect_length("weights", weights.len(), self.rows_of_a_batch(x)?)?;
+        self.gradient_of(x, BatchWeights::new(weights.to_vec()))
+    }
+
+    fn gradient_of(&mut self, x: &[R], weights: BatchWeights<R>) -> Result<(R, Vec<R>)> {
         let features = self.flow.features;
         let fill = |first: usize, to: &mut [R]| copy_rows(x, features, first, to);
-        let (loss, _) = Team::gather(|team| self.differentiate(team, rows, fill));
+        let (loss, _) = Team::gather(|team| self.differentiate(team, weights, fill));
         Ok((R::from_wide(loss), self.gradient.clone()))
     }
 
-    /// Computes the mean of −log p over a batch of `rows` rows and the squared norm of its gradient, which it leaves in
+    /// Computes the weighted mean of −log p over a batch and the squared norm of its gradient, which it leaves in
     /// `self.gradient`. `fill` puts rows from the one given into [T, D].
-    fn differentiate(&mut self, team: &Team, rows: usize, fill: impl Fn(usize, &mut [R]) + Sync) -> (f64, R) {
+    fn differentiate(
+        &mut self,
+        team: &Team,
+        batch: BatchWeights<R>,
+        fill: impl Fn(usize, &mut [R]) + Sync,
+    ) -> (f64, R) {
+        let rows = batch.rows;
         let most = if self.layout.total < MANY_PARAMETERS { SLOTS } else { SLOTS / 2 };
         let slot_rows = rows.div_ceil(most).max(TRAINING_TILE.0);
         let tile = slot_rows.div_ceil(slot_rows.div_ceil(TRAINING_TILE.1));
@@ -242,6 +282,8 @@ impl<R: Real> CpuEngine<R> {
             self.slots.resize_with(slots, || Buffer::zeros(self.steps.gradient));
         }
         resize(&mut self.nll, rows);
+        batch.factors(&mut self.factors);
+        let factors = &self.factors[..];
         let weights = Weights { steps: &self.steps, parts: &self.packed };
         let slots = &mut self.slots[..slots];
         // A slot that no cache holds is written faster than it is added to.
@@ -251,8 +293,10 @@ impl<R: Real> CpuEngine<R> {
             self.workspaces.with(|workspace| {
                 shares.work(merge, |first, nll, gradient, add| {
                     for (place, nll) in nll.chunks_mut(tile).enumerate() {
-                        let of = GradientOf { batch: rows, gradient, add: add || place > 0 };
-                        workspace.loss_and_gradient(weights, |x| fill(first + place * tile, x), nll, of);
+                        let first = first + place * tile;
+                        let factors = &factors[first..first + nll.len()];
+                        let sum = Sum { values: &mut *gradient, add: add || place > 0 };
+                        workspace.loss_and_gradient(weights, |x| fill(first, x), factors, nll, sum);
                     }
                 });
             });
@@ -266,7 +310,7 @@ impl<R: Real> CpuEngine<R> {
             *squares = adam::squared_norm(flat);
         });
         let squared_norm = self.squares.iter().fold(R::zero(), |sum, &squares| sum + squares);
-        (mean(&self.nll), squared_norm)
+        (batch.mean(&self.nll), squared_norm)
     }
 
     /// Carries rows [B, D] through `pass`: transformed rows and log-determinants.
@@ -311,6 +355,50 @@ impl<R: Real> CpuEngine<R> {
     }
 }
 
+/// How much each row of a batch counts in its loss.
+struct BatchWeights<R> {
+    rows: usize,
+    /// `[rows]`; `None` where all count alike.
+    weights: Option<Vec<R>>,
+}
+
+impl<R: Real> BatchWeights<R> {
+    fn even(rows: usize) -> Self {
+        Self { rows, weights: None }
+    }
+
+    fn new(weights: Vec<R>) -> Self {
+        Self { rows: weights.len(), weights: Some(weights) }
+    }
+
+    /// Σ w, or the number of rows where all count alike.
+    fn total(&self) -> f64 {
+        match &self.weights {
+            None => self.rows as f64,
+            Some(weights) => weights.iter().map(|weight| weight.wide()).sum(),
+        }
+    }
+
+    /// Fills in each row's factor, w / Σ w.
+    fn factors(&self, factors: &mut Vec<R>) {
+        factors.clear();
+        match &self.weights {
+            None => factors.resize(self.rows, R::from_wide(1.0 / self.rows as f64)),
+            Some(weights) => {
+                let total = self.total();
+                // A batch of rows that do not count has no gradient.
+                let each = if total > 0.0 { 1.0 / total } else { 0.0 };
+                factors.extend(weights.iter().map(|weight| R::from_wide(weight.wide() * each)));
+            }
+        }
+    }
+
+    /// Weighted mean in double precision, in the order of the values.
+    fn mean(&self, values: &[R]) -> f64 {
+        self.weights.as_ref().map_or_else(|| mean(values), |weights| weighted_mean(values, weights))
+    }
+}
+
 /// [`Workspace::forward`] or [`Workspace::inverse`].
 type Pass<R> = fn(&mut Workspace<R>, Weights<R>, &mut [R], &mut [R]);
 
@@ -349,6 +437,19 @@ fn split<R>(
 /// Mean in double precision, in the order of the values.
 fn mean<R: Real>(values: &[R]) -> f64 {
     values.iter().map(|value| value.wide()).sum::<f64>() / values.len() as f64
+}
+
+/// Σ w · value / Σ w in double precision, in the order of the values, of which those with a weight of 0 do not count; 0 where
+/// all are 0.
+fn weighted_mean<R: Real>(values: &[R], weights: &[R]) -> f64 {
+    let counted =
+        || weights.iter().map(|weight| weight.wide()).zip(values).filter(|(weight, _)| *weight != 0.0);
+    let total: f64 = counted().map(|(weight, _)| weight).sum();
+    if total == 0.0 {
+        0.0
+    } else {
+        counted().map(|(weight, value)| weight * value.wide()).sum::<f64>() / total
+    }
 }
 
 /// Gives `buffer` exactly `len` values, whatever they are.

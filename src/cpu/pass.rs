@@ -4,7 +4,7 @@
 use super::Real;
 use super::buffer::Buffer;
 use super::loss::{negative_log_likelihood, negative_log_likelihood_backward};
-use super::step::{Backward, Scratch, Steps, Tile, Trace};
+use super::step::{Backward, Scratch, Steps, Sum, Tile, Trace};
 
 /// A flow together with its packed parameters.
 #[derive(Clone, Copy)]
@@ -21,19 +21,10 @@ pub(super) struct Workspace<R> {
     traces: Vec<Trace<R>>,
     scratch: Scratch<R>,
     log_det: Vec<R>,
+    d_log_det: Vec<R>,
     /// Rows on their way [T, D], and gradients on their way back.
     values: Vec<R>,
     d_values: Vec<R>,
-}
-
-/// The tile's part in a gradient.
-pub(super) struct GradientOf<'a, R> {
-    /// Rows of the whole batch.
-    pub batch: usize,
-    /// Packed gradient of every part.
-    pub gradient: &'a mut [R],
-    /// Whether it is added to what the gradient holds.
-    pub add: bool,
 }
 
 impl<R: Real> Workspace<R> {
@@ -81,21 +72,41 @@ impl<R: Real> Workspace<R> {
         }
     }
 
-    /// The tile's part in the loss of a batch and in its gradient.
+    /// The tile's part in the loss of a batch and in its gradient, Σ factor · (−log p).
     ///
-    /// `x` fills in the tile's rows [T, D]; `nll`: −log p per row `[T]`, overwritten. The gradient is that of
-    /// (1 / batch) Σ −log p over the tile's rows, so that the tiles of a batch add up to the mean's.
+    /// `x` fills in the tile's rows [T, D]; `factors`: of each row `[T]`; `nll`: −log p per row `[T]`, overwritten;
+    /// `gradient`: packed, of every part.
     pub fn loss_and_gradient(
         &mut self,
         weights: Weights<R>,
         x: impl FnOnce(&mut [R]),
+        factors: &[R],
         nll: &mut [R],
-        of: GradientOf<R>,
+        gradient: Sum<R>,
+    ) {
+        self.backward(weights, x, factors, nll, Some(gradient));
+    }
+
+    /// log p of rows `x` [T, D] `[T]`, and its gradient at them [T, D], the context included.
+    pub fn score(&mut self, weights: Weights<R>, x: &[R], log_prob: &mut [R], score: &mut [R]) {
+        let factors = vec![-R::one(); log_prob.len()];
+        self.backward(weights, |to| to.copy_from_slice(x), &factors, log_prob, None);
+        log_prob.iter_mut().for_each(|value| *value = -*value);
+        score.copy_from_slice(&self.d_values);
+    }
+
+    /// Forward to −log p and back: to the gradient of parameters, or, without one, to that of x in `self.d_values`.
+    fn backward(
+        &mut self,
+        weights: Weights<R>,
+        x: impl FnOnce(&mut [R]),
+        factors: &[R],
+        nll: &mut [R],
+        mut gradient: Option<Sum<R>>,
     ) {
         let Steps { features, context, ref steps, .. } = *weights.steps;
-        let GradientOf { batch, gradient, add } = of;
         self.prepare(steps.len());
-        let Self { traces, scratch, log_det, values, d_values } = self;
+        let Self { traces, scratch, log_det, d_log_det, values, d_values } = self;
         values.resize(nll.len() * features, R::zero());
         x(values);
         log_det.clear();
@@ -107,16 +118,16 @@ impl<R: Real> Workspace<R> {
 
         negative_log_likelihood(context, values, log_det, nll);
         d_values.resize(values.len(), R::zero());
-        negative_log_likelihood_backward(batch, values, d_values);
-        let d_log_det = -R::from_wide(1.0 / batch as f64);
+        negative_log_likelihood_backward(context, factors, values, d_values);
+        d_log_det.clear();
+        d_log_det.extend(factors.iter().map(|&factor| -factor));
+        let of_x = gradient.is_none();
         for (index, (placed, trace)) in steps.iter().zip(&*traces).enumerate().rev() {
             let mut way = Backward {
                 values: &mut *d_values,
                 d_log_det,
-                gradient: &mut gradient[placed.gradient.clone()],
-                add,
-                // Nothing comes before the first step that would want the gradient at the data.
-                wants_input: index > 0,
+                gradient: gradient.as_mut().map(|gradient| gradient.part(placed.gradient.clone())),
+                wants_input: of_x || index > 0,
             };
             placed.step.backward(placed.weights(weights.parts), trace, &mut way, scratch);
         }

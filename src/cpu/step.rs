@@ -36,14 +36,26 @@ pub(super) struct Tile<'a, R> {
 pub(super) struct Backward<'a, R> {
     /// d_z [T, D] of the step's output, in place: then d_x of its input. Those of the context go nowhere.
     pub values: &'a mut [R],
-    /// The gradient at the log-determinant of every row.
-    pub d_log_det: R,
-    /// The step's packed gradient, part after part.
-    pub gradient: &'a mut [R],
-    /// Whether it is added to what the gradient holds.
-    pub add: bool,
-    /// Whether anybody wants d_x.
+    /// The gradient at the log-determinant of each row `[T]`.
+    pub d_log_det: &'a [R],
+    /// The step's packed gradient, part after part; `None` where only d_x is wanted.
+    pub gradient: Option<Sum<'a, R>>,
+    /// Whether d_x is wanted.
     pub wants_input: bool,
+}
+
+/// Where a gradient goes.
+pub(super) struct Sum<'a, R> {
+    pub values: &'a mut [R],
+    /// Whether it is added to what is there.
+    pub add: bool,
+}
+
+impl<R> Sum<'_, R> {
+    /// A part of it.
+    pub fn part(&mut self, range: Range<usize>) -> Sum<'_, R> {
+        Sum { values: &mut self.values[range], add: self.add }
+    }
 }
 
 /// What a step leaves of its forward pass for its way back. A kind uses what it needs; the rest stays empty.

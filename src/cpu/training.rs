@@ -1,15 +1,16 @@
 //! Training on the CPU: single steps in both precisions, and whole epochs over a training set.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::engine::{EpochRecord, Training};
+use crate::engine::{EpochRecord, RowWeights, Training};
 use crate::error::{Error, Result, expect_length};
 use crate::optimiser::{Adam, Best, Schedule, State};
 
 use super::adam::{Progress, Rule, adam, advance};
 use super::batch::{batches, gather};
 use super::team::Team;
-use super::{CpuEngine, Real, copy_rows, mean, split};
+use super::{BatchWeights, CpuEngine, Real, copy_rows, mean, split, weighted_mean};
 
 /// Adam's moments and progress: all that steps change besides the parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +66,8 @@ impl<R: Real> Optimiser<R> {
 pub(super) struct Run<R> {
     train: Arc<Vec<R>>,
     validation: Arc<Vec<R>>,
+    /// Weights of both.
+    weights: Option<[Arc<Vec<R>>; 2]>,
     batch: usize,
     seed: u64,
     optimiser: Optimiser<R>,
@@ -74,6 +77,20 @@ pub(super) struct Run<R> {
     row: usize,
     /// Lowest validation loss, and the parameters that had it.
     best: Option<(f64, Vec<R>)>,
+}
+
+impl<R: Real> Run<R> {
+    /// Weights of the rows at these places of the epoch's order.
+    fn batch_weights(&self, batch: Range<usize>) -> BatchWeights<R> {
+        match &self.weights {
+            None => BatchWeights::even(batch.len()),
+            Some([weights, _]) => {
+                let mut of_batch = vec![R::zero(); batch.len()];
+                gather(1, batch.start, self.seed, self.epoch, weights, &mut of_batch);
+                BatchWeights::new(of_batch)
+            }
+        }
+    }
 }
 
 impl<R: Real> CpuEngine<R> {
@@ -87,18 +104,18 @@ impl<R: Real> CpuEngine<R> {
         let rows = self.rows_of_a_batch(x)?;
         let features = self.flow.features;
         let fill = |first: usize, to: &mut [R]| copy_rows(x, features, first, to);
-        Ok(Team::gather(|team| self.step(team, rows, fill, optimiser)))
+        Ok(Team::gather(|team| self.step(team, BatchWeights::even(rows), fill, optimiser)))
     }
 
-    /// One step of Adam on a batch of `rows` rows; see [`CpuEngine::differentiate`] for `fill`.
+    /// One step of Adam on a batch; see [`CpuEngine::differentiate`] for `fill`.
     fn step(
         &mut self,
         team: &Team,
-        rows: usize,
+        batch: BatchWeights<R>,
         fill: impl Fn(usize, &mut [R]) + Sync,
         optimiser: &mut Optimiser<R>,
     ) -> StepRecord {
-        let (loss, squared_norm) = self.differentiate(team, rows, fill);
+        let (loss, squared_norm) = self.differentiate(team, batch, fill);
         let norm = squared_norm.sqrt();
         let Optimiser { rule, schedule, moment1, moment2, progress } = optimiser;
         advance(rule, schedule, R::from_wide(loss), norm, progress);
@@ -130,6 +147,10 @@ impl<R: Real> CpuEngine<R> {
         self.run = Some(Run {
             train: R::shared(&training.train),
             validation: R::shared(&training.validation),
+            weights: training.weights.as_ref().map(|weights| {
+                let RowWeights { train, validation } = weights;
+                [R::shared(train), R::shared(validation)]
+            }),
             batch: training.batch as usize,
             seed: training.seed,
             optimiser: Optimiser::resume(&training.adam, training.schedule, state),
@@ -172,19 +193,21 @@ impl<R: Real> CpuEngine<R> {
             let (seed, epoch, train) = (run.seed, run.epoch, &run.train[..]);
             let fill =
                 |first: usize, to: &mut [R]| gather(features, batch.start + first, seed, epoch, train, to);
-            let step = self.step(team, batch.len(), fill, &mut run.optimiser);
+            let weights = run.batch_weights(batch.clone());
+            let counted = weights.total();
+            let step = self.step(team, weights, fill, &mut run.optimiser);
             learning_rate = step.learning_rate;
             halted = step.halted;
             if halted {
                 break;
             }
-            nll_sum += step.loss * batch.len() as f64;
-            rows += batch.len() as f64;
+            nll_sum += step.loss * counted;
+            rows += counted;
             norm_sum += step.grad_norm;
             steps += 1.0;
             run.row = batch.end;
         }
-        let validation_nll = self.validate(team, &run.validation);
+        let validation_nll = self.validate(team, run);
         let lowest = run.best.as_ref().map_or(f64::INFINITY, |(lowest, _)| *lowest);
         let improved = !halted && validation_nll.is_some_and(|nll| nll < lowest);
         if let (true, Some(nll)) = (improved, validation_nll) {
@@ -206,8 +229,14 @@ impl<R: Real> CpuEngine<R> {
     }
 
     /// Mean of −log p over the validation rows; `None` without rows.
-    fn validate(&self, team: &Team, validation: &[R]) -> Option<f64> {
-        (!validation.is_empty()).then(|| -mean(&self.log_prob_by(team, validation)))
+    fn validate(&self, team: &Team, run: &Run<R>) -> Option<f64> {
+        (!run.validation.is_empty()).then(|| {
+            let log_prob = self.log_prob_by(team, &run.validation);
+            match &run.weights {
+                None => -mean(&log_prob),
+                Some([_, weights]) => -weighted_mean(&log_prob, weights),
+            }
+        })
     }
 
     /// The state after the last completed step, rounded to `f32`.

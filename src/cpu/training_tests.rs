@@ -26,6 +26,7 @@ fn rows(count: usize, seed: u64) -> Vec<f32> {
 
 fn training(batch: u32, base: f32) -> Training {
     Training {
+        weights: None,
         train: rows(ROWS, 1).into(),
         validation: rows(37, 2).into(),
         batch,

@@ -222,6 +222,7 @@ impl GpuEngine {
     pub async fn loss_and_gradient(&mut self, x: &[f32]) -> Result<(f64, Vec<f32>)> {
         let rows = whole_rows("x", x, self.flow.features)?;
         let training = Training {
+            weights: None,
             train: x.to_vec().into(),
             validation: Vec::new().into(),
             batch: rows as u32,
@@ -426,6 +427,9 @@ impl Engine for GpuEngine {
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         let features = self.flow.features;
         training.validate(&state, features, self.layout.total)?;
+        if training.weights.is_some() {
+            return Err(Error::Device("row weights are computed on the CPU; try --device cpu".into()));
+        }
         let shape = TrainingShape::new(&training, features);
         if !self.loaded.as_ref().is_some_and(|loaded| loaded.is_same(&training)) {
             self.load(&shape, &training)?;

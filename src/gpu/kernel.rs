@@ -107,6 +107,22 @@ impl Bijector {
         }
     }
 
+    /// Whether its way back reads its input x instead of its result z: `FROM_INPUT` in its text.
+    pub fn from_input(&self) -> bool {
+        match self {
+            Self::Affine { .. } => false,
+            Self::Spline { .. } => true,
+        }
+    }
+
+    /// Floating-point operations for a feature, an exponential counted as ten: forward or inverse, and backward.
+    pub(super) fn flops(&self) -> [usize; 2] {
+        match *self {
+            Self::Affine { .. } => [15, 20],
+            Self::Spline { bins, .. } => [100 + 60 * bins, 150 + 110 * bins],
+        }
+    }
+
     /// The number by which kernels know its kind: the value of their constant `BIJECTOR`.
     pub fn code(&self) -> u32 {
         match self {
@@ -164,6 +180,10 @@ const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
     "layered/through",
     "layered/coupling_backward"
 );
+const ELEMENTWISE: &[&str] =
+    texts!("shared/prelude", "shared/activation", bijector, "layered/layer", "layered/elementwise");
+const ELEMENTWISE_BACKWARD_TEXTS: &[&str] =
+    texts!("shared/prelude", "shared/activation", bijector, "layered/layer", "layered/elementwise_backward");
 const ACTNORM: &[&str] = texts!("shared/prelude", "shared/activation", "layered/layer", "layered/actnorm");
 const ACTNORM_BACKWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
@@ -252,25 +272,38 @@ const BLOCKS: &[Constant] = &[
     BINS,
 ];
 
-/// What a module that reads a layer's uniform leaves open: whether the layer is a network's first or last, the activation
-/// of its inputs, whether a gradient is passed on through the coupling before, and which bijector there is.
-const LAYER: &[Constant] =
-    &[("FIRST", 0), ("LAST", 0), ("ACTIVATION", 0), ("THROUGH", 1), (BIJECTOR, 0), BINS];
+/// What a module that reads a layer's uniform leaves open, then what else is named: the number of networks; whether the
+/// layer is their first or last, and how many numbers of θ a last one yields for each feature; the activation, whether the
+/// layer's inputs go through it, and whether a skip connection adds to its result; whether a gradient is passed on through
+/// the coupling before; and which bijector there is.
+macro_rules! layer {
+    ($($constant:expr),* $(,)?) => {
+        &[
+            ("NETWORKS", 2),
+            ("FIRST", 0),
+            ("LAST", 0),
+            ("NUMBERS", 1),
+            ("ACTIVATION", 0),
+            ("ACTIVATED", 1),
+            ("ADDS", 0),
+            ("THROUGH", 1),
+            (BIJECTOR, 0),
+            BINS,
+            $($constant),*
+        ]
+    };
+}
+
+const LAYER: &[Constant] = layer!();
 
 /// The same, and the tile; see `shaders/layered/tile.wgsl`.
-const TILED: &[Constant] = &[
-    ("FIRST", 0),
-    ("LAST", 0),
-    ("ACTIVATION", 0),
-    ("THROUGH", 1),
-    (BIJECTOR, 0),
-    BINS,
+const TILED: &[Constant] = layer!(
     ("TILE_ROWS", 64),
     ("TILE_COLUMNS", 64),
     ("TILE_DEPTH", 16),
     ("BLOCK_ROWS", 4),
     ("BLOCK_COLUMNS", 4),
-];
+);
 
 macro_rules! constants {
     () => {
@@ -301,7 +334,7 @@ macro_rules! kernels {
 kernels! {
     LINEAR_FORWARD = "linear_forward", LINEAR_FORWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
-        5 ReadWrite "destination",
+        5 ReadWrite "destination", 6 Read "skip",
     ], TILED;
     LINEAR_BACKWARD = "linear_backward", LINEAR_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
@@ -319,6 +352,18 @@ kernels! {
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
         5 Read "d_output", 6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
     ], TILED;
+    ELEMENTWISE_FORWARD = "elementwise_forward", ELEMENTWISE, [
+        0 Uniform "layer", 1 Read "extent", 4 Read "order", 5 Read "rows", 6 ReadWrite "destination",
+        7 ReadWrite "shares", 8 Read "theta",
+    ], LAYER;
+    ELEMENTWISE_INVERSE = "elementwise_inverse", ELEMENTWISE, [
+        0 Uniform "layer", 1 Read "extent", 4 Read "order", 5 Read "rows", 6 ReadWrite "destination",
+        7 ReadWrite "shares", 8 Read "theta",
+    ], LAYER;
+    ELEMENTWISE_BACKWARD = "elementwise_backward", ELEMENTWISE_BACKWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 5 Read "theta",
+        6 ReadWrite "d_coupling", 7 ReadWrite "d_theta",
+    ], LAYER;
     ACTNORM_FORWARD = "actnorm_forward", ACTNORM, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 Read "rows", 6 ReadWrite "destination",
         7 ReadWrite "shares",

@@ -20,7 +20,7 @@ use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
-use crate::shown::shown_list;
+use crate::shown::{shown, shown_list};
 
 /// A fitted density over named columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +90,32 @@ impl Model {
             log_density.extend(self.log_density_of(engine, piece).await?);
         }
         Ok(log_density)
+    }
+
+    /// The score function ∇ₓ log p at each row, row-major [B, D], in nats per user's unit, the context included. NaN in a row
+    /// outside of the bounds.
+    ///
+    /// `rows`: row-major [B, D], in the user's units.
+    ///
+    /// # Errors
+    /// As [`Model::log_prob`]; [`Error::Argument`] where columns are dequantised, which have probabilities and no slope;
+    /// [`Error::Device`] when the engine does not compute it.
+    pub async fn score<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
+        if let Some(&column) = self.preprocessing.dequantized().first() {
+            return Err(Error::Argument(format!(
+                "column `{}` holds whole numbers, which have probabilities: log p has no gradient there",
+                shown(&self.columns[column])
+            )));
+        }
+        self.load_into(engine)?;
+        let mut scores = Vec::with_capacity(rows.len());
+        for piece in self.pieces(rows, 1)? {
+            let standardised = engine.score(&self.preprocessing.forward(piece).values).await?;
+            let mut gradients: Vec<f64> = standardised.into_iter().map(f64::from).collect();
+            self.preprocessing.backward(piece, &mut gradients);
+            scores.extend(gradients);
+        }
+        Ok(scores)
     }
 
     /// [`Model::log_density`] of one piece, by an engine that has the parameters.

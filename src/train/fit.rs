@@ -140,6 +140,7 @@ fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
         [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.forward_table(rows));
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / dataset.features(), recipe.batch);
     let training = Training {
+        weights: None,
         train: train.into(),
         validation: validation.into(),
         batch: recipe.batch,

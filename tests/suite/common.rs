@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use moonflow::cpu::{CpuEngine, Optimiser, Real};
 use moonflow::engine::{Engine, Training};
 use moonflow::flow::{Activation, Base, Bijector, Flow, Transform};
-use moonflow::gpu::PlanKind;
+use moonflow::gpu::{PlanKind, Target};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
 use moonflow::random::{self, Stream};
@@ -142,10 +142,6 @@ impl Oracle {
         "mixed_6d",
     ];
 
-    /// Those that the layered plan does not compute yet.
-    pub const NOT_LAYERED: &'static [&'static str] =
-        &["affine_joint_4d", "spline_2d", "spline_given_5d", "mixed_6d"];
-
     /// Reads `tests/oracle/<name>.safetensors`.
     pub fn load(name: &'static str) -> Self {
         let path = root().join("tests/oracle").join(name).with_extension("safetensors");
@@ -188,6 +184,21 @@ impl Oracle {
     /// Parameters [P] in the order of the layout.
     pub fn parameters(&self) -> Vec<f64> {
         self.flat("")
+    }
+
+    /// ∇ₓ log p in standardised units [N, D], in the files of `make_transforms.py`.
+    pub fn score(&self) -> Option<Vec<f64>> {
+        let std = &self.tensors["standardiser.std"];
+        let score = self.tensors.get("score")?;
+        Some(score.iter().enumerate().map(|(index, score)| score * std[index % std.len()]).collect())
+    }
+
+    /// Row weights [N], the weighted mean of −log p in standardised units, and its gradient [P], in the same files.
+    pub fn weighted(&self) -> Option<(Vec<f64>, f64, Vec<f64>)> {
+        let weights = self.tensors.get("weights")?.clone();
+        let std = &self.tensors["standardiser.std"][..self.flow.modelled()];
+        let unit = std.iter().map(|std| std.ln()).sum::<f64>();
+        Some((weights, self.tensors["weighted.loss"][0] - unit, self.flat("weighted.grad.")))
     }
 
     /// Gradient [P] of the mean of −log p.
@@ -273,7 +284,9 @@ pub trait Subject {
 /// Every subject that oracles hold for. Another engine is one more line.
 pub fn subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
     let mut subjects = general_subjects(flow, parameters);
-    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Fused));
+    if PlanKind::choose(flow, &Target::default()) == PlanKind::Fused {
+        subjects.extend(Gpu::subject(flow, parameters, PlanKind::Fused));
+    }
     subjects
 }
 
@@ -285,7 +298,10 @@ pub fn general_subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>
         Box::new(Cpu::<f32>::new("cpu f32", flow, parameters)),
         Box::new(Single::new("cpu engine", CpuEngine::new(flow.clone()).expect("valid flow"), parameters)),
     ];
-    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
+    let on_the_gpu = |transform: &Transform| matches!(transform, Transform::Coupling(_) | Transform::Actnorm);
+    if flow.transforms.iter().all(on_the_gpu) {
+        subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
+    }
     subjects
 }
 
@@ -300,6 +316,13 @@ impl<R: Real> Cpu<R> {
         let mut engine = CpuEngine::new(flow.clone()).expect("valid flow");
         engine.set_parameters(&from_wide::<R>(parameters)).expect("as many parameters as the flow has");
         Self { name, engine }
+    }
+}
+
+impl Cpu<f64> {
+    /// ∇ₓ log p [N, D].
+    pub fn score(&self, x: &[f64]) -> Vec<f64> {
+        self.engine.score(x).expect("whole rows").1
     }
 }
 
@@ -385,6 +408,7 @@ impl<E: Engine> Subject for Single<E> {
     fn adam(&mut self, x: &[f64], steps: u32) -> (Vec<f64>, Vec<f64>) {
         let rows = x.len() / self.engine.flow().features;
         let training = Training {
+            weights: None,
             train: from_wide(x).into(),
             validation: Vec::new().into(),
             batch: rows as u32,

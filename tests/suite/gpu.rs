@@ -84,15 +84,11 @@ pub(crate) use on_both_plans;
 pub struct Gpu(Single<GpuEngine>);
 
 impl Gpu {
-    /// None where the plan does not take the flow.
     pub fn subject(flow: &Flow, parameters: &[f64], plan: PlanKind) -> Option<Box<dyn Subject>> {
         let name = match plan {
             PlanKind::Layered => "gpu layered",
             PlanKind::Fused => "gpu fused",
         };
-        // The layered plan takes any flow.
-        let taken = plan == PlanKind::Layered || PlanKind::choose(flow, &context()?.target()) == plan;
-        taken.then_some(())?;
         Some(Box::new(Self(Single::new(name, engine(flow, plan)?, parameters))))
     }
 }

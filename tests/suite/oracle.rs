@@ -4,6 +4,8 @@
 
 use std::ops::Range;
 
+use moonflow::cpu::{CpuEngine, Real};
+
 use crate::common::{Comparison, Cpu, Oracle, Subject, relative_error, subjects, uniform};
 
 /// Largest relative errors allowed, scaled by each tensor's largest value.
@@ -103,8 +105,9 @@ struct Roundings {
     /// z, log_det, log p; x and log_det of the inverse.
     forward: [f64; 3],
     inverse: [f64; 2],
-    /// Of each tensor's gradient.
+    /// Of each tensor's gradient, and of the gradient at x.
     gradient: Vec<f64>,
+    score: f64,
 }
 
 impl Roundings {
@@ -123,6 +126,9 @@ impl Roundings {
             let (z, log_det) = exact.forward(&x);
             let back = exact.inverse(&rounded(&oracle.z, 2 * draw + 1));
             let gradient = exact.gradient(&x).expect("the CPU engine has gradients");
+            if let Some(want) = oracle.score() {
+                worst.score = worst.score.max(relative_error(&exact.score(&x), &want));
+            }
             let forward = [
                 relative_error(&z, &oracle.z),
                 relative_error(&log_det, &oracle.log_det),
@@ -163,6 +169,52 @@ fn every_corruption_is_found(title: &str, mut case: Case) {
     assert!(!comparison.failures().is_empty(), "{title}: {} let a short tensor pass", case.name);
 }
 
+/// The CPU engine in precision `R` with row weights, and its score function.
+fn weights_and_score<R: Real>(oracle: &Oracle, tolerances: [f64; 3]) {
+    let [loss_tolerance, gradient_tolerance, score_tolerance] = tolerances;
+    let narrow = |values: &[f64]| values.iter().map(|&value| R::from_wide(value)).collect::<Vec<R>>();
+    let wide = |values: &[R]| values.iter().map(|value| value.wide()).collect::<Vec<f64>>();
+    let mut engine = CpuEngine::<R>::new(oracle.flow.clone()).expect("valid flow");
+    engine.set_parameters(&narrow(&oracle.parameters())).expect("as many as the flow has");
+    let mut comparison = Comparison::new(format!("{}, epsilon {:e}", oracle.name, R::epsilon().wide()));
+    if let Some((weights, want, gradient)) = oracle.weighted() {
+        let x = narrow(&oracle.x);
+        let (loss, got) = engine.weighted_loss_and_gradient(&x, &narrow(&weights)).expect("rows");
+        comparison.check("weighted loss", &[loss.wide()], &[want], loss_tolerance);
+        comparison.check("weighted gradient", &wide(&got), &gradient, gradient_tolerance);
+        let scaled: Vec<R> = narrow(&weights).iter().map(|&weight| weight * R::from_wide(8.0)).collect();
+        let same = engine.weighted_loss_and_gradient(&x, &scaled).expect("rows");
+        assert!(same == (loss, got.clone()), "{}: eight times the weights give other bits", oracle.name);
+        // Rows that count twice, and rows that are there twice.
+        let features = oracle.flow.features;
+        let twice = [&x[..], &x[..3 * features]].concat();
+        let mut counted = vec![R::one(); oracle.x.len() / features];
+        counted[..3].fill(R::from_wide(2.0));
+        let (_, doubled) = engine.loss_and_gradient(&twice).expect("rows");
+        let (_, got) = engine.weighted_loss_and_gradient(&x, &counted).expect("rows");
+        comparison.check("rows that count twice", &wide(&got), &wide(&doubled), gradient_tolerance);
+    }
+    if let Some(want) = oracle.score() {
+        let (log_prob, score) = engine.score(&narrow(&oracle.x)).expect("rows");
+        assert!(log_prob == engine.log_prob(&narrow(&oracle.x)).expect("rows"), "{}", oracle.name);
+        comparison.check("score", &wide(&score), &want, score_tolerance);
+    }
+    comparison.finish();
+}
+
+#[test]
+fn row_weights_and_the_score_function_agree_with_pytorch() {
+    for oracle in Oracle::NAMES.map(Oracle::load) {
+        weights_and_score::<f64>(&oracle, [1e-9; 3]);
+        let roundings = Roundings::of(&oracle);
+        let of_gradient = roundings.gradient.iter().copied().fold(0.0, f64::max);
+        let epsilon = f64::from(f32::EPSILON);
+        let enlarged = |rounding: f64| (128.0 * epsilon).max(8.0 * rounding);
+        let tolerances = [enlarged(roundings.forward[2]), enlarged(of_gradient), enlarged(roundings.score)];
+        weights_and_score::<f32>(&oracle, tolerances);
+    }
+}
+
 #[test]
 fn every_engine_agrees_with_pytorch_and_no_corruption_does() {
     for oracle in Oracle::NAMES.map(Oracle::load) {
@@ -170,9 +222,6 @@ fn every_engine_agrees_with_pytorch_and_no_corruption_does() {
         let roundings = Roundings::of(&oracle);
         for index in 0..all().len() {
             let fresh = || all().swap_remove(index);
-            if Oracle::NOT_LAYERED.contains(&oracle.name) && fresh().name() == "gpu layered" {
-                continue;
-            }
             let title = format!("{} on {}", oracle.name, fresh().name());
             let cases = cases(&oracle, &roundings, &fresh);
             let mut comparison = Comparison::new(&title);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
-use moonflow::flow::{Flow, Transform};
+use moonflow::flow::{Bijector, ConditionerForm, Flow, Transform};
 use moonflow::gpu::Target;
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
@@ -165,7 +165,8 @@ fn matrix_products_cost_two_operations_for_each_weight_in_use_and_row() {
     assert_eq!(flops(step, "linear_backward"), 4 * BATCH * (hidden + last));
     // Nothing below the first coupling, which keeps two features, asks for the gradient at its input.
     let lowest = 2 * 2 * 16;
-    let passed = 20 * BATCH * 3;
+    // The second one passes its gradient through what the first one transformed.
+    let passed = 20 * BATCH;
     assert_eq!(flops(step, "coupling_backward"), 2 * BATCH * (2 * first - lowest) + passed);
 
     let evaluation = EvaluationPlan::new(&flow(), &Layout::new(&flow()), 64).plan;
@@ -192,6 +193,50 @@ fn a_coupling_takes_two_dispatches_for_each_layer_and_a_step_few_others() {
             assert_eq!(count(2 * layers) - count(layers), most * layers, "{layers} couplings of {hidden:?}");
             assert_eq!(count(layers), most * layers + 5);
         }
+    }
+}
+
+#[test]
+fn a_coupling_with_one_network_takes_two_dispatches_more() {
+    for (form, hidden, most) in [
+        (ConditionerForm::Joint, &[16][..], 6),
+        (ConditionerForm::Joint, &[16, 8], 8),
+        (ConditionerForm::Residual, &[16], 10),
+        (ConditionerForm::Residual, &[16, 16], 14),
+    ] {
+        for layers in [1, 4] {
+            let flow = Flow::new(5, layers, hidden).expect("valid").with_conditioner(form);
+            let plan = TrainingPlan::new(&flow, &Layout::new(&flow), &shape()).plan;
+            let count = program(&plan, "training step").dispatches.len();
+            assert_eq!(count, most * layers + 5, "{layers} couplings of {form:?} {hidden:?}");
+            let evaluation = EvaluationPlan::new(&flow, &Layout::new(&flow), 64).plan;
+            assert_eq!(program(&evaluation, "log_prob").dispatches.len(), most / 2 * layers + 1);
+            every_dispatch_fits(&[&plan, &evaluation]);
+        }
+    }
+}
+
+#[test]
+fn one_network_costs_two_operations_for_each_weight_in_use_and_row() {
+    let (bins, hidden) = (4, 16);
+    let numbers = 3 * bins - 1;
+    let spline = Bijector::Spline { bins, bound: 3.0 };
+    for (form, depth) in [(ConditionerForm::Joint, 2), (ConditionerForm::Residual, 3)] {
+        let flow = Flow::new(3, 1, &[hidden]).expect("valid").with_conditioner(form).with_bijector(spline);
+        let training = TrainingPlan::new(&flow, &Layout::new(&flow), &shape()).plan;
+        let step = program(&training, "training step");
+        // Two features are kept and one is transformed.
+        let (first, last) = (2 * hidden, hidden * numbers);
+        let inner = (depth - 1) * hidden * hidden * usize::from(form == ConditionerForm::Residual);
+        let flops = |kernel| dispatches(step, kernel).map(|d| d.flops).sum::<u64>() as usize;
+        // A skip connection adds a value of each row to the result, and to the gradient.
+        let added = if depth > 2 { BATCH * hidden } else { 0 };
+        assert_eq!(flops("linear_forward"), 2 * BATCH * (first + inner + last) + added, "{form:?}");
+        assert_eq!(flops("linear_backward"), 4 * BATCH * (inner + last) + added, "{form:?}");
+        assert_eq!(flops("coupling_backward"), 2 * BATCH * first, "{form:?}");
+        let theta = dispatches(step, "elementwise_backward").next().expect("a dispatch").bytes as usize;
+        // d_z and d_x, x, θ and its gradient.
+        assert_eq!(theta, 4 * BATCH * (3 + 2 * numbers), "{form:?}");
     }
 }
 
@@ -279,11 +324,13 @@ fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
 
 #[test]
 fn every_kernel_but_the_permutation_by_itself_is_dispatched_by_a_plan() {
-    let flow = flow().before_each_coupling(&[Transform::Actnorm]);
-    let layout = Layout::new(&flow);
-    let layered =
-        [TrainingPlan::new(&flow, &layout, &shape()).plan, EvaluationPlan::new(&flow, &layout, 64).plan];
-    let plans = layered.into_iter().chain(fused());
+    let flows =
+        [flow().before_each_coupling(&[Transform::Actnorm]), flow().with_conditioner(ConditionerForm::Joint)];
+    let layered = flows.iter().flat_map(|flow| {
+        let layout = Layout::new(flow);
+        [TrainingPlan::new(flow, &layout, &shape()).plan, EvaluationPlan::new(flow, &layout, 64).plan]
+    });
+    let plans = layered.chain(fused());
     let dispatched: BTreeSet<&str> = plans
         .flat_map(|plan| plan.programs)
         .flat_map(|program| program.dispatches)

@@ -268,6 +268,7 @@ fn averaged_weights_are_those_that_a_hand_computes_and_are_validated_themselves(
     let recipe = Recipe { ema: Some(F), epochs: 4, ..recipe() };
     let dataset = dataset();
     let training = Training {
+        weights: None,
         train: dataset.preprocessing.forward(&dataset.train).values.into(),
         validation: dataset.preprocessing.forward(&dataset.validation).values.into(),
         batch: recipe.batch,

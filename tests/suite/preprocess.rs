@@ -62,6 +62,38 @@ fn shares() -> Table {
 }
 
 #[test]
+fn the_score_function_is_the_slope_of_log_p_in_the_users_units() {
+    let steps = vec![bounds(Some(0.0), Some(1.0)), bounds(Some(0.0), None)];
+    for (mut model, mut engine) in [
+        fitted(&shares(), steps.clone(), Standardise::Robust),
+        bent(&heavy_shares(), steps.clone(), Standardise::Mean),
+        bent(&heavy_shares(), steps.clone(), Standardise::Whiten),
+    ] {
+        let rows = [0.4, 1.5, 0.75, 3.0, 0.9, 0.7, 0.2, 2.0];
+        let scores = pollster::block_on(model.score(&mut engine, &rows)).expect("scores");
+        for (index, score) in scores.iter().enumerate() {
+            let step = 2e-3;
+            let mut at = |by: f64| {
+                let mut rows = rows;
+                rows[index] += by;
+                pollster::block_on(model.log_density(&mut engine, &rows)).expect("scores")[index / 2]
+            };
+            let want = (at(step) - at(-step)) / (2.0 * step);
+            // ReLU networks have kinks, and single precision has 7 digits.
+            assert!(
+                (score - want).abs() < 0.05 * want.abs().max(1.0),
+                "{index}: {score}, differences {want}"
+            );
+        }
+        let outside = pollster::block_on(model.score(&mut engine, &[1.5, 1.0])).expect("scores");
+        assert!(outside.iter().all(|score| score.is_nan()), "{outside:?}");
+        model.preprocessing.steps[0].dequantize = true;
+        let message = pollster::block_on(model.score(&mut engine, &rows)).expect_err("whole").to_string();
+        assert!(message.contains("`share` holds whole numbers"), "{message}");
+    }
+}
+
+#[test]
 fn a_bounded_models_mass_is_1_in_the_users_units_and_none_lies_outside() {
     let steps = vec![bounds(Some(0.0), Some(1.0)), bounds(Some(0.0), None)];
     for mut subject in [

@@ -50,18 +50,17 @@ impl<R: Real> Elementwise<R> for Affine<R> {
     }
 
     // d_x = d_z · e⁻ˢ, d_t = −d_x, d_o = (−d_log_det − d_z · z) · (1 − tanh²(o / c)).
-    fn backward(&self, traced: Traced<R>, d_log_det: R, values: &mut [R], d_theta: &mut Planes<R>) {
+    fn backward(&self, traced: Traced<R>, d_log_det: &[R], values: &mut [R], d_theta: &mut Planes<R>) {
         let bound = self.bound;
         let Traced { theta, z, saved } = traced;
         let (raw, shrink, [d_raw, d_shift]) = (theta.plane(0), saved.plane(0), d_theta.planes_mut());
-        let weight = -d_log_det;
         vectorised(
             #[inline(always)]
             || {
-                let traced = z.iter().zip(shrink).zip(raw);
+                let traced = z.iter().zip(shrink).zip(raw.iter().zip(d_log_det));
                 let results = values.iter_mut().zip(d_raw).zip(d_shift);
-                for (((d, d_raw), d_shift), ((&z, &shrink), &o)) in results.zip(traced) {
-                    *d_raw = (weight - *d * z) * (o / bound).tanh_slope_lane();
+                for (((d, d_raw), d_shift), ((&z, &shrink), (&o, &d_log_det))) in results.zip(traced) {
+                    *d_raw = (-d_log_det - *d * z) * (o / bound).tanh_slope_lane();
                     *d *= shrink;
                     *d_shift = -*d;
                 }
@@ -116,7 +115,12 @@ mod tests {
         let theta = planes(THETA);
         let (z, _, saved) = forward(X, &theta);
         let (mut d_x, mut d_theta) = (d_z, planes([[f64::NAN; 3]; 2]));
-        AFFINE.backward(Traced { theta: &theta, z: &z, saved: &saved }, d_log_det, &mut d_x, &mut d_theta);
+        AFFINE.backward(
+            Traced { theta: &theta, z: &z, saved: &saved },
+            &[d_log_det; 3],
+            &mut d_x,
+            &mut d_theta,
+        );
         for at in 0..3 {
             let (mut low, mut high) = (X, X);
             (low[at], high[at]) = (X[at] - h, X[at] + h);

@@ -71,9 +71,9 @@ pub(super) trait Elementwise<R: Real>: Debug + Send + Sync {
     /// Latent → data. `values`: z, then x; `log_det`: log |dx/dz|, overwritten.
     fn inverse(&self, theta: &Planes<R>, values: &mut [R], log_det: &mut [R]);
 
-    /// Backward of [`Elementwise::forward`]. `d_log_det`: the gradient at every log-determinant; `values`: d_z, then
+    /// Backward of [`Elementwise::forward`]. `d_log_det`: the gradient at each log-determinant; `values`: d_z, then
     /// d_x; `d_theta`: overwritten.
-    fn backward(&self, traced: Traced<R>, d_log_det: R, values: &mut [R], d_theta: &mut Planes<R>);
+    fn backward(&self, traced: Traced<R>, d_log_det: &[R], values: &mut [R], d_theta: &mut Planes<R>);
 }
 
 /// The code of a bijector.

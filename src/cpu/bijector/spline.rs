@@ -314,7 +314,7 @@ impl<R: Real> Spline<R> {
         &self,
         traced: &Traced<R>,
         place: usize,
-        d_log_det: R,
+        d_log_det: &[R],
         values: &mut [R],
         d_theta: &mut Planes<R>,
     ) {
@@ -327,7 +327,7 @@ impl<R: Real> Spline<R> {
             heights.0[k] = load(saved.plane(1 + self.bins + k), place);
         }
         let bin = self.find(&x, [&widths, &heights], theta, place, false);
-        let d_z = load(values, place);
+        let (d_z, d_log_det) = (load(values, place), load(d_log_det, place));
         let zero = [R::zero(); LANES];
         // Gradients at x, and at the bin's corner, size and both d.
         let (mut d_x, mut d_x0, mut d_y0) = (d_z, zero, zero);
@@ -336,7 +336,8 @@ impl<R: Real> Spline<R> {
         for lane in 0..LANES {
             let inside = self.inside(x[lane]);
             let keep = |gradient: R| if inside { gradient } else { R::zero() };
-            let (width, height, d_z) = (bin.width[lane], bin.height[lane], d_z[lane]);
+            let (width, height) = (bin.width[lane], bin.height[lane]);
+            let (d_z, d_log_det) = (d_z[lane], d_log_det[lane]);
             let at = (x[lane] - bin.x0[lane]) / width;
             let piece = Piece::new(at, height / width, self.slopes(&bin, lane));
             let Piece { rest, product, steepness, slopes, excess, top, bottom, rise, .. } = piece;
@@ -451,7 +452,7 @@ impl<R: Real> Elementwise<R> for Spline<R> {
         );
     }
 
-    fn backward(&self, traced: Traced<R>, d_log_det: R, values: &mut [R], d_theta: &mut Planes<R>) {
+    fn backward(&self, traced: Traced<R>, d_log_det: &[R], values: &mut [R], d_theta: &mut Planes<R>) {
         vectorised(
             #[inline(always)]
             || {
@@ -589,7 +590,7 @@ mod tests {
             let (z, _, saved) = forward(&spline, &x, &theta_planes);
             let (mut d_x, mut d_theta) = (d_z.clone(), planes(&vec![vec![f64::NAN; 3 * bins - 1]; x.len()]));
             let traced = Traced { theta: &theta_planes, z: &z, saved: &saved };
-            spline.backward(traced, -0.3, &mut d_x, &mut d_theta);
+            spline.backward(traced, &vec![-0.3; x.len()], &mut d_x, &mut d_theta);
             for row in 0..x.len() {
                 let (want, want_theta) = spline_backward(d_z[row], -0.3, x[row], &theta[row], BOUND);
                 assert!(

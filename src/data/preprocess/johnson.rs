@@ -154,6 +154,12 @@ impl ColumnMap for Johnson {
     fn inverse(&self, y: f64) -> f64 {
         self.inverse(y)
     }
+
+    fn log_slope_derivative(&self, w: f64) -> f64 {
+        let from = w - self.location;
+        let root = self.scale.hypot(from);
+        -(from / root) / root
+    }
 }
 
 /// At most `most` of `values`, evenly spaced.

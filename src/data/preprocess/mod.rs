@@ -210,6 +210,31 @@ impl Preprocessing {
         Preprocessed { values, log_det }
     }
 
+    /// Backward of [`Preprocessing::forward`]: from gradients at the results, row-major [B, D], in place, those of the same
+    /// numbers and the log-determinants together at `rows`. NaN in a row without density.
+    pub fn backward(&self, rows: &[f64], gradients: &mut [f64]) {
+        let (features, modelled) = (self.steps.len(), self.modelled());
+        let stages = self.stages();
+        let mut inputs = vec![0.0; stages.len() * features];
+        let mut mapped = vec![0.0; features];
+        for (row, gradient) in rows.chunks_exact(features).zip(gradients.chunks_exact_mut(features)) {
+            mapped.copy_from_slice(row);
+            let has_density = stages.iter().zip(inputs.chunks_exact_mut(features)).all(|(stage, input)| {
+                input.copy_from_slice(&mapped);
+                let mut log_det = 0.0;
+                stage.forward(&mut mapped, modelled, &mut log_det);
+                log_det > f64::NEG_INFINITY
+            });
+            if !has_density {
+                gradient.fill(f64::NAN);
+                continue;
+            }
+            for (stage, input) in stages.iter().zip(inputs.chunks_exact(features)).rev() {
+                stage.backward(input, modelled, gradient);
+            }
+        }
+    }
+
     /// As [`Preprocessing::forward`], piece by piece, so that a long table takes little more memory than its result: the
     /// standardised rows, row-major [N, D], and the mean of their log-determinants in nats, 0 without rows.
     pub fn forward_table(&self, rows: &[f64]) -> (Vec<f32>, f64) {

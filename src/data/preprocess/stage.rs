@@ -16,6 +16,10 @@ pub(super) trait Stage {
 
     /// Undoes [`Stage::forward`], in place.
     fn inverse(&self, row: &mut [f64], modelled: usize);
+
+    /// Backward of [`Stage::forward`] at the input `row`: from the gradient of a number at the result, in place, that of the
+    /// number and the log-determinant together at the input.
+    fn backward(&self, row: &[f64], modelled: usize, gradient: &mut [f64]);
 }
 
 /// A monotone map of one column. A list of them, one for each column, is a [`Stage`].
@@ -25,6 +29,9 @@ pub(super) trait ColumnMap {
 
     /// Undoes [`ColumnMap::forward`].
     fn inverse(&self, y: f64) -> f64;
+
+    /// Derivative of the logarithm of the slope at `x`.
+    fn log_slope_derivative(&self, x: f64) -> f64;
 }
 
 impl<C: ColumnMap> Stage for Vec<C> {
@@ -41,6 +48,15 @@ impl<C: ColumnMap> Stage for Vec<C> {
     fn inverse(&self, row: &mut [f64], _modelled: usize) {
         for (value, map) in row.iter_mut().zip(self) {
             *value = map.inverse(*value);
+        }
+    }
+
+    fn backward(&self, row: &[f64], modelled: usize, gradient: &mut [f64]) {
+        for (column, ((gradient, map), &x)) in gradient.iter_mut().zip(self).zip(row).enumerate() {
+            *gradient *= map.forward(x).1.exp();
+            if column < modelled {
+                *gradient += map.log_slope_derivative(x);
+            }
         }
     }
 }
@@ -139,6 +155,26 @@ mod tests {
                 found.push(format!("column {moved} bears on the context"));
             }
         }
+        // Backward of a number whose gradient at the result is 1, 2, 3 and so on.
+        let number = |row: &[f64]| {
+            let (mapped, log_det) = log_det(stage, row, modelled);
+            mapped.iter().zip(1..).map(|(value, factor)| value * f64::from(factor)).sum::<f64>() + log_det
+        };
+        let mut gradient: Vec<f64> = (1..=row.len()).map(|factor| factor as f64).collect();
+        stage.backward(row, modelled, &mut gradient);
+        for (moved, got) in gradient.iter().enumerate() {
+            let step = STEP * row[moved].abs().max(1e-2);
+            let at = |by: f64| {
+                let mut row = row.to_vec();
+                row[moved] += by;
+                number(&row)
+            };
+            let want = (at(step) - at(-step)) / (2.0 * step);
+            let rounding = f64::EPSILON * number(row).abs() / step;
+            if (got - want).abs() > 1e-4 * want.abs().max(1.0) + rounding {
+                found.push(format!("backward to column {moved}: got {got}, finite differences {want}"));
+            }
+        }
         let want = log_abs_det(jacobian, modelled);
         if (got - want).abs() > 1e-4 * want.abs().max(1.0) {
             found.push(format!("log-determinant: got {got}, finite differences {want}"));
@@ -176,10 +212,17 @@ mod tests {
             fn inverse(&self, row: &mut [f64], _: usize) {
                 row[0] /= 2.0;
             }
+
+            fn backward(&self, _: &[f64], _: usize, _: &mut [f64]) {}
         }
 
         let found = violations(&Broken, &[1.0, 0.5], 1).join("\n");
-        for part in ["inverse: got 1.5, want 0.5", "bears on the context", "log-determinant: got 0.5"] {
+        for part in [
+            "inverse: got 1.5, want 0.5",
+            "bears on the context",
+            "log-determinant: got 0.5",
+            "backward to column 0: got 1",
+        ] {
             assert!(found.contains(part), "`{part}` is not in: {found}");
         }
     }

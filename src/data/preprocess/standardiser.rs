@@ -97,6 +97,10 @@ impl Stage for Standardiser {
             *z = *z * std + mean;
         }
     }
+
+    fn backward(&self, _row: &[f64], _modelled: usize, gradient: &mut [f64]) {
+        gradient.iter_mut().zip(&self.std).for_each(|(gradient, std)| *gradient /= std);
+    }
 }
 
 /// Mean and standard deviation of one column, or what is wrong with it, to be read after the column's name.

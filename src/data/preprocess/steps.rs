@@ -100,6 +100,11 @@ impl ColumnMap for ColumnSteps {
         let Bounds { low, high } = self.bounds.unwrap_or(Bounds { low: None, high: None });
         x.floor().clamp(low.unwrap_or(f64::NEG_INFINITY), high.unwrap_or(f64::INFINITY))
     }
+
+    fn log_slope_derivative(&self, x: f64) -> f64 {
+        let Some(Bounds { low, high }) = self.interval() else { return 0.0 };
+        high.map_or(0.0, |high| 1.0 / (high - x)) - low.map_or(0.0, |low| 1.0 / (x - low))
+    }
 }
 
 impl Bounds {

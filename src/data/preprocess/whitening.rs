@@ -126,6 +126,16 @@ impl Stage for Whitening {
         }
         row.rotate_right(modelled);
     }
+
+    fn backward(&self, _row: &[f64], modelled: usize, gradient: &mut [f64]) {
+        let features = self.features();
+        gradient.rotate_left(modelled);
+        for i in (0..features).rev() {
+            let known: f64 = (i + 1..features).map(|j| self.factor[j * features + i] * gradient[j]).sum();
+            gradient[i] = (gradient[i] - known) / self.factor[i * features + i];
+        }
+        gradient.rotate_right(modelled);
+    }
 }
 
 /// Cholesky's factor in place of the lower triangle of a symmetric matrix; `None` where it is not positive definite.

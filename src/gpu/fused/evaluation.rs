@@ -5,7 +5,7 @@ use super::super::evaluation::{EvaluationPlan, Form};
 use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::uniforms;
-use super::{Packing, Shape, Weights};
+use super::{Packing, Shape, Work};
 use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::random::NORMAL_TABLE;
@@ -27,7 +27,8 @@ impl EvaluationPlan {
         let log_prob = plan.buffer("log_prob", capacity);
 
         let uniform = bytemuck::bytes_of(&packing.uniform(flow, uniforms::Rules::default(), 0)).to_vec();
-        let flops = capacity * (2 * Weights::new(flow, layout).all + 15 * features * flow.transforms.len());
+        let work = Work::new(flow, layout);
+        let flops = capacity * (2 * work.all + work.forward);
         let mut program = |name, kernel: &'static Kernel, label: &str, buffers: &[BufferId], words: usize| {
             let mut program = Program::new(name);
             program.dispatches.push(Dispatch {

@@ -4,7 +4,7 @@
 use super::super::plan::{Copies, NOWHERE};
 use super::super::uniforms::{self, MOST_SPANS, MOST_STEPS, Span, Step};
 use crate::flow::{Coupling, Flow, NetworkShape, Transform};
-use crate::layout::{Block, Layout, LinearSpan};
+use crate::layout::{Block, Layout, LinearSpan, NetworkSpan};
 
 /// Kinds of transforms, as the shaders number them.
 const COUPLING: u32 = 0;
@@ -287,34 +287,49 @@ fn spans(layers: &[LinearSpan], last_quads: usize) -> (Vec<Span>, usize, usize) 
     (spans, natural, total)
 }
 
-/// Matrix elements of a flow's networks that its kernels multiply by: of every layer, of the last ones alone, and of the
-/// first ones of the first transform.
-pub(super) struct Weights {
+/// What the kernels compute of a row: matrix elements of networks, of every layer, of the last ones alone, and of the first
+/// ones of the first transform; and operations outside of products, forward or inverse and backward.
+#[derive(Default)]
+pub(super) struct Work {
     pub all: usize,
     pub last: usize,
     pub first_transform: usize,
+    pub forward: usize,
+    pub backward: usize,
 }
 
-impl Weights {
+impl Work {
     pub fn new(flow: &Flow, layout: &Layout) -> Self {
-        let mut weights = Self { all: 0, last: 0, first_transform: 0 };
-        for (at, (transform, block)) in flow.transforms.iter().zip(&layout.blocks).enumerate() {
-            let Some(coupling) = transform.coupling() else { continue };
-            for network in &block.networks {
-                let Some((last, hidden)) = network.layers.split_last() else { continue };
-                let hidden: usize = hidden.iter().map(|linear| linear.inputs * linear.outputs).sum();
-                let outputs = match block.networks.len() {
-                    1 => coupling.split().1.len() * network.numbers,
-                    _ => last.outputs,
-                };
-                weights.last += last.inputs * outputs;
-                weights.all += hidden + last.inputs * outputs;
-                if at == 0 {
-                    weights.first_transform += network.layers[0].inputs * network.layers[0].outputs;
+        let mut work = Self::default();
+        for (transform, block) in flow.transforms.iter().zip(&layout.blocks) {
+            match transform {
+                Transform::Coupling(coupling) => work.add(coupling, block),
+                // A difference, a product, an exponential and a sum; products and sums.
+                _ => {
+                    work.forward += 13 * flow.modelled();
+                    work.backward += 16 * flow.modelled();
                 }
             }
         }
-        weights
+        let first = layout.blocks.iter().take(1).flat_map(|block| &block.networks);
+        let elements = |network: &NetworkSpan| network.layers[0].inputs * network.layers[0].outputs;
+        work.first_transform = first.map(elements).sum();
+        work
+    }
+
+    fn add(&mut self, coupling: &Coupling, block: &Block) {
+        let transformed = coupling.split().1.len();
+        let [forward, backward] = coupling.bijector.flops();
+        self.forward += transformed * forward;
+        self.backward += transformed * backward;
+        for network in &block.networks {
+            let Some((last, hidden)) = network.layers.split_last() else { continue };
+            let outputs =
+                if block.networks.len() == 1 { transformed * network.numbers } else { last.outputs };
+            let hidden: usize = hidden.iter().map(|linear| linear.inputs * linear.outputs).sum();
+            self.last += last.inputs * outputs;
+            self.all += hidden + last.inputs * outputs;
+        }
     }
 }
 

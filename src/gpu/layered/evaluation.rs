@@ -31,13 +31,13 @@ impl EvaluationPlan {
         let shares = plan.buffer("shares of log_det", capacity * features);
         let shared = FlowBuffers { capacity, extent, parameters, order, shares };
         let recorder = Recorder { flow, layout, tiling, shared };
-        let activations = recorder.activations(&mut plan, "", &recorder.widest());
+        let stored = recorder.store(&mut plan, "", 0..flow.transforms.len());
 
         let mut forward = Program::new("log_prob");
-        let output = recorder.pass(&mut forward, [input, other], &activations, Direction::Forward);
+        let output = recorder.pass(&mut forward, [input, other], &stored, Direction::Forward);
         recorder.log_density(&mut forward, output, log_prob, log_det);
         let mut inverse = Program::new("inverse");
-        recorder.pass(&mut inverse, [input, other], &activations, Direction::Inverse);
+        recorder.pass(&mut inverse, [input, other], &stored, Direction::Inverse);
         let mut sample = Program::new("sample");
         sample.dispatches.push(Dispatch {
             kernel: &LATENT_NOISE,

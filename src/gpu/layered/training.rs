@@ -7,7 +7,7 @@ use super::super::training::{
     HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, close_program, dispatch, rules, shards,
 };
 use super::super::uniforms;
-use super::{Activations, Direction, FlowBuffers, Gradients, Recorder};
+use super::{Direction, FlowBuffers, Gradients, Recorder, Stored, Way, WayBack};
 use crate::flow::Flow;
 use crate::layout::Layout;
 
@@ -150,24 +150,11 @@ impl Maker<'_> {
             .map(|place| plan.buffer(format!("input of transform {place}"), batch * features))
             .collect();
         let recorder = self.recorder(batch, state, shares);
-        let stored: Vec<Activations> = flow
-            .transforms
-            .iter()
-            .enumerate()
-            .map(|(index, transform)| match transform.coupling() {
-                Some(coupling) => {
-                    let hidden = &coupling.conditioner.hidden;
-                    recorder.activations(plan, &format!("transforms.{index} "), hidden)
-                }
-                // Bound where nothing is read.
-                None => Activations { pre: Vec::new(), saved: rows[index] },
-            })
+        let stored: Vec<Stored> = (0..flow.transforms.len())
+            .map(|index| recorder.store(plan, &format!("transforms.{index} "), index..index + 1))
             .collect();
-        let d_pre = recorder.pre_activations(plan, "d_pre_activations", &recorder.widest());
-        let numbers = flow.couplings().map(|coupling| coupling.bijector.parameters()).max().unwrap_or(0);
-        let d_coupling = plan.buffer("d_coupling", (1 + numbers) * batch * features);
         let (rows_per_split, _) = row_splits(batch);
-        let gradients = Gradients { d_pre, d_coupling, partials, rows_per_split };
+        let gradients = recorder.gradients(plan, partials, rows_per_split);
 
         let mut step = Program::new("training step");
         let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
@@ -184,17 +171,19 @@ impl Maker<'_> {
                 gathered,
             ));
         }
-        for transform in 0..flow.transforms.len() {
-            let ends = [rows[transform], rows[transform + 1]];
-            let begins = transform == 0;
-            recorder.transform(&mut step, Direction::Forward, transform, begins, ends, &stored[transform]);
+        for (transform, stored) in stored.iter().enumerate() {
+            let [source, destination] = [rows[transform], rows[transform + 1]];
+            let (direction, begins) = (Direction::Forward, transform == 0);
+            recorder.transform(&mut step, &Way { direction, transform, begins, source, destination, stored });
         }
         let last = flow.transforms.len() - 1;
-        recorder.log_density_backward(&mut step, rows[last + 1], stored[last].saved, log_prob, d_coupling);
-        for transform in (0..flow.transforms.len()).rev() {
-            let before = stored[transform.saturating_sub(1)].saved;
-            let Activations { pre, .. } = &stored[transform];
-            recorder.transform_backward(&mut step, transform, rows[transform], pre, before, &gradients);
+        let Gradients { d_coupling, .. } = gradients;
+        recorder.log_density_backward(&mut step, rows[last + 1], &stored[last], log_prob, d_coupling);
+        for transform in (0..=last).rev() {
+            let before = transform.checked_sub(1).map(|before| &stored[before]);
+            let rows = [rows[transform], rows[transform + 1]];
+            let way = WayBack { transform, rows, stored: &stored[transform], before, gradients: &gradients };
+            recorder.transform_backward(&mut step, &way);
         }
         self.update(plan, &mut step, partials);
         step
@@ -231,7 +220,7 @@ impl Maker<'_> {
         let ends = [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), capacity * features));
         let log_det = plan.buffer("validation log_det", capacity);
         let recorder = self.recorder(capacity, validation, shares);
-        let activations = recorder.activations(plan, "validation ", &recorder.widest());
+        let stored = recorder.store(plan, "validation ", 0..flow.transforms.len());
         let log_prob = plan.buffer("validation log_prob", capacity);
 
         let mut validate = Program::new("validation tile");
@@ -242,7 +231,7 @@ impl Maker<'_> {
             let rules = part.rules(*rules);
             validate.dispatches.push(dispatch(&TAKE, "validation rows", &rules, &bound, groups, taken));
         }
-        let latent = recorder.pass(&mut validate, ends, &activations, Direction::Forward);
+        let latent = recorder.pass(&mut validate, ends, &stored, Direction::Forward);
         recorder.log_density(&mut validate, latent, log_prob, log_det);
         let sum = [log_prob, validation];
         let summed = [capacity; 2];

@@ -140,7 +140,15 @@ impl Setup {
         let mut d_x = real::<R>(&self.d_z()[range]);
         let [mut d_shift, mut d_log_scale] = [vec![R::nan(); self.modelled], vec![R::nan(); self.modelled]];
         let d_log_det = -R::from_wide(1.0 / self.rows as f64);
-        cpu_backward(&log_scale, d_log_det, &z, &mut d_x, &mut d_shift, &mut d_log_scale, self.features);
+        cpu_backward(
+            &log_scale,
+            &vec![d_log_det; z.len() / self.features],
+            &z,
+            &mut d_x,
+            &mut d_shift,
+            &mut d_log_scale,
+            self.features,
+        );
         (d_x, [d_shift, d_log_scale])
     }
 

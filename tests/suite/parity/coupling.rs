@@ -12,7 +12,7 @@ use moonflow::gpu::plan::grid;
 use moonflow::gpu::uniforms;
 
 use super::harness::{Call, Case, POISON, bits, poisoned, random, real};
-use super::layer::{Place, Setup, TILES, order, pick};
+use super::layer::{Form, Place, Setup, TILES, order, pick};
 
 /// (rows, capacity, hidden width, features): features that fill a thin tile in part, and ones that take several.
 const SIZES: [(usize, usize, usize, usize); 9] = [
@@ -52,8 +52,13 @@ impl Coupling {
     fn new(at: usize, turn: usize, (rows, capacity, hidden, features): (usize, usize, usize, usize)) -> Self {
         let parity = (at + turn) % 2;
         let (activation, tile) = PIPELINES[turn];
-        let mut layer =
-            Setup::new((rows, capacity, hidden, features), Place::Last, activation, parity, TILES[tile]);
+        let mut layer = Setup::new(
+            (rows, capacity, hidden, features),
+            Form::separate(Place::Last),
+            activation,
+            parity,
+            TILES[tile],
+        );
         // Now and then the log-scale is exactly the bias, so that no rounding of its sum hides the bijector's own.
         let exact = at.is_multiple_of(3);
         for (network, weight) in layer.weight.iter_mut().enumerate() {
@@ -164,8 +169,8 @@ pub fn coupling_forward() -> Case {
             ("bound * tanh_stable(raw / bound)", "tanh_stable(raw)"),
             ("if a < 0.3 {", "if a < 0.7 {"),
             ("n * 0.693359375", "n * 0.69335"),
-            ("return order[layer.order + layer.kept + out];", "return order[layer.order + out];"),
-            ("return order[layer.order + layer.kept + out];", "return order[layer.kept + out];"),
+            ("order[layer.order + layer.kept + out /", "order[layer.order + out /"),
+            ("order[layer.order + layer.kept + out /", "order[layer.kept + out /"),
             ("shares[index] = result.y;", "shares[index] += result.y;"),
             ("shares[index] += result.y;", "shares[index] = result.y;"),
             ("shares[index] = 0.0;", ""),
@@ -219,7 +224,8 @@ impl Backward {
     fn new(at: usize, turn: usize, (rows, capacity, hidden, features): (usize, usize, usize, usize)) -> Self {
         let parity = (at + turn) % 2;
         let size = (rows, capacity, features, hidden);
-        let layer = Setup::new(size, Place::First, Activation::Relu, parity, TILES[PIPELINES[turn].1]);
+        let form = [Form::separate(Place::First), Form::joint(Place::First, 1)][usize::from(turn == 1)];
+        let layer = Setup::new(size, form, Activation::Relu, parity, TILES[PIPELINES[turn].1]);
         let seed = (rows + features + 2 * turn) as u64;
         let mut raw: Vec<f32> =
             random(rows * features, 3.0, 5000 + seed).iter().map(|value| value + 2.0).collect();
@@ -244,7 +250,7 @@ impl Backward {
     fn backward<R: Real>(&self) -> [Vec<R>; 3] {
         let layer = &self.layer;
         let mut d_z = real::<R>(&self.carried);
-        for network in 0..2 {
+        for network in 0..layer.form.networks {
             coupling_input_backward(&layer.mask, &layer.backward_input::<R>(network), &mut d_z);
         }
         let nan = || vec![R::nan(); d_z.len()];
@@ -283,7 +289,7 @@ impl Backward {
             .call(&uniform, grid((uniform.input_groups + layer.weight_groups()) as usize))
             .bind("order", order(&[&self.before, &layer.mask]))
             .bind("source", layer.planes(&layer.source[..1], features, &every))
-            .bind("d_output", layer.planes(&layer.d_output, layer.outputs, &layer.used_outputs()))
+            .bind("d_output", layer.results(&layer.d_output))
             .bind("saved", layer.planes(std::slice::from_ref(&self.raw), features, &transformed))
             .bind("d_coupling", d_coupling);
         if self.passes {
@@ -325,8 +331,9 @@ pub fn coupling_backward() -> Case {
                 "order[layer.order + layer.features + feature]",
             ),
             ("order[layer.through + layer.features + feature] == 1u", "false"),
-            ("add_input_product(scale, local, 1u, first_row, first)", "scale"),
-            ("add_input_product(scale, local, 1u,", "add_input_product(scale, local, 0u,"),
+            ("tile = add_input_product(tile, local, 1u, first_row, first);", ""),
+            ("add_input_product(tile, local, 1u,", "add_input_product(tile, local, 0u,"),
+            ("if NETWORKS == 2u {", "if true {"),
             ("d_coupling[row * layer.features + feature] + values[j]", "values[j]"),
             ("order[layer.order + layer.kept + place]", "order[layer.order + place]"),
             ("row < extent.rows && place < transformed", "row < extent.rows && place < 4u"),

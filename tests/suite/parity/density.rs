@@ -104,7 +104,8 @@ impl Setup {
     fn backward<R: Real>(&self) -> [Vec<R>; 3] {
         let z = real::<R>(&self.z);
         let mut d_z = vec![R::nan(); z.len()];
-        negative_log_likelihood_backward(self.rows, &z, &mut d_z);
+        let factors = vec![R::from_wide(1.0 / self.rows as f64); z.len() / self.features];
+        negative_log_likelihood_backward(0, &factors, &z, &mut d_z);
         let [mut d_x, mut d_log_scale, mut d_shift] = [d_z.clone(), d_z.clone(), d_z.clone()];
         coupling_backward(
             R::from_wide(1.5),

@@ -1,5 +1,5 @@
-//! A pair of linear layers with everything that their kernels bind: sizes, data of which no two values are alike, and
-//! what the CPU makes of them in either precision.
+//! A linear layer of one network or two with everything that its kernels bind: sizes, data of which no two values are
+//! alike, and what the CPU makes of them in either precision.
 
 use std::ops::Range;
 
@@ -40,17 +40,43 @@ pub enum Place {
     Last,
 }
 
-/// Widths and rows of a layer: (rows, capacity, inputs, outputs), inputs and outputs as wide as in memory.
+/// Widths and rows of a layer: (rows, capacity, inputs, outputs), inputs and outputs as wide as in memory; of a last
+/// layer, outputs are features.
 pub type Size = (usize, usize, usize, usize);
 
-/// A pair of layers amid other parameters.
+/// How a layer is a part of its networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    pub networks: usize,
+    pub place: Place,
+    /// Numbers of θ for each feature, of a last layer.
+    pub numbers: usize,
+    /// Whether its input passes through the activation.
+    pub activated: bool,
+    /// Whether a skip connection adds to its result, or backward to the gradient at its input.
+    pub adds: bool,
+}
+
+impl Form {
+    /// Of two networks, one for each number of θ.
+    pub const fn separate(place: Place) -> Self {
+        Self { networks: 2, place, numbers: 1, activated: !matches!(place, Place::First), adds: false }
+    }
+
+    /// Of one network that yields so many numbers of θ.
+    pub const fn joint(place: Place, numbers: usize) -> Self {
+        Self { networks: 1, numbers, ..Self::separate(place) }
+    }
+}
+
+/// A layer amid other parameters.
 pub struct Setup {
     pub rows: usize,
     pub capacity: usize,
-    /// As wide as in memory: all features at the ends of a network.
+    /// As wide as in memory: of all features at the ends of a network.
     pub inputs: usize,
     pub outputs: usize,
-    pub place: Place,
+    pub form: Form,
     pub activation: Activation,
     pub tile: Tile,
     pub splits: usize,
@@ -63,18 +89,22 @@ pub struct Setup {
     /// By network; the same twice in the first layer.
     pub source: [Vec<f32>; 2],
     pub d_output: [Vec<f32>; 2],
+    /// What a skip connection adds, to the result or to the gradient at the input.
+    pub added: [Vec<f32>; 2],
 }
 
 impl Setup {
-    /// A layer at `place`; of its features, if it has any, those of the index parity `parity` are kept.
+    /// A layer of `form`; of its features, if it has any, those of the index parity `parity` are kept.
     pub fn new(
         (rows, capacity, inputs, outputs): Size,
-        place: Place,
+        form: Form,
         activation: Activation,
         parity: usize,
         tile: Tile,
     ) -> Self {
-        let features = if place == Place::Last { outputs } else { inputs };
+        let last = form.place == Place::Last;
+        let features = if last { outputs } else { inputs };
+        let outputs = if last { outputs * form.numbers } else { outputs };
         let mask: Vec<bool> = (0..features).map(|feature| feature % 2 == parity).collect();
         let seed = |what: u64, network: u64| 100 * what + 10 * network + (rows + inputs) as u64;
         let of = |what, count, limit| [0, 1].map(|network| random(count, limit, seed(what, network)));
@@ -83,7 +113,7 @@ impl Setup {
             capacity,
             inputs,
             outputs,
-            place,
+            form,
             activation,
             tile,
             splits: 1,
@@ -93,8 +123,9 @@ impl Setup {
             bias: of(2, outputs, 2.0),
             source: of(3, rows * inputs, 3.0),
             d_output: of(4, rows * outputs, 1.0),
+            added: of(5, rows * inputs.max(outputs), 2.0),
         };
-        if place == Place::First {
+        if form.place == Place::First {
             setup.source[1] = setup.source[0].clone();
         }
         let [used_inputs, used_outputs] = [setup.used_inputs(), setup.used_outputs()];
@@ -123,21 +154,21 @@ impl Setup {
     }
 
     pub fn label(&self) -> String {
-        let Self { rows, capacity, inputs, outputs, place, activation, splits, tile, .. } = self;
+        let Self { rows, capacity, inputs, outputs, form, activation, splits, tile, .. } = self;
         format!(
-            "{rows}/{capacity} rows, {inputs}→{outputs}, {place:?}, {activation:?}, {splits} splits, {tile}:"
+            "{rows}/{capacity} rows, {inputs}→{outputs}, {form:?}, {activation:?}, {splits} splits, {tile}:"
         )
     }
 
     /// Which inputs feed the layer.
     pub fn used_inputs(&self) -> Vec<bool> {
-        if self.place == Place::First { self.mask.clone() } else { vec![true; self.inputs] }
+        if self.form.place == Place::First { self.mask.clone() } else { vec![true; self.inputs] }
     }
 
     /// Which outputs leave it.
     pub fn used_outputs(&self) -> Vec<bool> {
-        if self.place == Place::Last {
-            self.mask.iter().map(|kept| !kept).collect()
+        if self.form.place == Place::Last {
+            self.mask.iter().flat_map(|kept| vec![!kept; self.form.numbers]).collect()
         } else {
             vec![true; self.outputs]
         }
@@ -170,8 +201,16 @@ impl Setup {
             bias: weight + matrix as u32 + 3,
             network_stride: (matrix + self.outputs + 11) as u32,
             parameters: self.total as u32,
-            source_stride: if self.place == Place::First { 0 } else { (self.capacity * self.inputs) as u32 },
-            d_output: if self.place == Place::Last { (self.capacity * features) as u32 } else { 0 },
+            source_stride: if self.form.place == Place::First {
+                0
+            } else {
+                (self.capacity * self.inputs) as u32
+            },
+            d_output: if self.form == Form::separate(Place::Last) {
+                (self.capacity * features) as u32
+            } else {
+                0
+            },
             capacity: self.capacity as u32,
             features: features as u32,
             order: 4 * features as u32,
@@ -189,9 +228,13 @@ impl Setup {
 
     pub fn constants(&self) -> Vec<Constant> {
         let mut constants = vec![
-            ("FIRST", u32::from(self.place == Place::First)),
-            ("LAST", u32::from(self.place == Place::Last)),
+            ("NETWORKS", self.form.networks as u32),
+            ("FIRST", u32::from(self.form.place == Place::First)),
+            ("LAST", u32::from(self.form.place == Place::Last)),
+            ("NUMBERS", self.form.numbers as u32),
             ("ACTIVATION", self.activation.code()),
+            ("ACTIVATED", u32::from(self.form.activated)),
+            ("ADDS", u32::from(self.form.adds)),
         ];
         constants.extend(self.tile.constants());
         constants
@@ -199,7 +242,7 @@ impl Setup {
 
     /// A dispatch with the buffers that every kernel of a layer has.
     pub fn call(&self, uniform: &uniforms::Layer, workgroups: [u32; 3]) -> Call {
-        let planes = if self.place == Place::First { 1 } else { 2 };
+        let planes = if self.form.place == Place::First { 1 } else { self.form.networks };
         Call::new(self.label(), uniform, workgroups)
             .constants(&self.constants())
             .record("extent", &uniforms::Extent { rows: self.rows as u32, first: 9 })
@@ -213,14 +256,14 @@ impl Setup {
     }
 
     /// Workgroups of a forward product.
-    pub fn forward_groups(&self, columns: usize, networks: u32) -> [u32; 3] {
-        [self.tile.across(columns), self.tile.down(self.capacity), networks]
+    pub fn forward_groups(&self, columns: usize, networks: usize) -> [u32; 3] {
+        [self.tile.across(columns), self.tile.down(self.capacity), networks as u32]
     }
 
     /// Workgroups that make the weight gradient.
     pub fn weight_groups(&self) -> u32 {
         let [inputs, outputs] = self.used();
-        2 * self.tile.across(inputs) * self.tile.down(outputs) * self.splits as u32
+        self.form.networks as u32 * self.tile.across(inputs) * self.tile.down(outputs) * self.splits as u32
     }
 
     /// The places of a network's weight and bias among the parameters.
@@ -240,7 +283,7 @@ impl Setup {
 
     fn parameters(&self) -> Vec<u32> {
         let mut parameters = vec![POISON; self.total];
-        for network in 0..2 {
+        for network in 0..self.form.networks {
             let tensors = [&self.weight[network], &self.bias[network]];
             for ((span, values), used) in
                 self.spans(network).into_iter().zip(tensors).zip(self.used_parameters())
@@ -272,19 +315,39 @@ impl Setup {
         (0..self.rows * width).filter(|at| used[at % width]).map(|at| first + at).collect()
     }
 
+    /// Places of a network's results that leave the layer: θ of one network lies side by side, else the buffer is a plane
+    /// for each network.
+    pub fn outputs_at(&self, network: usize) -> Vec<usize> {
+        if self.form.networks > 1 {
+            return self.plane(network, self.outputs, &self.used_outputs());
+        }
+        (0..self.rows * self.used()[1]).collect()
+    }
+
+    /// A buffer of results, with those of `values` [networks][rows, outputs] that leave the layer.
+    pub fn results(&self, values: &[Vec<f32>; 2]) -> Vec<u32> {
+        let width = if self.form.networks > 1 { self.outputs } else { self.used()[1] };
+        let mut words = vec![POISON; self.form.networks * self.capacity * width];
+        for network in 0..self.form.networks {
+            let values = pick(&values[network], &self.used_outputs());
+            for (place, value) in self.outputs_at(network).into_iter().zip(values) {
+                words[place] = value.to_bits();
+            }
+        }
+        words
+    }
+
     /// The layer's input h.
     fn input<R: Real>(&self, network: usize) -> Vec<R> {
         let source = real::<R>(&self.source[network]);
         let mut input = vec![R::zero(); source.len()];
-        match self.place {
-            Place::First => {
-                for (at, value) in
-                    source.into_iter().enumerate().filter(|(at, _)| self.mask[at % self.inputs])
-                {
-                    input[at] = value;
-                }
-            }
-            _ => activate(self.activation, &source, &mut input),
+        if self.form.activated {
+            activate(self.activation, &source, &mut input);
+            return input;
+        }
+        let used = self.used_inputs();
+        for (at, value) in source.into_iter().enumerate().filter(|(at, _)| used[at % self.inputs]) {
+            input[at] = value;
         }
         input
     }
@@ -301,7 +364,7 @@ impl Setup {
         let (d_y, weight) = (real::<R>(&self.d_output[network]), real::<R>(&self.weight[network]));
         let mut d_h = vec![R::nan(); self.rows * self.inputs];
         linear_backward_input(self.rows, self.inputs, self.outputs, &d_y, &weight, &mut d_h);
-        if self.place == Place::First {
+        if !self.form.activated {
             return d_h;
         }
         let mut d_pre = vec![R::nan(); d_h.len()];
@@ -325,7 +388,7 @@ impl Setup {
     pub fn expect_partials(&self, call: Call) -> Call {
         let mut call = call.bind("partials", vec![POISON; self.splits * self.total]);
         for split in 0..self.splits {
-            for network in 0..2 {
+            for network in 0..self.form.networks {
                 let truth = self.backward_weight::<f64>(network, split);
                 let single = self.backward_weight::<f32>(network, split);
                 let tensors = truth.into_iter().zip(single).zip(self.spans(network));

@@ -1,13 +1,15 @@
-//! The layered plan's tiles: they change no bit, and the search for the fastest is remembered.
+//! The layered plan: every form of conditioner, and its tiles, which change no bit and of which the search for the fastest
+//! is remembered.
 
 use moonflow::engine::Engine;
-use moonflow::flow::{Activation, Flow};
+use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Transform};
 use moonflow::gpu::PlanKind;
 use moonflow::gpu::tile::Tiling;
 use moonflow::gpu::tile_cache::TileCache;
 
 use super::layer::TILES;
-use crate::common::{from_wide, random_parameters, uniform};
+use super::plans::compare;
+use crate::common::{Comparison, from_wide, random_parameters, uniform};
 use crate::gpu::engine;
 
 /// Loss and gradient with the tiles of `tiling`.
@@ -21,15 +23,63 @@ fn with_tiling(flow: &Flow, x: &[f32], tiling: Tiling) -> Option<(f64, Vec<f32>)
 #[test]
 fn no_bit_of_loss_or_gradient_depends_on_the_tiles() {
     let flow = Flow::new(9, 2, &[33, 70]).expect("valid").with_activation(Activation::Tanh);
+    let joint = flow.clone().with_conditioner(ConditionerForm::Joint);
     let x = from_wide::<f32>(&uniform(70 * 9, 2.0, 1));
-    let Some(sound) = with_tiling(&flow, &x, Tiling::default()) else { return };
-    for tile in TILES {
-        let got = with_tiling(&flow, &x, Tiling::only(tile)).expect("as before");
-        assert_eq!(got.0, sound.0, "{tile}");
-        let differing =
-            got.1.iter().zip(&sound.1).filter(|(got, want)| got.to_bits() != want.to_bits()).count();
-        assert_eq!(differing, 0, "{tile}: values of the gradient that differ");
+    for (flow, tiles) in [(flow, &TILES[..]), (joint, &TILES[..2])] {
+        let Some(sound) = with_tiling(&flow, &x, Tiling::default()) else { return };
+        for &tile in tiles {
+            let got = with_tiling(&flow, &x, Tiling::only(tile)).expect("as before");
+            assert_eq!(got.0, sound.0, "{tile}");
+            let differing =
+                got.1.iter().zip(&sound.1).filter(|(got, want)| got.to_bits() != want.to_bits()).count();
+            assert_eq!(differing, 0, "{tile}: values of the gradient that differ");
+        }
     }
+}
+
+/// Flows of one kind of coupling, and one that has several kinds, with actnorms between.
+fn conditioned() -> Vec<(Flow, usize)> {
+    let spline = Bijector::Spline { bins: 5, bound: 2.0 };
+    let mut flows: Vec<(Flow, usize)> = [
+        (2, 0, 2, &[9][..], ConditionerForm::Joint, None, 1),
+        (5, 0, 3, &[70, 33], ConditionerForm::Joint, None, 130),
+        (3, 2, 2, &[12, 12, 12], ConditionerForm::Residual, None, 67),
+        (4, 1, 3, &[16], ConditionerForm::Residual, Some(spline), 600),
+        (2, 0, 3, &[20, 11], ConditionerForm::Joint, Some(spline), 65),
+    ]
+    .into_iter()
+    .map(|(modelled, context, couplings, hidden, form, bijector, rows)| {
+        let flow = Flow::conditional(modelled, context, couplings, hidden).expect("valid");
+        let flow = flow.with_conditioner(form);
+        (bijector.into_iter().fold(flow, Flow::with_bijector), rows)
+    })
+    .collect();
+    let mut mixed = Flow::new(5, 2, &[14, 9]).expect("valid");
+    let separate = std::mem::take(&mut mixed.transforms);
+    let joint = Flow::new(5, 2, &[7, 12, 5]).expect("valid").with_conditioner(ConditionerForm::Joint);
+    let residual = Flow::new(5, 2, &[10, 10]).expect("valid").with_conditioner(ConditionerForm::Residual);
+    let (joint, residual) = (joint.with_bijector(spline).transforms, residual.transforms);
+    for (at, part) in [&joint[..1], &separate, &residual, &separate[..1], &joint[1..]].into_iter().enumerate()
+    {
+        if at == 2 {
+            mixed.transforms.push(Transform::Actnorm);
+        }
+        mixed.transforms.extend_from_slice(part);
+    }
+    mixed.transforms.push(Transform::Actnorm);
+    flows.push((mixed, 70));
+    flows
+}
+
+#[test]
+fn loss_and_gradient_of_every_conditioner_are_those_of_the_cpu() {
+    let mut comparison = Comparison::new("layered plan");
+    for (at, (flow, rows)) in conditioned().into_iter().enumerate() {
+        let flow = flow.with_activation(Activation::ALL[at % Activation::ALL.len()].1);
+        flow.validate().expect("valid");
+        compare(&mut comparison, &format!("flow {at}"), PlanKind::Layered, &flow, rows, at as u64);
+    }
+    comparison.finish();
 }
 
 #[test]

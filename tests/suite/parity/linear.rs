@@ -1,11 +1,12 @@
 //! `shaders/layered/linear.wgsl` and `shaders/layered/linear_backward.wgsl` against `src/cpu/reference/linear.rs`.
 
+use moonflow::cpu::Real;
 use moonflow::flow::Activation;
 use moonflow::gpu::kernel::{LINEAR_BACKWARD, LINEAR_FORWARD};
 use moonflow::gpu::plan::grid;
 
-use super::harness::{Case, POISON};
-use super::layer::{Place, Setup, Size, TILES, pick};
+use super::harness::{Case, POISON, poisoned, real};
+use super::layer::{Form, Place, Setup, Size, TILES, pick};
 
 /// One, few, and every side of a tile of 64 and a depth of 16. Those that find most mistakes soonest come first.
 const SIZES: [Size; 9] = [
@@ -31,25 +32,49 @@ const PIPELINES: [(Activation, usize); 7] = [
     (Activation::Relu, 5),
 ];
 
-/// Every size with every pipeline, at either of `places` by turns.
+/// One network, which yields 2 or 5 numbers of θ for each feature, and residual blocks.
+const FORMS: [(Form, Activation, usize); 3] = [
+    (Form::joint(Place::Last, 2), Activation::Silu, 6),
+    (Form { activated: false, adds: true, ..Form::joint(Place::Last, 5) }, Activation::Tanh, 1),
+    (Form { adds: true, ..Form::joint(Place::Hidden, 1) }, Activation::Tanh, 0),
+];
+
+/// Every size with every pipeline: two networks at either of `places` by turns, then [`FORMS`].
 fn setups(places: [Place; 2]) -> impl Iterator<Item = Setup> {
-    let setups = PIPELINES.into_iter().enumerate().flat_map(move |(turn, (activation, tile))| {
-        SIZES.into_iter().enumerate().map(move |(at, size)| {
-            Setup::new(size, places[turn % 2], activation, (at + turn) % 2, TILES[tile])
-        })
+    let separate = PIPELINES
+        .into_iter()
+        .enumerate()
+        .map(move |(turn, (activation, tile))| (Form::separate(places[turn % 2]), activation, tile));
+    let setups = separate.chain(FORMS).enumerate().flat_map(move |(turn, (form, activation, tile))| {
+        SIZES
+            .into_iter()
+            .enumerate()
+            .map(move |(at, size)| Setup::new(size, form, activation, (at + turn) % 2, TILES[tile]))
     });
     setups.filter(|setup| setup.used().iter().all(|&used| used > 0))
 }
 
+/// A network's results, with what a skip connection adds.
+fn results<R: Real>(setup: &Setup, network: usize) -> Vec<R> {
+    let mut results = setup.forward::<R>(network);
+    if setup.form.adds {
+        let added = real::<R>(&setup.added[network]);
+        results.iter_mut().zip(added).for_each(|(result, added)| *result += added);
+    }
+    pick(&results, &setup.used_outputs())
+}
+
 pub fn linear_forward() -> Case {
     let call = |setup: Setup| {
-        let outputs = setup.outputs;
+        let networks = setup.form.networks;
+        let skip = if setup.form.adds { setup.results(&setup.added) } else { vec![POISON; 4] };
         let mut call = setup
-            .call(&setup.uniform(), setup.forward_groups(outputs, 2))
-            .bind("destination", vec![POISON; 2 * setup.capacity * outputs]);
-        for network in 0..2 {
-            let places = setup.plane(network, outputs, &setup.used_outputs());
-            call = call.expect("", places, setup.forward(network), &setup.forward(network));
+            .call(&setup.uniform(), setup.forward_groups(setup.used()[1], networks))
+            .bind("skip", skip)
+            .bind("destination", vec![POISON; setup.results(&setup.added).len()]);
+        for network in 0..networks {
+            let places = setup.outputs_at(network);
+            call = call.expect("", places, results(&setup, network), &results(&setup, network));
         }
         call
     };
@@ -59,6 +84,11 @@ pub fn linear_forward() -> Case {
         calls: setups([Place::Hidden, Place::First]).map(call).collect(),
         changes: &[
             ("values[j] + parameters[bias_index(network, out)];", "values[j];"),
+            ("= skip[index] + value;", "= value;"),
+            ("out / NUMBERS] * NUMBERS + out % NUMBERS", "out / NUMBERS] * NUMBERS"),
+            ("out / NUMBERS] * NUMBERS + out % NUMBERS", "out % NUMBERS] * NUMBERS + out / NUMBERS"),
+            ("return row * layer.outputs + out;", "return row * layer.output_width + out;"),
+            ("if ACTIVATED == 0u {", "if FIRST == 1u {"),
             ("return layer.bias + network * layer.network_stride +", "return layer.bias +"),
             ("return layer.weight + network * layer.network_stride +", "return layer.weight +"),
             (
@@ -93,24 +123,41 @@ pub fn linear_forward() -> Case {
     }
 }
 
+/// The gradient at a network's input, added to what came by a skip connection.
+fn input_gradient<R: Real>(setup: &Setup, network: usize) -> Vec<R> {
+    let mut gradient = setup.backward_input::<R>(network);
+    if setup.form.adds {
+        let added = real::<R>(&setup.added[network]);
+        gradient.iter_mut().zip(added).for_each(|(gradient, added)| *gradient += added);
+    }
+    pick(&gradient, &setup.used_inputs())
+}
+
 pub fn linear_backward() -> Case {
     let call = |(at, setup): (usize, Setup)| {
         let setup = setup.split([3, 1][at % 2]);
+        let networks = setup.form.networks;
         let [inputs, _] = setup.used();
         let mut uniform = setup.uniform();
-        uniform.input_groups = 2 * setup.tile.across(inputs) * setup.tile.down(setup.capacity);
-        let mut d_output = setup.planes(&setup.d_output, setup.outputs, &setup.used_outputs());
-        // What is carried from coupling to coupling lies before d_raw.
+        uniform.input_groups = networks as u32 * setup.tile.across(inputs) * setup.tile.down(setup.capacity);
+        let mut d_output = setup.results(&setup.d_output);
+        // What is carried from coupling to coupling lies before the gradient of θ.
         d_output.splice(0..0, vec![POISON; uniform.d_output as usize]);
+        let size = setup.capacity * setup.inputs;
+        let mut destination = vec![POISON; networks * size];
+        if setup.form.adds {
+            for (plane, added) in destination.chunks_exact_mut(size).zip(&setup.added) {
+                plane.copy_from_slice(&poisoned(&added[..setup.rows * setup.inputs], size));
+            }
+        }
         let mut call = setup
             .call(&uniform, grid((uniform.input_groups + setup.weight_groups()) as usize))
             .bind("d_output", d_output)
-            .bind("destination", vec![POISON; 2 * setup.capacity * setup.inputs]);
-        for network in 0..2 {
-            let used = setup.used_inputs();
-            let places = setup.plane(network, setup.inputs, &used);
-            let truth = pick(&setup.backward_input::<f64>(network), &used);
-            call = call.expect("", places, truth, &pick(&setup.backward_input::<f32>(network), &used));
+            .bind("destination", destination);
+        for network in 0..networks {
+            let places = setup.plane(network, setup.inputs, &setup.used_inputs());
+            let truth = input_gradient::<f64>(&setup, network);
+            call = call.expect("", places, truth, &input_gradient::<f32>(&setup, network));
         }
         setup.expect_partials(call)
     };
@@ -120,6 +167,11 @@ pub fn linear_backward() -> Case {
         calls: setups([Place::Hidden, Place::Last]).enumerate().map(call).collect(),
         changes: &[
             ("values[j] * activation_slope(ACTIVATION, source[index]);", "values[j];"),
+            ("destination[index] += gradient;", "destination[index] = gradient;"),
+            ("if ACTIVATED == 1u {", "if true {"),
+            ("out / NUMBERS] * NUMBERS + out % NUMBERS", "out / NUMBERS] * NUMBERS"),
+            ("let network = group % NETWORKS;", "let network = 0u;"),
+            ("return NETWORKS * tiles_x", "return tiles_x"),
             ("min(TILE_DEPTH, layer.outputs - start)", "min(TILE_DEPTH, layer.outputs - start) - 1u"),
             ("return layer.weight + network * layer.network_stride +", "return layer.weight +"),
             (
@@ -143,13 +195,13 @@ pub fn linear_backward() -> Case {
                 "start < layer.outputs; start += TILE_DEPTH",
                 "start + TILE_DEPTH < layer.outputs; start += TILE_DEPTH",
             ),
-            ("return order[layer.order + layer.kept + out];", "return order[layer.order + out];"),
+            ("order[layer.order + layer.kept + out /", "order[layer.order + out /"),
             ("partials[base + bias_index(network, out)] =", "var none ="),
             ("bias += tile_a[k * LINE_A + ROWS_OF_HALF * ty / 4u];", "bias += tile_b[k * LINE_B];"),
             ("lower_bias += tile_a[k * LINE_A + HALF_A + ty];", "lower_bias += tile_a[k * LINE_A + ty];"),
             ("min(extent.rows, begin + layer.rows_per_split)", "begin + layer.rows_per_split"),
             ("min(extent.rows, begin + layer.rows_per_split)", "extent.rows"),
-            ("let split = group / 2u / tiles_x / tiles_y;", "let split = 0u;"),
+            ("let split = group / NETWORKS / tiles_x / tiles_y;", "let split = 0u;"),
             ("let base = split * layer.parameters;", "let base = split * layer.network_stride;"),
             (
                 "start < layer.rows_per_split; start += TILE_DEPTH",

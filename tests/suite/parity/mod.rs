@@ -7,6 +7,7 @@ mod adam;
 mod batch;
 mod coupling;
 mod density;
+mod elementwise;
 mod epoch;
 mod evaluation;
 mod fused;
@@ -54,6 +55,7 @@ macro_rules! cases {
 cases! {
     linear: linear_forward linear_backward;
     coupling: coupling_forward coupling_inverse coupling_backward;
+    elementwise: elementwise_forward elementwise_inverse elementwise_backward;
     actnorm: actnorm_forward actnorm_inverse actnorm_backward;
     density: log_density log_determinant log_density_backward;
     batch: gather take;

@@ -18,6 +18,7 @@ fn flow() -> Flow {
 
 fn training_plan(rows: usize, batch: u32) -> TrainingPlan {
     let training = Training {
+        weights: None,
         train: vec![0.0; 5 * rows].into(),
         validation: vec![0.0; 5 * 37].into(),
         batch,

@@ -44,38 +44,39 @@ fn shapes() -> Vec<Case> {
 fn loss_and_gradient_are_those_of_the_cpu_on_ragged_shapes_of_every_depth(plan: PlanKind) {
     let mut comparison = Comparison::new(format!("{plan} plan"));
     for (at, ([modelled, context], layers, hidden, rows, masking, form)) in shapes().into_iter().enumerate() {
-        if plan == PlanKind::Layered && form != Separate {
-            continue;
-        }
         let activation = Activation::ALL[at % Activation::ALL.len()].1;
         let flow =
             Flow::conditional(modelled, context, layers, &hidden).expect("valid").with_masking(masking);
-        let features = flow.features;
         let flow = flow.with_activation(activation).with_conditioner(form);
-        let parameters = random_parameters(&flow, 8 + at as u64);
-        let x = uniform(rows * features, 2.0, at as u64);
-        let Some(mut gpu) = engine(&flow, plan) else { return };
-        let mut exact = CpuEngine::<f64>::new(flow.clone()).expect("valid");
-        let mut single = CpuEngine::<f32>::new(flow.clone()).expect("valid");
-        exact.set_parameters(&parameters).expect("fits");
-        single.set_parameters(&from_wide::<f32>(&parameters)).expect("fits");
-        Engine::set_parameters(&mut gpu, &from_wide::<f32>(&parameters)).expect("fits");
-
-        let (loss, truth) = exact.loss_and_gradient(&x).expect("rows");
-        let (_, own) = single.loss_and_gradient(&from_wide::<f32>(&x)).expect("rows");
-        let (got_loss, got) = pollster::block_on(gpu.loss_and_gradient(&from_wide::<f32>(&x))).expect("rows");
         let name = format!("{modelled} given {context}, {form:?} {hidden:?}, {rows} rows {activation:?}");
-        comparison.check(&format!("{name} loss"), &[got_loss], &[loss], 1e-5);
-        let (got, own) = (wide(&got), wide(&own));
-        for tensor in &Layout::new(&flow).tensors {
-            let [got, want, own] = [&got, &truth, &own].map(|values| &values[tensor.range()]);
-            // Both are sums over rows whose parts cancel, each tensor's by chance.
-            let own = relative_error(own, want).clamp(2.0 * f64::from(f32::EPSILON), 1e-4);
-            comparison.check(&format!("{name} {}", tensor.name), got, want, 8.0 * own);
-            comparison.check_zeros(&format!("{name} {}", tensor.name), got, want);
-        }
+        compare(&mut comparison, &name, plan, &flow, rows, at as u64);
     }
     comparison.finish();
+}
+
+/// Loss and gradient of `flow` on so many rows, by `plan` and on the CPU.
+pub fn compare(comparison: &mut Comparison, name: &str, plan: PlanKind, flow: &Flow, rows: usize, seed: u64) {
+    let parameters = random_parameters(flow, 8 + seed);
+    let x = uniform(rows * flow.features, 2.0, seed);
+    let Some(mut gpu) = engine(flow, plan) else { return };
+    let mut exact = CpuEngine::<f64>::new(flow.clone()).expect("valid");
+    let mut single = CpuEngine::<f32>::new(flow.clone()).expect("valid");
+    exact.set_parameters(&parameters).expect("fits");
+    single.set_parameters(&from_wide::<f32>(&parameters)).expect("fits");
+    Engine::set_parameters(&mut gpu, &from_wide::<f32>(&parameters)).expect("fits");
+
+    let (loss, truth) = exact.loss_and_gradient(&x).expect("rows");
+    let (_, own) = single.loss_and_gradient(&from_wide::<f32>(&x)).expect("rows");
+    let (got_loss, got) = pollster::block_on(gpu.loss_and_gradient(&from_wide::<f32>(&x))).expect("rows");
+    comparison.check(&format!("{name} loss"), &[got_loss], &[loss], 1e-5);
+    let (got, own) = (wide(&got), wide(&own));
+    for tensor in &Layout::new(flow).tensors {
+        let [got, want, own] = [&got, &truth, &own].map(|values| &values[tensor.range()]);
+        // Both are sums over rows whose parts cancel, each tensor's by chance.
+        let own = relative_error(own, want).clamp(2.0 * f64::from(f32::EPSILON), 1e-4);
+        comparison.check(&format!("{name} {}", tensor.name), got, want, 8.0 * own);
+        comparison.check_zeros(&format!("{name} {}", tensor.name), got, want);
+    }
 }
 
 #[test]

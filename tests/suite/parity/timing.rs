@@ -25,6 +25,7 @@ fn flow() -> Flow {
 /// 100 rows in batches of 32.
 fn training() -> Training {
     Training {
+        weights: None,
         train: vec![0.5; 3 * 100].into(),
         validation: Vec::new().into(),
         batch: 32,

@@ -54,6 +54,7 @@ fn rows(count: usize, seed: u64) -> Vec<f32> {
 /// A training in which everything is in use: validation, a partial batch, warm-up and cosine, clipping and decay.
 fn training() -> Training {
     Training {
+        weights: None,
         train: rows(ROWS, 1).into(),
         validation: rows(37, 2).into(),
         batch: 32,

@@ -91,6 +91,7 @@ fn flow(job: &Job) -> Result<Flow> {
 /// A training on `train` [N, D] at a constant rate.
 fn training(job: &Job, train: Vec<f32>, rate: f32) -> Training {
     Training {
+        weights: None,
         train: train.into(),
         validation: Vec::new().into(),
         batch: job.batch as u32,

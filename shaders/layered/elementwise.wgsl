@@ -1,0 +1,83 @@
+// The bijector of a coupling whose one network yields all numbers of θ, elementwise.
+//
+// Equation:  a transformed feature goes through the bijector by its own θ, in either direction; share += its
+//            log-determinant. Kept features pass.
+// Threads:   one for each transformed feature of a row, then one for each kept feature: neighbours do the same.
+// Data:      theta [capacity, T · PARAMETERS] for the T transformed features in order; rows, destination and shares as in
+//            coupling.wgsl.
+// Order:     no barriers; shares over transforms.
+// Twin:      coupling_forward or coupling_inverse in src/cpu/reference/coupling.rs; spline.rs beside it
+
+@group(0) @binding(5) var<storage, read> rows: array<f32>;
+@group(0) @binding(6) var<storage, read_write> destination: array<f32>;
+@group(0) @binding(7) var<storage, read_write> shares: array<f32>;
+@group(0) @binding(8) var<storage, read> theta: array<f32>;
+
+// Number of a thread on a grid of two dimensions.
+fn thread_number(group: vec3<u32>, groups: vec3<u32>, local: u32) -> u32 {
+    return (group.y * groups.x + group.x) * 256u + local;
+}
+
+fn transform_feature(number: u32, inverse: bool) {
+    let transformed = layer.features - layer.kept;
+    let row = number / transformed;
+    if row >= extent.rows {
+        return;
+    }
+    let index = row * layer.features + order[layer.order + layer.kept + number % transformed];
+    var numbers: Theta;
+    for (var k = 0u; k < PARAMETERS; k++) {
+        numbers[k] = theta[number * PARAMETERS + k];
+    }
+    var result: vec2<f32>;
+    if inverse {
+        result = bijector_inverse(rows[index], numbers, layer.bound);
+    } else {
+        result = bijector_forward(rows[index], numbers, layer.bound);
+    }
+    destination[index] = result.x;
+    if layer.begins == 1u {
+        shares[index] = result.y;
+    } else {
+        shares[index] += result.y;
+    }
+}
+
+fn keep_feature(number: u32) {
+    let row = number / layer.kept;
+    if row >= extent.rows {
+        return;
+    }
+    let index = row * layer.features + order[layer.order + number % layer.kept];
+    destination[index] = rows[index];
+    if layer.begins == 1u {
+        shares[index] = 0.0;
+    }
+}
+
+fn apply(number: u32, inverse: bool) {
+    let transformed = layer.capacity * (layer.features - layer.kept);
+    if number < transformed {
+        transform_feature(number, inverse);
+    } else {
+        keep_feature(number - transformed);
+    }
+}
+
+@compute @workgroup_size(256)
+fn elementwise_forward(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    apply(thread_number(group, groups, local), false);
+}
+
+@compute @workgroup_size(256)
+fn elementwise_inverse(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    apply(thread_number(group, groups, local), true);
+}
