@@ -21,7 +21,7 @@ fn back_product(step: Step, base: u32, network: u32, layer: u32, delta: u32) -> 
         delta, span.output_quads, base + span.natural, span.input_quads, NO_BIAS,
         AT_THETA + network * SLICES * ROW_QUADS, Finish(PLAIN, NOTHING), SLICES,
     );
-    if layer > 0u {
+    if layer > 0u && step.kind != LU {
         task.destination = tile_of(layer - 1u);
         task.finish.mode = select(PLAIN, SLOPED, span.activated == 1u);
         task.slices = 1u;
@@ -80,8 +80,8 @@ fn add_outer(sum: mat4x4<f32>, inputs: vec4<f32>, outputs: vec4<f32>) -> mat4x4<
     );
 }
 
-// d_W and d_b of a layer from the tiles of d_y and of its input, into the group's slot, or added to it: row by row, as
-// many outputs as a block has rows by as many inputs as it has columns.
+// d_W of a layer from the tiles of d_y and of its input, into the group's slot, or added to it: row by row, as many outputs
+// as a block has rows by as many inputs as it has columns.
 fn put_gradient(local: u32, delta: u32, source: u32, span: Span, slot: u32, add: bool) {
     let across = (span.input_quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
     let down = (span.output_quads + ROW_BLOCKS - 1u) / ROW_BLOCKS;
@@ -115,12 +115,16 @@ fn put_gradient(local: u32, delta: u32, source: u32, span: Span, slot: u32, add:
             put_weights(at + 12u * span.input_quads, span.input_quads, columns, block.r3, add);
         }
     }
-    for (var out = local; out < span.output_quads; out += THREADS) {
+}
+
+// The sums over rows of a tile of `quads`.
+fn put_column_sums(local: u32, source: u32, quads: u32, slot: u32, add: bool) {
+    for (var quad = local; quad < quads; quad += THREADS) {
         var sum = vec4<f32>();
         for (var row = 0u; row < ROWS; row++) {
-            sum += memory[delta + row * span.output_quads + out];
+            sum += memory[source + row * quads + quad];
         }
-        put_partial(slot + span.bias + out, sum, add);
+        put_partial(slot + quad, sum, add);
     }
 }
 
@@ -154,28 +158,38 @@ fn put_partial(at: u32, value: vec4<f32>, add: bool) {
 
 // A network on AT_KEPT: its hidden layers in turn, and then its last layer. Or, going back, its hidden layers, and then the
 // gradients of each layer from the last one down: places 0 to hidden − 1 go up, and hidden to 2 · hidden go down.
-fn through_network(local: u32, transform: u32, network: u32, group: u32, back: bool, add: bool) {
+fn through_network(local: u32, transform: u32, network: u32, group: u32, first: u32, back: bool) {
+    let add = first != group * ROWS;
     let step = fused.steps[transform];
     let base = step.weights + network * step.weights_stride;
     let slot = group * fused.slot_quads + step.slot + network * step.slot_stride;
     let hidden = step.depth - 1u;
     var delta = AT_D_THETA + network * ROWS * fused.spans[step.spans + hidden].output_quads;
+    if step.kind == LU {
+        delta = AT_ROWS;
+    }
     for (var place = 0u; place < select(hidden + 1u, 2u * hidden + 1u, back); place++) {
         let upwards = place < hidden || !back;
         let layer = select(2u * hidden - place, place, upwards);
-        prepare_input(local, step, layer);
+        if step.kind == LU && place > hidden {
+            lu_between(local, step, group, first);
+        } else {
+            prepare_input(local, step, layer);
+        }
         var task: Product;
         if upwards {
             task = layer_product(step, base, network, layer);
         } else {
             let span = fused.spans[step.spans + layer];
             put_gradient(local, delta, input_of(step, layer), span, slot, add);
+            let of_bias = select(delta, AT_LU, step.kind == LU && layer == 0u);
+            put_column_sums(local, of_bias, span.output_quads, slot + span.bias, add);
             // A tile that was read is overwritten, unless its activations were at hand in tile 0.
             if ACTIVE_TILES || span.activated == 0u {
                 workgroupBarrier();
             }
             task = back_product(step, base, network, layer, delta);
-            delta = task.destination;
+            delta = select(task.destination, AT_ROWS, step.kind == LU);
         }
         // Nobody asks for the gradient of the data.
         if upwards || layer > 0u || transform > 0u {

@@ -5,9 +5,8 @@
 // Threads:   a workgroup of THREADS takes ROWS rows, and further blocks of ROWS where the batch is larger than `groups`
 //            of them; see rows.wgsl. A weight's gradient is made in blocks of 4 × 4 by one thread.
 // Data:      data [N, D], found by the epoch's permutation; saved: for each transform and group its input [ROWS, QUADS],
-//            then the numbers of θ that its bijector saves, those of two networks [number, ROWS, QUADS], else [place, quad,
-//            ROWS], read by the thread that wrote them; partials [groups, slot] (layout.wgsl); report: the state before the
-//            step, and log p of its rows.
+//            then what its kind saves, read by the thread that wrote it; partials [groups, slot] (layout.wgsl); report: the
+//            state before the step, and log p of its rows.
 // Order:     gradients are summed over increasing row within a block, then over the workgroup's blocks in order.
 // Twin:      src/cpu/pass.rs
 
@@ -16,8 +15,6 @@ const EPOCH_STREAM: u32 = 1u;
 // they are read before the gradient at its input is written there.
 const AT_D_THETA: u32 = select(AT_END, AT_THETA, D_THETA == 0u);
 const MEMORY: u32 = AT_END + ROWS * D_THETA;
-// Quads of the numbers of θ of a feature that are saved.
-const SAVED_QUADS: u32 = (SAVED + 3u) / 4u;
 
 struct BatchReport {
     before: TrainState,
@@ -42,12 +39,6 @@ fn input_at(step: Step, group: u32, quad: u32) -> u32 {
     return saved_at(step.saved, QUADS, group) + quad;
 }
 
-// The numbers of θ that are saved.
-fn theta_at(step: Step, group: u32) -> u32 {
-    let count = select(step.transformed * SAVED_QUADS, SAVED * QUADS, step.networks > 1u);
-    return saved_at(step.saved + QUADS, count, group);
-}
-
 fn gather_rows(local: u32, first: u32) {
     let rules = fused.rules;
     let key = vec2<u32>(rules.key_low, rules.key_high);
@@ -66,51 +57,13 @@ fn gather_rows(local: u32, first: u32) {
     }
 }
 
-// Saves a transform's input, and takes the kept part of a coupling's to its networks.
+// Saves a transform's input, and takes to its networks what they read of it.
 fn save_input(local: u32, group: u32, step: Step) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let value = memory[AT_ROWS + quad];
         saved[input_at(step, group, quad)] = value;
-        if step.kind == COUPLING {
-            memory[AT_KEPT + quad] = kept_part(step, quad, value);
-        }
+        memory[AT_KEPT + quad] = kept_part(step, quad, value);
     }
-}
-
-// Saves the numbers of θ that the way back through a quad's bijectors needs.
-fn save_theta(step: Step, group: u32, quad: u32) {
-    let first = theta_at(step, group);
-    if step.networks > 1u {
-        for (var k = 0u; k < SAVED; k++) {
-            saved[first + k * ROW_QUADS + quad] = output_quad(step, k, quad / QUADS, quad % QUADS);
-        }
-        return;
-    }
-    let places = roles_of(step, quad);
-    for (var lane = 0u; lane < 4u; lane++) {
-        if places[lane] != KEPT {
-            let at = element(quad, lane, places[lane]);
-            for (var numbers = 0u; numbers < SAVED_QUADS; numbers++) {
-                let place = first + (at.place * SAVED_QUADS + numbers) * ROWS + at.row;
-                saved[place] = theta_quad(step, at, numbers);
-            }
-        }
-    }
-}
-
-fn saved_theta(step: Step, group: u32, at: Element) -> Theta {
-    let first = theta_at(step, group);
-    var theta: Theta;
-    if step.networks > 1u {
-        for (var k = 0u; k < SAVED; k++) {
-            theta[k] = saved[first + (k * ROWS + at.row) * QUADS + at.feature / 4u][at.feature % 4u];
-        }
-        return theta;
-    }
-    for (var quad = 0u; quad < SAVED_QUADS; quad++) {
-        set_numbers(&theta, quad, saved[first + (at.place * SAVED_QUADS + quad) * ROWS + at.row]);
-    }
-    return theta;
 }
 
 // Weight of a row in the loss, which is a mean.
@@ -122,12 +75,7 @@ fn per_row() -> f32 {
 fn network_gradient(step: Step, quad: u32) -> vec4<f32> {
     var all = vec4<f32>();
     for (var network = 0u; network < step.networks; network++) {
-        let at = AT_THETA + network * SLICES * ROW_QUADS + quad;
-        var sum = memory[at];
-        for (var slice = 1u; slice < SLICES; slice++) {
-            sum += memory[at + slice * ROW_QUADS];
-        }
-        all += sum;
+        all += sum_of_shares(AT_THETA + network * SLICES * ROW_QUADS, quad);
     }
     return kept_part(step, quad, all);
 }
@@ -152,76 +100,48 @@ fn receive_gradient(local: u32, transform: u32, group: u32) {
     workgroupBarrier();
 }
 
-// The gradient at θ of a transformed feature.
-fn put_d_theta(step: Step, at: Element, d_theta: Theta) {
-    if step.networks > 1u {
-        for (var k = 0u; k < PARAMETERS; k++) {
-            memory[AT_D_THETA + (k * ROWS + at.row) * QUADS + at.feature / 4u][at.feature % 4u] = d_theta[k];
-        }
+// The way forward through a transform after its networks.
+fn end_forward(local: u32, group: u32, step: Step) {
+    if step.kind == PERMUTATION {
+        permute_rows(local, step, false);
         return;
     }
-    for (var quad = 0u; quad < PLACE_QUADS; quad++) {
-        var numbers = vec4<f32>();
-        for (var k = 4u * quad; k < min(4u * quad + 4u, PARAMETERS); k++) {
-            numbers[k % 4u] = d_theta[k];
-        }
-        memory[AT_D_THETA + (at.row * step.transformed + at.place) * PLACE_QUADS + quad] = numbers;
-    }
-}
-
-// Back through the bijectors of a quad, from the gradient d_z and the result that receive_gradient left: d_x, less what
-// the networks will add, and the gradients at θ. Rows that do not count have none.
-fn bijector_quad_backward(step: Step, group: u32, quad: u32, counts: bool) {
-    let d_z = memory[AT_ROWS + quad];
-    let input = saved[input_at(step, group, quad)];
-    let value = select(memory[AT_KEPT + quad], input, FROM_INPUT);
-    // Outputs that nobody reads have no gradient either.
-    for (var network = 0u; step.networks > 1u && network < step.networks; network++) {
-        memory[AT_D_THETA + network * ROW_QUADS + quad] = vec4<f32>();
-    }
-    var d_x = d_z;
-    let places = roles_of(step, quad);
-    for (var lane = 0u; lane < 4u; lane++) {
-        if places[lane] != KEPT {
-            let at = element(quad, lane, places[lane]);
-            var gradient = BijectorGradient();
-            if counts {
-                let theta = saved_theta(step, group, at);
-                gradient = bijector_backward(d_z[lane], -per_row(), value[lane], theta, step.bound);
-            }
-            d_x[lane] = gradient.d_x;
-            put_d_theta(step, at, gradient.d_theta);
-        }
-    }
-    memory[AT_ROWS + quad] = select(vec4<f32>(), d_x, counts);
-    memory[AT_KEPT + quad] = kept_part(step, quad, input);
-}
-
-// Back through an actnorm: AT_ROWS from the gradient at its result to d_x, and the gradients of its shifts and log-scales
-// to the slot.
-fn actnorm_rows_backward(local: u32, group: u32, step: Step, first: u32, add: bool) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-        let d_z = memory[AT_ROWS + quad];
-        let z = memory[AT_KEPT + quad];
-        let counts = first + quad / QUADS < state.rows;
-        let shrink = exp_quad(-packed[step.weights + QUADS + quad % QUADS]);
-        let d_x = select(vec4<f32>(), d_z * shrink, counts);
-        let d_s = select(vec4<f32>(), vec4<f32>(per_row()) - d_z * z, counts);
-        memory[AT_ROWS + quad] = d_x;
-        memory[AT_D_THETA + quad] = modelled_part(-d_x, quad % QUADS);
-        memory[AT_D_THETA + ROW_QUADS + quad] = modelled_part(d_s, quad % QUADS);
-    }
-    workgroupBarrier();
-    let slot = group * fused.slot_quads + step.slot;
-    for (var place = local; place < 2u * QUADS; place += THREADS) {
-        let plane = AT_D_THETA + place / QUADS * ROW_QUADS + place % QUADS;
-        var sum = vec4<f32>();
-        for (var row = 0u; row < ROWS; row++) {
-            sum += memory[plane + row * QUADS];
+        switch step.kind {
+            case COUPLING: {
+                save_theta(step, group, quad);
+                transform_quad(step, quad, false);
+            }
+            case ACTNORM: { normalise_quad(step, quad, false); }
+            default: { lu_quad(step, quad); }
         }
-        put_partial(slot + place, sum, add);
     }
-    workgroupBarrier();
+}
+
+// The way back through a transform before its networks.
+fn begin_backward(local: u32, group: u32, step: Step, first: u32) {
+    for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+        let counts = first + quad / QUADS < state.rows;
+        switch step.kind {
+            case COUPLING: { bijector_quad_backward(step, group, quad, counts); }
+            case LU: { lu_begin_backward(step, group, quad, counts); }
+            default: {}
+        }
+    }
+}
+
+// The way back through a transform after its networks.
+fn end_backward(local: u32, group: u32, step: Step, first: u32) {
+    switch step.kind {
+        case ACTNORM: { actnorm_backward(local, group, step, first); }
+        case PERMUTATION: { permute_rows(local, step, true); }
+        case LU: {
+            for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+                lu_end_backward(step, quad);
+            }
+        }
+        default: {}
+    }
 }
 
 // log p of the rows that have become latent.
@@ -244,7 +164,6 @@ fn fused_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     // A group without rows still has to write zeros.
     for (var first = group * ROWS; first == group * ROWS || first < state.rows; first += fused.groups * ROWS) {
         gather_rows(local, first);
-        let add = first != group * ROWS;
         // All transforms forwards, then all of them backwards.
         for (var place = 0u; place < 2u * fused.transforms; place++) {
             let back = place >= fused.transforms;
@@ -255,27 +174,18 @@ fn fused_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
             }
             if back {
                 receive_gradient(local, transform, group);
+                begin_backward(local, group, step, first);
             } else {
                 save_input(local, group, step);
             }
-            if step.kind == COUPLING {
-                for (var quad = local; back && quad < ROW_QUADS; quad += THREADS) {
-                    bijector_quad_backward(step, group, quad, first + quad / QUADS < state.rows);
-                }
-                workgroupBarrier();
-                for (var network = 0u; network < step.networks; network++) {
-                    through_network(local, transform, network, group, back, add);
-                }
-                for (var quad = local; !back && quad < ROW_QUADS; quad += THREADS) {
-                    save_theta(step, group, quad);
-                    transform_quad(step, quad, false);
-                }
-            } else if back {
-                actnorm_rows_backward(local, group, step, first, add);
+            workgroupBarrier();
+            for (var network = 0u; network < step.networks; network++) {
+                through_network(local, transform, network, group, first, back);
+            }
+            if back {
+                end_backward(local, group, step, first);
             } else {
-                for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-                    normalise_quad(step, quad, false);
-                }
+                end_forward(local, group, step);
             }
         }
     }

@@ -2,8 +2,8 @@
 //
 // A network's packed weights hold, layer after layer, [out, in] and the bias, then every layer's [in, out], as quads of
 // four neighbouring values along the last axis; both axes are padded with zeros to multiples of 4, so that every load is
-// a whole quad. An actnorm's hold its shifts and its log-scales, each padded likewise. A slot of partial gradients holds
-// the first half of a network's, and all of an actnorm's.
+// a whole quad. An actnorm's hold its shifts and its log-scales, each padded likewise; an LU layer's are those of a network
+// with two layers, see lu.wgsl. A slot of partial gradients holds the first half of a network's, and all of an actnorm's.
 //
 // Columns of a last layer: where a coupling has two networks, network k has number k of feature j at column j. A single
 // network has all numbers of the transformed feature of place p from column 4 · PLACE_QUADS · p on, padded to whole quads,
@@ -13,8 +13,11 @@
 // Kinds of transforms.
 const COUPLING: u32 = 0u;
 const ACTNORM: u32 = 1u;
+const LU: u32 = 2u;
+const PERMUTATION: u32 = 3u;
 
-// The role of a feature that a coupling keeps; else it is a place among the transformed features.
+// A feature's role: KEPT, or its place among those that a coupling transforms. In a permutation: from which feature it
+// comes, and after these rows of roles, to which it goes.
 const KEPT: u32 = 0xffffffffu;
 // Stands for the place of a parameter that nothing reads: masked outputs of a single network.
 const NOWHERE: u32 = 0xffffffffu;

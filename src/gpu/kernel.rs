@@ -145,6 +145,27 @@ macro_rules! texts {
     ($($text:tt),* $(,)?) => { &[$(text!($text)),*] };
 }
 
+/// The texts of a fused kernel that takes rows through a flow: what all of them share, and its own.
+macro_rules! fused_texts {
+    ($($own:tt),* $(,)?) => {
+        texts!(
+            "shared/prelude",
+            "shared/activation",
+            bijector,
+            "shared/optimiser_state",
+            "fused/layout",
+            "fused/product",
+            "fused/rows",
+            "fused/network",
+            "fused/coupling",
+            "fused/actnorm",
+            "fused/lu",
+            "fused/permutation",
+            $($own),*
+        )
+    };
+}
+
 const LINEAR_FORWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
     "shared/activation",
@@ -209,39 +230,16 @@ const REDUCE: &[&str] = texts!("shared/optimiser_state", "shared/sum", "training
 const ADAM: &[&str] =
     texts!("shared/prelude", "shared/optimiser_state", "shared/optimiser", "shared/sum", "training/adam");
 const EPOCH: &[&str] = texts!("shared/prelude", "shared/optimiser_state", "shared/sum", "training/epoch");
-const FUSED_FLOW_TEXTS: &[&str] = texts!(
-    "shared/prelude",
-    "shared/activation",
-    bijector,
-    "shared/optimiser_state",
-    "fused/layout",
-    "fused/product",
-    "fused/rows",
-    "fused/flow"
-);
-const FUSED_SAMPLE_TEXTS: &[&str] = texts!(
-    "shared/prelude",
-    "shared/activation",
-    bijector,
-    "shared/optimiser_state",
+const FUSED_FLOW_TEXTS: &[&str] = fused_texts!("fused/evaluate", "fused/flow");
+const FUSED_SAMPLE_TEXTS: &[&str] =
+    fused_texts!("shared/random", "shared/normal", "fused/evaluate", "fused/sample");
+const FUSED_GRADIENT_TEXTS: &[&str] = fused_texts!(
     "shared/random",
-    "shared/normal",
-    "fused/layout",
-    "fused/product",
-    "fused/rows",
-    "fused/sample"
-);
-const FUSED_GRADIENT_TEXTS: &[&str] = texts!(
-    "shared/prelude",
-    "shared/activation",
-    bijector,
-    "shared/optimiser_state",
-    "shared/random",
-    "fused/layout",
-    "fused/product",
-    "fused/rows",
     "fused/backward",
-    "fused/gradient"
+    "fused/coupling_backward",
+    "fused/actnorm_backward",
+    "fused/lu_backward",
+    "fused/gradient",
 );
 const FUSED_SUM_TEXTS: &[&str] = texts!("shared/optimiser_state", "shared/sum", "fused/layout", "fused/sum");
 const FUSED_ADAM_TEXTS: &[&str] = texts!(

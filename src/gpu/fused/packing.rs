@@ -4,11 +4,13 @@
 use super::super::plan::{Copies, NOWHERE};
 use super::super::uniforms::{self, MOST_SPANS, MOST_STEPS, Span, Step};
 use crate::flow::{Coupling, Flow, NetworkShape, Transform};
-use crate::layout::{Block, Layout, LinearSpan, NetworkSpan};
+use crate::layout::{Block, Layout, LinearSpan};
 
 /// Kinds of transforms, as the shaders number them.
 const COUPLING: u32 = 0;
 const ACTNORM: u32 = 1;
+const LU: u32 = 2;
+const PERMUTATION: u32 = 3;
 
 /// The role of a feature that a coupling keeps, and of what is no feature.
 const KEPT: u32 = u32::MAX;
@@ -18,7 +20,8 @@ const KEPT: u32 = u32::MAX;
 pub struct Packing {
     steps: Vec<Step>,
     spans: Vec<Span>,
-    /// What each feature is to each step [steps, quads, 4]: kept, or its place among the transformed features.
+    /// What each feature is to each step [steps, quads, 4]: kept, or its place among the transformed features. A
+    /// permutation has two such rows: from which feature each comes, and to which it goes.
     roles: Vec<u32>,
     /// Places of both packed copies of each parameter, which are one where there is a single copy; and its place in a
     /// slot. In values, not quads; or [`NOWHERE`].
@@ -44,13 +47,25 @@ pub(super) fn output_quads(flow: &Flow, coupling: &Coupling) -> usize {
 
 /// What each feature is to a transform, padded to whole quads.
 fn roles(flow: &Flow, transform: &Transform) -> Vec<u32> {
-    let mut roles = vec![KEPT; 4 * quads(flow.features)];
-    if let Some(coupling) = transform.coupling() {
-        for (place, &feature) in coupling.split().1.iter().enumerate() {
-            roles[feature] = place as u32;
+    let width = 4 * quads(flow.features);
+    match transform {
+        Transform::Coupling(coupling) => {
+            let mut roles = vec![KEPT; width];
+            for (place, &feature) in coupling.split().1.iter().enumerate() {
+                roles[feature] = place as u32;
+            }
+            roles
         }
+        Transform::Permutation { permutation } => {
+            let mut roles: Vec<u32> = (0..width as u32).chain(0..width as u32).collect();
+            for (to, &from) in permutation.iter().enumerate() {
+                roles[to] = from as u32;
+                roles[width + from] = to as u32;
+            }
+            roles
+        }
+        Transform::Actnorm | Transform::Lu => vec![KEPT; width],
     }
-    roles
 }
 
 impl Packing {
@@ -65,22 +80,24 @@ impl Packing {
 
     /// Whether the kernels' tables have room for `flow`, and all its couplings have one kind of bijector.
     pub fn holds(flow: &Flow) -> bool {
-        let widths = |coupling: &Coupling| {
-            let shape = |network: NetworkShape| -> Vec<[usize; 2]> {
-                network.layers.iter().map(|layer| [layer.inputs, layer.outputs]).collect()
-            };
-            let shapes: Vec<_> = coupling.networks(flow.features).into_iter().map(shape).collect();
-            // A single network is packed by how many features it serves.
-            (shapes[0].clone(), output_quads(flow, coupling))
+        let layers = |network: NetworkShape| -> Vec<[usize; 2]> {
+            network.layers.iter().map(|layer| [layer.inputs, layer.outputs]).collect()
         };
-        let mut shapes: Vec<_> = flow.couplings().map(widths).collect();
+        let shape = |transform: &Transform| match transform {
+            // A single network is packed by how many features it serves.
+            Transform::Coupling(coupling) => {
+                let networks = coupling.networks(flow.features);
+                networks.into_iter().next().map(|network| (layers(network), output_quads(flow, coupling)))
+            }
+            Transform::Lu => Some((vec![[flow.features; 2]; 2], quads(flow.features))),
+            Transform::Actnorm | Transform::Permutation { .. } => None,
+        };
+        let mut shapes: Vec<_> = flow.transforms.iter().filter_map(shape).collect();
         shapes.sort_unstable();
         shapes.dedup();
         let mut kinds = flow.couplings().map(|coupling| coupling.bijector.constants());
         let first = kinds.next();
-        let known = |transform: &Transform| matches!(transform, Transform::Coupling(_) | Transform::Actnorm);
         flow.transforms.len() <= MOST_STEPS
-            && flow.transforms.iter().all(known)
             && shapes.iter().map(|(layers, _)| layers.len()).sum::<usize>() <= MOST_SPANS
             && kinds.all(|kind| Some(&kind) == first.as_ref())
     }
@@ -107,7 +124,11 @@ impl Packing {
                 };
                 self.add_networks(&mut step, block, &roles, output_quads(flow, coupling));
             }
-            Transform::Lu | Transform::Permutation { .. } => unreachable!("refused by Packing::holds"),
+            Transform::Lu => {
+                step.kind = LU;
+                self.add_lu(&mut step, flow);
+            }
+            Transform::Permutation { .. } => step.kind = PERMUTATION,
             Transform::Actnorm => {
                 step.kind = ACTNORM;
                 for _ in 0..2 {
@@ -121,37 +142,68 @@ impl Packing {
 
     /// Networks of one shape, one after the other.
     fn add_networks(&mut self, step: &mut Step, block: &Block, roles: &[u32], output_quads: usize) {
-        let (spans, natural, whole) = spans(&block.networks[0].layers, output_quads);
+        let whole = self.add_spans(step, spans(&block.networks[0].layers, output_quads));
         step.networks = block.networks.len() as u32;
-        step.depth = spans.len() as u32;
-        step.spans = self.shared_spans(&spans);
-        (step.weights_stride, step.slot_stride) = (whole as u32, natural as u32);
         for network in &block.networks {
             let numbers = network.numbers;
-            // The column of an output, where it has one.
+            // The column of an output of the last layer, where it has one.
             let column = |out: usize| match block.networks.len() {
                 1 => (roles[out / numbers] != KEPT)
                     .then(|| 4 * quads(numbers) * roles[out / numbers] as usize + out % numbers),
                 _ => Some(out),
             };
-            for (layer, (span, linear)) in spans.iter().zip(&network.layers).enumerate() {
-                if layer + 1 == spans.len() {
-                    self.place_linear(span, linear, column);
-                } else {
-                    self.place_linear(span, linear, Some);
+            for (layer, linear) in network.layers.iter().enumerate() {
+                let span = self.spans[step.spans as usize + layer];
+                let column = |out| if layer + 1 == network.layers.len() { column(out) } else { Some(out) };
+                for out in (0..linear.outputs).map(column) {
+                    (0..linear.inputs).for_each(|input| self.put(out.map(|out| weight(&span, out, input))));
+                }
+                for out in (0..linear.outputs).map(column) {
+                    self.put(out.map(|out| bias(&span, out)));
                 }
             }
             self.packed += whole;
-            self.slot += natural;
+            self.slot += step.slot_stride as usize;
         }
+    }
+
+    /// An LU layer, as a network with a layer for each triangle; the logarithms of U's diagonal take the place of the
+    /// first one's bias.
+    fn add_lu(&mut self, step: &mut Step, flow: &Flow) {
+        let width = quads(flow.features) as u32;
+        let square = Span { input_quads: width, output_quads: width, ..Span::default() };
+        let whole = self.add_spans(step, vec![square; 2]);
+        step.networks = 1;
+        let [upper, lower] = [0, 1].map(|layer| self.spans[step.spans as usize + layer]);
+        let pairs = || (0..flow.modelled()).flat_map(|i| (0..flow.modelled()).map(move |j| (i, j)));
+        pairs().for_each(|(i, j)| self.put((i > j).then(|| weight(&lower, i, j))));
+        pairs().for_each(|(i, j)| self.put((i < j).then(|| weight(&upper, i, j))));
+        for span in [upper, lower] {
+            (0..flow.modelled()).for_each(|j| self.put(Some(bias(&span, j))));
+        }
+        self.packed += whole;
+        self.slot += step.slot_stride as usize;
+    }
+
+    /// Places the layers of a network among its packed weights, and returns the quads of these.
+    fn add_spans(&mut self, step: &mut Step, mut spans: Vec<Span>) -> usize {
+        let [natural, whole] = place(&mut spans);
+        step.depth = spans.len() as u32;
+        step.spans = self.shared_spans(&spans);
+        (step.weights_stride, step.slot_stride) = (whole as u32, natural as u32);
+        whole
+    }
+
+    /// Notes the place of the next parameter, in values: in the network at hand, in both orders.
+    fn put(&mut self, places: Option<[usize; 2]>) {
+        let packed = |place: usize| (4 * self.packed + place) as u32;
+        self.places.push(places.map_or([NOWHERE; 2], |places| places.map(packed)));
+        self.slot_places.push(places.map_or(NOWHERE, |[natural, _]| (4 * self.slot + natural) as u32));
     }
 
     /// Notes the places of a vector of `len` parameters, padded to `width` quads, of which there is a single copy.
     fn place_vector(&mut self, len: usize, width: usize) {
-        for index in 0..len {
-            self.places.push([(4 * self.packed + index) as u32; 2]);
-            self.slot_places.push((4 * self.slot + index) as u32);
-        }
+        (0..len).for_each(|index| self.put(Some([index; 2])));
         self.packed += width;
         self.slot += width;
     }
@@ -163,28 +215,6 @@ impl Packing {
             self.spans.extend(spans);
             self.spans.len() - spans.len()
         }) as u32
-    }
-
-    /// Notes the places of a linear layer's parameters, in the order of the layout: `column` tells where an output is.
-    fn place_linear(&mut self, span: &Span, linear: &LinearSpan, column: impl Fn(usize) -> Option<usize>) {
-        let [input_quads, output_quads, natural, bias, transposed] =
-            [span.input_quads, span.output_quads, span.natural, span.bias, span.transposed]
-                .map(|value| value as usize);
-        let mut put = |places: Option<[usize; 2]>| {
-            let packed = |place: usize| (4 * self.packed + place) as u32;
-            self.places.push(places.map_or([NOWHERE; 2], |places| places.map(packed)));
-            self.slot_places.push(places.map_or(NOWHERE, |[natural, _]| (4 * self.slot + natural) as u32));
-        };
-        for out in (0..linear.outputs).map(&column) {
-            for input in 0..linear.inputs {
-                put(out.map(|out| {
-                    [4 * (natural + out * input_quads) + input, 4 * (transposed + input * output_quads) + out]
-                }));
-            }
-        }
-        for out in (0..linear.outputs).map(&column) {
-            put(out.map(|out| [4 * bias + out; 2]));
-        }
     }
 
     /// Number of packed values.
@@ -250,41 +280,53 @@ impl Packing {
     }
 }
 
-/// The layers of a network, whose offsets count from its beginning: [out, in] and the bias of every layer, then every
-/// layer's [in, out]. With them the quads of the first half, and of the whole. The last layer gives out `last_quads`.
-fn spans(layers: &[LinearSpan], last_quads: usize) -> (Vec<Span>, usize, usize) {
-    let mut total = 0;
-    let mut take = |count: usize| {
-        total += count;
-        (total - count) as u32
+/// Where a weight of a layer lies among a network's packed values, in both orders.
+fn weight(span: &Span, out: usize, input: usize) -> [usize; 2] {
+    let [inputs, outputs] = [span.input_quads as usize, span.output_quads as usize];
+    [
+        4 * (span.natural as usize + out * inputs) + input,
+        4 * (span.transposed as usize + input * outputs) + out,
+    ]
+}
+
+/// The same of an entry of its bias, of which there is a single copy.
+fn bias(span: &Span, out: usize) -> [usize; 2] {
+    [4 * span.bias as usize + out; 2]
+}
+
+/// The layers of a network whose last one gives out `last_quads`.
+fn spans(layers: &[LinearSpan], last_quads: usize) -> Vec<Span> {
+    let span = |(layer, linear): (usize, &LinearSpan)| {
+        debug_assert!(linear.skip.is_none_or(|from| from + 2 == layer), "invariant: a block has two layers");
+        let outputs = if layer + 1 == layers.len() { last_quads } else { quads(linear.outputs) };
+        Span {
+            input_quads: quads(linear.inputs) as u32,
+            output_quads: outputs as u32,
+            activated: linear.activated.into(),
+            skips: linear.skip.is_some().into(),
+            ..Span::default()
+        }
     };
-    let mut spans: Vec<Span> = layers
-        .iter()
-        .enumerate()
-        .map(|(layer, linear)| {
-            let inputs = quads(linear.inputs);
-            let outputs = if layer + 1 == layers.len() { last_quads } else { quads(linear.outputs) };
-            debug_assert!(
-                linear.skip.is_none_or(|from| from + 2 == layer),
-                "invariant: a block has two layers"
-            );
-            Span {
-                input_quads: inputs as u32,
-                output_quads: outputs as u32,
-                natural: take(4 * inputs * outputs),
-                bias: take(outputs),
-                transposed: 0,
-                activated: linear.activated.into(),
-                skips: linear.skip.is_some().into(),
-                padding: 0,
-            }
-        })
-        .collect();
-    let natural = take(0) as usize;
-    for span in &mut spans {
-        span.transposed = take(4 * (span.input_quads * span.output_quads) as usize);
+    layers.iter().enumerate().map(span).collect()
+}
+
+/// Gives the layers of a network their places, which count from its beginning: [out, in] and the bias of every layer, then
+/// every layer's [in, out]. Returns the quads of the first half, and of the whole.
+fn place(spans: &mut [Span]) -> [usize; 2] {
+    let mut total = 0;
+    let mut take = |count: u32| {
+        total += count;
+        total - count
+    };
+    for span in &mut *spans {
+        span.natural = take(4 * span.input_quads * span.output_quads);
+        span.bias = take(span.output_quads);
     }
-    (spans, natural, total)
+    let natural = take(0);
+    for span in spans {
+        span.transposed = take(4 * span.input_quads * span.output_quads);
+    }
+    [natural as usize, take(0) as usize]
 }
 
 /// What the kernels compute of a row: matrix elements of networks, of every layer, of the last ones alone, and of the first
@@ -305,16 +347,29 @@ impl Work {
             match transform {
                 Transform::Coupling(coupling) => work.add(coupling, block),
                 // A difference, a product, an exponential and a sum; products and sums.
-                _ => {
-                    work.forward += 13 * flow.modelled();
-                    work.backward += 16 * flow.modelled();
+                Transform::Actnorm => work.add_elements(flow, [13, 16]),
+                Transform::Lu => {
+                    let triangle = flow.modelled() * flow.modelled();
+                    work.all += 2 * triangle;
+                    work.last += triangle;
+                    work.add_elements(flow, [13, 15]);
                 }
+                Transform::Permutation { .. } => {}
             }
         }
-        let first = layout.blocks.iter().take(1).flat_map(|block| &block.networks);
-        let elements = |network: &NetworkSpan| network.layers[0].inputs * network.layers[0].outputs;
-        work.first_transform = first.map(elements).sum();
+        work.first_transform = match (&flow.transforms[0], &layout.blocks[0].networks[..]) {
+            (Transform::Lu, _) => flow.modelled() * flow.modelled(),
+            (_, networks) => {
+                networks.iter().map(|network| network.layers[0].inputs * network.layers[0].outputs).sum()
+            }
+        };
         work
+    }
+
+    /// So many operations for each modelled feature.
+    fn add_elements(&mut self, flow: &Flow, [forward, backward]: [usize; 2]) {
+        self.forward += forward * flow.modelled();
+        self.backward += backward * flow.modelled();
     }
 
     fn add(&mut self, coupling: &Coupling, block: &Block) {

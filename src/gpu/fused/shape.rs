@@ -241,9 +241,9 @@ impl Shape {
             .collect();
         let slices = slices_of(quads);
         let output_slices = slices_of(outputs.iter().map(|[_, quads]| *quads).max().unwrap_or(quads));
-        // An actnorm puts its gradients where those of networks go.
-        let most = |area: &dyn Fn(usize) -> usize| {
-            outputs.iter().map(|&[networks, outputs]| networks * area(outputs)).fold(2 * quads, usize::max)
+        // Actnorms and LU layers use the same areas.
+        let most = |least: usize, area: &dyn Fn(usize) -> usize| {
+            outputs.iter().map(|&[networks, outputs]| networks * area(outputs)).fold(least, usize::max)
         };
         let alone = outputs.iter().all(|[networks, _]| *networks == 1);
         Self {
@@ -252,8 +252,8 @@ impl Shape {
             quads,
             slices,
             output_slices,
-            theta: most(&|outputs| (output_slices * outputs).max(slices * quads)),
-            d_theta: if alone { 0 } else { most(&|outputs| outputs) },
+            theta: most((slices + 1) * quads, &|outputs| (output_slices * outputs).max(slices * quads)),
+            d_theta: if alone { 0 } else { most(2 * quads, &|outputs| outputs) },
             width,
             tiles,
             residual: residual(flow),
