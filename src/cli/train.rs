@@ -51,7 +51,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "test_fraction")]
     test: Option<PathBuf>,
     /// Share of the rows that is kept for a test, scored once after training
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::decay)]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::share_above_zero)]
     test_fraction: Option<f64>,
     /// End with the epoch under way after so many seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds)]
@@ -195,8 +195,8 @@ impl TrainArgs {
         }
     }
 
-    /// Refuses to write over a file that is read. The configuration beside a model may be written again where it
-    /// already says what it would.
+    /// Refuses to write over a file that is read. The configuration beside a model may be overwritten where
+    /// its content would not change.
     fn spare_inputs(&self, source: &Source, files: &Files, resolved: &Resolved) -> Result<()> {
         let tables = Inputs::new(source.file().into_iter().chain(self.test.as_deref()));
         let config = Inputs::new(self.config.as_deref());
