@@ -3,18 +3,19 @@
 // Equation:  that of optimiser.wgsl.
 // Threads:   workgroups of 256 stride over the parameters; each sums the norm and the loss for itself, from the state
 //            that the step began with, and the first one's first thread leaves the advanced state.
-// Data:      outcome: the state before the step and log p of its rows; gradient [P + norm_groups], its squared norm's
-//            parts after it; parameters, moment1, moment2 [P]; places [P]: where packed has both copies of each parameter.
+// Data:      report: the state before the step and log p of its rows; gradient [P + norm_groups], its squared norm's
+//            parts after it; parameters, moment1, moment2 [P]; places [P]: where packed has both copies of each parameter, or
+//            NOWHERE.
 // Order:     sums thread by thread with stride 256, then by a fixed tree: every workgroup has the same bits.
 // Twin:      src/cpu/adam.rs
 
-struct Outcome {
+struct BatchReport {
     before: TrainState,
     log_prob: array<f32>,
 }
 
 @group(0) @binding(0) var<uniform> fused: Fused;
-@group(0) @binding(1) var<storage, read> outcome: Outcome;
+@group(0) @binding(1) var<storage, read> report: BatchReport;
 @group(0) @binding(2) var<storage, read> places: array<vec2<u32>>;
 @group(0) @binding(3) var<storage, read> gradient: array<f32>;
 @group(0) @binding(4) var<storage, read_write> state: TrainState;
@@ -36,11 +37,11 @@ fn fused_adam(
     }
     let squared_norm = sum_workgroup(local, squares);
     var log_probs = 0.0;
-    for (var i = local; i < outcome.before.rows; i += 256u) {
-        log_probs += outcome.log_prob[i];
+    for (var i = local; i < report.before.rows; i += 256u) {
+        log_probs += report.log_prob[i];
     }
     let nll = -sum_workgroup(local, log_probs);
-    let update = advanced(rules, outcome.before, squared_norm, nll);
+    let update = advanced(rules, report.before, squared_norm, nll);
     if group.x == 0u && local == 0u {
         state = update;
     }
@@ -53,7 +54,9 @@ fn fused_adam(
         moment1[p] = updated.y;
         moment2[p] = updated.z;
         let at = places[p];
-        packed[at.x] = updated.x;
-        packed[at.y] = updated.x;
+        if at.x != NOWHERE {
+            packed[at.x] = updated.x;
+            packed[at.y] = updated.x;
+        }
     }
 }

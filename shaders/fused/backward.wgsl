@@ -4,47 +4,31 @@
 //            d_y_(l−1) = (d_y_l · W_l) ⊙ act'(y_(l−1)). Going back, activations are computed anew first.
 // Threads:   products as in product.wgsl; a weight's gradient in blocks of as many outputs as inputs. There is one
 //            place in the text for each of the two, because compilers copy it to every place where it is used.
-// Data:      a tile for each hidden layer. Where h tells act' (ReLU, leaky ReLU) it holds h_l, else y_l, and tile 0 the h
-//            at hand. Then d_y_l takes its place: its product needs d_y_(l+1) only.
+// Data:      a tile for each hidden layer. Where h tells act' (ReLU, leaky ReLU) it holds h_l, else, and in residual
+//            networks, y_l, and tile 0 the h at hand. Then d_y_l takes its place: its product needs d_y_(l+1), and where
+//            y_l was added to y_(l+2), d_y_(l+2).
 // Order:     a barrier after each step; sums over increasing row.
 // Twin:      src/cpu/reference/linear.rs. Follows rows.wgsl; the text after it has partials and memory.
 
-const SLOPE_FROM_OUTPUT: bool = ACTIVATION == RELU || ACTIVATION == LEAKY_RELU;
+// Where h tells act', tiles hold it.
+const ACTIVE_TILES: bool = RESIDUAL == 0u && (ACTIVATION == RELU || ACTIVATION == LEAKY_RELU);
 
-// The tile of what hidden layer `layer` gives out.
-fn output_tile(layer: u32) -> u32 {
-    return tile_at(select(layer + 1u, layer, SLOPE_FROM_OUTPUT));
-}
-
-// What goes into layer `layer`: kept features, or a tile of activations.
-fn input_of(layer: u32) -> u32 {
-    if layer == 0u {
-        return AT_KEPT;
-    }
-    return select(AT_TILES, tile_at(layer - 1u), SLOPE_FROM_OUTPUT);
-}
-
-// act(y) of hidden layer `layer` into tile 0, where its own tile holds y.
-fn activate_tile(local: u32, layer: u32, quads: u32) {
-    let source = output_tile(layer);
-    for (var item = local; item < ROWS * quads; item += THREADS) {
-        memory[AT_TILES + item] = activate_quad(memory[source + item]);
-    }
-    workgroupBarrier();
-}
-
-// From the d_y of layer `layer`: that of the layer below in place of what its tile holds, or the gradient of the
-// features, which like the last layer's result is cut into shares.
+// From the d_y of layer `layer`, at `delta`: that of the layer below in place of what its tile holds, or the gradient of
+// the features, which is cut into shares.
 fn back_product(step: Step, base: u32, network: u32, layer: u32, delta: u32) -> Product {
     let span = fused.spans[step.spans + layer];
     var task = Product(
-        delta, span.output_quads, base + span.natural, span.input_quads, NO_BIAS, AT_THETA + network * SLICES * ROW_QUADS,
-        PLAIN, SLICES,
+        delta, span.output_quads, base + span.natural, span.input_quads, NO_BIAS,
+        AT_THETA + network * SLICES * ROW_QUADS, Finish(PLAIN, NOTHING), SLICES,
     );
     if layer > 0u {
-        task.destination = output_tile(layer - 1u);
-        task.mode = SLOPED;
+        task.destination = tile_of(layer - 1u);
+        task.finish.mode = select(PLAIN, SLOPED, span.activated == 1u);
         task.slices = 1u;
+    }
+    // What a layer two further on adds to its own result has that result's gradient as well.
+    if layer + 1u < step.depth && fused.spans[step.spans + layer + 1u].skips == 1u {
+        task.finish.added = tile_of(layer + 1u) - task.destination;
     }
     return task;
 }
@@ -168,27 +152,26 @@ fn put_partial(at: u32, value: vec4<f32>, add: bool) {
     partials[at] = before + value;
 }
 
-// A network's hidden layers, and then its last layer; or, going back, the gradient of each layer in turn.
+// A network on AT_KEPT: its hidden layers in turn, and then its last layer. Or, going back, its hidden layers, and then the
+// gradients of each layer from the last one down: places 0 to hidden − 1 go up, and hidden to 2 · hidden go down.
 fn through_network(local: u32, transform: u32, network: u32, group: u32, back: bool, add: bool) {
     let step = fused.steps[transform];
     let base = step.weights + network * step.weights_stride;
     let slot = group * fused.slot_quads + step.slot + network * step.slot_stride;
     let hidden = step.depth - 1u;
-    var delta = AT_D_THETA + network * ROW_QUADS;
+    var delta = AT_D_THETA + network * ROWS * fused.spans[step.spans + hidden].output_quads;
     for (var place = 0u; place < select(hidden + 1u, 2u * hidden + 1u, back); place++) {
-        let upwards = place <= hidden && !(back && place == hidden);
+        let upwards = place < hidden || !back;
         let layer = select(2u * hidden - place, place, upwards);
-        if !SLOPE_FROM_OUTPUT && layer > 0u {
-            activate_tile(local, layer - 1u, fused.spans[step.spans + layer - 1u].output_quads);
-        }
+        prepare_input(local, step, layer);
         var task: Product;
         if upwards {
-            let mode = select(PLAIN, ACTIVATED, SLOPE_FROM_OUTPUT);
-            task = layer_product(step, base, network, layer, input_of(layer), output_tile(layer), mode);
+            task = layer_product(step, base, network, layer);
         } else {
-            put_gradient(local, delta, input_of(layer), fused.spans[step.spans + layer], slot, add);
-            // Activations that were read are overwritten, unless tile 0 held them.
-            if SLOPE_FROM_OUTPUT {
+            let span = fused.spans[step.spans + layer];
+            put_gradient(local, delta, input_of(step, layer), span, slot, add);
+            // A tile that was read is overwritten, unless its activations were at hand in tile 0.
+            if ACTIVE_TILES || span.activated == 0u {
                 workgroupBarrier();
             }
             task = back_product(step, base, network, layer, delta);

@@ -9,6 +9,7 @@
 // Twin:      src/cpu/mod.rs
 
 const MEMORY: u32 = AT_END;
+const ACTIVE_TILES: bool = RESIDUAL == 0u;
 
 @group(0) @binding(3) var<storage, read> extent: Extent;
 @group(0) @binding(4) var<storage, read> source: array<f32>;

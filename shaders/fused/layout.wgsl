@@ -4,35 +4,46 @@
 // four neighbouring values along the last axis; both axes are padded with zeros to multiples of 4, so that every load is
 // a whole quad. An actnorm's hold its shifts and its log-scales, each padded likewise. A slot of partial gradients holds
 // the first half of a network's, and all of an actnorm's.
+//
+// Columns of a last layer: where a coupling has two networks, network k has number k of feature j at column j. A single
+// network has all numbers of the transformed feature of place p from column 4 · PLACE_QUADS · p on, padded to whole quads,
+// and no column for a kept feature.
 // Mirrored by src/gpu/uniforms.rs, filled in by src/gpu/fused/packing.rs. Follows optimiser_state.wgsl.
 
 // Kinds of transforms.
 const COUPLING: u32 = 0u;
 const ACTNORM: u32 = 1u;
 
+// The role of a feature that a coupling keeps; else it is a place among the transformed features.
+const KEPT: u32 = 0xffffffffu;
+// Stands for the place of a parameter that nothing reads: masked outputs of a single network.
+const NOWHERE: u32 = 0xffffffffu;
+
 // A linear layer of a network.
 struct Span {
-    inputs: u32,
-    outputs: u32,
-    // The same in quads.
+    // Widths in quads.
     input_quads: u32,
     output_quads: u32,
     // Offsets, in quads, among a network's packed weights: [out, in], bias, and [in, out].
     natural: u32,
     bias: u32,
     transposed: u32,
+    // 1 where its input passes through the activation first.
+    activated: u32,
+    // 1 where the result of the layer before the previous one is added to its own.
+    skips: u32,
     padding: u32,
 }
 
 // A transform. Offsets are in quads.
 struct Step {
     kind: u32,
-    // Of its mask among all masks.
-    mask: u32,
+    // Of its features' roles.
+    roles: u32,
     // Of its packed parameters, and of its gradient in a slot.
     weights: u32,
     slot: u32,
-    // First of its planes of saved values: its input, then what its bijector saves.
+    // Among what is saved of a row: its input, then what its bijector saves of each transformed feature.
     saved: u32,
     // Networks, the first of their linear layers' spans, and how many there are. All networks of a coupling have one shape.
     networks: u32,
@@ -42,7 +53,8 @@ struct Step {
     weights_stride: u32,
     slot_stride: u32,
     bound: f32,
-    padding: u32,
+    // Features that it transforms.
+    transformed: u32,
 }
 
 struct Fused {

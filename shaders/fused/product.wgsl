@@ -2,18 +2,26 @@
 //
 // Equation:  C[r, o] = start[o] + Σ_k A[r, k] · M[k, o], for tiles of rows A and packed matrices M.
 // Threads:   a thread makes a block of 4 · ROW_BLOCKS rows × 4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a
-//            column of `c` is a row's quad, so that four rows of four more k are one product of matrices. A product as
-//            narrow as the features is cut along its depth into SLICES shares, for which its readers add up.
+//            column of `c` is a row's quad, so that four rows of four more k are one product of matrices. A narrow
+//            product is cut along its depth into shares, which its readers add up.
 // Data:      A in memory, M in packed, C into memory.
 // Order:     no barriers; sums run over increasing depth.
 // Twin:      src/cpu/reference/linear.rs. Precedes rows.wgsl.
 
-// What becomes of a product's results: kept as they are, activated, or multiplied by act' of what they replace.
+// Modes of results: kept as they are, activated, or multiplied by act' of what they replace.
 const PLAIN: u32 = 0u;
 const ACTIVATED: u32 = 1u;
 const SLOPED: u32 = 2u;
 
 const NO_BIAS: u32 = 0xffffffffu;
+const NOTHING: u32 = 0xffffffffu;
+
+// What becomes of a product's results: a mode, and how far from each result lies what is added to it in the end, or
+// NOTHING. Distances wrap around.
+struct Finish {
+    mode: u32,
+    added: u32,
+}
 
 // Four rows of up to sixteen columns.
 struct Strip {
@@ -104,44 +112,47 @@ fn product(source: u32, stride: u32, depth: u32, matrix: u32, quads: u32, column
     return block;
 }
 
-fn put_quad(at: u32, value: vec4<f32>, mode: u32) {
-    if mode == ACTIVATED {
-        memory[at] = activate_quad(value);
-    } else if mode == SLOPED {
-        memory[at] = value * slope_quad(memory[at]);
-    } else {
-        memory[at] = value;
+fn put_quad(at: u32, value: vec4<f32>, finish: Finish) {
+    var result = value;
+    if finish.mode == ACTIVATED {
+        result = activate_quad(value);
+    } else if finish.mode == SLOPED {
+        result = value * slope_quad(memory[at]);
     }
+    if RESIDUAL == 1u && finish.added != NOTHING {
+        result += memory[at + finish.added];
+    }
+    memory[at] = result;
 }
 
-fn put_rows(at: u32, stride: u32, rows: mat4x4<f32>, mode: u32) {
-    put_quad(at, rows[0], mode);
-    put_quad(at + stride, rows[1], mode);
-    put_quad(at + 2u * stride, rows[2], mode);
-    put_quad(at + 3u * stride, rows[3], mode);
+fn put_rows(at: u32, stride: u32, rows: mat4x4<f32>, finish: Finish) {
+    put_quad(at, rows[0], finish);
+    put_quad(at + stride, rows[1], finish);
+    put_quad(at + 2u * stride, rows[2], finish);
+    put_quad(at + 3u * stride, rows[3], finish);
 }
 
-fn put_strip(at: u32, stride: u32, columns: u32, strip: Strip, mode: u32) {
-    put_rows(at, stride, strip.c0, mode);
+fn put_strip(at: u32, stride: u32, columns: u32, strip: Strip, finish: Finish) {
+    put_rows(at, stride, strip.c0, finish);
     if COLUMN_BLOCKS > 1u && columns > 1u {
-        put_rows(at + 1u, stride, strip.c1, mode);
+        put_rows(at + 1u, stride, strip.c1, finish);
     }
     if COLUMN_BLOCKS > 2u && columns > 2u {
-        put_rows(at + 2u, stride, strip.c2, mode);
+        put_rows(at + 2u, stride, strip.c2, finish);
     }
     if COLUMN_BLOCKS > 3u && columns > 3u {
-        put_rows(at + 3u, stride, strip.c3, mode);
+        put_rows(at + 3u, stride, strip.c3, finish);
     }
 }
 
-fn put_block(at: u32, stride: u32, columns: u32, block: Block, mode: u32) {
-    put_strip(at, stride, columns, block.r0, mode);
+fn put_block(at: u32, stride: u32, columns: u32, block: Block, finish: Finish) {
+    put_strip(at, stride, columns, block.r0, finish);
     if ROW_BLOCKS > 1u {
-        put_strip(at + 4u * stride, stride, columns, block.r1, mode);
+        put_strip(at + 4u * stride, stride, columns, block.r1, finish);
     }
     if ROW_BLOCKS > 2u {
-        put_strip(at + 8u * stride, stride, columns, block.r2, mode);
-        put_strip(at + 12u * stride, stride, columns, block.r3, mode);
+        put_strip(at + 8u * stride, stride, columns, block.r2, finish);
+        put_strip(at + 12u * stride, stride, columns, block.r3, finish);
     }
 }
 
@@ -180,7 +191,7 @@ struct Product {
     // Packed bias, or NO_BIAS.
     bias: u32,
     destination: u32,
-    mode: u32,
+    finish: Finish,
     // Shares in which the depth is cut; each has a destination of its own after the previous one.
     slices: u32,
 }
@@ -204,6 +215,6 @@ fn multiply(local: u32, task: Product) {
         let matrix = task.matrix + 4u * begin * task.quads + quad;
         let block = product(source, task.depth, count, matrix, task.quads, columns, start);
         let destination = task.destination + (slice * ROWS + row) * task.quads + quad;
-        put_block(destination, task.quads, columns, block, task.mode);
+        put_block(destination, task.quads, columns, block, task.finish);
     }
 }

@@ -3,100 +3,149 @@
 // Equation:  a coupling's networks θ = W_K · act(… act(W_1 · (mask ⊙ x) + b_1) …) + b_K, then the bijector on what the
 //            mask does not keep; an actnorm z = (x − b) · exp(−s); log_det is summed over transforms.
 // Threads:   products as in product.wgsl. Between them a thread owns quads of four features of a row, the same
-//            ones throughout: `row_quads`.
+//            ones throughout.
 // Data:      packed: every weight twice, [in, out] and [out, in], edges padded with zeros to multiples of 4, and biases;
-//            masks [L, 4 · QUADS], padded with 1. memory: see its areas below.
+//            roles [L, 4 · QUADS], padded with KEPT. memory: see its areas below.
 // Order:     a barrier after each layer; sums run over increasing depth, shares of the depth in order.
-// Twin:      src/cpu/pass.rs. Constants from src/gpu/fused/shape.rs: ROWS, THREADS, QUADS, SLICES, WIDTH, TILES, ….
+// Twin:      src/cpu/pass.rs. Constants: src/gpu/fused/shape.rs. The text with the entry point says whether tiles
+//            hold activations (ACTIVE_TILES) or what they are made from.
 
 const ROW_QUADS: u32 = ROWS * QUADS;
-// Areas of memory, in quads: the rows at hand, or their gradient; their kept features; the networks' outputs in SLICES
-// shares of the depth, or the gradients of their inputs; activation tiles.
+// Quads of the numbers of θ of a feature.
+const PLACE_QUADS: u32 = (PARAMETERS + 3u) / 4u;
+// Areas of memory, in quads: the rows at hand, or their gradient; their kept features; the networks' outputs in
+// OUTPUT_SLICES shares of the depth, or the gradients of their inputs in SLICES shares; tiles of hidden layers.
 const AT_ROWS: u32 = 0u;
 const AT_KEPT: u32 = ROW_QUADS;
 const AT_THETA: u32 = 2u * ROW_QUADS;
-const AT_TILES: u32 = AT_THETA + PARAMETERS * SLICES * ROW_QUADS;
+const AT_TILES: u32 = AT_THETA + ROWS * THETA;
 const TILE_SIZE: u32 = ROWS * WIDTH;
 const AT_END: u32 = AT_TILES + TILES * TILE_SIZE;
 
 @group(0) @binding(0) var<uniform> fused: Fused;
-@group(0) @binding(1) var<storage, read> masks: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read> roles: array<vec4<u32>>;
 @group(0) @binding(2) var<storage, read> packed: array<vec4<f32>>;
 
 // Sums of log-determinants, quad by quad.
 var<workgroup> log_dets: array<f32, ROW_QUADS>;
 
-fn tile_at(index: u32) -> u32 {
-    return AT_TILES + index % TILES * TILE_SIZE;
+// The tile of what hidden layer `layer` gives out. Layers take turns with the tiles, so that none writes what a slower
+// thread may still read. Unless tiles hold activations, tile 0 is the activations at hand and takes no turn.
+fn tile_of(layer: u32) -> u32 {
+    return AT_TILES + select(1u + layer % (TILES - 1u), layer % TILES, ACTIVE_TILES) * TILE_SIZE;
 }
 
-// Layer `layer` of a network whose packed weights begin at `base`: hidden layers from tile to tile, the last one into
-// the network's shares.
-fn layer_product(
-    step: Step, base: u32, network: u32, layer: u32, source: u32, destination: u32, mode: u32,
-) -> Product {
+// What goes into layer `layer`: kept features, the activations at hand, or a tile as it is.
+fn input_of(step: Step, layer: u32) -> u32 {
+    if layer == 0u {
+        return AT_KEPT;
+    }
+    let at_hand = !ACTIVE_TILES && fused.spans[step.spans + layer].activated == 1u;
+    return select(tile_of(layer - 1u), AT_TILES, at_hand);
+}
+
+// Brings the activations that go into layer `layer` to hand, where its input is not activated yet.
+fn prepare_input(local: u32, step: Step, layer: u32) {
+    let span = fused.spans[step.spans + layer];
+    if ACTIVE_TILES || span.activated == 0u {
+        return;
+    }
+    let source = tile_of(layer - 1u);
+    for (var item = local; item < ROWS * span.input_quads; item += THREADS) {
+        memory[AT_TILES + item] = activate_quad(memory[source + item]);
+    }
+    workgroupBarrier();
+}
+
+// Layer `layer` of a network whose packed weights begin at `base`: hidden layers into a tile, the last one into the
+// network's shares.
+fn layer_product(step: Step, base: u32, network: u32, layer: u32) -> Product {
     let span = fused.spans[step.spans + layer];
     var task = Product(
-        source, span.input_quads, base + span.transposed, span.output_quads, base + span.bias, destination, mode, 1u,
+        input_of(step, layer), span.input_quads, base + span.transposed, span.output_quads, base + span.bias,
+        tile_of(layer), Finish(select(PLAIN, ACTIVATED, ACTIVE_TILES), NOTHING), 1u,
     );
+    if span.skips == 1u {
+        task.finish.added = tile_of(layer - 2u) - task.destination;
+    }
     if layer + 1u == step.depth {
         task.bias = NO_BIAS;
-        task.destination = AT_THETA + network * SLICES * ROW_QUADS;
-        task.mode = PLAIN;
-        task.slices = SLICES;
+        task.destination = AT_THETA + network * OUTPUT_SLICES * ROWS * span.output_quads;
+        task.finish.mode = PLAIN;
+        task.slices = OUTPUT_SLICES;
     }
     return task;
 }
 
-// All networks of a coupling on the kept features, into AT_THETA. Layers take turns with the tiles, so that none writes
-// what a slower thread may still read.
+// All networks of a coupling on the kept features, into AT_THETA.
 fn conditioner(local: u32, step: Step) {
     for (var place = 0u; place < step.networks * step.depth; place++) {
         let network = place / step.depth;
         let layer = place % step.depth;
         let base = step.weights + network * step.weights_stride;
-        let source = select(tile_at(place - 1u), AT_KEPT, layer == 0u);
-        multiply(local, layer_product(step, base, network, layer, source, tile_at(place), ACTIVATED));
+        prepare_input(local, step, layer);
+        multiply(local, layer_product(step, base, network, layer));
         workgroupBarrier();
     }
 }
 
-// What a network left at a quad: the sum of its shares.
-fn network_sum(network: u32, quad: u32) -> vec4<f32> {
-    var sum = memory[AT_THETA + network * SLICES * ROW_QUADS + quad];
-    for (var slice = 1u; slice < SLICES; slice++) {
-        sum += memory[AT_THETA + (network * SLICES + slice) * ROW_QUADS + quad];
+// A quad of a row of what a network gives out: its bias and the sum of its shares.
+fn output_quad(step: Step, network: u32, row: u32, quad: u32) -> vec4<f32> {
+    let last = fused.spans[step.spans + step.depth - 1u];
+    let at = AT_THETA + (network * OUTPUT_SLICES * ROWS + row) * last.output_quads + quad;
+    var sum = memory[at];
+    for (var slice = 1u; slice < OUTPUT_SLICES; slice++) {
+        sum += memory[at + slice * ROWS * last.output_quads];
     }
-    return sum;
+    return packed[step.weights + network * step.weights_stride + last.bias + quad] + sum;
 }
 
-// Number `k` of θ at a quad.
-fn theta_number(step: Step, k: u32, quad: u32) -> vec4<f32> {
-    let bias = step.weights + k * step.weights_stride + fused.spans[step.spans + step.depth - 1u].bias;
-    return packed[bias + quad % QUADS] + network_sum(k, quad);
+// A transformed feature of a row, and its place among them.
+struct Element {
+    row: u32,
+    feature: u32,
+    place: u32,
 }
 
-// θ of a quad, number by number.
-fn theta_quad(step: Step, quad: u32) -> array<vec4<f32>, PARAMETERS> {
-    var numbers: array<vec4<f32>, PARAMETERS>;
-    for (var k = 0u; k < PARAMETERS; k++) {
-        numbers[k] = theta_number(step, k, quad);
+fn element(quad: u32, lane: u32, place: u32) -> Element {
+    return Element(quad / QUADS, 4u * (quad % QUADS) + lane, place);
+}
+
+// Numbers 4 · quad to 4 · quad + 3 of θ; those beyond PARAMETERS are of no meaning.
+fn theta_quad(step: Step, at: Element, quad: u32) -> vec4<f32> {
+    if step.networks == 1u {
+        return output_quad(step, 0u, at.row, at.place * PLACE_QUADS + quad);
+    }
+    var numbers = vec4<f32>();
+    for (var k = 4u * quad; k < min(4u * quad + 4u, PARAMETERS); k++) {
+        numbers[k % 4u] = output_quad(step, k, at.row, at.feature / 4u)[at.feature % 4u];
     }
     return numbers;
 }
 
-// θ of one feature of a quad.
-fn theta_lane(numbers: ptr<function, array<vec4<f32>, PARAMETERS>>, lane: u32) -> Theta {
+// Puts a quad of numbers into θ.
+fn set_numbers(theta: ptr<function, Theta>, quad: u32, numbers: vec4<f32>) {
+    for (var k = 4u * quad; k < min(4u * quad + 4u, PARAMETERS); k++) {
+        (*theta)[k] = numbers[k % 4u];
+    }
+}
+
+fn theta_of(step: Step, at: Element) -> Theta {
     var theta: Theta;
-    for (var k = 0u; k < PARAMETERS; k++) {
-        theta[k] = (*numbers)[k][lane];
+    for (var quad = 0u; quad < PLACE_QUADS; quad++) {
+        set_numbers(&theta, quad, theta_quad(step, at, quad));
     }
     return theta;
 }
 
-// Which of a quad's features a coupling keeps; those beyond the last feature count as kept.
-fn kept(step: Step, quad: u32) -> vec4<bool> {
-    return masks[step.mask + quad % QUADS] == vec4<f32>(1.0);
+// The roles of a quad's features; those beyond the last feature count as kept.
+fn roles_of(step: Step, quad: u32) -> vec4<u32> {
+    return roles[step.roles + quad % QUADS];
+}
+
+// Of a quad of features, those that a coupling keeps; the others are 0.
+fn kept_part(step: Step, quad: u32, value: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(), value, roles_of(step, quad) == vec4<u32>(KEPT));
 }
 
 fn bijector(value: f32, theta: Theta, bound: f32, inverse: bool) -> vec2<f32> {
@@ -106,17 +155,20 @@ fn bijector(value: f32, theta: Theta, bound: f32, inverse: bool) -> vec2<f32> {
     return bijector_forward(value, theta, bound);
 }
 
-// The bijector on one quad: value and log-determinant.
+// The bijector on the transformed features of a quad: values and log-determinant.
 fn transform_quad(step: Step, quad: u32, inverse: bool) {
-    let value = memory[AT_ROWS + quad];
-    var numbers = theta_quad(step, quad);
-    let keeps = kept(step, quad);
-    let r0 = bijector(value.x, theta_lane(&numbers, 0u), step.bound, inverse);
-    let r1 = bijector(value.y, theta_lane(&numbers, 1u), step.bound, inverse);
-    let r2 = bijector(value.z, theta_lane(&numbers, 2u), step.bound, inverse);
-    let r3 = bijector(value.w, theta_lane(&numbers, 3u), step.bound, inverse);
-    memory[AT_ROWS + quad] = select(vec4<f32>(r0.x, r1.x, r2.x, r3.x), value, keeps);
-    let shares = select(vec4<f32>(r0.y, r1.y, r2.y, r3.y), vec4<f32>(), keeps);
+    var value = memory[AT_ROWS + quad];
+    var shares = vec4<f32>();
+    let places = roles_of(step, quad);
+    for (var lane = 0u; lane < 4u; lane++) {
+        if places[lane] != KEPT {
+            let theta = theta_of(step, element(quad, lane, places[lane]));
+            let result = bijector(value[lane], theta, step.bound, inverse);
+            value[lane] = result.x;
+            shares[lane] = result.y;
+        }
+    }
+    memory[AT_ROWS + quad] = value;
     log_dets[quad] += (shares.x + shares.y) + (shares.z + shares.w);
 }
 
@@ -139,7 +191,7 @@ fn normalise_quad(step: Step, quad: u32, inverse: bool) {
     }
 }
 
-// Four features of a row that lies in a table of whole rows, zero beyond the last feature.
+// In a table of whole rows: the index of a quad's first feature, and how many features the quad has.
 fn quad_at(row: u32, quad: u32) -> vec2<u32> {
     let first = 4u * quad;
     return vec2<u32>(row * fused.features + first, min(4u, fused.features - first));
@@ -155,7 +207,7 @@ fn transform_rows(local: u32, transform: u32, inverse: bool) {
         return;
     }
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-        memory[AT_KEPT + quad] = select(vec4<f32>(), memory[AT_ROWS + quad], kept(step, quad));
+        memory[AT_KEPT + quad] = kept_part(step, quad, memory[AT_ROWS + quad]);
     }
     workgroupBarrier();
     conditioner(local, step);

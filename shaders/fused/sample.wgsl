@@ -8,6 +8,7 @@
 // Twin:      src/cpu/sampling.rs
 
 const MEMORY: u32 = AT_END;
+const ACTIVE_TILES: bool = RESIDUAL == 0u;
 
 @group(0) @binding(3) var<storage, read> request: Latent;
 @group(0) @binding(4) var<storage, read> normal_table: array<vec4<u32>>;

@@ -1,13 +1,14 @@
 // The workgroups' partial gradients become the gradient, and its squared norm begins to be summed.
 //
-// Equation:  gradient[p] = Σ_s partials[s, places[p]];  gradient[P + g] = Σ_p gradient[p]² over workgroup g's parameters.
+// Equation:  gradient[p] = Σ_s partials[s, slot_places[p]];  gradient[P + g] = Σ_p gradient[p]² over workgroup g's parameters.
 // Threads:   norm_groups workgroups of 256 stride over the parameters.
-// Data:      partials [groups, slot] (layout.wgsl); places [P]: where a slot has each parameter; gradient [P + norm_groups].
+// Data:      partials [groups, slot] (layout.wgsl); slot_places [P]: where a slot has each
+//            parameter, or NOWHERE; gradient [P + norm_groups].
 // Order:     slots in increasing order; squares thread by thread, then by a fixed tree over the workgroup.
 // Twin:      src/cpu/adam.rs
 
 @group(0) @binding(0) var<uniform> fused: Fused;
-@group(0) @binding(1) var<storage, read> places: array<u32>;
+@group(0) @binding(1) var<storage, read> slot_places: array<u32>;
 @group(0) @binding(2) var<storage, read> partials: array<f32>;
 @group(0) @binding(3) var<storage, read_write> gradient: array<f32>;
 
@@ -16,9 +17,9 @@ fn fused_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     let slot = 4u * fused.slot_quads;
     var squares = 0.0;
     for (var p = group.x * 256u + local; p < fused.rules.parameters; p += fused.rules.norm_groups * 256u) {
-        let at = places[p];
+        let at = slot_places[p];
         var sum = 0.0;
-        for (var share = 0u; share < fused.groups; share++) {
+        for (var share = 0u; at != NOWHERE && share < fused.groups; share++) {
             sum += partials[share * slot + at];
         }
         gradient[p] = sum;

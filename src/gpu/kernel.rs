@@ -259,8 +259,12 @@ const BLOCKS: &[Constant] = &[
     ("THREADS", 64),
     ("QUADS", 1),
     ("SLICES", 4),
+    ("OUTPUT_SLICES", 4),
+    ("THETA", 8),
+    ("D_THETA", 2),
     ("WIDTH", 16),
     ("TILES", 2),
+    ("RESIDUAL", 0),
     ("ROW_BLOCKS", 1),
     ("COLUMN_BLOCKS", 1),
     ("ACTIVATION", 0),
@@ -415,26 +419,26 @@ kernels! {
         0 Uniform "permutation_args", 1 ReadWrite "places",
     ];
     FUSED_FORWARD = "fused_forward", FUSED_FLOW_TEXTS, [
-        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
+        0 Uniform "fused", 1 Read "roles", 2 Read "packed", 3 Read "extent", 4 Read "source",
         5 ReadWrite "destination", 6 ReadWrite "log_det", 7 ReadWrite "log_prob",
     ], BLOCKS;
     FUSED_INVERSE = "fused_inverse", FUSED_FLOW_TEXTS, [
-        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "extent", 4 Read "source",
+        0 Uniform "fused", 1 Read "roles", 2 Read "packed", 3 Read "extent", 4 Read "source",
         5 ReadWrite "destination", 6 ReadWrite "log_det",
     ], BLOCKS;
     FUSED_SAMPLE = "fused_sample", FUSED_SAMPLE_TEXTS, [
-        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "request", 4 Read "normal_table",
+        0 Uniform "fused", 1 Read "roles", 2 Read "packed", 3 Read "request", 4 Read "normal_table",
         5 ReadWrite "destination", 6 Read "source",
     ], BLOCKS;
     FUSED_GRADIENT = "fused_gradient", FUSED_GRADIENT_TEXTS, [
-        0 Uniform "fused", 1 Read "masks", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "saved",
-        6 ReadWrite "partials", 7 ReadWrite "outcome",
+        0 Uniform "fused", 1 Read "roles", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "saved",
+        6 ReadWrite "partials", 7 ReadWrite "report",
     ], BLOCKS;
     FUSED_SUM = "fused_sum", FUSED_SUM_TEXTS, [
-        0 Uniform "fused", 1 Read "places", 2 Read "partials", 3 ReadWrite "gradient",
+        0 Uniform "fused", 1 Read "slot_places", 2 Read "partials", 3 ReadWrite "gradient",
     ];
     FUSED_ADAM = "fused_adam", FUSED_ADAM_TEXTS, [
-        0 Uniform "fused", 1 Read "outcome", 2 Read "places", 3 Read "gradient", 4 ReadWrite "state",
+        0 Uniform "fused", 1 Read "report", 2 Read "places", 3 Read "gradient", 4 ReadWrite "state",
         5 ReadWrite "parameters", 6 ReadWrite "moment1", 7 ReadWrite "moment2", 8 ReadWrite "packed",
     ];
 }

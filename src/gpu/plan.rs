@@ -179,12 +179,15 @@ impl Plan {
     }
 }
 
+/// Stands for the place of a parameter that has no copy, because nothing reads it.
+pub const NOWHERE: u32 = u32::MAX;
+
 /// Where copies of the parameters lie in a buffer that has them in another order, beside zeros.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Copies {
     /// Values in the buffer.
     pub len: usize,
-    /// Places of both copies of each parameter, which are one where there is a single copy.
+    /// Places of both copies of each parameter, which are one where there is a single copy; or [`NOWHERE`].
     pub places: Vec<[u32; 2]>,
 }
 
@@ -193,7 +196,7 @@ impl Copies {
     pub fn pack(&self, parameters: &[f32]) -> Vec<f32> {
         let mut packed = vec![0.0; self.len];
         for (&value, places) in parameters.iter().zip(&self.places) {
-            for &place in places {
+            for &place in places.iter().filter(|&&place| place != NOWHERE) {
                 packed[place as usize] = value;
             }
         }

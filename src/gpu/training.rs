@@ -161,11 +161,11 @@ pub(super) fn rules(
     }
 }
 
-/// A dispatch of a kernel that reads `rules`. Cost: floating-point operations, and 32-bit words moved.
+/// A dispatch of a kernel that reads `uniform`. Cost: floating-point operations, and 32-bit words moved.
 pub(super) fn dispatch(
     kernel: &'static Kernel,
     label: &str,
-    rules: &uniforms::Rules,
+    uniform: &impl bytemuck::Pod,
     buffers: &[BufferId],
     workgroups: [u32; 3],
     [flops, words]: [usize; 2],
@@ -174,7 +174,7 @@ pub(super) fn dispatch(
         kernel,
         constants: Vec::new(),
         label: label.into(),
-        uniform: bytemuck::bytes_of(rules).to_vec(),
+        uniform: bytemuck::bytes_of(uniform).to_vec(),
         buffers: buffers.to_vec(),
         workgroups,
         flops: flops as u64,

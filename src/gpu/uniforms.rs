@@ -94,7 +94,7 @@ pub const MOST_SPANS: usize = 16;
 shared! {
     /// A linear layer in the fused plan; `shaders/fused/layout.wgsl`.
     Span {
-        inputs: u32, outputs: u32, input_quads: u32, output_quads: u32, natural: u32, bias: u32, transposed: u32,
+        input_quads: u32, output_quads: u32, natural: u32, bias: u32, transposed: u32, activated: u32, skips: u32,
         padding: u32,
     }
 }
@@ -102,8 +102,8 @@ shared! {
 shared! {
     /// A transform in the fused plan; `shaders/fused/layout.wgsl`.
     Step {
-        kind: u32, mask: u32, weights: u32, slot: u32, saved: u32, networks: u32, spans: u32, depth: u32,
-        weights_stride: u32, slot_stride: u32, bound: f32, padding: u32,
+        kind: u32, roles: u32, weights: u32, slot: u32, saved: u32, networks: u32, spans: u32, depth: u32,
+        weights_stride: u32, slot_stride: u32, bound: f32, transformed: u32,
     }
 }
 

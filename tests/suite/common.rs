@@ -142,9 +142,6 @@ impl Oracle {
         "mixed_6d",
     ];
 
-    /// Those that the fused plan does not compute yet.
-    pub const NOT_FUSED: &'static [&'static str] = &["affine_joint_4d", "spline_2d", "spline_given_5d"];
-
     /// Reads `tests/oracle/<name>.safetensors`.
     pub fn load(name: &'static str) -> Self {
         let path = root().join("tests/oracle").join(name).with_extension("safetensors");

@@ -222,9 +222,6 @@ fn every_engine_agrees_with_pytorch_and_no_corruption_does() {
         let roundings = Roundings::of(&oracle);
         for index in 0..all().len() {
             let fresh = || all().swap_remove(index);
-            if Oracle::NOT_FUSED.contains(&oracle.name) && fresh().name() == "gpu fused" {
-                continue;
-            }
             let title = format!("{} on {}", oracle.name, fresh().name());
             let cases = cases(&oracle, &roundings, &fresh);
             let mut comparison = Comparison::new(&title);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use moonflow::flow::ConditionerForm::{Joint, Residual, Separate};
 use moonflow::flow::{Activation, Flow};
 use moonflow::gpu::Target;
 use moonflow::gpu::fused::Shape;
@@ -120,14 +121,18 @@ fn workgroup(kernel: &Kernel, constants: &[Constant]) -> (u32, u32) {
 fn fused() -> Vec<(&'static Kernel, Shape, Target)> {
     let mut cases = Vec::new();
     for software in [false, true] {
-        for (features, hidden, activation) in [
-            (2, &[64, 64][..], Activation::Relu),
-            (5, &[17], Activation::Tanh),
-            (8, &[128, 128], Activation::LeakyRelu),
-            (32, &[128, 128, 128], Activation::Silu),
-            (100, &[64, 64], Activation::Relu),
+        for (features, hidden, activation, form) in [
+            (2, &[64, 64][..], Activation::Relu, Separate),
+            (5, &[17], Activation::Tanh, Separate),
+            (8, &[128, 128], Activation::LeakyRelu, Separate),
+            (32, &[128, 128, 128], Activation::Silu, Separate),
+            (100, &[64, 64], Activation::Relu, Separate),
+            (2, &[64, 64], Activation::Relu, Joint),
+            (13, &[30], Activation::Silu, Joint),
+            (5, &[32, 32], Activation::Relu, Residual),
         ] {
             let flow = Flow::new(features, 2, hidden).expect("valid").with_activation(activation);
+            let flow = flow.with_conditioner(form);
             let target = Target { software, ..Target::default() };
             for batch in [1, 100, 256, 4096] {
                 let step = Shape::training(&flow, &target, batch);
@@ -171,8 +176,17 @@ fn structs_have_the_same_fields_at_the_same_offsets_on_both_sides() {
         ("Fused", (uniforms::Fused::FIELDS, size_of::<uniforms::Fused>())),
     ]);
     // These stay within a shader, or hold one of the others in front of an array.
-    const OTHERS: [&str; 8] =
-        ["Block", "Strip", "Quads", "Product", "Arrival", "BijectorGradient", "Outcome", "Tile"];
+    const OTHERS: [&str; 9] = [
+        "Block",
+        "Strip",
+        "Quads",
+        "Product",
+        "Finish",
+        "Element",
+        "BijectorGradient",
+        "BatchReport",
+        "Tile",
+    ];
     let mut unseen: BTreeSet<&str> = host.keys().copied().collect();
     for kernel in KERNELS {
         let (module, _) = parse(&kernel.source(), kernel.name);

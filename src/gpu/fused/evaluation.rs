@@ -5,7 +5,7 @@ use super::super::evaluation::{EvaluationPlan, Form};
 use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::uniforms;
-use super::{Packing, Shape, Weights};
+use super::{Packing, Shape, Work};
 use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::random::NORMAL_TABLE;
@@ -19,7 +19,7 @@ impl EvaluationPlan {
         let extent = plan.buffer("extent", 2);
         let request = plan.buffer("request", size_of::<uniforms::Latent>() / 4);
         let parameters = plan.buffer("packed weights", packing.len());
-        let masks = plan.constant("masks", packing.masks());
+        let roles = plan.constant("roles", packing.roles());
         let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
         let input = plan.buffer("rows.0", capacity * features);
         let output = plan.buffer("rows.1", capacity * features);
@@ -27,7 +27,8 @@ impl EvaluationPlan {
         let log_prob = plan.buffer("log_prob", capacity);
 
         let uniform = bytemuck::bytes_of(&packing.uniform(flow, uniforms::Rules::default(), 0)).to_vec();
-        let flops = capacity * (2 * Weights::new(layout).all + 15 * features * flow.transforms.len());
+        let work = Work::new(flow, layout);
+        let flops = capacity * (2 * work.all + work.forward);
         let mut program = |name, kernel: &'static Kernel, label: &str, buffers: &[BufferId], words: usize| {
             let mut program = Program::new(name);
             program.dispatches.push(Dispatch {
@@ -47,21 +48,21 @@ impl EvaluationPlan {
             "log_prob",
             &FUSED_FORWARD,
             "data to latent",
-            &[masks, parameters, extent, input, output, log_det, log_prob],
+            &[roles, parameters, extent, input, output, log_det, log_prob],
             2 * (rows + capacity),
         );
         let inverse = program(
             "inverse",
             &FUSED_INVERSE,
             "latent to data",
-            &[masks, parameters, extent, input, output, log_det],
+            &[roles, parameters, extent, input, output, log_det],
             2 * rows + capacity,
         );
         let sample = program(
             "sample",
             &FUSED_SAMPLE,
             "noise to data",
-            &[masks, parameters, request, normal_table, output, input],
+            &[roles, parameters, request, normal_table, output, input],
             rows + capacity * flow.context,
         );
         Self {

@@ -10,5 +10,5 @@ pub mod shape;
 mod training;
 
 pub use packing::Packing;
-use packing::Weights;
+use packing::Work;
 pub use shape::Shape;

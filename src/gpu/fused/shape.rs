@@ -8,8 +8,9 @@ use super::super::plan::PlanKind;
 use super::super::target::Target;
 use super::super::uniforms::MOST_STEPS;
 use super::Packing;
+use super::packing::output_quads;
 use crate::error::{Error, Remedy, Result};
-use crate::flow::{Activation, Flow};
+use crate::flow::{Activation, Bijector, ConditionerForm, Flow};
 
 impl PlanKind {
     /// The fused plan where `flow` fits `target`, else the layered one.
@@ -24,7 +25,7 @@ pub const MOST_WIDTH: usize = 128;
 const MOST_HIDDEN: usize = 7;
 /// Most threads of a workgroup.
 const MOST_THREADS: usize = 256;
-/// Most shares in which a thin layer's depth is cut.
+/// Most shares in which the depth of a thin product is cut.
 const MOST_SLICES: usize = 4;
 
 /// What suits a kind of device.
@@ -71,9 +72,15 @@ fn widest(flow: &Flow) -> usize {
     flow.couplings().flat_map(|coupling| &coupling.conditioner.hidden).copied().max().unwrap_or_default()
 }
 
-/// Most hidden layers of any conditioner.
+/// Most linear layers before the last one of any network.
 fn deepest(flow: &Flow) -> usize {
-    flow.couplings().map(|coupling| coupling.conditioner.hidden.len()).max().unwrap_or_default()
+    let networks = flow.couplings().flat_map(|coupling| coupling.networks(flow.features));
+    networks.map(|network| network.layers.len() - 1).max().unwrap_or_default()
+}
+
+/// Whether any network has residual blocks.
+fn residual(flow: &Flow) -> bool {
+    flow.couplings().any(|coupling| coupling.conditioner.form == ConditionerForm::Residual)
 }
 
 impl Preferences {
@@ -82,8 +89,11 @@ impl Preferences {
     }
 }
 
+/// What kernels are compiled with where a flow has no coupling.
+const NO_BIJECTOR: Bijector = Bijector::Affine { bound: 1.0 };
+
 /// The sizes of a workgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shape {
     /// Rows of a block.
     pub rows: usize,
@@ -91,20 +101,27 @@ pub struct Shape {
     pub threads: usize,
     /// Quads of four features in a row.
     pub quads: usize,
-    /// Shares in which a thin layer's depth is cut.
+    /// Shares in which the depth of a product is cut that is as wide as the features.
     pub slices: usize,
+    /// The same of a product that is as wide as the widest output of a network.
+    pub output_slices: usize,
+    /// Quads of a row of all shares of the networks' outputs, and of those of the gradients of their inputs.
+    pub theta: usize,
+    /// Quads of a row of the gradients at the networks' outputs; none where they take the place of the outputs, as those
+    /// of single networks do.
+    pub d_theta: usize,
     /// Quads of the widest hidden layer.
     pub width: usize,
     /// Activation tiles.
     pub tiles: usize,
+    /// Whether networks have residual blocks.
+    pub residual: bool,
     /// Rows and columns of a thread's block, in quads.
     pub block: [usize; 2],
-    /// Number of the activation.
-    pub activation: u32,
-    /// Number of the couplings' bijector.
-    pub bijector: u32,
-    /// Numbers of its θ.
-    pub parameters: usize,
+    /// Nonlinearity of the networks.
+    pub activation: Activation,
+    /// The bijector of all couplings, but for its bound.
+    pub bijector: Bijector,
     /// Whether gradients at the networks' outputs are kept too.
     training: bool,
 }
@@ -121,7 +138,7 @@ impl Shape {
         // A tile for every hidden layer; where an activation does not tell its slope, one more for activations.
         let slope_from_output = matches!(flow.activation, Activation::Relu | Activation::LeakyRelu);
         let hidden = deepest(flow);
-        let tiles = if slope_from_output { hidden.max(2) } else { hidden + 1 };
+        let tiles = if slope_from_output && !residual(flow) { hidden.max(2) } else { hidden + 1 };
         let large = [widest(flow), batch].iter().zip(LARGE).all(|(size, large)| *size >= large);
         let blocks: &[_] = if large { &[*large_block, *block] } else { &[*block] };
         let rows = blocks.iter().flat_map(|&block| {
@@ -140,7 +157,9 @@ impl Shape {
     /// As [`Shape::training`].
     pub fn evaluation(flow: &Flow, target: &Target) -> Result<Self> {
         let &Preferences { evaluation_rows, block, .. } = Preferences::of(target);
-        Self::largest(flow, target, evaluation_rows.iter().map(|&rows| (rows, block)), 2, false)
+        // Two to take turns; in residual networks a block's input outlasts its activations.
+        let tiles = if residual(flow) { 3 } else { 2 };
+        Self::largest(flow, target, evaluation_rows.iter().map(|&rows| (rows, block)), tiles, false)
     }
 
     /// Checks that both training, on any batch, and evaluation have a shape.
@@ -214,20 +233,33 @@ impl Shape {
         let blocks = |quads: usize| rows / (4 * down) * quads.div_ceil(across);
         // A thread for each block of the widest layer.
         let threads = blocks(width).next_power_of_two().clamp(fewest_threads, most_threads);
-        let slices = (threads / blocks(quads)).clamp(1, MOST_SLICES);
-        let activation = flow.activation.code();
-        let first = flow.couplings().next().map(|coupling| coupling.bijector);
+        let slices_of = |quads: usize| (threads / blocks(quads)).clamp(1, MOST_SLICES);
+        // Networks, and quads of a row of what each gives out.
+        let outputs: Vec<[usize; 2]> = flow
+            .couplings()
+            .map(|coupling| [coupling.networks(flow.features).len(), output_quads(flow, coupling)])
+            .collect();
+        let slices = slices_of(quads);
+        let output_slices = slices_of(outputs.iter().map(|[_, quads]| *quads).max().unwrap_or(quads));
+        // An actnorm puts its gradients where those of networks go.
+        let most = |area: &dyn Fn(usize) -> usize| {
+            outputs.iter().map(|&[networks, outputs]| networks * area(outputs)).fold(2 * quads, usize::max)
+        };
+        let alone = outputs.iter().all(|[networks, _]| *networks == 1);
         Self {
             rows,
             threads,
             quads,
             slices,
+            output_slices,
+            theta: most(&|outputs| (output_slices * outputs).max(slices * quads)),
+            d_theta: if alone { 0 } else { most(&|outputs| outputs) },
             width,
             tiles,
+            residual: residual(flow),
             block,
-            activation,
-            bijector: first.map_or(0, |bijector| bijector.code()),
-            parameters: first.map_or(2, |bijector| bijector.parameters()),
+            activation: flow.activation,
+            bijector: flow.couplings().next().map_or(NO_BIJECTOR, |coupling| coupling.bijector),
             training,
         }
     }
@@ -239,25 +271,32 @@ impl Shape {
 
     /// Bytes of workgroup memory that the kernels declare.
     pub fn workgroup_bytes(&self) -> usize {
-        let areas = 2 + self.parameters * self.slices + if self.training { self.parameters } else { 0 };
-        16 * (areas * self.row_quads() + self.tiles * self.rows * self.width) + 4 * self.row_quads()
+        let own = if self.training { self.d_theta } else { 0 };
+        let quads = 2 * self.quads + self.theta + self.tiles * self.width + own;
+        16 * self.rows * quads + 4 * self.row_quads()
     }
 
     /// The constants of its kernels.
     pub fn constants(&self) -> Vec<Constant> {
-        let values = [
-            self.rows,
-            self.threads,
-            self.quads,
-            self.slices,
-            self.width,
-            self.tiles,
-            self.block[0],
-            self.block[1],
+        let sizes = [
+            ("ROWS", self.rows),
+            ("THREADS", self.threads),
+            ("QUADS", self.quads),
+            ("SLICES", self.slices),
+            ("OUTPUT_SLICES", self.output_slices),
+            ("THETA", self.theta),
+            ("D_THETA", self.d_theta),
+            ("WIDTH", self.width),
+            ("TILES", self.tiles),
+            ("RESIDUAL", self.residual.into()),
+            ("ROW_BLOCKS", self.block[0]),
+            ("COLUMN_BLOCKS", self.block[1]),
         ];
-        let names = ["ROWS", "THREADS", "QUADS", "SLICES", "WIDTH", "TILES", "ROW_BLOCKS", "COLUMN_BLOCKS"];
-        let sizes = names.into_iter().zip(values.map(|value| value as u32));
-        sizes.chain([("ACTIVATION", self.activation), ("BIJECTOR", self.bijector)]).collect()
+        let sizes = sizes.map(|(name, size)| (name, size as u32));
+        let mut constants = vec![("ACTIVATION", self.activation.code())];
+        constants.extend(sizes);
+        constants.extend(self.bijector.constants());
+        constants
     }
 }
 

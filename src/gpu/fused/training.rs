@@ -1,12 +1,12 @@
 //! The fused plan of training: a step is the gradient of a batch, the sum of its partial gradients, and the update.
 
-use super::super::kernel::{ACCUMULATE, FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM, Kernel};
+use super::super::kernel::{ACCUMULATE, FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::training::{
-    HISTORY, TrainingPlan, TrainingShape, VALIDATION_TILE, close_program, rules, shards,
+    HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, close_program, dispatch, rules, shards,
 };
 use super::super::uniforms;
-use super::{Packing, Shape, Weights};
+use super::{Packing, Shape, Work};
 use crate::flow::Flow;
 use crate::layout::Layout;
 
@@ -18,6 +18,9 @@ const PARTIAL_BYTES: usize = 64 << 20;
 const PARAMETERS_PER_GROUP: usize = 1024;
 const MOST_UPDATE_GROUPS: usize = 64;
 
+/// 32-bit words of the state that a step begins with.
+const STATE_WORDS: usize = size_of::<uniforms::TrainState>() / 4;
+
 impl TrainingPlan {
     /// The fused plan of training `flow`, with one shape for its steps and one for its validation.
     pub fn fused(
@@ -27,157 +30,159 @@ impl TrainingPlan {
         [fused, evaluation]: [&Shape; 2],
     ) -> Self {
         let mut plan = Plan::default();
-        let (features, batch, total) = (flow.features, shape.batch, layout.total);
-        let validation_capacity = shape.validation_rows.clamp(1, VALIDATION_TILE);
         let packing = Packing::new(flow, layout);
-
-        let state = plan.buffer("state", size_of::<uniforms::TrainState>() / 4);
-        let validation = plan.buffer("validation", size_of::<uniforms::Validation>() / 4);
-        let history = plan.buffer("history", HISTORY * size_of::<uniforms::Record>() / 4);
-        let train = shards(&mut plan, "training rows", shape.train_rows, features, usize::MAX);
-        let validation_rows =
-            shards(&mut plan, "validation rows", shape.validation_rows, features, usize::MAX);
-        let masks = plan.constant("masks", packing.masks());
-        let parameters = plan.buffer("parameters", total);
-        let packed = plan.buffer("packed weights", packing.len());
-        let moment1 = plan.buffer("moment1", total);
-        let moment2 = plan.buffer("moment2", total);
-        let best = plan.buffer("best parameters", total);
-
+        let buffers = Buffers::new(&mut plan, flow, layout, shape, &packing);
+        let validation_capacity = shape.validation_rows.clamp(1, VALIDATION_TILE);
         let most = (PARTIAL_BYTES / (4 * packing.slot())).clamp(1, MOST_GROUPS);
-        let groups = batch.div_ceil(fused.rows).clamp(1, most);
-        let update_groups = total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
-        let saved_words = packing.saved() * groups * 4 * fused.row_quads();
-        let saved = plan.buffer("saved for the way back", saved_words);
-        let partials = plan.buffer("partial gradients", groups * packing.slot());
-        let gradient = plan.buffer("gradient and parts of its squared norm", total + update_groups);
-        let places = plan.constant("places of parameters", packing.places());
-        let slot_places = plan.constant("places in a slot", packing.slot_places());
-        let state_words = size_of::<uniforms::TrainState>() / 4;
-        let outcome = plan.buffer("outcome", state_words + batch);
-        let tile_rows = plan.buffer("validation latent", validation_capacity * features);
-        let tile_log_det = plan.buffer("validation log_det", validation_capacity);
-        let tile_log_prob = plan.buffer("validation log_prob", validation_capacity);
-
-        let rules = rules(features, total, shape, groups, update_groups, validation_capacity);
-        let uniform = packing.uniform(flow, rules, groups);
-        let uniform = bytemuck::bytes_of(&uniform).to_vec();
-        // Cost: floating-point operations, and 32-bit words moved.
-        let dispatch = |kernel: &'static Kernel,
-                        uniform: &[u8],
-                        label: String,
-                        buffers: &[BufferId],
-                        workgroups: [u32; 3],
-                        [flops, words]: [usize; 2]| {
-            Dispatch {
-                kernel,
-                constants: Vec::new(),
-                label,
-                uniform: uniform.to_vec(),
-                buffers: buffers.to_vec(),
-                workgroups,
-                flops: flops as u64,
-                bytes: 4 * words as u64,
-            }
+        let groups = shape.batch.div_ceil(fused.rows).clamp(1, most);
+        let update_groups = layout.total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
+        let rules = rules(flow.features, layout.total, shape, groups, update_groups, validation_capacity);
+        let maker = Maker {
+            features: flow.features,
+            uniform: packing.uniform(flow, rules, groups),
+            work: Work::new(flow, layout),
+            packing: &packing,
+            buffers: &buffers,
         };
-
-        let weights = Weights::new(layout);
-        // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
-        let products = 4 * weights.all - weights.last - weights.first_transform;
-        let elements = batch * features * flow.transforms.len();
-        let moved = batch * (features + 1) + packing.len() + 2 * saved_words + groups * packing.slot();
-        let mut step = Program::new("training step");
-        step.dispatches.push(Dispatch {
-            constants: fused.constants(),
-            ..dispatch(
-                &FUSED_GRADIENT,
-                &uniform,
-                format!("gradient of a batch: {fused}"),
-                &[masks, packed, state, train[0].buffer, saved, partials, outcome],
-                [groups as u32, 1, 1],
-                [2 * batch * products + 35 * elements, moved],
-            )
-        });
-        // A parameter takes groups − 1 sums and a square to be summed; then clip, two moments, their corrections and
-        // the decayed update.
-        let each = [update_groups as u32, 1, 1];
-        let summed = [(groups + 1) * total, (groups + 2) * total];
-        step.dispatches.push(dispatch(
-            &FUSED_SUM,
-            &uniform,
-            "gradient".into(),
-            &[slot_places, partials, gradient],
-            each,
-            summed,
-        ));
-        step.dispatches.push(dispatch(
-            &FUSED_ADAM,
-            &uniform,
-            "parameters and training state".into(),
-            &[outcome, places, gradient, state, parameters, moment1, moment2, packed],
-            each,
-            [18 * total + update_groups + batch, 11 * total + update_groups + batch],
-        ));
-
-        let mut validate = Program::new("validation tile");
-        validate.dispatches.push(Dispatch {
-            constants: evaluation.constants(),
-            ..dispatch(
-                &FUSED_FORWARD,
-                &uniform,
-                format!("validation rows: {evaluation}"),
-                &[
-                    masks,
-                    packed,
-                    validation,
-                    validation_rows[0].buffer,
-                    tile_rows,
-                    tile_log_det,
-                    tile_log_prob,
-                ],
-                [validation_capacity.div_ceil(evaluation.rows) as u32, 1, 1],
-                [
-                    2 * validation_capacity * weights.all
-                        + 15 * validation_capacity * features * flow.transforms.len(),
-                    2 * validation_capacity * (features + 1) + packing.len(),
-                ],
-            )
-        });
-        let sum = [tile_log_prob, validation];
-        validate.dispatches.push(dispatch(
-            &ACCUMULATE,
-            bytemuck::bytes_of(&rules),
-            "validation loss".into(),
-            &sum,
-            [1; 3],
-            [validation_capacity; 2],
-        ));
-
+        let step = maker.step_program(&mut plan, fused);
+        let validate = maker.validation_program(&mut plan, evaluation);
+        let Buffers { state, validation, history, parameters, moment1, moment2, best, .. } = buffers;
         let close = close_program(&rules, [state, validation, history, parameters, best]);
         let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
         Self {
             plan,
             train_rows: shape.train_rows as u32,
-            batch: batch as u32,
-            steps_per_epoch: shape.train_rows.div_ceil(batch.max(1)) as u32,
+            batch: shape.batch as u32,
+            steps_per_epoch: shape.train_rows.div_ceil(shape.batch.max(1)) as u32,
             validation_tiles: shape.validation_rows.div_ceil(validation_capacity) as u32,
             validation_capacity,
             state,
             validation,
-            train,
-            validation_rows,
+            train: buffers.train,
+            validation_rows: buffers.validation_rows,
             parameters,
-            packed: Some((packed, packing.copies())),
-            gradient,
+            packed: Some((buffers.packed, packing.copies())),
+            gradient: buffers.gradient,
             moment1,
             moment2,
             best,
             history,
-            log_prob: outcome,
-            log_prob_at: state_words,
+            log_prob: buffers.report,
+            log_prob_at: STATE_WORDS,
             step,
             validate,
             close,
         }
+    }
+}
+
+/// What the programs of a training share.
+struct Buffers {
+    state: BufferId,
+    validation: BufferId,
+    history: BufferId,
+    train: Vec<Shard>,
+    validation_rows: Vec<Shard>,
+    roles: BufferId,
+    parameters: BufferId,
+    packed: BufferId,
+    moment1: BufferId,
+    moment2: BufferId,
+    best: BufferId,
+    gradient: BufferId,
+    report: BufferId,
+}
+
+impl Buffers {
+    fn new(plan: &mut Plan, flow: &Flow, layout: &Layout, shape: &TrainingShape, packing: &Packing) -> Self {
+        let total = layout.total;
+        let table = |plan: &mut Plan, label: &str, rows| shards(plan, label, rows, flow.features, usize::MAX);
+        Self {
+            state: plan.buffer("state", STATE_WORDS),
+            validation: plan.buffer("validation", size_of::<uniforms::Validation>() / 4),
+            history: plan.buffer("history", HISTORY * size_of::<uniforms::Record>() / 4),
+            train: table(plan, "training rows", shape.train_rows),
+            validation_rows: table(plan, "validation rows", shape.validation_rows),
+            roles: plan.constant("roles", packing.roles()),
+            parameters: plan.buffer("parameters", total),
+            packed: plan.buffer("packed weights", packing.len()),
+            moment1: plan.buffer("moment1", total),
+            moment2: plan.buffer("moment2", total),
+            best: plan.buffer("best parameters", total),
+            gradient: plan.buffer("gradient and parts of its squared norm", total + MOST_UPDATE_GROUPS),
+            report: plan.buffer("report", STATE_WORDS + shape.batch),
+        }
+    }
+}
+
+/// Makes the programs of a training.
+struct Maker<'a> {
+    features: usize,
+    uniform: uniforms::Fused,
+    work: Work,
+    packing: &'a Packing,
+    buffers: &'a Buffers,
+}
+
+impl Maker<'_> {
+    /// The gradient of a batch by each workgroup, their sum, and the update.
+    fn step_program(&self, plan: &mut Plan, shape: &Shape) -> Program {
+        let Self { features, ref uniform, ref work, packing, buffers } = *self;
+        let rules = &uniform.rules;
+        let (batch, total) = (rules.batch as usize, rules.parameters as usize);
+        let (groups, update_groups) = (uniform.groups as usize, rules.norm_groups as usize);
+        let &Buffers { state, roles, parameters, packed, moment1, moment2, gradient, report, .. } = buffers;
+        let saved_words = packing.saved() * groups * 4 * shape.rows;
+        let saved = plan.buffer("saved for the way back", saved_words);
+        let partials = plan.buffer("partial gradients", groups * packing.slot());
+        let places = plan.constant("places of parameters", packing.places());
+        let slot_places = plan.constant("places in a slot", packing.slot_places());
+
+        // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
+        let products = 4 * work.all - work.last - work.first_transform;
+        let flops = batch * (2 * products + work.forward + work.backward);
+        let moved = batch * (features + 1) + packing.len() + 2 * saved_words + groups * packing.slot();
+        let mut step = Program::new("training step");
+        let label = format!("gradient of a batch: {shape}");
+        let bound = [roles, packed, state, buffers.train[0].buffer, saved, partials, report];
+        step.dispatches.push(Dispatch {
+            constants: shape.constants(),
+            ..dispatch(&FUSED_GRADIENT, &label, uniform, &bound, [groups as u32, 1, 1], [flops, moved])
+        });
+        // A parameter takes groups − 1 sums and a square to be summed; then clip, two moments, their corrections and
+        // the decayed update.
+        let each = [update_groups as u32, 1, 1];
+        let summed = [(groups + 1) * total, (groups + 2) * total];
+        let bound = [slot_places, partials, gradient];
+        step.dispatches.push(dispatch(&FUSED_SUM, "gradient", uniform, &bound, each, summed));
+        let updated = [18 * total + update_groups + batch, 11 * total + update_groups + batch];
+        let bound = [report, places, gradient, state, parameters, moment1, moment2, packed];
+        let label = "parameters and training state";
+        step.dispatches.push(dispatch(&FUSED_ADAM, label, uniform, &bound, each, updated));
+        step
+    }
+
+    /// A tile of validation rows and its part of their loss.
+    fn validation_program(&self, plan: &mut Plan, shape: &Shape) -> Program {
+        let Self { features, ref uniform, ref work, packing, buffers } = *self;
+        let capacity = uniform.rules.validation_capacity as usize;
+        let &Buffers { roles, packed, validation, .. } = buffers;
+        let rows = plan.buffer("validation latent", capacity * features);
+        let log_det = plan.buffer("validation log_det", capacity);
+        let log_prob = plan.buffer("validation log_prob", capacity);
+
+        let mut validate = Program::new("validation tile");
+        let label = format!("validation rows: {shape}");
+        let bound = [roles, packed, validation, buffers.validation_rows[0].buffer, rows, log_det, log_prob];
+        let groups = [capacity.div_ceil(shape.rows) as u32, 1, 1];
+        let cost = [capacity * (2 * work.all + work.forward), 2 * capacity * (features + 1) + packing.len()];
+        validate.dispatches.push(Dispatch {
+            constants: shape.constants(),
+            ..dispatch(&FUSED_FORWARD, &label, uniform, &bound, groups, cost)
+        });
+        let (sum, summed) = ([log_prob, validation], [capacity; 2]);
+        let rules = &uniform.rules;
+        validate.dispatches.push(dispatch(&ACCUMULATE, "validation loss", rules, &sum, [1; 3], summed));
+        validate
     }
 }

@@ -3,12 +3,13 @@
 use moonflow::cpu::adam::{AdamState, Rule, adam as cpu_adam};
 use moonflow::cpu::{CpuEngine, Real};
 use moonflow::engine::Sampling;
-use moonflow::flow::{Activation, Flow, Masking, Transform};
+use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
 use moonflow::gpu::Target;
 use moonflow::gpu::fused::{Packing, Shape};
 use moonflow::gpu::kernel::{
     FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_INVERSE, FUSED_SAMPLE, FUSED_SUM, Kernel,
 };
+use moonflow::gpu::plan::NOWHERE;
 use moonflow::gpu::uniforms::{Extent, Latent, Rules, TrainState};
 use moonflow::layout::Layout;
 use moonflow::random::{self, NORMAL_TABLE, Stream};
@@ -46,13 +47,26 @@ impl Subject {
 
     /// Ragged in every width, on a GPU's blocks and on a software adapter's. Changes of the shader are looked for in
     /// the first.
-    fn all() -> [Self; 4] {
+    fn all() -> [Self; 7] {
         [
+            Self::new([5, 1], 2, &[17, 6], Activation::LeakyRelu, false).of(ConditionerForm::Joint),
             Self::new([5, 0], 2, &[17, 6], Activation::Relu, false),
+            Self::new([3, 0], 2, &[9, 9], Activation::Silu, false).of(ConditionerForm::Residual),
+            Self::new([4, 0], 2, &[7], Activation::Tanh, false).splines().of(ConditionerForm::Joint),
             Self::new([3, 0], 3, &[9, 21], Activation::Silu, true),
             Self::new([2, 0], 1, &[3], Activation::Tanh, false).with(&[Transform::Actnorm]),
             Self::new([3, 4], 2, &[5], Activation::Relu, false).with(&[Transform::Actnorm]),
         ]
+    }
+
+    /// The same with splines that end amid the rows.
+    fn splines(self) -> Self {
+        Self { flow: self.flow.with_bijector(Bijector::Spline { bins: 4, bound: 1.5 }), ..self }
+    }
+
+    /// The same with conditioners of another form, and an actnorm between couplings.
+    fn of(self, form: ConditionerForm) -> Self {
+        Self { flow: self.flow.with_conditioner(form), ..self }.with(&[Transform::Actnorm])
     }
 
     /// The same with these transforms before each coupling.
@@ -86,7 +100,7 @@ impl Subject {
     }
 
     fn weights(&self, call: Call) -> Call {
-        call.bind("masks", bits(self.packing.masks()))
+        call.bind("roles", self.packing.roles().to_vec())
             .bind("packed", bits(&self.packing.pack(&self.parameters)))
     }
 }
@@ -144,12 +158,17 @@ pub fn fused_forward() -> Case {
             ("log_dets[quad] -= sum;", "log_dets[quad] += sum;"),
             ("feature < vec4<u32>(fused.modelled)", "feature < vec4<u32>(fused.features)"),
             ("f32(fused.modelled) * HALF_LN_TAU", "f32(fused.features) * HALF_LN_TAU"),
-            ("memory[AT_ROWS + quad], kept(step, quad)", "memory[AT_ROWS + quad], vec4<bool>(true)"),
+            ("kept_part(step, quad, memory[AT_ROWS + quad])", "memory[AT_ROWS + quad]"),
             ("let base = step.weights + network * step.weights_stride", "let base = step.weights"),
             ("task.source + row * task.depth + begin", "task.source + row * task.depth"),
             ("start = bias_strip(task.bias + quad, columns);", ""),
             ("transform_rows(local, transform, false)", "transform_rows(local, transform, true)"),
-            ("(*numbers)[k][lane]", "(*numbers)[0][lane]"),
+            ("= output_quad(step, k, at.row", "= output_quad(step, 0u, at.row"),
+            ("at.place * PLACE_QUADS + quad);", "quad);"),
+            ("(*theta)[k] = numbers[k % 4u];", "(*theta)[k] = numbers[0];"),
+            ("sum += memory[at + slice", "sum = memory[at + slice"),
+            ("if RESIDUAL == 1u &&", "if RESIDUAL == 0u &&"),
+            ("!ACTIVE_TILES && fused.spans", "ACTIVE_TILES && fused.spans"),
         ],
     )
 }
@@ -265,7 +284,7 @@ pub fn fused_gradient() -> Case {
             TrainState { rows: rows as u32, first: first as u32, epoch, clip: 0.5, ..Default::default() };
         let uniform = subject.packing.uniform(&subject.flow, rules, groups);
         let slot = subject.packing.slot();
-        let saved = subject.packing.saved() * groups * 4 * shape.row_quads();
+        let saved = subject.packing.saved() * groups * 4 * shape.rows;
         let label = format!("D {features}, {rows} rows in {groups} groups of {}:", shape.rows);
         let call = Call::new(label, &uniform, [groups as u32, 1, 1]).constants(&shape.constants());
         let mut call = subject
@@ -282,17 +301,20 @@ pub fn fused_gradient() -> Case {
             let own: Vec<f32> = from_wide(&share::<f32>(subject, &taken, rows));
             let mut padding = vec![true; slot];
             for tensor in &Layout::new(&subject.flow).tensors {
-                let places: Vec<usize> = tensor
-                    .range()
-                    .map(|p| {
+                let (packed, nowhere): (Vec<usize>, Vec<usize>) =
+                    tensor.range().partition(|&p| subject.packing.slot_places()[p] != NOWHERE);
+                assert!(nowhere.iter().all(|&p| truth[p] == 0.0), "{}", tensor.name);
+                let places: Vec<usize> = packed
+                    .iter()
+                    .map(|&p| {
                         let place = subject.packing.slot_places()[p] as usize;
                         padding[place] = false;
                         group * slot + place
                     })
                     .collect();
-                let range = tensor.range();
-                let name = format!("{group} {}", tensor.name);
-                call = call.expect(&name, places, truth[range.clone()].to_vec(), &own[range]);
+                let of = |values: &[f64]| packed.iter().map(|&p| values[p]).collect::<Vec<_>>();
+                let own = from_wide::<f32>(&of(&wide(&own)));
+                call = call.expect(&format!("{group} {}", tensor.name), places, of(&truth), &own);
             }
             let zeros: Vec<usize> = (0..slot).filter(|&at| padding[at]).map(|at| group * slot + at).collect();
             let count = zeros.len();
@@ -302,7 +324,7 @@ pub fn fused_gradient() -> Case {
         let truth = subject.engine::<f64>().log_prob(&wide(&batch)).expect("rows");
         let own = subject.engine::<f32>().log_prob(&batch).expect("rows");
         calls.push(
-            call.bind("outcome", vec![POISON; before.len() + rows + 5])
+            call.bind("report", vec![POISON; before.len() + rows + 5])
                 .expect_bits("before", 0..before.len(), before.clone())
                 .expect("log_prob", before.len()..before.len() + rows, truth, &own),
         );
@@ -315,19 +337,31 @@ pub fn fused_gradient() -> Case {
             ("permute(state.first + row,", "permute(row,"),
             ("EPOCH_STREAM, state.epoch)", "EPOCH_STREAM, 0u)"),
             ("return 1.0 / f32(state.rows);", "return 1.0 / 20.0;"),
-            ("let silent = keeps | vec4<bool>(!counts);", "let silent = vec4<bool>(!counts);"),
-            ("var sum = network_sum(0u, quad);", "var sum = vec4<f32>();"),
+            ("if counts {", "if true {"),
+            ("        all += sum;", "        all = sum;"),
+            ("kept_part(step, quad, all)", "all"),
+            ("QUADS + at.feature / 4u][at.feature % 4u] =", "QUADS][at.feature % 4u] ="),
+            ("numbers[k % 4u] = d_theta[k];", "numbers[k % 4u] = d_theta[0];"),
+            ("at.row * step.transformed + at.place", "at.row * step.transformed"),
+            ("memory[AT_D_THETA + network * ROW_QUADS + quad] = vec4<f32>();", ""),
+            ("task.finish.added = tile_of(layer + 1u) - task.destination;", ""),
             ("before = partials[at];", ""),
-            ("memory[at] = value * slope_quad(memory[at]);", "memory[at] = value;"),
+            ("result = value * slope_quad(memory[at]);", "result = value;"),
             ("sum[1] + inputs * outputs.y", "sum[1] + inputs * outputs.x"),
             ("quads.q3 = memory[at + 3u];", "quads.q3 = memory[at + 2u];"),
-            ("saved[saved_at(behind.saved, group, quad)]", "saved[saved_at(behind.saved + 1u, group, quad)]"),
-            ("group, quad)] = numbers[k];", "group, quad)] = numbers[k].xywz;"),
-            ("g0.d_theta[k], g1.d_theta[k]", "g1.d_theta[k], g1.d_theta[k]"),
+            ("saved[input_at(next, group, quad)]", "saved[input_at(next, group, quad ^ 1u)]"),
+            (
+                "saved[place] = theta_quad(step, at, numbers);",
+                "saved[place] = theta_quad(step, at, 0u).yxwz;",
+            ),
+            (
+                "= output_quad(step, k, quad / QUADS, quad % QUADS);",
+                "= output_quad(step, k, quad / QUADS, 0u);",
+            ),
             ("sum += memory[delta", "sum = memory[delta"),
             ("sum += memory[plane", "sum = memory[plane"),
-            ("vec4<f32>(per_row()) - here.d_value * here.value", "-here.d_value * here.value"),
-            ("here.d_value * shrink", "here.d_value"),
+            ("vec4<f32>(per_row()) - d_z * z", "-d_z * z"),
+            ("d_z * shrink", "d_z"),
             ("modelled_part(d_s, quad % QUADS)", "d_s"),
         ],
     }
@@ -335,13 +369,21 @@ pub fn fused_gradient() -> Case {
 
 pub fn fused_sum() -> Case {
     let mut calls = Vec::new();
-    for (subject, (groups, norm_groups)) in Subject::all().iter().zip([(3, 2), (1, 1), (5, 1)]) {
+    for (subject, (groups, norm_groups)) in Subject::all().iter().zip([(3, 2), (2, 1), (1, 1), (5, 1)]) {
         let (total, slot) = (subject.parameters.len(), subject.packing.slot());
         let mut partials = vec![POISON; groups * slot];
-        let shares: Vec<Vec<f32>> = (0..groups).map(|group| numbers(total, 1.0, 20 + group as u64)).collect();
+        let share = |group: usize| -> Vec<f32> {
+            let places = subject.packing.slot_places().iter();
+            let share = numbers(total, 1.0, 20 + group as u64);
+            // What no slot has a place for is zero.
+            places.zip(share).map(|(&place, value)| if place == NOWHERE { 0.0 } else { value }).collect()
+        };
+        let shares: Vec<Vec<f32>> = (0..groups).map(share).collect();
         for (group, share) in shares.iter().enumerate() {
-            for (p, value) in share.iter().enumerate() {
-                partials[group * slot + subject.packing.slot_places()[p] as usize] = value.to_bits();
+            for (&place, value) in subject.packing.slot_places().iter().zip(share) {
+                if place != NOWHERE {
+                    partials[group * slot + place as usize] = value.to_bits();
+                }
             }
         }
         fn sums<R: Real>(shares: &[Vec<f32>], norm_groups: usize) -> [Vec<R>; 2] {
@@ -361,7 +403,7 @@ pub fn fused_sum() -> Case {
         let uniform = subject.packing.uniform(&subject.flow, rules, groups);
         calls.push(
             Call::new(format!("{groups} slots of {total}:"), &uniform, [norm_groups as u32, 1, 1])
-                .bind("places", subject.packing.slot_places().to_vec())
+                .bind("slot_places", subject.packing.slot_places().to_vec())
                 .bind("partials", partials)
                 .bind("gradient", vec![POISON; total + norm_groups + 9])
                 .expect("", 0..total, gradient, &own[0])
@@ -375,7 +417,8 @@ pub fn fused_sum() -> Case {
         changes: &[
             ("share < fused.groups", "share + 1u < fused.groups"),
             ("squares += sum * sum;", "squares += sum;"),
-            ("let at = places[p];", "let at = p;"),
+            ("let at = slot_places[p];", "let at = p;"),
+            ("at != NOWHERE && share", "share"),
             (
                 "gradient[fused.rules.parameters + group.x] = total;",
                 "gradient[fused.rules.parameters] = total;",
@@ -421,7 +464,7 @@ pub fn fused_adam() -> Case {
         let places = subject.packing.places();
         let gradient = [&values[0][..], &norms].concat();
         let call = Call::new(format!("{}:", situation.label), &uniform, [2, 1, 1])
-            .bind("outcome", outcome)
+            .bind("report", outcome)
             .bind("places", places.as_flattened().to_vec())
             .values("gradient", &gradient, gradient.len() + 300)
             .bind("state", words(&situation.before()));
@@ -436,18 +479,19 @@ pub fn fused_adam() -> Case {
         }
         call = call.bind("packed", vec![POISON; subject.packing.len()]);
         if !situation.advance::<f64>().1 {
-            let places: Vec<[usize; 2]> =
-                places.iter().map(|places| places.map(|place| place as usize)).collect();
-            let of = |copy: usize| places.iter().map(move |places| places[copy]);
-            call = call.expect("natural", of(0), truth[0].clone(), &own[0]);
+            let packed: Vec<usize> = (0..total).filter(|&p| places[p][0] != NOWHERE).collect();
             // A bias has one copy.
-            let weights: Vec<usize> = (0..total).filter(|&p| places[p][0] != places[p][1]).collect();
-            call = call.expect(
-                "transposed",
-                weights.iter().map(|&p| places[p][1]),
-                weights.iter().map(|&p| truth[0][p]).collect(),
-                &weights.iter().map(|&p| own[0][p]).collect::<Vec<_>>(),
-            );
+            let weights = packed.iter().copied().filter(|&p| places[p][0] != places[p][1]).collect();
+            for (copy, (name, which)) in
+                [("natural", packed), ("transposed", weights)].into_iter().enumerate()
+            {
+                call = call.expect(
+                    name,
+                    which.iter().map(|&p| places[p][copy] as usize),
+                    which.iter().map(|&p| truth[0][p]).collect(),
+                    &which.iter().map(|&p| own[0][p]).collect::<Vec<_>>(),
+                );
+            }
         }
         calls.push(call);
     }
@@ -457,16 +501,17 @@ pub fn fused_adam() -> Case {
         calls,
         changes: &[
             ("i < rules.norm_groups; i += 256u", "i + 1u < rules.norm_groups; i += 256u"),
-            ("i < outcome.before.rows; i += 256u", "i < min(outcome.before.rows, 256u); i += 256u"),
+            ("i < report.before.rows; i += 256u", "i < min(report.before.rows, 256u); i += 256u"),
             ("let nll = -sum_workgroup", "let nll = sum_workgroup"),
             ("if update.halted == 1u {", "if false {"),
             ("packed[at.y] = updated.x;", ""),
+            ("if at.x != NOWHERE {", "{ let at = min(at, vec2<u32>(1u));"),
             ("packed[at.x] = updated.x;", ""),
             ("let at = places[p];", "let at = places[0];"),
             ("squares += gradient[rules.parameters + i];", "squares += gradient[i];"),
             (
-                "advanced(rules, outcome.before, squared_norm, nll)",
-                "advanced(rules, outcome.before, nll, squared_norm)",
+                "advanced(rules, report.before, squared_norm, nll)",
+                "advanced(rules, report.before, nll, squared_norm)",
             ),
         ],
     }
