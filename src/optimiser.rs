@@ -31,7 +31,7 @@ impl Adam {
     /// 1 − β1^step and 1 − β2^step by the recurrence c ← c + (1 − β)(1 − c) that both engines advance in `f32`.
     ///
     /// A training under way carries its own in [`State::corrections`]: a driver may contract the recurrence, and the
-    /// last bit of this one would then be another.
+    /// last bit may then differ.
     pub fn bias_corrections(&self, step: u32) -> [f32; 2] {
         self.rates().map(|rate| {
             let rate = rate as f32;

@@ -4,7 +4,7 @@
 
 use moonflow::cpu::CpuEngine;
 use moonflow::cpu::activation::{activate, activate_backward};
-use moonflow::cpu::adam::{Progress, Rule, adam, global_norm};
+use moonflow::cpu::adam::{AdamState, Rule, adam, global_norm};
 use moonflow::cpu::batch::gather;
 use moonflow::cpu::loss::negative_log_likelihood;
 use moonflow::cpu::sampling::latent;
@@ -66,7 +66,7 @@ fn functions(bench: &mut Bench, shape: &Shape, plans: &Plans) {
     // The half of sum_partials and of fused_sum that is a function of its own.
     twin!("global_norm", elementwise(2 * total as u64, total), [], global_norm(gradient));
     let rule = Rule::<f32>::new(&ADAM);
-    let progress = Progress { learning_rate: SCHEDULE.base, ..Progress::resume(&rule, 1) };
+    let progress = AdamState { learning_rate: SCHEDULE.base, ..AdamState::resume(&rule, 1) };
     twin!(
         "adam",
         cost("adam"),

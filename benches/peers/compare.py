@@ -34,6 +34,11 @@ SHAPES = [
 STEPS = {"cpu": [64, 16, 8], "adapter": [8, 1, 1], "cuda": [64, 64, 64]}
 # Rows of the large jobs; --large has others.
 LARGE = 65_536
+# What is learnt, and of what its splines consist.
+FLOWS = ["affine", "joint", "spline", "residual-spline"]
+FLOW = {"flow": "affine", "bins": 8, "tail_bound": 4.0}
+# Greatest value in the rows of a check: splines are also checked beyond their tails.
+SPREADS = {"affine": 1.5, "joint": 1.5, "spline": 4.5, "residual-spline": 4.5}
 # What --toy takes in their places, to see that all runs. The last is too wide for the fused plan.
 TOY_SHAPES = [
     {"features": 2, "layers": 2, "hidden": 8, "batch": 32},
@@ -45,6 +50,9 @@ TOY_LARGE = 1024
 JOBS = ["train", "log_prob", "sample", "log_prob_large", "sample_large", "process"]
 UNITS = {"train": "steps/s", "process": "s"}
 TOLERANCE = 1e-4
+# For gradient norms: those of steep splines differ by more between nflows and normflows already,
+# and between single and double precision, of the same code.
+GRADIENT_TOLERANCES = {"residual-spline": 2e-3}
 # Share of a task's time under a budget after which no further variant is tried.
 CALIBRATION_SHARE = 0.6
 
@@ -59,25 +67,47 @@ def python(name):
     return [part.replace("NAME", name) for part in PYTHON]
 
 
-def peers(device, engine):
-    """By name: command, choices left to calibration, and whether it is moonflow's model exactly."""
-    torch = lambda form: (python("pytorch"), {"form": [form], **NETS}, True)
-    jax = lambda form: (python("jax"), {"form": [form], **NETS, "adam": ["tree", "flat"]}, True)
+def peers(device, engine, flow="affine"):
+    """By name: command, choices left to calibration, and what is other than in moonflow's model:
+    a set of density, masks and widths, or None where that is not compared."""
+    own = {"moonflow": (MOONFLOW + [engine], {}, set())}
+    compiled = {"form": ["eager", "compile"]}
+    # Its splines select rows by value: torch.compile compiles them anew for most batches.
+    eager = {"form": ["eager"]}
+    nflows = (python("nflows"), eager, {"density"} if flow == "joint" else set())
+    zuko = (python("zuko"), compiled, {"density"})
+    passes = (python("zuko"), {**compiled, "model": ["passes"]}, {"density", "masks", "widths"})
+    flowjax = lambda *others: (python("flowjax"), {"form": ["step", "scan"]}, {"density", *others})
+    normflows = (python("normflows"), compiled if flow == "affine" else eager, set())
+    others = {
+        "joint": {"nflows": nflows, "zuko": zuko, "flowjax": flowjax("masks")},
+        "spline": {
+            "nflows": nflows,
+            "zuko": zuko,
+            "zuko-nsf": passes,
+            "flowjax": flowjax("masks", "widths"),
+        },
+        "residual-spline": {"nflows": nflows, "normflows": normflows},
+    }
+    if flow in others:
+        return own if device == "adapter" else {**own, **others[flow]}
+    torch = lambda form: (python("pytorch"), {"form": [form], **NETS}, set())
+    jax = lambda form: (python("jax"), {"form": [form], **NETS, "adam": ["tree", "flat"]}, set())
     table = {
-        "moonflow": (MOONFLOW + [engine], {}, True),
+        **own,
         "pytorch": torch("eager"),
         "pytorch-compile": torch("compile"),
         "pytorch-graphs": torch("graphs"),
         "pytorch-compile-graphs": torch("compile-graphs"),
         "jax-step": jax("step"),
         "jax-scan": jax("scan"),
-        "normflows": (python("normflows"), {"form": ["eager", "compile"]}, True),
-        "zuko": (python("zuko"), {"form": ["eager", "compile"]}, False),
-        "flowjax": (python("flowjax"), {"form": ["step", "scan"]}, False),
-        "burn-flex": (BURN + ["flex"], NETS, True),
-        "burn-ndarray": (BURN + ["ndarray"], NETS, True),
-        "burn-wgpu": (BURN + ["wgpu"], NETS, True),
-        "burn-vulkan": (BURN + ["vulkan"], NETS, True),
+        "normflows": normflows,
+        "zuko": (*zuko[:2], None),
+        "flowjax": (*flowjax()[:2], None),
+        "burn-flex": (BURN + ["flex"], NETS, set()),
+        "burn-ndarray": (BURN + ["ndarray"], NETS, set()),
+        "burn-wgpu": (BURN + ["wgpu"], NETS, set()),
+        "burn-vulkan": (BURN + ["vulkan"], NETS, set()),
     }
     wanted = {
         "cpu": lambda name: "graphs" not in name and name not in ("burn-wgpu", "burn-vulkan"),
@@ -186,11 +216,12 @@ def patience(options):
 class Comparison:
     def __init__(self, options):
         self.options = options
-        table = peers(options.device, options.engine)
+        table = peers(options.device, options.engine, options.flow)
         unknown = set(options.peers or []) - set(table)
         if unknown:
             sys.exit(
-                f"no such peers on {options.device}: {', '.join(sorted(unknown))}; "
+                f"no such peers of {options.flow} on {options.device}: "
+                f"{', '.join(sorted(unknown))}; "
                 f"there are {', '.join(table)}"
             )
         self.peers = {
@@ -307,33 +338,32 @@ class Comparison:
         return windows
 
     def check(self):
-        """Mean NLL, gradient norm and parameter count beside moonflow's, for the same models."""
+        """Beside moonflow's, for the same parameters and rows: mean NLL, gradient norm, number of
+        parameters, masks and widths. Fails where more differs than is known to."""
         failed = False
         for index in self.options.shapes:
-            job = {"job": "check", **SHAPES[index]}
+            job = {"job": "check", **SHAPES[index], **FLOW, "spread": SPREADS[self.options.flow]}
             expected = None
-            for name, (_, choices, same) in self.peers.items():
-                if not same or name in TRAIN_ONLY or name == "pytorch-compile":
+            for name, (_, choices, known) in self.peers.items():
+                if known is None or name in TRAIN_ONLY or name == "pytorch-compile":
                     continue
-                for nets in choices.get("nets", [""]):
+                variants = [("nets", nets) for nets in choices.get("nets", [])]
+                variants = variants or [("model", model) for model in choices.get("model", [""])]
+                for key, word in variants:
                     try:
                         worker = self.worker(name, self.options.threads[0])
-                        answer = worker.ask({**job, "nets": nets}, self.options.timeout)
+                        answer = worker.ask({**job, key: word}, self.options.timeout)
                     except Broken as error:
                         failed = True
-                        print(f"shape {index}  {name} {nets}: {error}")
+                        print(f"shape {index}  {name} {word}: {error}")
                         continue
                     expected = expected or answer
-                    errors = [abs(answer[key] / expected[key] - 1) for key in ("nll", "grad_norm")]
-                    good = (
-                        max(errors) <= TOLERANCE and answer["parameters"] == expected["parameters"]
-                    )
-                    failed |= not good
+                    found = differences(answer, expected, self.options.flow)
+                    failed |= not found <= known
+                    verdict = "other " + ", ".join(sorted(found)) if found else "same"
                     print(
-                        f"shape {index}  {name + ' ' + nets:24} NLL {answer['nll']:.6f}  "
-                        f"gradient norm {answer['grad_norm']:.6f}  "
-                        f"{answer['parameters']} parameters  relative differences "
-                        f"{errors[0]:.1e} {errors[1]:.1e}  {'same' if good else 'DIFFERENT'}",
+                        f"shape {index}  {name + ' ' + word:24} {shown(answer, expected)}: "
+                        f"{verdict if found <= known else verdict.upper()}",
                         flush=True,
                     )
         return 1 if failed else 0
@@ -423,6 +453,56 @@ class Comparison:
             worker.end()
 
 
+def differences(answer, expected, flow):
+    """In what a check's answer differs from moonflow's: density, masks and widths."""
+    found = set()
+    tolerances = {"nll": TOLERANCE, "grad_norm": GRADIENT_TOLERANCES.get(flow, TOLERANCE)}
+    errors = relative(answer, expected)
+    if not errors or any(not error <= tolerances[key] for key, error in errors.items()):
+        found.add("density")
+    if flow == "affine":
+        same = answer["parameters"] == expected["parameters"]
+        return found if same else {*found, "widths"}
+    column = lambda checked, key: [coupling[key] for coupling in checked["couplings"]]
+    if column(answer, "kept") != column(expected, "kept"):
+        found.add("masks")
+    # moonflow stores weights that its masks remove too.
+    count = answer["parameters"] if answer is not expected else parameters(expected)
+    same = column(answer, "widths") == column(expected, "widths")
+    if not same or count != parameters(expected):
+        found.add("widths")
+    return found
+
+
+def relative(answer, expected):
+    """Relative differences of mean NLL and gradient norm, where a worker gives them."""
+    keys = [key for key in ("nll", "grad_norm") if key in answer]
+    return {key: abs(answer[key] / expected[key] - 1) for key in keys}
+
+
+def parameters(checked):
+    """Those that the couplings' widths make."""
+    widths = [coupling["widths"] for coupling in checked["couplings"]]
+    return sum((a + 1) * b for listed in widths for a, b in itertools.pairwise(listed))
+
+
+def shown(answer, expected):
+    """A check's answer in words."""
+    words = [f"{answer['parameters']} parameters"]
+    if answer.get("couplings"):
+        first = answer["couplings"][0]
+        widths = "→".join(map(str, first["widths"]))
+        kept = ",".join(map(str, first["kept"][:3]))
+        words = [f"{len(answer['couplings'])} networks {widths}, the first from {kept}…", *words]
+    errors = relative(answer, expected)
+    if errors:
+        words.append(f"NLL {answer['nll']:.6f}, gradient norm {answer['grad_norm']:.6f}")
+        words.append(
+            "relative differences " + " ".join(f"{error:.1e}" for error in errors.values())
+        )
+    return ", ".join(words)
+
+
 def describe(variant):
     words = [f"{variant['threads']} thread{'s' if variant['threads'] > 1 else ''}"]
     return " ".join(words + [str(value) for key, value in variant.items() if key != "threads"])
@@ -434,8 +514,9 @@ def label(task):
         return "whole process: D 2, 8 layers, 64×64, batch 256, 60 epochs of 9,000 rows"
     shape = SHAPES[index]
     rows = LARGE if name.endswith("_large") else shape["batch"]
+    flow = "" if FLOW["flow"] == "affine" else f" {FLOW['flow']}"
     return "{}: D {features}, {layers} layers, {hidden}×{hidden}, batch {rows:,}".format(
-        name.removesuffix("_large"), rows=rows, **shape
+        name.removesuffix("_large") + flow, rows=rows, **shape
     )
 
 
@@ -444,7 +525,7 @@ def tasks(options):
     table = {}
     steps = TOY_STEPS if options.toy else STEPS[options.device]
     for name, index in options.tasks or itertools.product(options.jobs, options.shapes):
-        shape = SHAPES[index]
+        shape = {**SHAPES[index], **FLOW}
         if name == "train":
             table[name, index] = {"job": "train", **shape, "steps": steps[index]}
         elif name != "process":
@@ -564,6 +645,7 @@ def parse():
     parser.add_argument(
         "--device", choices=["cpu", "cuda", "adapter"], default="cpu", help="adapter: wgpu alone"
     )
+    parser.add_argument("--flow", choices=FLOWS, default=FLOWS[0], help="what is learnt")
     parser.add_argument("--peers", type=words, help="all of the device by default; moonflow always")
     parser.add_argument("--jobs", type=words, default=JOBS[:-1], help=f"of {','.join(JOBS)}")
     parser.add_argument("--shapes", type=numbers, help="of 0,1,2; 0 for an adapter, else all")
@@ -614,11 +696,14 @@ def parse():
     options.deadline = time.monotonic() + (options.budget or float("inf"))
     options.shapes = options.shapes or ([0] if options.device == "adapter" else [0, 1, 2])
     options.engine = options.engine or ("cpu" if options.device == "cpu" else "gpu")
+    FLOW["flow"] = options.flow
     if options.toy:
         SHAPES[:] = TOY_SHAPES
     LARGE = options.large or (TOY_LARGE if options.toy else LARGE)
     if set(options.jobs) - set(JOBS):
         parser.error(f"--jobs takes some of {','.join(JOBS)}")
+    if "process" in options.jobs and options.flow != "affine":
+        parser.error("the job process is one of affine flows")
     if options.device != "cpu":
         options.threads = options.threads[-1:]
     return options

@@ -1,8 +1,9 @@
-"""flowjax: its coupling_flow with its own affine transformer. The nearest form, not the same model.
+"""flowjax: its coupling_flow, with its affine transformer or its spline. The nearest form, not the
+same model.
 
-One network gives scale and shift of the transformed half from the kept half: about half of
-moonflow's parameters and products. Permutations stand between layers. Training is a jitted step or
-one lax.scan an epoch; loss and optimiser are flowjax's and optax's.
+One network gives all numbers of the transformed half from the kept half. Permutations stand between
+layers. Its splines learn their slopes at both ends too. Training is a jitted step or one lax.scan
+an epoch; loss and optimiser are flowjax's and optax's.
 """
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import optax
 import paramax
+from flowjax.bijections import RationalQuadraticSpline
 from flowjax.distributions import Normal
 from flowjax.flows import coupling_flow
 from flowjax.train.losses import MaximumLikelihoodLoss
@@ -22,15 +24,32 @@ import protocol
 
 class Worker(jax_peer.Worker):
     def flow(self, job):
+        spline = None
+        if job.get("flow") == "spline":
+            # Its knots are those inside.
+            spline = RationalQuadraticSpline(knots=job["bins"] - 1, interval=job["tail_bound"])
         return coupling_flow(
             jax.random.key(1),
             base_dist=Normal(jnp.zeros(job["features"])),
+            transformer=spline,
             flow_layers=job["layers"],
             nn_width=job["hidden"],
             nn_depth=2,
             # Fast log_prob, or fast sampling: what the job asks for.
             invert=job["job"] != "sample",
         )
+
+    def check(self, job):
+        """What the couplings consist of; their formulas are not moonflow's."""
+        coupling = self.flow(job).bijection.bijection.bijection.bijections[0]
+        # The layers lie in one array each.
+        linears = [(linear.weight, linear.bias) for linear in coupling.conditioner.layers]
+        widths = [linears[0][0].shape[2]] + [bias.shape[1] for _, bias in linears]
+        kept = list(range(coupling.untransformed_dim))
+        return {
+            "parameters": sum(array.size for linear in linears for array in linear),
+            "couplings": [{"kept": kept, "widths": widths}] * len(linears[0][0]),
+        }
 
     def prepare(self, job):
         flow = self.flow(job)

@@ -12,7 +12,7 @@ import sys
 
 INK, TEXT, MUTED, FRAME = "#17202a", "#3a4653", "#6d7987", "#b4bdc7"
 OWN, PEER, SMALLER = "#cf4f16", "#86b7e2", "#d3dae1"
-# Peers whose own form of the model has half of moonflow's parameters and products.
+# Peers whose own form of the affine model has half of moonflow's parameters and products.
 HALF = ("zuko", "flowjax")
 WIDTH, LEFT, BAR, GAP, PANEL_GAP, COLUMN_GAP = 1600, 40, 24, 8, 64, 60
 COLUMNS = 2
@@ -67,14 +67,16 @@ def draw(found):
         start = y
         for peer, (median, share) in sorted(panel.items(), key=lambda item: -item[1][1]):
             own = peer == "moonflow"
-            colour = OWN if own else SMALLER if peer in HALF else PEER
+            # The other flows have a word more, as in `train spline: …`.
+            smaller = peer in HALF and " " not in task.split(":")[0]
+            colour = OWN if own else SMALLER if smaller else PEER
             weight = "bold" if own else "normal"
             parts.append(text(x + NAMES - 12, y + BAR - 6, peer, 18, INK if own else TEXT, "end", weight))
             length = max(2.0, room * share / longest)
             parts.append(
                 f'<rect x="{x + NAMES:.0f}" y="{y:.0f}" width="{length:.1f}" height="{BAR}" fill="{colour}"/>'
             )
-            half = ", half the model" if peer in HALF else ""
+            half = ", half the model" if smaller else ""
             words = rate(task, median) + ("" if own else f"  (÷ {1 / share:.2f}{half})")
             parts.append(text(x + NAMES + length + 10, y + BAR - 6, words, 17, TEXT if own else MUTED))
             y += BAR + GAP

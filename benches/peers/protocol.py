@@ -94,13 +94,22 @@ def chirp(start, count):
     return np.sin(0.7 * counter * counter)
 
 
+def numbers(job):
+    """How many numbers a network yields for a feature."""
+    return {"affine": 1, "joint": 2}.get(job.get("flow", "affine")) or 3 * job["bins"] - 1
+
+
 def networks(job, zero_last=False):
-    """Parameters [layer][scale, translate][linear] of (weight [out, in], bias [out]).
+    """Parameters [layer][network][linear] of (weight [out, in], bias [out]): scale and translate,
+    or one joint network.
 
     Value k in moonflow's flat order is chirp(k) / √inputs, with D inputs for a bias; an untrained
     flow's last layers are zero.
     """
-    widths = [job["features"], job["hidden"], job["hidden"], job["features"]]
+    flow = job.get("flow", "affine")
+    # A residual network has one block, of two linear layers.
+    hidden = [job["hidden"]] * (3 if flow == "residual-spline" else 2)
+    widths = [job["features"], *hidden, job["features"] * numbers(job)]
     index = 0
 
     def values(shape, inputs):
@@ -117,12 +126,31 @@ def networks(job, zero_last=False):
             linears[-1] = tuple(np.zeros_like(array) for array in linears[-1])
         return linears
 
-    return [[network(), network()] for _ in range(job["layers"])]
+    count = 2 if flow == "affine" else 1
+    return [[network() for _ in range(count)] for _ in range(job["layers"])]
+
+
+# What softplus takes to a slope of 1, with the least slope of 0.001: moonflow adds it to its numbers.
+UNIT_SLOPE = math.log(math.expm1(1 - 1e-3))
+
+
+def spline_networks(job):
+    """Parameters [layer][linear] of spline couplings in the manner of Durkan et al.: networks take
+    the kept features alone and yield numbers of the others, with slopes of 1 for UNIT_SLOPE."""
+    bins, wanted = job["bins"], []
+    for kept, (network,) in zip(masks(job) > 0, networks(job)):
+        (weight, bias), *others, (last_weight, last_bias) = network
+        last_bias = last_bias.reshape(job["features"], -1).copy()
+        last_bias[:, 2 * bins :] += UNIT_SLOPE
+        moved = np.repeat(~kept, numbers(job))
+        last = last_weight[moved], last_bias.ravel()[moved]
+        wanted.append([(weight[:, kept], bias), *others, last])
+    return wanted
 
 
 def check_rows(job):
     """The rows [B, D] of a check."""
-    rows = 1.5 * chirp(0, job["batch"] * job["features"])
+    rows = job["spread"] * chirp(0, job["batch"] * job["features"])
     return rows.astype(np.float32).reshape(job["batch"], job["features"])
 
 

@@ -85,6 +85,39 @@ def stack(pair):
     return arrays
 
 
+def linears(network):
+    """Its linear layers, from input to output."""
+    return [part for part in network.modules() if hasattr(part, "weight")]
+
+
+def load(network, values):
+    """Sets the parameters of a network's linear layers."""
+    for linear, (weight, bias) in zip(linears(network), values, strict=True):
+        linear.weight.data.copy_(torch.from_numpy(weight))
+        linear.bias.data.copy_(torch.from_numpy(bias))
+
+
+def coupling(kept, network):
+    """What a coupling consists of, as a check tells it."""
+    layers = linears(network)
+    widths = [layers[0].in_features] + [linear.out_features for linear in layers]
+    return {"kept": [int(feature) for feature in kept], "widths": widths}
+
+
+def couplings(transforms):
+    """What the couplings of nflows consist of, or of normflows, which has the same code."""
+    return [coupling(part.identity_features, part.transform_net) for part in transforms]
+
+
+def load_splines(transforms, job):
+    """Sets the parameters of their networks to moonflow's."""
+    for transform, values in zip(transforms, protocol.spline_networks(job)):
+        load(transform.transform_net, values)
+        if job["job"] == "check" and hasattr(transform.transform_net, "hidden_features"):
+            # Where a network has it, numbers of widths and heights are divided by its square root.
+            del transform.transform_net.hidden_features
+
+
 class Worker:
     """Trains, scores and samples what has `parameters`, `loss`, `log_prob` and `sample`."""
 
@@ -114,12 +147,17 @@ class Worker:
 
     def check(self, job):
         model = self.model(job)
-        parameters = list(model.parameters())
+        # moonflow has no unconditional transforms; those of others begin as the identity.
+        named = model.named_parameters()
+        parameters = [value for name, value in named if "unconditional" not in name]
         loss = model.loss(torch.from_numpy(protocol.check_rows(job)).to(self.device))
         loss.backward()
         norm = torch.sqrt(sum((p.grad.double() ** 2).sum() for p in parameters))
         count = sum(p.numel() for p in parameters)
-        return {"nll": loss.item(), "grad_norm": norm.item(), "parameters": count}
+        answer = {"nll": loss.item(), "grad_norm": norm.item(), "parameters": count}
+        if hasattr(model, "couplings"):
+            answer["couplings"] = model.couplings()
+        return answer
 
     def prepare(self, job):
         model = self.model(job)

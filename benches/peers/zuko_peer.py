@@ -1,8 +1,12 @@
-"""zuko: its RealNVP. The nearest form, not the same model; the loop is PyTorch's.
+"""zuko: its RealNVP, the same couplings with splines, and NSF(passes=2). The loop is PyTorch's.
 
-One network gives scale and shift of the transformed features from the kept ones: about half of
-moonflow's parameters and products. The log-scale's bound is a soft clip instead of 2·tanh(o/2).
+One network gives all numbers of the transformed features from the kept ones. They are bounded by
+soft clips: a log-scale in place of 2·tanh(o/2), and what bins and slopes come from.
+NSF(passes=2) is an autoregressive flow in two passes: it keeps halves, transforms the kept half
+too, by constants, and masks the weights of full-width networks in every step.
 """
+
+from functools import partial
 
 import torch
 import zuko
@@ -16,10 +20,22 @@ class Flow(torch.nn.Module):
 
     def __init__(self, job):
         super().__init__()
-        hidden = (job["hidden"], job["hidden"])
-        self.flow = zuko.flows.RealNVP(
-            job["features"], transforms=job["layers"], hidden_features=hidden
-        )
+        options = {"transforms": job["layers"], "hidden_features": (job["hidden"], job["hidden"])}
+        if job.get("flow") == "spline":
+            bins = job["bins"]
+            # Its NSF is a MAF of these, whose bound is 5 where it is not told.
+            spline = partial(zuko.transforms.MonotonicRQSTransform, bound=job["tail_bound"])
+            options |= {"univariate": spline, "shapes": [(bins,), (bins,), (bins - 1,)]}
+        self.passes = job.get("model") == "passes"
+        if self.passes:
+            self.flow = zuko.flows.MAF(job["features"], passes=2, **options)
+        else:
+            self.flow = zuko.flows.RealNVP(job["features"], **options)
+
+    def couplings(self):
+        transforms = self.flow.transform.transforms
+        kept = [(t.order == 0 if self.passes else t.mask).nonzero() for t in transforms]
+        return [pytorch_peer.coupling(k, t.hyper) for k, t in zip(kept, transforms)]
 
     def log_prob(self, x):
         return self.flow().log_prob(x)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{Chunk, Encoding, Missing, Reader, Rows, Selection, Table, find_columns};
 use moonflow::model::Model;
+use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
 use super::output::{grouped, note};
@@ -25,6 +26,40 @@ pub struct TableArgs {
     /// Rows in which a value is missing (empty, NA, NaN, null, none): refuse the table, or drop the rows
     #[arg(long, default_value = "refuse", value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
     missing: String,
+}
+
+/// What columns are that a table has besides those that are modelled, as lists of names or positions.
+#[derive(Clone, Copy, Default)]
+pub struct Roles<'a> {
+    pub context: Option<&'a str>,
+    pub weights: Option<&'a str>,
+}
+
+/// Places of columns in a table.
+struct Chosen {
+    /// Those to be read as numbers, the context last, and how many it has.
+    columns: Vec<usize>,
+    context: usize,
+    weights: Option<usize>,
+}
+
+/// Numbers of the column of weights in `chunk`, the first of its extras.
+///
+/// # Errors
+/// [`Error::Data`] with the row of one that is not a finite number of at least 0.
+pub fn weights(chunk: &Chunk, rows: &Rows<'_>) -> Result<Vec<f64>> {
+    let Some(cells) = chunk.extras.first() else { return Ok(Vec::new()) };
+    let weight = |(cell, place): (&String, &u64)| {
+        cell.trim().parse::<f64>().ok().filter(|weight| weight.is_finite() && *weight >= 0.0).ok_or_else(
+            || {
+                let (unit, cell) = (rows.unit(), shown(cell));
+                let message =
+                    format!("{unit} {place} has the weight `{cell}`; expected a finite number of at least 0");
+                Error::data(rows.name(), message)
+            },
+        )
+    };
+    cells.iter().zip(&chunk.places).map(weight).collect()
 }
 
 /// What `--format` and `--out-format` take.
@@ -51,15 +86,15 @@ impl TableArgs {
         ]
     }
 
-    /// Opens the table in `path` for training: every column chosen, as a number, those of `context` behind the others.
-    /// Yields besides how many these are.
+    /// Opens the table in `path` for training: every column chosen, as a number, those of `context` behind the others, and
+    /// the column of weights as text. Yields besides how many the context has.
     ///
     /// # Errors
     /// Those of [`Reader::open`] and [`Reader::select`], of an unknown column, and when all are context.
-    pub fn open(&self, path: &Path, context: Option<&str>) -> Result<(Rows<'static>, usize)> {
+    pub fn open(&self, path: &Path, roles: Roles<'_>) -> Result<(Rows<'static>, usize)> {
         let reader = Reader::open(path, self.format)?;
-        let (chosen, given) = self.choose(&reader, context)?;
-        Ok((reader.select(&chosen, &[], self.missing())?, given))
+        let Chosen { columns, context, weights } = self.choose(&reader, roles)?;
+        Ok((reader.select(&columns, weights.as_slice(), self.missing())?, context))
     }
 
     /// Opens the table in `path` beside one that was opened for training and has `columns`, the last of them `context`: the
@@ -67,15 +102,12 @@ impl TableArgs {
     ///
     /// # Errors
     /// As [`TableArgs::open`], and when a column is not there.
-    pub fn open_beside(
-        &self,
-        path: &Path,
-        columns: &[String],
-        context: Option<&str>,
-    ) -> Result<Rows<'static>> {
+    pub fn open_beside(&self, path: &Path, columns: &[String], roles: Roles<'_>) -> Result<Rows<'static>> {
         let reader = Reader::open(path, self.format)?;
-        let laid_out_alike = match self.choose(&reader, context) {
-            Ok((chosen, _)) if !reader.has_names() && chosen.len() == columns.len() => Some(chosen),
+        let laid_out_alike = match self.choose(&reader, roles) {
+            Ok(chosen) if !reader.has_names() && chosen.columns.len() == columns.len() => {
+                Some(chosen.columns)
+            }
             _ => None,
         };
         let places = match laid_out_alike {
@@ -88,23 +120,34 @@ impl TableArgs {
         reader.select(&places, &[], self.missing())
     }
 
-    /// The places in `reader` of the columns chosen, those of `context` last, and how many these are.
-    fn choose(&self, reader: &Reader<'_>, context: Option<&str>) -> Result<(Vec<usize>, usize)> {
-        let mut chosen = self.selection().resolve(reader.name(), reader.columns())?;
-        let mut given = Vec::new();
-        if let Some(context) = context {
-            let context = Selection { keep: Selection::split(context), drop: Vec::new() };
-            given = context.resolve(reader.name(), reader.columns())?;
-            chosen.retain(|place| !given.contains(place));
-            if chosen.is_empty() {
-                return Err(Error::data(
-                    reader.name(),
-                    "every column is context; leave at least one to be modelled",
-                ));
-            }
+    /// The places in `reader` of the columns chosen, by their roles.
+    fn choose(&self, reader: &Reader<'_>, roles: Roles<'_>) -> Result<Chosen> {
+        let mut columns = self.selection().resolve(reader.name(), reader.columns())?;
+        let places = |list: Option<&str>| match list {
+            Some(list) => Selection { keep: Selection::split(list), drop: Vec::new() }
+                .resolve(reader.name(), reader.columns()),
+            None => Ok(Vec::new()),
+        };
+        let (given, weights) = (places(roles.context)?, places(roles.weights)?);
+        if weights.len() > 1 {
+            let count = weights.len();
+            return Err(Error::data(reader.name(), format!("--weights names {count} columns; name one")));
         }
-        chosen.extend(&given);
-        Ok((chosen, given.len()))
+        if weights.iter().any(|place| given.contains(place)) {
+            return Err(Error::data(
+                reader.name(),
+                "the column of weights is context too; it can be one only",
+            ));
+        }
+        columns.retain(|place| !given.contains(place) && !weights.contains(place));
+        if columns.is_empty() {
+            return Err(Error::data(
+                reader.name(),
+                "every column is context or weight; leave at least one to be modelled",
+            ));
+        }
+        columns.extend(&given);
+        Ok(Chosen { columns, context: given.len(), weights: weights.first().copied() })
     }
 
     /// Opens the table in `path` for `model`: its columns as numbers in the model's order, the others as text.

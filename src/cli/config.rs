@@ -172,6 +172,7 @@ pub struct Resolved<'a> {
     pub table: &'a TableArgs,
     pub preprocess: &'a PreprocessArgs,
     pub recipe: &'a Recipe,
+    pub weights: Option<&'a str>,
     pub test: Option<&'a Path>,
     pub test_fraction: Option<f64>,
     pub time_limit: Option<f64>,
@@ -230,6 +231,7 @@ impl Resolved<'_> {
             set(key, value.map(Value::from));
         }
         set("gaussianise", Some(self.preprocess.gaussianise().into()));
+        set("weights", self.weights.map(Value::from));
         set("test", self.test.map(whole_path));
         set("test-fraction", self.test_fraction.map(Value::from));
         set("validation-fraction", Some(recipe.validation_fraction.into()));

@@ -137,7 +137,7 @@ impl TrainingJob<'_> {
         sets.score(model, engine).await
     }
 
-    /// Says what training came to.
+    /// Prints the result of training.
     pub fn report(&self, model: &Model, history: &History, outcome: Outcome) {
         if let Some(last) = history.epochs.last() {
             let [train_rows, _] = self.rows();

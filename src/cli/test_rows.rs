@@ -5,7 +5,7 @@ use std::path::Path;
 use moonflow::Result;
 use moonflow::data::Table;
 
-use super::columns::{self, TableArgs};
+use super::columns::{self, Roles, TableArgs};
 use super::memory;
 
 /// Where the rows of a test come from.
@@ -27,7 +27,7 @@ impl TestRows<'_> {
         &self,
         table: Table,
         args: &TableArgs,
-        context: Option<&str>,
+        roles: Roles<'_>,
         seed: u64,
     ) -> Result<(Table, Option<Table>)> {
         match *self {
@@ -37,7 +37,7 @@ impl TestRows<'_> {
                 Ok((rest, Some(test)))
             }
             Self::File(path) => {
-                let rows = args.open_beside(path, &table.columns, context)?;
+                let rows = args.open_beside(path, &table.columns, roles)?;
                 let test = columns::into_table(
                     rows,
                     |_, _| Ok(()),

@@ -12,7 +12,7 @@ use moonflow::{Error, Result};
 
 use super::advice::with_flags;
 use super::animate::Animated;
-use super::columns::{self, TableArgs};
+use super::columns::{self, Roles, TableArgs};
 use super::config::Resolved;
 use super::folder::Files;
 use super::job::TrainingJob;
@@ -47,11 +47,14 @@ pub struct TrainArgs {
     /// Standard deviation of a toy density's noise [default: its own]
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::noise)]
     noise: Option<f64>,
+    /// Column that says how much each row counts in losses, by name or position from 1: 0 or more; it is not modelled
+    #[arg(long, value_name = "COLUMN")]
+    weights: Option<String>,
     /// Table to score once after training, read like DATA
     #[arg(long, value_name = "FILE", conflicts_with = "test_fraction")]
     test: Option<PathBuf>,
     /// Share of the rows that is kept for a test, scored once after training
-    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::decay)]
+    #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::share_above_zero)]
     test_fraction: Option<f64>,
     /// End with the epoch under way after so many seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds)]
@@ -81,10 +84,12 @@ impl TrainArgs {
         match Source::parse(&self.data)? {
             // How a test is read may be said of a toy density too.
             Source::Toy(_)
-                if (self.table.are_given() && self.test.is_none()) || self.preprocess.context.is_some() =>
+                if (self.table.are_given() && self.test.is_none())
+                    || self.preprocess.context.is_some()
+                    || self.weights.is_some() =>
             {
                 Err(Error::Argument(format!(
-                    "--format, --columns, --drop, --missing and --context are for tables; `{}` is a toy density (./{0} is a file)",
+                    "--format, --columns, --drop, --missing, --context and --weights are for tables; `{}` is a toy density (./{0} is a file)",
                     shown(&self.data)
                 )))
             }
@@ -169,6 +174,10 @@ pub struct Data {
 }
 
 impl TrainArgs {
+    fn roles(&self) -> Roles<'_> {
+        Roles { context: self.preprocess.context.as_deref(), weights: self.weights.as_deref() }
+    }
+
     fn toy_rows(&self) -> u32 {
         const TOY_ROWS: u32 = 10_000;
         self.rows.unwrap_or(TOY_ROWS)
@@ -184,6 +193,7 @@ impl TrainArgs {
             table: &self.table,
             preprocess: &self.preprocess,
             recipe,
+            weights: self.weights.as_deref(),
             test: self.test.as_deref(),
             test_fraction: self.test_fraction,
             time_limit: self.time_limit,
@@ -195,8 +205,8 @@ impl TrainArgs {
         }
     }
 
-    /// Refuses to write over a file that is read. The configuration beside a model may be written again where it
-    /// already says what it would.
+    /// Refuses to write over a file that is read. The configuration beside a model may be overwritten where
+    /// its content would not change.
     fn spare_inputs(&self, source: &Source, files: &Files, resolved: &Resolved) -> Result<()> {
         let tables = Inputs::new(source.file().into_iter().chain(self.test.as_deref()));
         let config = Inputs::new(self.config.as_deref());
@@ -219,13 +229,16 @@ impl TrainArgs {
             recipe.flow(ToyDensity::FEATURES)?;
             need.check(f64::from(self.toy_rows()), ToyDensity::FEATURES).map_err(Error::Argument)?;
         }
-        let mut context = 0;
+        let (mut context, mut weights) = (0, Vec::new());
         let table = source.table(self.toy_rows() as usize, recipe.seed, |path| {
             let rows;
-            (rows, context) = self.table.open(path, self.preprocess.context.as_deref())?;
+            (rows, context) = self.table.open(path, self.roles())?;
             let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
             let plan = self.preprocess.plan(&name, &columns, context)?;
-            let check = |chunk: &Chunk, _: &Rows<'_>| preprocess::check(&plan, &name, &columns, unit, chunk);
+            let check = |chunk: &Chunk, rows: &Rows<'_>| {
+                weights.extend(columns::weights(chunk, rows)?);
+                preprocess::check(&plan, &name, &columns, unit, chunk)
+            };
             columns::into_table(rows, check, |rows, columns| need.check(rows, columns))
         })?;
         let plan = self.preprocess.plan(&table.name, &table.columns, context)?;
@@ -236,15 +249,21 @@ impl TrainArgs {
             ));
         }
         let record = source.record(&table);
-        let given = self.preprocess.context.as_deref();
-        let (table, test) = self.test_rows().set_aside(table, &self.table, given, recipe.seed)?;
+        let (table, test) = self.test_rows().set_aside(table, &self.table, self.roles(), recipe.seed)?;
+        if let (Some(fraction), false) = (self.test_fraction, weights.is_empty()) {
+            let of_rows = Table { name: table.name.clone(), columns: vec![String::new()], values: weights };
+            weights = of_rows.without_test_rows(fraction, recipe.seed)?.0.values;
+        }
         let _busy = Busy::new("preparing");
         let head = table.values[..table.values.len().min(super::plot::ROWS * table.features())].to_vec();
         let notes = match source {
             Source::Toy(_) => Vec::new(),
             Source::File(_) => preprocess::discrete_columns(&table, &plan),
         };
-        let dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
+        let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
+        if self.weights.is_some() {
+            dataset = dataset.with_weights(weights, recipe.seed)?;
+        }
         Ok(Data { test, dataset, head, notes, context, record, need })
     }
 }

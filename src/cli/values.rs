@@ -81,6 +81,14 @@ pub fn decay(text: &str) -> Result<f64, String> {
     number(text, "a number above 0 and below 1, such as 0.9", |value: &f64| *value > 0.0 && *value < 1.0)
 }
 
+/// Parses a share of the rows that is not empty.
+///
+/// # Errors
+/// The rule, when it does not lie between 0 and 1.
+pub fn share_above_zero(text: &str) -> Result<f64, String> {
+    number(text, "a number above 0 and below 1, such as 0.2", |value: &f64| *value > 0.0 && *value < 1.0)
+}
+
 /// Parses a number of seconds.
 ///
 /// # Errors

@@ -37,7 +37,7 @@ impl<R: Real> Rule<R> {
 
 /// What [`advance`] decides before each update; the GPU keeps the same numbers in a buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Progress<R> {
+pub struct AdamState<R> {
     /// Completed steps.
     pub step: u32,
     /// 1 − β₁ˢ after s steps.
@@ -52,7 +52,7 @@ pub struct Progress<R> {
     pub halted: bool,
 }
 
-impl<R: Real> Progress<R> {
+impl<R: Real> AdamState<R> {
     /// The progress of a training that has completed `step` steps, with the bias corrections that it had then.
     pub fn new(step: u32, [correction1, correction2]: [R; 2]) -> Self {
         let (learning_rate, clip) = (R::zero(), R::one());
@@ -129,7 +129,7 @@ pub(super) fn squared_norm<R: Real>(gradient: &[R]) -> R {
 
 /// Takes the step's loss and gradient norm and decides its learning rate, bias corrections and clip factor,
 /// min(1, clip_norm / norm). A loss or norm that is not finite halts training for good.
-pub fn advance<R: Real>(rule: &Rule<R>, schedule: &Schedule, loss: R, norm: R, progress: &mut Progress<R>) {
+pub fn advance<R: Real>(rule: &Rule<R>, schedule: &Schedule, loss: R, norm: R, progress: &mut AdamState<R>) {
     progress.halted |= !(loss.is_finite() && norm.is_finite());
     if progress.halted {
         return;
@@ -146,7 +146,7 @@ pub fn advance<R: Real>(rule: &Rule<R>, schedule: &Schedule, loss: R, norm: R, p
 /// θ −= lr · (m / c₁) / (√(v / c₂) + ε). Does nothing once halted.
 pub fn adam<R: Real>(
     rule: &Rule<R>,
-    progress: &Progress<R>,
+    progress: &AdamState<R>,
     gradient: &[R],
     parameters: &mut [R],
     moment1: &mut [R],
@@ -194,7 +194,7 @@ mod tests {
     fn corrections_are_one_minus_beta_to_the_step() {
         let rule = Rule::<f64>::new(&Adam::default());
         for step in [1, 2, 10, 1000] {
-            let progress = Progress::resume(&rule, step);
+            let progress = AdamState::resume(&rule, step);
             let power = f64::from(step);
             assert!((progress.correction1 - (1.0 - 0.9f64.powf(power))).abs() < 1e-14);
             assert!((progress.correction2 - (1.0 - 0.999f64.powf(power))).abs() < 1e-14);
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn first_step_moves_by_the_learning_rate_against_the_gradient_after_decay() {
         let rule = Rule::<f64>::new(&Adam { weight_decay: 0.5, ..Adam::default() });
-        let mut progress = Progress::resume(&rule, 0);
+        let mut progress = AdamState::resume(&rule, 0);
         advance(&rule, &CONSTANT, 1.0, 1.0, &mut progress);
         let (mut parameters, mut m, mut v) = ([1.0, -2.0, 3.0], [0.0; 3], [0.0; 3]);
         adam(&rule, &progress, &[0.3, -40.0, 0.0], &mut parameters, &mut m, &mut v);
@@ -227,7 +227,7 @@ mod tests {
     fn clipping_scales_long_gradients_and_leaves_short_ones() {
         let rule = Rule::<f64>::new(&Adam { clip_norm: 5.0, ..Adam::default() });
         for (norm, want) in [(0.0, 1.0), (4.0, 1.0), (5.0, 1.0), (20.0, 0.25)] {
-            let mut progress = Progress::resume(&rule, 0);
+            let mut progress = AdamState::resume(&rule, 0);
             advance(&rule, &CONSTANT, 1.0, norm, &mut progress);
             assert_eq!(progress.clip, want, "norm {norm}");
             let (mut parameters, mut m, mut v) = ([1.0], [0.0], [0.0]);
@@ -240,11 +240,11 @@ mod tests {
     fn training_halts_for_good_when_loss_or_norm_is_not_finite() {
         let rule = Rule::<f32>::new(&Adam::default());
         for (loss, norm) in [(f32::NAN, 1.0), (f32::INFINITY, 1.0), (1.0, f32::NAN), (1.0, f32::INFINITY)] {
-            let mut progress = Progress::resume(&rule, 3);
+            let mut progress = AdamState::resume(&rule, 3);
             let before = progress;
             advance(&rule, &CONSTANT, loss, norm, &mut progress);
             advance(&rule, &CONSTANT, 1.0, 1.0, &mut progress);
-            assert_eq!(progress, Progress { halted: true, ..before });
+            assert_eq!(progress, AdamState { halted: true, ..before });
             let (mut parameters, mut m, mut v) = ([1.0], [0.5], [0.25]);
             adam(&rule, &progress, &[1.0], &mut parameters, &mut m, &mut v);
             assert_eq!((parameters, m, v), ([1.0], [0.5], [0.25]));

@@ -37,10 +37,10 @@ impl<R> Trace<R> {
     }
 }
 
-/// Gradients on their way through a network: at the layer at hand, at the one before, and at one whose result is also
+/// LayerGradients on their way through a network: at the layer at hand, at the one before, and at one whose result is also
 /// added further on.
 #[derive(Debug, Default)]
-pub(super) struct Gradients<R> {
+pub(super) struct LayerGradients<R> {
     above: Buffer<R>,
     below: Buffer<R>,
     skipped: Buffer<R>,
@@ -143,14 +143,14 @@ impl PackedNetwork {
         kept: &Kept<R>,
         trace: &Trace<R>,
         d_output: &[R],
-        gradients: &mut Gradients<R>,
+        gradients: &mut LayerGradients<R>,
         mut gradient: Option<Sum<R>>,
         d_kept: Option<&mut [R]>,
     ) {
         let rows = kept.rows;
         // The tile's own sum is complete before it is added: so a slot's bits do not depend on what it held.
         let finish = |add: bool| if add { Finish::Add } else { Finish::Identity };
-        let Gradients { above, below, skipped } = gradients;
+        let LayerGradients { above, below, skipped } = gradients;
         let mut d = (d_output, self.output_stride::<R>());
         let mut added_to = None;
         for (index, layer) in self.layers.iter().enumerate().skip(1).rev() {

@@ -1,7 +1,7 @@
 //! The CPU engine: reference for the GPU, and default where there is no GPU. Generic over `f32` and `f64`.
 //!
 //! Rows are cut into tiles whose size depends on sizes alone. Each tile goes through the whole flow on one thread and
-//! leaves its gradient in a slot; `shares` says how few slots do, and in which order all is added. So the result is the
+//! leaves its gradient in a slot; `shares` decides how many slots are needed, and in which order all is added. So the result is the
 //! same in every bit for any number of threads.
 //!
 //! The functions in [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are held to shaders as the engine runs them.
@@ -53,11 +53,11 @@ pub use real::Real;
 pub use training::{Optimiser, StepRecord};
 
 use buffer::Buffer;
-use pass::{Weights, Workspace};
+use pass::{PackedFlow, Workspace};
 use shares::Shares;
 use step::{Part, Steps, Sum};
 use team::Team;
-use training::Run;
+use training::LoadedTraining;
 
 /// Rows that go through the flow together in scoring and sampling: enough to make a panel of weights worth fetching, few
 /// enough for a core's cache.
@@ -66,7 +66,7 @@ const SCORING_TILE: usize = 128;
 const TRAINING_TILE: (usize, usize) = (64, 128);
 /// Most slots for the gradient of a training batch: each costs a gradient's size in memory and in the sum over slots.
 const SLOTS: usize = 16;
-/// Bytes of a slot up to which several tiles are added to it one after the other.
+/// Bytes of a slot up to which several shares are added to it one after the other.
 const CACHED: usize = 2 << 20;
 /// Parameters from which there are half as many slots: then their memory is no longer in a cache.
 const MANY_PARAMETERS: usize = 1 << 19;
@@ -95,7 +95,7 @@ pub struct CpuEngine<R: Real> {
     /// −log p per row of the batch, and its factor in the loss `[B]`.
     nll: Vec<R>,
     factors: Vec<R>,
-    run: Option<Run<R>>,
+    run: Option<LoadedTraining<R>>,
 }
 
 impl<R: Real> CpuEngine<R> {
@@ -284,7 +284,7 @@ impl<R: Real> CpuEngine<R> {
         resize(&mut self.nll, rows);
         batch.factors(&mut self.factors);
         let factors = &self.factors[..];
-        let weights = Weights { steps: &self.steps, parts: &self.packed };
+        let weights = PackedFlow { steps: &self.steps, parts: &self.packed };
         let slots = &mut self.slots[..slots];
         // A slot that no cache holds is written faster than it is added to.
         let merge = slot_rows == tile && self.steps.gradient * size_of::<R>() <= CACHED;
@@ -321,7 +321,7 @@ impl<R: Real> CpuEngine<R> {
         Ok((values, log_det))
     }
 
-    /// Carries the rows in `values` through `pass` tile by tile, after `prepare` has had its way with each.
+    /// Carries the rows in `values` through `pass` tile by tile, after `prepare` has filled each tile.
     fn transform(
         &self,
         team: &Team,
@@ -337,8 +337,8 @@ impl<R: Real> CpuEngine<R> {
         });
     }
 
-    fn weights(&self) -> Weights<'_, R> {
-        Weights { steps: &self.steps, parts: &self.packed }
+    fn weights(&self) -> PackedFlow<'_, R> {
+        PackedFlow { steps: &self.steps, parts: &self.packed }
     }
 
     /// Number of rows in a batch to take a loss over: at least one.
@@ -400,7 +400,7 @@ impl<R: Real> BatchWeights<R> {
 }
 
 /// [`Workspace::forward`] or [`Workspace::inverse`].
-type Pass<R> = fn(&mut Workspace<R>, Weights<R>, &mut [R], &mut [R]);
+type Pass<R> = fn(&mut Workspace<R>, PackedFlow<R>, &mut [R], &mut [R]);
 
 /// Workspaces that are not in use: as many as tiles ever were under way at once.
 #[derive(Debug, Default)]

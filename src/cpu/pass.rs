@@ -8,7 +8,7 @@ use super::step::{Backward, Scratch, Steps, Sum, Tile, Trace};
 
 /// A flow together with its packed parameters.
 #[derive(Clone, Copy)]
-pub(super) struct Weights<'a, R> {
+pub(super) struct PackedFlow<'a, R> {
     pub steps: &'a Steps<R>,
     /// Packed parameters of every part.
     pub parts: &'a [Buffer<R>],
@@ -17,7 +17,7 @@ pub(super) struct Weights<'a, R> {
 /// Buffers for a tile of T rows. They hold nothing from one tile to the next.
 #[derive(Debug, Default)]
 pub(super) struct Workspace<R> {
-    /// One for each step on its way to a gradient; a single one serves all where none is wanted.
+    /// One for each step when a gradient is computed; otherwise a single one for all.
     traces: Vec<Trace<R>>,
     scratch: Scratch<R>,
     log_det: Vec<R>,
@@ -35,7 +35,7 @@ impl<R: Real> Workspace<R> {
     }
 
     /// Data → latent, in place. `values`: [T, D], x then z; `log_det`: `[T]`, overwritten.
-    pub fn forward(&mut self, weights: Weights<R>, values: &mut [R], log_det: &mut [R]) {
+    pub fn forward(&mut self, weights: PackedFlow<R>, values: &mut [R], log_det: &mut [R]) {
         self.prepare(1);
         log_det.fill(R::zero());
         let mut tile = Tile { values, log_det };
@@ -46,7 +46,7 @@ impl<R: Real> Workspace<R> {
     }
 
     /// log p of rows `x` [T, D] `[T]`.
-    pub fn log_prob(&mut self, weights: Weights<R>, x: &[R], log_prob: &mut [R]) {
+    pub fn log_prob(&mut self, weights: PackedFlow<R>, x: &[R], log_prob: &mut [R]) {
         let mut values = std::mem::take(&mut self.values);
         let mut log_det = std::mem::take(&mut self.log_det);
         values.clear();
@@ -62,7 +62,7 @@ impl<R: Real> Workspace<R> {
     }
 
     /// Latent → data, in place. `values`: [T, D], z then x; `log_det`: `[T]`, overwritten.
-    pub fn inverse(&mut self, weights: Weights<R>, values: &mut [R], log_det: &mut [R]) {
+    pub fn inverse(&mut self, weights: PackedFlow<R>, values: &mut [R], log_det: &mut [R]) {
         self.prepare(1);
         log_det.fill(R::zero());
         let mut tile = Tile { values, log_det };
@@ -78,7 +78,7 @@ impl<R: Real> Workspace<R> {
     /// `gradient`: packed, of every part.
     pub fn loss_and_gradient(
         &mut self,
-        weights: Weights<R>,
+        weights: PackedFlow<R>,
         x: impl FnOnce(&mut [R]),
         factors: &[R],
         nll: &mut [R],
@@ -88,7 +88,7 @@ impl<R: Real> Workspace<R> {
     }
 
     /// log p of rows `x` [T, D] `[T]`, and its gradient at them [T, D], the context included.
-    pub fn score(&mut self, weights: Weights<R>, x: &[R], log_prob: &mut [R], score: &mut [R]) {
+    pub fn score(&mut self, weights: PackedFlow<R>, x: &[R], log_prob: &mut [R], score: &mut [R]) {
         let factors = vec![-R::one(); log_prob.len()];
         self.backward(weights, |to| to.copy_from_slice(x), &factors, log_prob, None);
         log_prob.iter_mut().for_each(|value| *value = -*value);
@@ -98,7 +98,7 @@ impl<R: Real> Workspace<R> {
     /// Forward to −log p and back: to the gradient of parameters, or, without one, to that of x in `self.d_values`.
     fn backward(
         &mut self,
-        weights: Weights<R>,
+        weights: PackedFlow<R>,
         x: impl FnOnce(&mut [R]),
         factors: &[R],
         nll: &mut [R],

@@ -1,9 +1,9 @@
 //! How a training batch is shared out among threads, and in which order the gradients of its parts are added.
 //!
-//! A batch has two halves, and its gradient is the sum over one half's tiles in order plus that over the other's. Whoever
-//! begins a half keeps adding to the slot of its first tile, which so stays in a cache. Whoever finds both begun takes
-//! tiles from a half's end, each into a slot of its own, which is added after the others. Either way the sums are the same, and
-//! two threads fill two slots, however many tiles there are.
+//! A batch is cut into shares of one or more tiles. It has two halves, and its gradient is the sum over one half's shares in
+//! order plus that over the other's. A thread that begins a half adds all the shares it takes to the slot of the first one,
+//! which stays in the cache. A thread that finds both begun takes shares from a half's end, each into a slot of its own, which
+//! is added after the others. Either way the sums are the same, and two threads fill two slots, however many shares there are.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -11,13 +11,13 @@ use super::Real;
 use super::buffer::Buffer;
 use super::simd::vectorised;
 
-/// Part of a batch: a tile, or several that are added to one slot.
+/// Part of a batch: one or more tiles whose gradients are added to one slot.
 pub(super) struct Share<'a, R> {
     /// Its first row in the batch.
     pub first: usize,
     /// −log p of its rows.
     pub nll: &'a mut [R],
-    /// A packed gradient of every network.
+    /// A packed gradient of every part.
     slot: &'a mut Buffer<R>,
 }
 

@@ -10,7 +10,7 @@ use super::Real;
 use super::actnorm::ActnormStep;
 use super::bijector::Planes;
 use super::buffer::Buffer;
-use super::conditioner::{self, Gradients, Kept};
+use super::conditioner::{self, Kept, LayerGradients};
 use super::coupling::CouplingStep;
 use super::lu::LuStep;
 use super::permutation::PermutationStep;
@@ -32,9 +32,9 @@ pub(super) struct Tile<'a, R> {
     pub log_det: &'a mut [R],
 }
 
-/// Gradients on their way back.
+/// LayerGradients on their way back.
 pub(super) struct Backward<'a, R> {
-    /// d_z [T, D] of the step's output, in place: then d_x of its input. Those of the context go nowhere.
+    /// d_z [T, D] of the step's output, in place: then d_x of its input.
     pub values: &'a mut [R],
     /// The gradient at the log-determinant of each row `[T]`.
     pub d_log_det: &'a [R],
@@ -74,7 +74,7 @@ pub(super) struct Trace<R> {
 /// Buffers that hold nothing from one step to the next.
 #[derive(Debug, Default)]
 pub(super) struct Scratch<R> {
-    pub gradients: Gradients<R>,
+    pub gradients: LayerGradients<R>,
     /// At transformed features: log-determinants, gradients of z and then x, and of θ.
     pub log_det: Buffer<R>,
     pub d_values: Buffer<R>,

@@ -7,7 +7,7 @@ use crate::engine::{EpochRecord, RowWeights, Training};
 use crate::error::{Error, Result, expect_length};
 use crate::optimiser::{Adam, Best, Schedule, State};
 
-use super::adam::{Progress, Rule, adam, advance};
+use super::adam::{AdamState, Rule, adam, advance};
 use super::batch::{batches, gather};
 use super::team::Team;
 use super::{BatchWeights, CpuEngine, Real, copy_rows, mean, split, weighted_mean};
@@ -19,7 +19,7 @@ pub struct Optimiser<R> {
     schedule: Schedule,
     moment1: Vec<R>,
     moment2: Vec<R>,
-    progress: Progress<R>,
+    progress: AdamState<R>,
 }
 
 /// What one training step did.
@@ -45,7 +45,7 @@ impl<R: Real> Optimiser<R> {
             schedule,
             moment1: zeros.clone(),
             moment2: zeros,
-            progress: Progress::new(0, [R::zero(); 2]),
+            progress: AdamState::new(0, [R::zero(); 2]),
         }
     }
 
@@ -56,14 +56,14 @@ impl<R: Real> Optimiser<R> {
             schedule,
             moment1: widen(&state.moment1),
             moment2: widen(&state.moment2),
-            progress: Progress::new(state.step, state.corrections.map(R::from_wide)),
+            progress: AdamState::new(state.step, state.corrections.map(R::from_wide)),
         }
     }
 }
 
 /// A training over epochs.
 #[derive(Debug)]
-pub(super) struct Run<R> {
+pub(super) struct LoadedTraining<R> {
     train: Arc<Vec<R>>,
     validation: Arc<Vec<R>>,
     /// Weights of both.
@@ -79,7 +79,7 @@ pub(super) struct Run<R> {
     best: Option<(f64, Vec<R>)>,
 }
 
-impl<R: Real> Run<R> {
+impl<R: Real> LoadedTraining<R> {
     /// Weights of the rows at these places of the epoch's order.
     fn batch_weights(&self, batch: Range<usize>) -> BatchWeights<R> {
         match &self.weights {
@@ -144,7 +144,7 @@ impl<R: Real> CpuEngine<R> {
         training.validate(state, self.flow.features, self.layout.total)?;
         self.parameters = widen(&state.parameters);
         self.pack();
-        self.run = Some(Run {
+        self.run = Some(LoadedTraining {
             train: R::shared(&training.train),
             validation: R::shared(&training.validation),
             weights: training.weights.as_ref().map(|weights| {
@@ -184,7 +184,7 @@ impl<R: Real> CpuEngine<R> {
         Ok(records)
     }
 
-    fn train_epoch(&mut self, team: &Team, run: &mut Run<R>) -> EpochRecord {
+    fn train_epoch(&mut self, team: &Team, run: &mut LoadedTraining<R>) -> EpochRecord {
         let features = self.flow.features;
         let (mut nll_sum, mut norm_sum, mut rows, mut steps) = (0.0, 0.0, 0.0, 0.0);
         let mut learning_rate = 0.0;
@@ -229,7 +229,7 @@ impl<R: Real> CpuEngine<R> {
     }
 
     /// Mean of −log p over the validation rows; `None` without rows.
-    fn validate(&self, team: &Team, run: &Run<R>) -> Option<f64> {
+    fn validate(&self, team: &Team, run: &LoadedTraining<R>) -> Option<f64> {
         (!run.validation.is_empty()).then(|| {
             let log_prob = self.log_prob_by(team, &run.validation);
             match &run.weights {

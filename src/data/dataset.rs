@@ -19,6 +19,9 @@ pub struct Dataset {
     pub train: Vec<f64>,
     /// Validation rows, row-major [V, D], in the table's order; may be empty.
     pub validation: Vec<f64>,
+    /// How much each training row and each validation row counts in losses, `[N]` and `[V]`; `None` where all count alike. The
+    /// preprocessing counts all rows alike.
+    pub weights: Option<[Vec<f64>; 2]>,
 }
 
 impl Dataset {
@@ -131,7 +134,35 @@ impl Dataset {
         let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
         let Table { name, columns, values: train } = table;
         let preprocessing = plan.fit(&name, &train, &columns)?;
-        Ok(Self { name, columns, preprocessing, train, validation })
+        Ok(Self { name, columns, preprocessing, train, validation, weights: None })
+    }
+
+    /// The same dataset with a weight for each of the table's rows, which were split under `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when there are not as many weights as rows; [`Error::Argument`] when one is negative or not finite,
+    /// [`Error::Data`] when those of all training or of all validation rows are zero.
+    pub fn with_weights(mut self, weights: Vec<f64>, seed: u64) -> Result<Self> {
+        let validation_rows = (self.validation.len() / self.features()) as u32;
+        let rows = self.train.len() / self.features() + validation_rows as usize;
+        expect_length("weights", weights.len(), rows)?;
+        if let Some(row) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
+            let weight = weights[row];
+            return Err(Error::Argument(format!(
+                "weights must be finite and not negative, got {weight} in row {}",
+                row + 1
+            )));
+        }
+        let order = Permutation::new(rows as u32, seed, Stream::Split, 0);
+        let mut table = Table { name: String::new(), columns: vec![String::new()], values: weights };
+        let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
+        for (rows, weights) in [("training", &table.values), ("validation", &validation)] {
+            if !weights.is_empty() && weights.iter().all(|&weight| weight == 0.0) {
+                return Err(Error::data(&self.name, format!("the weights of all {rows} rows are zero")));
+            }
+        }
+        self.weights = Some([table.values, validation]);
+        Ok(self)
     }
 
     /// Number of features D, the context included.

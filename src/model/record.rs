@@ -134,7 +134,7 @@ pub struct TrainingRecord {
     /// The loss on the rows kept for a test, where there are any.
     #[serde(default)]
     pub test: Option<HeldOut>,
-    /// What the model was found to be worth after training.
+    /// Results of the self-check after training.
     #[serde(default)]
     pub check: Option<SelfCheck>,
 }

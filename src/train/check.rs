@@ -14,7 +14,7 @@ const ROUND_TRIP_ROWS: usize = 300;
 const DIFFERENCE_ROWS: usize = 4;
 /// Most features for which it is: the work grows with their cube.
 const DIFFERENCE_FEATURES: usize = 128;
-/// Step of the differences, in standardised units: the root of what `f64` resolves, cubed.
+/// Step of the differences, in standardised units: the cube root of the resolution of `f64`.
 const STEP: f64 = 6e-6;
 /// Most rows of either side that losses and latent features are taken over.
 const LOSS_ROWS: usize = 10_000;

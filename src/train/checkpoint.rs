@@ -114,7 +114,10 @@ pub fn fingerprint(training: &Training, log_det: [f64; 2]) -> u64 {
         training.train.iter().chain(&*training.validation).flat_map(|value| value.to_bits().to_le_bytes());
     let counts = [training.train.len() as u64, training.validation.len() as u64];
     let counts = counts.into_iter().chain(log_det.map(f64::to_bits));
-    let bytes = counts.flat_map(u64::to_le_bytes).chain(rows);
+    let weights =
+        training.weights.iter().flat_map(|weights| weights.train.iter().chain(&*weights.validation));
+    let weights = weights.flat_map(|weight| weight.to_bits().to_le_bytes());
+    let bytes = counts.flat_map(u64::to_le_bytes).chain(rows).chain(weights);
     bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
 }
 

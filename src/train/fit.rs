@@ -5,7 +5,7 @@ use super::initialise::initialise_from_rows;
 use super::training_loop::{TrainerState, TrainingLoop};
 use super::{Average, Checkpoint, History, Observer, fingerprint, self_check};
 use crate::data::Dataset;
-use crate::engine::{Engine, Training};
+use crate::engine::{Engine, RowWeights, Training};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::model::{DataSource, Model, Outcome, Recipe, TrainingRecord};
@@ -136,11 +136,17 @@ fn check_together(flow: &Flow, dataset: &Dataset, recipe: &Recipe, options: &Opt
 /// The dataset in the engine's units with the recipe's rules, and the preprocessing's mean log-determinant over training
 /// and validation rows, in nats.
 fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
+    let weights = |side: usize| dataset.weights.as_ref().map(|weights| &weights[side][..]);
     let [(train, train_log_det), (validation, validation_log_det)] =
-        [&dataset.train, &dataset.validation].map(|rows| dataset.preprocessing.forward_table(rows));
+        [(&dataset.train, weights(0)), (&dataset.validation, weights(1))]
+            .map(|(rows, weights)| dataset.preprocessing.forward_table(rows, weights));
+    let single = |weights: &[f64]| weights.iter().map(|&weight| weight as f32).collect::<Vec<f32>>().into();
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / dataset.features(), recipe.batch);
     let training = Training {
-        weights: None,
+        weights: dataset
+            .weights
+            .as_ref()
+            .map(|[train, validation]| RowWeights { train: single(train), validation: single(validation) }),
         train: train.into(),
         validation: validation.into(),
         batch: recipe.batch,

@@ -28,6 +28,63 @@ fn refuse(folder: &Path, arguments: &[&str], status: i32, wanted: &[&str]) {
     }
 }
 
+/// A table `t.csv` of 300 rows in `name`, whose column `w` is `factor` times 0, 1, 2 or 3, but `odd` in row 8.
+fn weighted_table(path: &Path, name: &str, factor: f64, odd: &str) {
+    let mut table = String::from("a,w,b\n");
+    for row in 0..300 {
+        let x = f64::from(row) * 0.37;
+        let weight = if row == 7 { odd.to_owned() } else { format!("{}", factor * f64::from(row % 4)) };
+        table += &format!("{},{weight},{}\n", x.sin(), x.cos() * x.sin() + 0.1 * (3.0 * x).cos());
+    }
+    fs::create_dir_all(path.join(name)).expect("made");
+    fs::write(path.join(name).join("t.csv"), table).expect("written");
+}
+
+#[test]
+fn rows_count_by_their_weights() {
+    let folder = folder();
+    let path = folder.path();
+    weighted_table(path, "once", 1.0, "1");
+    weighted_table(path, "eight", 8.0, "8");
+    let fit = |name: &str, more: &[&str]| {
+        let table = format!("{name}/t.csv");
+        let out = format!("o-{name}");
+        let options = [&["--test-fraction", "0.1"], more].concat();
+        train(path, &table, &out, &options);
+        bytes(path, &format!("{out}/{MODEL}"))
+    };
+    let once = fit("once", &["--weights", "w"]);
+    assert!(once == fit("eight", &["--weights", "w"]), "a common factor of 8 changes bits");
+    assert!(once != fit("once", &["--drop", "w"]), "weights must matter");
+    let config = fs::read_to_string(path.join("o-eight/config.toml")).expect("written");
+    assert!(config.contains("weights = \"w\""), "{config}");
+    assert_eq!(Model::load(path.join("o-eight").join(MODEL)).expect("loads").columns, ["a", "b"]);
+
+    for (odd, part) in [
+        ("-1", "line 9 has the weight `-1`; expected a finite number of at least 0"),
+        ("nan", "line 9"),
+        ("many", "line 9 has the weight `many`"),
+    ] {
+        weighted_table(path, "odd", 1.0, odd);
+        refuse(path, &["train", "odd/t.csv", "--weights", "w", "--out", "no"], 1, &[part]);
+    }
+    weighted_table(path, "none", 0.0, "0");
+    refuse(
+        path,
+        &["train", "none/t.csv", "--weights", "w", "--out", "no"],
+        1,
+        &["the weights of all training rows are zero"],
+    );
+    refuse(
+        path,
+        &["train", "once/t.csv", "--weights", "a,w", "--out", "no"],
+        1,
+        &["--weights names 2 columns"],
+    );
+    refuse(path, &["train", "once/t.csv", "--weights", "v", "--out", "no"], 1, &["`v`"]);
+    refuse(path, &["train", "moons", "--weights", "w", "--out", "no"], 2, &["are for tables"]);
+}
+
 #[test]
 fn a_training_is_repeated_from_its_configuration_alone() {
     let folder = folder();
@@ -151,7 +208,8 @@ fn every_option_of_training_is_one_of_the_configuration() {
     // What says where the configuration is, or what is printed, or changes no result; and one test for the other.
     // How a table is read has a test of its own.
     let others = ["animate", "autotune", "config", "resume", "help", "log-format", "test", "test-fraction"];
-    let tables = ["bounds", "columns", "context", "dequantize", "drop", "format", "missing", "transform"];
+    let tables =
+        ["bounds", "columns", "context", "dequantize", "drop", "format", "missing", "transform", "weights"];
     let others: Vec<&str> = others.into_iter().chain(tables).collect();
     for flag in flags.iter().filter(|flag| !others.contains(flag)) {
         assert!(

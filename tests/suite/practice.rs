@@ -323,6 +323,7 @@ fn with_giants(giants: &[usize]) -> Dataset {
         preprocessing: Standardiser::identity(3).into(),
         train,
         validation: table(20, 4).values,
+        weights: None,
     }
 }
 

@@ -82,7 +82,7 @@ impl Preprocessed {
     /// Mean of the log-determinants, in nats; 0 without rows.
     pub fn mean_log_det(&self) -> f64 {
         let mut mean = MeanLogDet::default();
-        mean.add(&self.log_det);
+        mean.add(&self.log_det, None);
         mean.mean()
     }
 }
@@ -92,19 +92,24 @@ impl Preprocessed {
 struct MeanLogDet {
     first: Option<f64>,
     beyond: f64,
-    rows: usize,
+    total: f64,
 }
 
 impl MeanLogDet {
-    fn add(&mut self, log_det: &[f64]) {
+    fn add(&mut self, log_det: &[f64], weights: Option<&[f64]>) {
         let Some(&value) = log_det.first() else { return };
         let first = *self.first.get_or_insert(value);
-        self.beyond = log_det.iter().fold(self.beyond, |sum, log_det| sum + (log_det - first));
-        self.rows += log_det.len();
+        for (row, log_det) in log_det.iter().enumerate() {
+            let weight = weights.map_or(1.0, |weights| weights[row]);
+            if weight > 0.0 {
+                self.beyond += weight * (log_det - first);
+                self.total += weight;
+            }
+        }
     }
 
     fn mean(&self) -> f64 {
-        self.first.map_or(0.0, |first| first + self.beyond / self.rows as f64)
+        self.first.map_or(0.0, |first| first + self.beyond / self.total.max(f64::MIN_POSITIVE))
     }
 }
 
@@ -236,8 +241,9 @@ impl Preprocessing {
     }
 
     /// As [`Preprocessing::forward`], piece by piece, so that a long table takes little more memory than its result: the
-    /// standardised rows, row-major [N, D], and the mean of their log-determinants in nats, 0 without rows.
-    pub fn forward_table(&self, rows: &[f64]) -> (Vec<f32>, f64) {
+    /// standardised rows, row-major [N, D], and the mean of their log-determinants in nats, weighted by `weights` `[N]` where
+    /// there are any; 0 without rows.
+    pub fn forward_table(&self, rows: &[f64], weights: Option<&[f64]>) -> (Vec<f32>, f64) {
         /// Values of a piece.
         const PIECE: usize = 1 << 16;
 
@@ -245,9 +251,10 @@ impl Preprocessing {
         let piece = (PIECE / features).max(1) * features;
         let mut values = Vec::with_capacity(rows.len());
         let mut mean = MeanLogDet::default();
-        for rows in rows.chunks(piece) {
+        for (number, rows) in rows.chunks(piece).enumerate() {
             let part = self.forward(rows);
-            mean.add(&part.log_det);
+            let first = number * piece / features;
+            mean.add(&part.log_det, weights.map(|weights| &weights[first..first + part.log_det.len()]));
             values.extend_from_slice(&part.values);
         }
         (values, mean.mean())

@@ -1,7 +1,7 @@
 //! `shaders/training/adam.wgsl` against `src/cpu/adam.rs`.
 
 use moonflow::cpu::Real;
-use moonflow::cpu::adam::{Progress, Rule, adam as cpu_adam, advance as cpu_advance, learning_rate};
+use moonflow::cpu::adam::{AdamState, Rule, adam as cpu_adam, advance as cpu_advance, learning_rate};
 use moonflow::gpu::kernel::{ADAM_UPDATE, ADVANCE};
 use moonflow::gpu::plan::groups_of_256;
 use moonflow::gpu::uniforms::{Rules, TrainState};
@@ -145,7 +145,7 @@ impl Situation {
     pub fn advance<R: Real>(&self) -> ([R; 6], bool) {
         let before = self.before();
         let narrow = |value: f32| R::from_wide(value.into());
-        let mut progress = Progress {
+        let mut progress = AdamState {
             step: self.step,
             correction1: narrow(before.bias_correction1),
             correction2: narrow(before.bias_correction2),
@@ -163,7 +163,7 @@ impl Situation {
             sums[0] += nll;
             sums[1] += norm;
         }
-        let Progress { correction1, correction2, learning_rate, clip, .. } = progress;
+        let AdamState { correction1, correction2, learning_rate, clip, .. } = progress;
         ([correction1, correction2, learning_rate, clip, sums[0], sums[1]], progress.halted)
     }
 
@@ -257,7 +257,7 @@ pub fn advance() -> Case {
 /// Parameters and both moments after an update.
 fn updated<R: Real>(state: &TrainState, [gradient, parameters, m, v]: &[Vec<f32>; 4]) -> [Vec<R>; 3] {
     let narrow = |value: f32| R::from_wide(value.into());
-    let progress = Progress {
+    let progress = AdamState {
         step: state.step,
         correction1: narrow(state.bias_correction1),
         correction2: narrow(state.bias_correction2),

@@ -1,6 +1,6 @@
 //! The fused kernels against the CPU engine, of which each is a stretch: `src/cpu/pass.rs`, `src/cpu/adam.rs`.
 
-use moonflow::cpu::adam::{Progress, Rule, adam as cpu_adam};
+use moonflow::cpu::adam::{AdamState, Rule, adam as cpu_adam};
 use moonflow::cpu::{CpuEngine, Real};
 use moonflow::engine::Sampling;
 use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
@@ -457,7 +457,7 @@ pub fn fused_sum() -> Case {
 /// Parameters and both moments after the update that follows a situation.
 fn updated<R: Real>(situation: &Situation, [gradient, parameters, m, v]: &[Vec<f32>; 4]) -> [Vec<R>; 3] {
     let ([correction1, correction2, learning_rate, clip, ..], halted) = situation.advance::<R>();
-    let progress = Progress { step: 0, correction1, correction2, learning_rate, clip, halted };
+    let progress = AdamState { step: 0, correction1, correction2, learning_rate, clip, halted };
     let mut result = [real(parameters), real(m), real(v)];
     let [parameters, m, v] = &mut result;
     cpu_adam(&Rule::new(&ADAM), &progress, &real(gradient), parameters, m, v);

@@ -230,7 +230,7 @@ fn check(job: &Job, device: &Device) -> Result<Checked> {
     let loss = -flow.log_prob(x).mean();
     let (_, norm) = gradients(&loss, &flow.model);
     let [nll, norm] = [loss, norm].map(|value| f64::from(value.into_scalar::<f32>()));
-    Ok((nll, norm, flow.model.num_params()))
+    Ok(Checked { nll, grad_norm: norm, parameters: flow.model.num_params(), couplings: Vec::new() })
 }
 
 fn prepare(job: &Job, device: &Device) -> Result<Work> {

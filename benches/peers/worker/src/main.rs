@@ -4,16 +4,17 @@
 
 mod protocol;
 
+use moonflow::Recipe;
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{Engine, Sampling, Training};
-use moonflow::flow::Flow;
+use moonflow::flow::{BijectorKind, ConditionerForm, Flow};
 use moonflow::gpu::{GpuEngine, adapters};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
 use moonflow::random;
 use pollster::block_on;
 use protocol::{Checked, Job, Result, Work, check_rows, chirp};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn main() -> Result<()> {
     let flag = |name: &str| std::env::args().skip_while(|argument| argument != name).nth(1);
@@ -78,14 +79,43 @@ fn prepare<E: Engine + 'static>(job: &Job, mut engine: E) -> Result<Work> {
 /// One step at a rate of 0 over all rows of the check.
 fn check(job: &Job, mut engine: impl Engine) -> Result<Checked> {
     let parameters = parameters(engine.flow());
-    let count = parameters.len();
+    let (count, couplings) = (parameters.len(), couplings(engine.flow()));
     engine.begin_training(training(job, check_rows(job), 0.0), State::from_parameters(parameters))?;
     let record = block_on(engine.train(1))?[0];
-    Ok((record.train_nll, record.grad_norm, count))
+    Ok(Checked { nll: record.train_nll, grad_norm: record.grad_norm, parameters: count, couplings })
 }
 
 fn flow(job: &Job) -> Result<Flow> {
-    Ok(Flow::new(job.features, job.layers, &[job.hidden, job.hidden])?)
+    let (bijector, conditioner, depth) = match job.flow.as_str() {
+        "" | "affine" => (BijectorKind::Affine, ConditionerForm::Separate, 2),
+        "joint" => (BijectorKind::Affine, ConditionerForm::Joint, 2),
+        "spline" => (BijectorKind::Spline, ConditionerForm::Joint, 2),
+        // One block, which has two linear layers.
+        "residual-spline" => (BijectorKind::Spline, ConditionerForm::Residual, 1),
+        other => return Err(format!("flow {other:?} is not known").into()),
+    };
+    let (layers, hidden) = (job.layers, vec![job.hidden; depth]);
+    let mut recipe = Recipe { layers, hidden, bijector, conditioner, ..Recipe::default() };
+    if bijector == BijectorKind::Spline {
+        (recipe.bins, recipe.tail_bound) = (job.bins, job.tail_bound);
+    }
+    Ok(recipe.flow(job.features)?)
+}
+
+/// The networks of each coupling, as a check tells them.
+fn couplings(flow: &Flow) -> Vec<Value> {
+    let mut couplings = Vec::new();
+    for coupling in flow.transforms.iter().filter_map(|transform| transform.coupling()) {
+        let (kept, moved) = coupling.split();
+        for network in coupling.networks(flow.features) {
+            let mut widths = vec![kept.len()];
+            widths.extend(network.layers.iter().map(|layer| layer.outputs));
+            widths.pop();
+            widths.push(moved.len() * network.numbers);
+            couplings.push(json!({ "kept": kept, "widths": widths }));
+        }
+    }
+    couplings
 }
 
 /// A training on `train` [N, D] at a constant rate.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -26,6 +26,12 @@ pub struct Job {
     pub steps: usize,
     /// Rows at a time, of scoring and sampling.
     pub rows: usize,
+    /// `affine`, `joint`, `spline` or `residual-spline`; see `Flows` in the README.
+    pub flow: String,
+    pub bins: usize,
+    pub tail_bound: f32,
+    /// Greatest value in the rows of a check.
+    pub spread: f64,
     /// `separate` or `stacked` networks, where a worker has both.
     pub nets: String,
     pub seconds: f64,
@@ -34,8 +40,16 @@ pub struct Job {
 /// A job that is ready: does so many runs, ends when they are done, and tells how many steps or rows they were.
 pub type Work = Box<dyn FnMut(u32) -> Result<usize>>;
 
-/// What a check gives: mean NLL, gradient norm and number of parameters.
-pub type Checked = (f64, f64, usize);
+/// What a check gives.
+#[derive(Serialize)]
+pub struct Checked {
+    pub nll: f64,
+    pub grad_norm: f64,
+    pub parameters: usize,
+    /// For each network, where a worker serves more than one flow: `kept`, the features that it reads, and `widths`, how
+    /// many values enter it and leave each linear layer, without those that the mask removes.
+    pub couplings: Vec<Value>,
+}
 
 /// Answers jobs until standard input ends. `prepare` makes a job ready, once for each different job.
 pub fn serve(
@@ -51,9 +65,7 @@ pub fn serve(
         let job: Job = serde_json::from_value(value.clone())?;
         let answer = match job.job.as_str() {
             "quit" => break,
-            "check" => check(&job).map(|(nll, grad_norm, parameters)| {
-                json!({ "nll": nll, "grad_norm": grad_norm, "parameters": parameters })
-            }),
+            "check" => check(&job).map(|checked| json!(checked)),
             _ => {
                 value.as_object_mut().and_then(|fields| fields.remove("seconds"));
                 measure(&job, value.to_string(), &mut prepared, &mut prepare)
@@ -110,5 +122,5 @@ pub fn chirp(index: usize) -> f64 {
 
 /// The rows [B, D] of a check.
 pub fn check_rows(job: &Job) -> Vec<f32> {
-    (0..job.batch * job.features).map(|index| (1.5 * chirp(index)) as f32).collect()
+    (0..job.batch * job.features).map(|index| (job.spread * chirp(index)) as f32).collect()
 }
