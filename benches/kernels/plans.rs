@@ -68,10 +68,11 @@ impl Plans {
     /// Names the kernels that no plan dispatches, if both kinds of plan fit.
     pub fn new(shape: &Shape, target: &Target) -> Self {
         let flow = shape.flow();
+        let reversal = Transform::Permutation { permutation: (0..shape.features).rev().collect() };
         // Then those that have kernels which the shape's own flow has not.
         let flows = [
             flow.clone(),
-            flow.clone().before_each_coupling(&[Transform::Actnorm]),
+            flow.clone().before_each_coupling(&[Transform::Actnorm, reversal, Transform::Lu]),
             flow.clone().with_conditioner(ConditionerForm::Joint),
         ];
         let layered =

@@ -9,7 +9,6 @@
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;
-@group(0) @binding(7) var<storage, read_write> shares: array<f32>;
 
 fn normalise(group: vec3<u32>, groups: vec3<u32>, local: u32, inverse: bool) {
     let index = (group.y * groups.x + group.x) * 256u + local;
@@ -32,11 +31,7 @@ fn normalise(group: vec3<u32>, groups: vec3<u32>, local: u32, inverse: bool) {
         }
     }
     destination[index] = value;
-    if layer.begins == 1u {
-        shares[index] = share;
-    } else {
-        shares[index] += share;
-    }
+    add_share(index, share);
 }
 
 @compute @workgroup_size(256)

@@ -4,15 +4,14 @@
 //            += its log-determinant; kept features pass.
 // Threads:   a workgroup makes one tile of θ_0 and the same tile of θ_1, rows × transformed features, and passes as many
 //            kept features on; x counts tiles of features, y of rows.
-// Data:      source [2, capacity, inputs] pre-activations; rows, destination, shares (each feature's share of log_det,
-//            summed over transforms) [capacity, D]; saved [SAVED, capacity, D] for the backward pass.
+// Data:      source [2, capacity, inputs] pre-activations; rows, destination, shares
+//            (shares.wgsl) [capacity, D]; saved [SAVED, capacity, D] for the backward pass.
 // Order:     two barriers a depth tile; sums over increasing depth, shares over transforms.
 // Twin:      linear_forward in src/cpu/reference/linear.rs, then coupling_forward or coupling_inverse in
 //            src/cpu/reference/coupling.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;
-@group(0) @binding(7) var<storage, read_write> shares: array<f32>;
 @group(0) @binding(8) var<storage, read_write> saved: array<f32>;
 
 fn couple(group: vec3<u32>, local: u32, inverse: bool) {
@@ -46,11 +45,7 @@ fn couple(group: vec3<u32>, local: u32, inverse: bool) {
                         for (var k = 0u; k < SAVED; k++) {
                             saved[k * plane + index] = theta[k];
                         }
-                        if layer.begins == 1u {
-                            shares[index] = result.y;
-                        } else {
-                            shares[index] += result.y;
-                        }
+                        add_share(index, result.y);
                     }
                 }
             }
@@ -62,9 +57,7 @@ fn couple(group: vec3<u32>, local: u32, inverse: bool) {
         if row < extent.rows && place < layer.kept {
             let index = row * layer.features + order[layer.order + place];
             destination[index] = rows[index];
-            if layer.begins == 1u {
-                shares[index] = 0.0;
-            }
+            pass_share(index);
         }
     }
 }

@@ -10,7 +10,6 @@
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;
-@group(0) @binding(7) var<storage, read_write> shares: array<f32>;
 @group(0) @binding(8) var<storage, read> theta: array<f32>;
 
 // Number of a thread on a grid of two dimensions.
@@ -36,11 +35,7 @@ fn transform_feature(number: u32, inverse: bool) {
         result = bijector_forward(rows[index], numbers, layer.bound);
     }
     destination[index] = result.x;
-    if layer.begins == 1u {
-        shares[index] = result.y;
-    } else {
-        shares[index] += result.y;
-    }
+    add_share(index, result.y);
 }
 
 fn keep_feature(number: u32) {
@@ -50,9 +45,7 @@ fn keep_feature(number: u32) {
     }
     let index = row * layer.features + order[layer.order + number % layer.kept];
     destination[index] = rows[index];
-    if layer.begins == 1u {
-        shares[index] = 0.0;
-    }
+    pass_share(index);
 }
 
 fn apply(number: u32, inverse: bool) {

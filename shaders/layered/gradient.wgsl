@@ -1,17 +1,10 @@
-// What the backward kernels of a linear layer share: tiles of its two gradients' products, and where its weight
-// gradient goes. A dispatch makes both gradients, which need the same d_output and source and not each other: its
-// first input_groups workgroups take d_h = d_y · W, the others d_W = d_yᵀ · h and d_b = Σ_rows d_y, split by rows.
+// What the backward kernels of a linear map share: tiles of its two gradients' products. A dispatch makes both gradients,
+// which need the same d_output and source and not each other: its first input_groups workgroups take d_h = d_y · W, the
+// others d_W = d_yᵀ · h and d_b = Σ_rows d_y, split by rows.
+// The text before knows the operands: weight, input, output_gradient, and where the gradients of weight and bias go.
 
 @group(0) @binding(5) var<storage, read> d_output: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
-
-// The gradient d_y, zero beyond the rows below `end`.
-fn output_gradient(network: u32, row: u32, out: u32, end: u32) -> f32 {
-    if row >= end || out >= layer.outputs {
-        return 0.0;
-    }
-    return d_output[layer.d_output + output_index(network, row, out)];
-}
 
 // Adds a tile of d_y · W to `product`.
 fn add_input_product(product: Tile, local: u32, network: u32, first_row: u32, first_column: u32) -> Tile {
@@ -106,7 +99,6 @@ fn weight_gradient(local: u32, group: u32) {
         }
         workgroupBarrier();
     }
-    let base = split * layer.parameters;
     for (var row_half = 0u; row_half < ROW_HALVES; row_half++) {
         for (var i = 0u; i < ROWS_OF_HALF; i++) {
             let row = tile_row(ty, row_half, i);
@@ -116,12 +108,12 @@ fn weight_gradient(local: u32, group: u32) {
                 let column = first_column + tile_column(tx, column_half);
                 for (var j = 0u; j < 4u; j++) {
                     if out < layer.outputs && column + j < layer.inputs {
-                        partials[base + weight_index(network, out, column + j)] = values[j];
+                        put_weight_gradient(network, split, out, column + j, values[j]);
                     }
                 }
             }
             if sums_bias && out < layer.outputs {
-                partials[base + bias_index(network, out)] = select(bias, lower_bias, row_half == 1u)[row % 4u];
+                put_bias_gradient(network, split, out, select(bias, lower_bias, row_half == 1u)[row % 4u]);
             }
         }
     }

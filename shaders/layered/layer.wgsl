@@ -1,10 +1,4 @@
-// What the kernels of a linear layer share: its sizes, its buffers and its operands, for the NETWORKS of a coupling, one or
-// two, which have layers of the same shape. Only kept features feed the first layer, where input number n is the n-th of
-// them. Only NUMBERS numbers of θ for each transformed feature leave the last one, where output number n is number
-// n % NUMBERS of the (n / NUMBERS)-th of those. Masked entries of their weights are neither read nor written.
-//
-// Planes [NETWORKS, capacity, width] hold the networks' activations. θ of two networks lies in planes as wide as all
-// features, that of one network as it leaves the last layer, [capacity, outputs].
+// What the kernels of a transform share: sizes and buffers.
 
 struct Layer {
     // Inputs that feed the layer and outputs that leave it.
@@ -50,59 +44,6 @@ struct Layer {
 @group(0) @binding(1) var<storage, read> extent: Extent;
 @group(0) @binding(2) var<storage, read> parameters: array<f32>;
 @group(0) @binding(3) var<storage, read> source: array<f32>;
-// For each coupling among L transforms its features, kept ones first, then for each feature 1 if it is kept: [L, 2, D].
+// [L, 2, D] for L transforms: for a coupling its features, kept ones first, then for each feature 1 if it is kept; for a
+// permutation the place of each feature, then the same of its inverse.
 @group(0) @binding(4) var<storage, read> order: array<u32>;
-
-// Column of input number `k`.
-fn input_column(k: u32) -> u32 {
-    if FIRST == 1u {
-        return order[layer.order + k];
-    }
-    return k;
-}
-
-// Column of output number `out`.
-fn output_column(out: u32) -> u32 {
-    if LAST == 1u {
-        return order[layer.order + layer.kept + out / NUMBERS] * NUMBERS + out % NUMBERS;
-    }
-    return out;
-}
-
-fn source_index(network: u32, row: u32, k: u32) -> u32 {
-    return network * layer.source_stride + row * layer.input_width + input_column(k);
-}
-
-fn output_index(network: u32, row: u32, out: u32) -> u32 {
-    if NETWORKS == 1u {
-        return row * layer.outputs + out;
-    }
-    return (network * layer.capacity + row) * layer.output_width + output_column(out);
-}
-
-fn weight_index(network: u32, out: u32, k: u32) -> u32 {
-    return layer.weight + network * layer.network_stride + output_column(out) * layer.input_width + input_column(k);
-}
-
-fn bias_index(network: u32, out: u32) -> u32 {
-    return layer.bias + network * layer.network_stride + output_column(out);
-}
-
-// The layer's input h, activated where ACTIVATED is 1, and zero beyond the rows below `end`.
-fn input(network: u32, row: u32, k: u32, end: u32) -> f32 {
-    if row >= end || k >= layer.inputs {
-        return 0.0;
-    }
-    let value = source[source_index(network, row, k)];
-    if ACTIVATED == 0u {
-        return value;
-    }
-    return activate(ACTIVATION, value);
-}
-
-fn weight(network: u32, out: u32, k: u32) -> f32 {
-    if out >= layer.outputs || k >= layer.inputs {
-        return 0.0;
-    }
-    return parameters[weight_index(network, out, k)];
-}

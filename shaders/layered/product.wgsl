@@ -1,4 +1,4 @@
-// The forward product of a linear layer: inputs, activated on their way into the tile, times weights.
+// The forward product of a linear map: inputs times weights, both as the text before yields them.
 
 // A tile of h · Wᵀ.
 fn forward_product(local: u32, network: u32, first_row: u32, first_out: u32) -> Tile {

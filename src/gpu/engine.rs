@@ -15,7 +15,7 @@ use super::training::{HISTORY, Shard, TrainingPlan, TrainingShape};
 use super::uniforms;
 use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed, whole_rows};
 use crate::error::{Error, Result, expect_length};
-use crate::flow::{Flow, Transform};
+use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::optimiser::{Adam, Best, State};
 use crate::random::{self, NORMAL_TABLE};
@@ -73,13 +73,6 @@ impl GpuEngine {
     /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
     pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
-        if flow
-            .transforms
-            .iter()
-            .any(|transform| matches!(transform, Transform::Lu | Transform::Permutation { .. }))
-        {
-            return Err(Error::Device("LU layers and permutations run on the CPU; try --device cpu".into()));
-        }
         if kind == PlanKind::Fused {
             Shape::fit(&flow, &context.target())?;
         }

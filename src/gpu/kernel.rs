@@ -171,6 +171,7 @@ const LINEAR_FORWARD_TEXTS: &[&str] = texts!(
     "shared/activation",
     "layered/tile",
     "layered/layer",
+    "layered/network",
     "layered/product",
     "layered/linear"
 );
@@ -179,6 +180,8 @@ const LINEAR_BACKWARD_TEXTS: &[&str] = texts!(
     "shared/activation",
     "layered/tile",
     "layered/layer",
+    "layered/network",
+    "layered/network_gradient",
     "layered/gradient",
     "layered/linear_backward"
 );
@@ -188,6 +191,8 @@ const COUPLING: &[&str] = texts!(
     bijector,
     "layered/tile",
     "layered/layer",
+    "layered/shares",
+    "layered/network",
     "layered/product",
     "layered/coupling"
 );
@@ -197,26 +202,46 @@ const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
     bijector,
     "layered/tile",
     "layered/layer",
+    "layered/network",
+    "layered/network_gradient",
     "layered/gradient",
     "layered/through",
     "layered/coupling_backward"
 );
 const ELEMENTWISE: &[&str] =
-    texts!("shared/prelude", "shared/activation", bijector, "layered/layer", "layered/elementwise");
+    texts!("shared/prelude", bijector, "layered/layer", "layered/shares", "layered/elementwise");
 const ELEMENTWISE_BACKWARD_TEXTS: &[&str] =
-    texts!("shared/prelude", "shared/activation", bijector, "layered/layer", "layered/elementwise_backward");
-const ACTNORM: &[&str] = texts!("shared/prelude", "shared/activation", "layered/layer", "layered/actnorm");
-const ACTNORM_BACKWARD_TEXTS: &[&str] = texts!(
+    texts!("shared/prelude", bijector, "layered/layer", "layered/elementwise_backward");
+const ACTNORM: &[&str] = texts!("shared/prelude", "layered/layer", "layered/shares", "layered/actnorm");
+const ACTNORM_BACKWARD_TEXTS: &[&str] =
+    texts!("shared/prelude", bijector, "layered/layer", "layered/through", "layered/actnorm_backward");
+const LU_FORWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
-    "shared/activation",
-    bijector,
+    "layered/tile",
     "layered/layer",
-    "layered/through",
-    "layered/actnorm_backward"
+    "layered/shares",
+    "layered/triangle",
+    "layered/product",
+    "layered/lu"
 );
+const LU_INVERSE_TEXTS: &[&str] =
+    texts!("shared/prelude", "layered/layer", "layered/shares", "layered/lu_inverse");
+const LU_BACKWARD_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    bijector,
+    "layered/tile",
+    "layered/layer",
+    "layered/triangle",
+    "layered/triangle_gradient",
+    "layered/gradient",
+    "layered/through",
+    "layered/lu_backward"
+);
+const REORDER_TEXTS: &[&str] = texts!("shared/prelude", "layered/layer", "layered/shares", "layered/reorder");
+const REORDER_BACKWARD_TEXTS: &[&str] =
+    texts!("shared/prelude", bijector, "layered/layer", "layered/through", "layered/reorder_backward");
 const DENSITY: &[&str] = texts!(
     "shared/prelude",
-    "shared/activation",
     bijector,
     "layered/lanes",
     "layered/layer",
@@ -272,8 +297,8 @@ const BLOCKS: &[Constant] = &[
 
 /// What a module that reads a layer's uniform leaves open, then what else is named: the number of networks; whether the
 /// layer is their first or last, and how many numbers of θ a last one yields for each feature; the activation, whether the
-/// layer's inputs go through it, and whether a skip connection adds to its result; whether a gradient is passed on through
-/// the coupling before; and which bijector there is.
+/// layer's inputs go through it, and whether a skip connection adds to its result; which triangle of an LU layer it is;
+/// whether a gradient is passed on through the coupling before; and which bijector there is.
 macro_rules! layer {
     ($($constant:expr),* $(,)?) => {
         &[
@@ -284,6 +309,7 @@ macro_rules! layer {
             ("ACTIVATION", 0),
             ("ACTIVATED", 1),
             ("ADDS", 0),
+            ("UPPER", 0),
             ("THROUGH", 1),
             (BIJECTOR, 0),
             BINS,
@@ -373,6 +399,26 @@ kernels! {
     ACTNORM_BACKWARD = "actnorm_backward", ACTNORM_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
         6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
+    ], LAYER;
+    LU_FORWARD = "lu_forward", LU_FORWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 5 Read "rows",
+        6 ReadWrite "destination", 7 ReadWrite "shares",
+    ], TILED;
+    LU_INVERSE = "lu_inverse", LU_INVERSE_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 Read "rows", 6 ReadWrite "destination",
+        7 ReadWrite "shares",
+    ], LAYER;
+    LU_BACKWARD = "lu_backward", LU_BACKWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
+        5 Read "d_output", 6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
+    ], TILED;
+    REORDER = "reorder", REORDER_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 4 Read "order", 5 Read "rows", 6 ReadWrite "destination",
+        7 ReadWrite "shares",
+    ], LAYER;
+    REORDER_BACKWARD = "reorder_backward", REORDER_BACKWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 5 Read "d_output", 7 Read "saved",
+        8 ReadWrite "d_coupling",
     ], LAYER;
     GATHER = "gather", BATCH, [
         0 Uniform "rules", 1 Read "state", 3 Read "data", 4 ReadWrite "batch",

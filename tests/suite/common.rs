@@ -298,10 +298,7 @@ pub fn general_subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>
         Box::new(Cpu::<f32>::new("cpu f32", flow, parameters)),
         Box::new(Single::new("cpu engine", CpuEngine::new(flow.clone()).expect("valid flow"), parameters)),
     ];
-    let on_the_gpu = |transform: &Transform| matches!(transform, Transform::Coupling(_) | Transform::Actnorm);
-    if flow.transforms.iter().all(on_the_gpu) {
-        subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
-    }
+    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
     subjects
 }
 

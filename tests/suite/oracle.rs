@@ -65,18 +65,21 @@ fn cases(oracle: &Oracle, roundings: &Roundings, fresh: &dyn Fn() -> Box<dyn Sub
     add("log_det", log_det, oracle.log_det.clone(), of_log_det);
     add("log_prob", subject.log_prob(&oracle.x), oracle.log_prob.clone(), of_log_prob);
     let (x, log_det) = subject.inverse(&oracle.z);
-    let rounding = if single { roundings.inverse } else { [0.0; 2] };
+    let rounding = if single { roundings.inverse } else { roundings.inverse_double };
     add("inverse: x", x, oracle.x.clone(), tolerances.value + 8.0 * rounding[0]);
     add("inverse: log_det", log_det, inverse_log_det(oracle), tolerances.value + 8.0 * rounding[1]);
 
     let (adam1, _) = fresh().adam(&oracle.x, 1);
     let (adam10, losses) = fresh().adam(&oracle.x, 10);
-    add("losses", losses, oracle.losses[..10].to_vec(), tolerances.value);
+    // Ten steps may enlarge roundings until nothing of their size is left; then single precision is followed for one.
+    let chaotic = single && roundings.adam10 > 64.0 * subject.epsilon();
+    let followed = if chaotic { 1 } else { 10 };
+    add("losses", losses[..followed].to_vec(), oracle.losses[..followed].to_vec(), tolerances.value);
 
     for (quantity, got, want, tolerance) in [
         ("grad", subject.gradient(&oracle.x), oracle.gradient(), tolerances.gradient),
         ("adam1", Some(adam1), oracle.adam1(), tolerances.adam1),
-        ("adam10", Some(adam10), oracle.adam10(), tolerances.adam10),
+        ("adam10", (!chaotic).then_some(adam10), oracle.adam10(), tolerances.adam10),
     ] {
         let Some(got) = got else { continue };
         assert_eq!(got.len(), want.len(), "{quantity}");
@@ -105,18 +108,24 @@ struct Roundings {
     /// z, log_det, log p; x and log_det of the inverse.
     forward: [f64; 3],
     inverse: [f64; 2],
+    /// The latter where latent rows are off by as much of double precision.
+    inverse_double: [f64; 2],
     /// Of each tensor's gradient, and of the gradient at x.
     gradient: Vec<f64>,
     score: f64,
+    /// Of all parameters after ten steps of Adam.
+    adam10: f64,
 }
 
 impl Roundings {
     fn of(oracle: &Oracle) -> Self {
         let log_det_back = inverse_log_det(oracle);
-        let rounded = |values: &[f64], seed: u64| -> Vec<f64> {
-            let errors = uniform(values.len(), 0.5 * f64::from(f32::EPSILON), seed);
+        let off = |values: &[f64], epsilon: f64, seed: u64| -> Vec<f64> {
+            let errors = uniform(values.len(), 0.5 * epsilon, seed);
             values.iter().zip(errors).map(|(value, error)| value * (1.0 + error)).collect()
         };
+        let rounded = |values: &[f64], seed: u64| off(values, f64::from(f32::EPSILON), seed);
+        let mut unrounded = Cpu::<f64>::new("cpu f64", &oracle.flow, &oracle.parameters());
         let want = oracle.gradient();
         let mut worst = Self { gradient: vec![0.0; oracle.layout.tensors.len()], ..Self::default() };
         for draw in 0..16 {
@@ -129,16 +138,24 @@ impl Roundings {
             if let Some(want) = oracle.score() {
                 worst.score = worst.score.max(relative_error(&exact.score(&x), &want));
             }
+            let (adam10, _) = Cpu::<f64>::new("cpu f64", &oracle.flow, &parameters).adam(&x, 10);
+            worst.adam10 = worst.adam10.max(relative_error(&adam10, &oracle.adam10()));
             let forward = [
                 relative_error(&z, &oracle.z),
                 relative_error(&log_det, &oracle.log_det),
                 relative_error(&exact.log_prob(&x), &oracle.log_prob),
             ];
-            let inverse = [relative_error(&back.0, &oracle.x), relative_error(&back.1, &log_det_back)];
+            let errors_back = |back: &(Vec<f64>, Vec<f64>)| {
+                [relative_error(&back.0, &oracle.x), relative_error(&back.1, &log_det_back)]
+            };
+            let inverse = errors_back(&back);
+            // Of the true parameters: roundings of those are as good as of rows.
+            let double = errors_back(&unrounded.inverse(&off(&oracle.z, f64::EPSILON, draw)));
             let tensors = oracle.layout.tensors.iter().map(|tensor| tensor.range());
             let of_tensor = |range: Range<usize>| relative_error(&gradient[range.clone()], &want[range]);
-            let errors = forward.into_iter().chain(inverse).chain(tensors.map(of_tensor));
-            let all = worst.forward.iter_mut().chain(&mut worst.inverse).chain(&mut worst.gradient);
+            let errors = forward.into_iter().chain(inverse).chain(double).chain(tensors.map(of_tensor));
+            let all = worst.forward.iter_mut().chain(&mut worst.inverse).chain(&mut worst.inverse_double);
+            let all = all.chain(&mut worst.gradient);
             all.zip(errors).for_each(|(worst, error)| *worst = worst.max(error));
         }
         worst

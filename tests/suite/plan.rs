@@ -216,6 +216,34 @@ fn a_coupling_with_one_network_takes_two_dispatches_more() {
     }
 }
 
+fn reversal(features: usize) -> Transform {
+    Transform::Permutation { permutation: (0..features).rev().collect() }
+}
+
+#[test]
+fn other_transforms_take_few_dispatches() {
+    let plain = Flow::new(5, 3, &[16]).expect("valid");
+    let counts = |flow: &Flow| {
+        let layout = Layout::new(flow);
+        let training = TrainingPlan::new(flow, &layout, &shape()).plan;
+        let evaluation = EvaluationPlan::new(flow, &layout, 64).plan;
+        every_dispatch_fits(&[&training, &evaluation]);
+        let count = |plan: &Plan, name| program(plan, name).dispatches.len();
+        [count(&training, "training step"), count(&evaluation, "log_prob"), count(&evaluation, "inverse")]
+    };
+    let before = counts(&plain);
+    for (transform, each) in
+        [(Transform::Actnorm, [2, 1, 1]), (Transform::Lu, [4, 2, 1]), (reversal(5), [2, 1, 1])]
+    {
+        // Nothing asks for the gradient before the first transform, which is all that a permutation's way back makes.
+        let unasked = usize::from(matches!(transform, Transform::Permutation { .. }));
+        let after = counts(&plain.clone().before_each_coupling(std::slice::from_ref(&transform)));
+        let want: Vec<usize> = before.iter().zip(each).map(|(before, each)| before + 3 * each).collect();
+        assert_eq!(after[0] + unasked, want[0], "{transform:?}");
+        assert_eq!(after[1..], want[1..], "{transform:?}");
+    }
+}
+
 #[test]
 fn one_network_costs_two_operations_for_each_weight_in_use_and_row() {
     let (bins, hidden) = (4, 16);
@@ -324,8 +352,10 @@ fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
 
 #[test]
 fn every_kernel_but_the_permutation_by_itself_is_dispatched_by_a_plan() {
-    let flows =
-        [flow().before_each_coupling(&[Transform::Actnorm]), flow().with_conditioner(ConditionerForm::Joint)];
+    let flows = [
+        flow().before_each_coupling(&[Transform::Actnorm, reversal(3), Transform::Lu]),
+        flow().with_conditioner(ConditionerForm::Joint),
+    ];
     let layered = flows.iter().flat_map(|flow| {
         let layout = Layout::new(flow);
         [TrainingPlan::new(flow, &layout, &shape()).plan, EvaluationPlan::new(flow, &layout, 64).plan]

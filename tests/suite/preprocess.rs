@@ -89,7 +89,7 @@ fn the_score_function_is_the_slope_of_log_p_in_the_users_units() {
         assert!(outside.iter().all(|score| score.is_nan()), "{outside:?}");
         model.preprocessing.steps[0].dequantize = true;
         let message = pollster::block_on(model.score(&mut engine, &rows)).expect_err("whole").to_string();
-        assert!(message.contains("`share` holds whole numbers"), "{message}");
+        assert!(message.contains("holds whole numbers"), "{message}");
     }
 }
 

@@ -32,7 +32,7 @@ impl Recorder<'_> {
     }
 
     pub(super) fn actnorm_backward(&self, program: &mut Program, way: &WayBack) {
-        let &WayBack { transform, rows: [source, _], before, gradients, .. } = way;
+        let &WayBack { transform, d_coupling, rows: [source, _], before, gradients, .. } = way;
         let shared = &self.shared;
         let (rows, features) = (shared.capacity, self.flow.features);
         let splits = rows.div_ceil(gradients.rows_per_split);
@@ -50,7 +50,7 @@ impl Recorder<'_> {
                 shared.order,
                 gradients.partials,
                 self.saved(transform, before, source),
-                gradients.d_coupling,
+                d_coupling,
             ],
             [features.div_ceil(lanes(features) as usize) as u32, splits as u32, 1],
             Cost { flops: rows * (8 * features + each * passed), words: rows * 3 * (features + passed) },

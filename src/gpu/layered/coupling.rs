@@ -26,6 +26,21 @@ pub(super) fn shares_a_dispatch(coupling: &Coupling) -> bool {
     coupling.conditioner.form == ConditionerForm::Separate
 }
 
+/// Its features, kept ones first, then for each feature 1 if it is kept: [2, D].
+pub(super) fn order(coupling: &Coupling) -> Vec<u32> {
+    let (kept, transformed) = coupling.split();
+    let features = kept.into_iter().chain(transformed).map(|feature| feature as u32);
+    features.chain(coupling.mask.iter().map(|&kept| u32::from(kept))).collect()
+}
+
+/// Values of a row of [`Gradients`].
+#[derive(Default)]
+pub(super) struct Widths {
+    pub coupling: usize,
+    pub pre: [usize; 2],
+    pub theta: usize,
+}
+
 /// A linear layer of a coupling, in all of its networks.
 #[derive(Clone, Copy)]
 struct Linear<'a> {
@@ -117,36 +132,27 @@ impl Recorder<'_> {
                 .map(|(layer, values)| plan.buffer(format!("{label}pre_activations.{layer}"), rows * values))
                 .collect(),
             theta: (theta > 0).then(|| plan.buffer(format!("{label}theta"), rows * theta)),
+            ..Stored::default()
         }
     }
 
-    /// Allocates what the backward pass of a training step writes.
-    pub(super) fn gradients(&self, plan: &mut Plan, partials: BufferId, rows_per_split: usize) -> Gradients {
-        let (mut d_pre, mut numbers, mut theta) = ([0; 2], 0, 0);
-        for (coupling, block) in self.flow.transforms.iter().zip(&self.layout.blocks) {
-            let Some(coupling) = coupling.coupling() else { continue };
+    /// Values of a row of what couplings need on the way back.
+    pub(super) fn gradient_widths(&self) -> Widths {
+        let mut widths = Widths { coupling: self.flow.features, ..Widths::default() };
+        for (transform, block) in self.flow.transforms.iter().zip(&self.layout.blocks) {
+            let Some(coupling) = transform.coupling() else { continue };
             // A skip connection leads over two layers: its gradient adds up in one of the two buffers.
             for (layer, values) in hidden_values(&block.networks).enumerate() {
-                d_pre[layer % 2] = values.max(d_pre[layer % 2]);
+                widths.pre[layer % 2] = values.max(widths.pre[layer % 2]);
             }
             let parameters = coupling.bijector.parameters();
             if shares_a_dispatch(coupling) {
-                numbers = parameters.max(numbers);
+                widths.coupling = widths.coupling.max((1 + parameters) * self.flow.features);
             } else {
-                theta = theta.max(parameters * coupling.split().1.len());
+                widths.theta = widths.theta.max(parameters * coupling.split().1.len());
             }
         }
-        let rows = self.shared.capacity;
-        Gradients {
-            d_pre: (0..2)
-                .filter(|&turn| d_pre[turn] > 0)
-                .map(|turn| plan.buffer(format!("d_pre_activations.{turn}"), rows * d_pre[turn]))
-                .collect(),
-            d_coupling: plan.buffer("d_coupling", (1 + numbers) * rows * self.flow.features),
-            d_theta: (theta > 0).then(|| plan.buffer("d_theta", rows * theta)),
-            partials,
-            rows_per_split,
-        }
+        widths
     }
 
     fn linear(&self, transform: usize, index: usize) -> Linear<'_> {
@@ -341,7 +347,7 @@ impl Recorder<'_> {
     pub(super) fn coupling_backward(&self, program: &mut Program, way: &WayBack) {
         let first = self.linear(way.transform, 0);
         let Gradients { d_pre, .. } = way.gradients;
-        let mut d_output = way.gradients.d_coupling;
+        let mut d_output = way.d_coupling;
         if !shares_a_dispatch(first.coupling) {
             d_output =
                 way.gradients.d_theta.expect("invariant: allocated for couplings whose bijector is apart");
@@ -375,7 +381,7 @@ impl Recorder<'_> {
                 if bijector.from_input() { input } else { result },
                 shared.order,
                 theta,
-                way.gradients.d_coupling,
+                way.d_coupling,
                 d_theta,
             ],
             groups_of_256(values),
@@ -466,7 +472,7 @@ impl Recorder<'_> {
                 d_output,
                 way.gradients.partials,
                 self.saved(way.transform, way.before, source),
-                way.gradients.d_coupling,
+                way.d_coupling,
             ],
             grid(input_groups as usize + weight_groups),
             cost,

@@ -5,6 +5,8 @@ mod actnorm;
 mod coupling;
 mod density;
 mod evaluation;
+mod lu;
+mod permutation;
 mod training;
 
 use std::ops::Range;
@@ -35,18 +37,22 @@ struct Stored {
     /// Of a coupling's θ, what its bijector reads on the way back: [SAVED, capacity, D] at transformed features, or all
     /// of it, [capacity, T · PARAMETERS]; see [`coupling::shares_a_dispatch`].
     theta: Option<BufferId>,
+    /// Of an LU layer, U · x [capacity, D], at modelled features.
+    between: Option<BufferId>,
 }
 
 /// What the backward pass of a training step writes.
 struct Gradients {
     /// On its way from transform to transform, then of each number of θ that has a network of its own:
-    /// [1 + numbers, capacity, D].
-    d_coupling: BufferId,
+    /// [1 + numbers, capacity, D]. Two by turns where a transform cannot leave its result in place.
+    d_coupling: Vec<BufferId>,
     /// Of θ where one network yields it [capacity, T · PARAMETERS].
     d_theta: Option<BufferId>,
     /// Of the pre-activations of layers by turns, in two buffers [networks, capacity, width] at most: while that of one
     /// layer is computed, the other holds that of the layer after it.
     d_pre: Vec<BufferId>,
+    /// Of what lies between the triangles of an LU layer [capacity, D].
+    d_between: Option<BufferId>,
     /// Of the parameters [splits, P]. Masked entries are never written and stay zero.
     partials: BufferId,
     /// Rows that a split sums.
@@ -73,10 +79,12 @@ struct Way<'a> {
     stored: &'a Stored,
 }
 
-/// What a transform's way back reads and writes; `d_coupling` holds the gradient at its result.
+/// What a transform's way back reads and writes.
 struct WayBack<'a> {
     /// Number of the transform.
     transform: usize,
+    /// Which of [`Gradients::d_coupling`] holds the gradient at its result.
+    d_coupling: BufferId,
     /// Its input and its result.
     rows: [BufferId; 2],
     stored: &'a Stored,
@@ -93,23 +101,46 @@ struct Cost {
 }
 
 impl Recorder<'_> {
-    /// For each transform that is a coupling its features, kept ones first, then for each feature 1 if it is kept:
-    /// [L, 2, D].
+    /// What kernels know of the order of features, for each transform [L, 2, D]: `shaders/layered/layer.wgsl`.
     fn order(flow: &Flow) -> Vec<u32> {
-        let mut order = vec![0; 2 * flow.transforms.len() * flow.features];
-        for (transform, order) in flow.transforms.iter().zip(order.chunks_exact_mut(2 * flow.features)) {
-            let Some(coupling) = transform.coupling() else { continue };
-            let (kept, transformed) = coupling.split();
-            let features = kept.into_iter().chain(transformed).map(|feature| feature as u32);
-            let flags = coupling.mask.iter().map(|&kept| u32::from(kept));
-            order.iter_mut().zip(features.chain(flags)).for_each(|(to, value)| *to = value);
-        }
-        order
+        let order = |transform: &Transform| match transform {
+            Transform::Coupling(coupling) => coupling::order(coupling),
+            Transform::Permutation { permutation } => permutation::places(permutation, flow.features),
+            Transform::Actnorm | Transform::Lu => vec![0; 2 * flow.features],
+        };
+        flow.transforms.iter().flat_map(order).collect()
     }
 
     /// Allocates what these transforms keep, if only one of them keeps anything at a time.
     fn store(&self, plan: &mut Plan, label: &str, transforms: Range<usize>) -> Stored {
-        self.store_couplings(plan, label, transforms)
+        let lu = self.flow.transforms[transforms.clone()].contains(&Transform::Lu);
+        let size = self.shared.capacity * self.flow.features;
+        let between = lu.then(|| plan.buffer(format!("{label}between L and U"), size));
+        Stored { between, ..self.store_couplings(plan, label, transforms) }
+    }
+
+    /// Allocates what the backward pass of a training step writes.
+    fn gradients(&self, plan: &mut Plan, partials: BufferId, rows_per_split: usize) -> Gradients {
+        let has = |wanted: fn(&Transform) -> bool| self.flow.transforms.iter().any(wanted);
+        let turns = 1 + usize::from(has(|transform| matches!(transform, Transform::Permutation { .. })));
+        let widths = self.gradient_widths();
+        let rows = self.shared.capacity;
+        let mut some = |label: String, width: usize| (width > 0).then(|| plan.buffer(label, rows * width));
+        let mut turned = |label: &str, widths: &[usize]| -> Vec<BufferId> {
+            let widths = widths.iter().enumerate();
+            widths.filter_map(|(turn, &width)| some(format!("{label}.{turn}"), width)).collect()
+        };
+        Gradients {
+            d_coupling: turned("d_coupling", &vec![widths.coupling; turns]),
+            d_pre: turned("d_pre_activations", &widths.pre),
+            d_theta: some("d_theta".into(), widths.theta),
+            d_between: some(
+                "d_between L and U".into(),
+                if has(|t| *t == Transform::Lu) { self.flow.features } else { 0 },
+            ),
+            partials,
+            rows_per_split,
+        }
     }
 
     /// What every kernel of transform number `transform` is told; of the coupling that a backward one passes its gradient
@@ -184,17 +215,20 @@ impl Recorder<'_> {
         match &self.flow.transforms[way.transform] {
             Transform::Coupling(_) => self.coupling_rows(program, way),
             Transform::Actnorm => self.actnorm_rows(program, way),
-            Transform::Lu | Transform::Permutation { .. } => unreachable!("refused by the engine"),
+            Transform::Lu => self.lu_rows(program, way),
+            Transform::Permutation { .. } => self.permutation_rows(program, way),
         }
     }
 
-    /// A transform's gradients.
-    fn transform_backward(&self, program: &mut Program, way: &WayBack) {
+    /// A transform's gradients; the buffer that holds the one at its input.
+    fn transform_backward(&self, program: &mut Program, way: &WayBack) -> BufferId {
         match &self.flow.transforms[way.transform] {
             Transform::Coupling(_) => self.coupling_backward(program, way),
             Transform::Actnorm => self.actnorm_backward(program, way),
-            Transform::Lu | Transform::Permutation { .. } => unreachable!("refused by the engine"),
+            Transform::Lu => self.lu_backward(program, way),
+            Transform::Permutation { .. } => return self.permutation_backward(program, way),
         }
+        way.d_coupling
     }
 
     /// The whole pass between two alternating buffers; returns the one that holds the result.

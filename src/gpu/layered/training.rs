@@ -7,7 +7,7 @@ use super::super::training::{
     HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, close_program, dispatch, rules, shards,
 };
 use super::super::uniforms;
-use super::{Direction, FlowBuffers, Gradients, Recorder, Stored, Way, WayBack};
+use super::{Direction, FlowBuffers, Recorder, Stored, Way, WayBack};
 use crate::flow::Flow;
 use crate::layout::Layout;
 
@@ -177,13 +177,14 @@ impl Maker<'_> {
             recorder.transform(&mut step, &Way { direction, transform, begins, source, destination, stored });
         }
         let last = flow.transforms.len() - 1;
-        let Gradients { d_coupling, .. } = gradients;
+        let mut d_coupling = gradients.d_coupling[0];
         recorder.log_density_backward(&mut step, rows[last + 1], &stored[last], log_prob, d_coupling);
         for transform in (0..=last).rev() {
             let before = transform.checked_sub(1).map(|before| &stored[before]);
             let rows = [rows[transform], rows[transform + 1]];
-            let way = WayBack { transform, rows, stored: &stored[transform], before, gradients: &gradients };
-            recorder.transform_backward(&mut step, &way);
+            let (stored, gradients) = (&stored[transform], &gradients);
+            let way = WayBack { transform, d_coupling, rows, stored, before, gradients };
+            d_coupling = recorder.transform_backward(&mut step, &way);
         }
         self.update(plan, &mut step, partials);
         step

@@ -253,8 +253,8 @@ pub fn elementwise_forward() -> Case {
             ("numbers[k] = theta[number * PARAMETERS + k];", "numbers[k] = theta[number + k];"),
             ("number % transformed];", "number / layer.capacity];"),
             ("order[layer.order + layer.kept + number", "order[layer.order + number"),
-            ("shares[index] = result.y;", "shares[index] += result.y;"),
-            ("shares[index] += result.y;", "shares[index] = result.y;"),
+            ("shares[index] = value;", "shares[index] += value;"),
+            ("shares[index] += value;", "shares[index] = value;"),
             ("shares[index] = 0.0;", ""),
             ("destination[index] = rows[index];", ""),
             (

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use moonflow::cpu::Real;
 use moonflow::cpu::activation::{activate, activate_backward};
+use moonflow::cpu::reference::coupling::coupling_backward;
 use moonflow::cpu::reference::linear::{linear_backward_input, linear_backward_weight, linear_forward};
 use moonflow::flow::Activation;
 use moonflow::gpu::kernel::Constant;
@@ -425,4 +426,81 @@ pub fn order(masks: &[&[bool]]) -> Vec<u32> {
         order.extend(mask.iter().map(|&kept| u32::from(kept)));
     }
     order
+}
+
+/// The affine coupling that a backward kernel passes its gradient through.
+pub struct Before {
+    /// Which features it keeps.
+    pub mask: Vec<bool>,
+    pub bound: f32,
+    /// Its result z and its raw log-scales [rows, D].
+    pub z: Vec<f32>,
+    pub raw: Vec<f32>,
+}
+
+impl Before {
+    /// One that keeps every second of `modelled` features, and the others.
+    pub fn new(rows: usize, features: usize, modelled: usize, seed: u64) -> Self {
+        Self {
+            mask: (0..features).map(|feature| feature % 2 == 0 || feature >= modelled).collect(),
+            bound: 1.5,
+            z: random(rows * features, 3.0, 1000 + seed),
+            raw: random(rows * features, 3.0, 2000 + seed),
+        }
+    }
+
+    /// What a kernel of the transform after it is told.
+    pub fn uniform(&self) -> uniforms::Layer {
+        let through = 4 * self.mask.len() as u32;
+        uniforms::Layer { through, through_bound: self.bound, ..Default::default() }
+    }
+
+    /// The gradient at its input, then those of o and t.
+    fn backward<R: Real>(&self, d_z: &[R]) -> [Vec<R>; 3] {
+        let nan = || vec![R::nan(); d_z.len()];
+        let [mut d_o, mut d_t, mut d_x] = [nan(), nan(), nan()];
+        coupling_backward(
+            R::from_wide(self.bound.into()),
+            d_z.len() / self.mask.len(),
+            &self.mask,
+            d_z,
+            &real(&self.z),
+            &real(&self.raw),
+            &mut d_o,
+            &mut d_t,
+            &mut d_x,
+        );
+        [d_x, d_o, d_t]
+    }
+
+    /// Binds d_coupling, which holds `held` before, and expects in it what becomes of d_z at the first `modelled` features,
+    /// with this coupling before or without one.
+    pub fn expect(
+        &self,
+        call: Call,
+        passes: bool,
+        (capacity, modelled): (usize, usize),
+        held: Vec<u32>,
+        (truth, single): (&[f64], &[f32]),
+    ) -> Call {
+        let features = self.mask.len();
+        let (size, rows) = (capacity * features, truth.len() / features);
+        let first: Vec<bool> = (0..features).map(|feature| feature < modelled).collect();
+        let transformed: Vec<bool> = self.mask.iter().map(|kept| !kept).collect();
+        let mut planes = vec![POISON; 3 * size];
+        planes[..size].copy_from_slice(&held);
+        let mut call = call.bind("d_coupling", planes);
+        let (truth, single): (Vec<Vec<f64>>, Vec<Vec<f32>>) = if passes {
+            (self.backward(truth).into(), self.backward(single).into())
+        } else {
+            (vec![truth.to_vec()], vec![single.to_vec()])
+        };
+        for (plane, (truth, single)) in truth.iter().zip(&single).enumerate() {
+            let used = if plane == 0 { &first } else { &transformed };
+            let places = (0..rows * features).filter(|at| used[at % features]).map(|at| plane * size + at);
+            let name = ["", "o", "t"][plane];
+            call = call.expect(name, places, pick(truth, used), &pick(single, used));
+        }
+        call
+    }
 }

@@ -67,17 +67,31 @@ fn conditioned() -> Vec<(Flow, usize)> {
         mixed.transforms.extend_from_slice(part);
     }
     mixed.transforms.push(Transform::Actnorm);
-    flows.push((mixed, 70));
+    flows.push((mixed.clone(), 70));
+    let permutation = |permutation: &[usize]| Transform::Permutation { permutation: permutation.into() };
+    let (rotation, swap) = (permutation(&[2, 3, 4, 0, 1]), permutation(&[1, 0, 2, 4, 3]));
+    // LU layers and permutations first, last, next to each other, and next to every kind of coupling.
+    let added = [rotation.clone(), Transform::Lu];
+    flows.push((mixed.clone().before_each_coupling(&added), 65));
+    mixed.transforms.splice(0..0, [Transform::Lu, rotation, swap.clone()]);
+    mixed.transforms.extend([Transform::Lu, Transform::Lu, swap]);
+    flows.push((mixed, 300));
+    let given = Flow::conditional(3, 2, 2, &[9]).expect("valid");
+    flows.push((
+        given.before_each_coupling(&[permutation(&[1, 2, 0]), Transform::Lu, Transform::Actnorm]),
+        33,
+    ));
     flows
 }
 
 #[test]
-fn loss_and_gradient_of_every_conditioner_are_those_of_the_cpu() {
+fn loss_and_gradient_of_every_kind_of_transform_are_those_of_the_cpu() {
     let mut comparison = Comparison::new("layered plan");
     for (at, (flow, rows)) in conditioned().into_iter().enumerate() {
         let flow = flow.with_activation(Activation::ALL[at % Activation::ALL.len()].1);
         flow.validate().expect("valid");
-        compare(&mut comparison, &format!("flow {at}"), PlanKind::Layered, &flow, rows, at as u64);
+        let name = format!("flow {at}");
+        compare(&mut comparison, &name, PlanKind::Layered, &flow, (rows, at as u64, 16.0));
     }
     comparison.finish();
 }

@@ -16,10 +16,12 @@ mod latent;
 mod layer;
 mod layered;
 mod linear;
+mod lu;
 mod permutation;
 mod plan;
 mod plans;
 mod reduce;
+mod reorder;
 mod timing;
 mod training;
 
@@ -57,6 +59,8 @@ cases! {
     coupling: coupling_forward coupling_inverse coupling_backward;
     elementwise: elementwise_forward elementwise_inverse elementwise_backward;
     actnorm: actnorm_forward actnorm_inverse actnorm_backward;
+    lu: lu_forward lu_inverse lu_backward;
+    reorder: reorder reorder_backward;
     density: log_density log_determinant log_density_backward;
     batch: gather take;
     reduce: sum_partials;

@@ -1,0 +1,168 @@
+//! The dispatches of an LU layer: a product with each of its triangles, forward and backward. The inverse is one.
+
+use super::super::kernel::{Constant, Kernel, LU_BACKWARD, LU_FORWARD, LU_INVERSE};
+use super::super::plan::{BufferId, Dispatch, Program, grid};
+use super::super::tile::{Product, Tile};
+use super::super::uniforms;
+use super::{Cost, Direction, Recorder, Way, WayBack};
+
+/// One of the two matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Triangle {
+    /// U and log_diagonal.
+    Upper,
+    /// L and bias.
+    Lower,
+}
+
+impl Recorder<'_> {
+    /// What the kernels of a triangle are told, and the weights in use.
+    fn triangle(&self, transform: usize, triangle: Triangle) -> (uniforms::Layer, usize) {
+        let size = self.flow.modelled();
+        let square = size * size;
+        let start = self.layout.blocks[transform].range.start;
+        let [weight, beside] = match triangle {
+            Triangle::Lower => [0, 2 * square + size],
+            Triangle::Upper => [square, 2 * square],
+        };
+        let uniform = uniforms::Layer {
+            inputs: size as u32,
+            outputs: size as u32,
+            weight: (start + weight) as u32,
+            bias: (start + beside) as u32,
+            ..self.uniform(transform)
+        };
+        (uniform, size * (size - 1) / 2)
+    }
+
+    fn triangle_tile(&self, kernel: &Kernel) -> Tile {
+        let size = self.flow.modelled();
+        let rows = self.shared.capacity;
+        self.tiling.tile(&Product { kernel: kernel.name, rows, inputs: size, outputs: size })
+    }
+
+    fn triangle_constants(triangle: Triangle, tile: Tile) -> Vec<Constant> {
+        let upper = u32::from(triangle == Triangle::Upper);
+        [&[("NETWORKS", 1), ("UPPER", upper)][..], &tile.constants()].concat()
+    }
+
+    fn triangle_label(transform: usize, triangle: Triangle, tile: Tile) -> String {
+        let name = if triangle == Triangle::Upper { "upper" } else { "lower" };
+        format!("transforms.{transform} {name}, {tile}")
+    }
+
+    pub(super) fn lu_rows(&self, program: &mut Program, way: &Way) {
+        if way.direction == Direction::Inverse {
+            program.dispatches.push(self.lu_inverse(way));
+            return;
+        }
+        let between = way.stored.between.expect("invariant: an LU layer stores what U yields");
+        program.dispatches.push(self.lu_forward(way, Triangle::Upper, [way.source, between]));
+        program.dispatches.push(self.lu_forward(way, Triangle::Lower, [between, way.destination]));
+    }
+
+    fn lu_forward(&self, way: &Way, triangle: Triangle, [source, destination]: [BufferId; 2]) -> Dispatch {
+        let shared = &self.shared;
+        let (rows, features, size) = (shared.capacity, self.flow.features, self.flow.modelled());
+        let (uniform, weights) = self.triangle(way.transform, triangle);
+        let tile = self.triangle_tile(&LU_FORWARD);
+        let others = match triangle {
+            Triangle::Upper if way.begins => features,
+            Triangle::Upper => 2 * size,
+            Triangle::Lower => 2 * (features - size),
+        };
+        Self::untiled(
+            &LU_FORWARD,
+            Self::triangle_label(way.transform, triangle, tile),
+            Self::triangle_constants(triangle, tile),
+            &uniforms::Layer { begins: u32::from(way.begins), ..uniform },
+            vec![shared.extent, shared.parameters, source, way.source, destination, shared.shares],
+            [tile.across(size), tile.down(rows), 1],
+            Cost {
+                flops: rows * (2 * weights + 2 * size),
+                words: rows * (2 * size + others) + weights + size,
+            },
+        )
+    }
+
+    fn lu_inverse(&self, way: &Way) -> Dispatch {
+        let shared = &self.shared;
+        let (rows, features, size) = (shared.capacity, self.flow.features, self.flow.modelled());
+        let (lower, weights) = self.triangle(way.transform, Triangle::Lower);
+        let summed = if way.begins { features } else { 2 * size };
+        Self::untiled(
+            &LU_INVERSE,
+            format!("transforms.{} lu", way.transform),
+            Vec::new(),
+            &uniforms::Layer { begins: u32::from(way.begins), ..lower },
+            vec![shared.extent, shared.parameters, way.source, way.destination, shared.shares],
+            grid(rows.div_ceil(64)),
+            Cost {
+                flops: rows * (4 * weights + 14 * size),
+                words: rows * (2 * features + summed) + 2 * (weights + size),
+            },
+        )
+    }
+
+    /// Leaves the gradient where it was.
+    pub(super) fn lu_backward(&self, program: &mut Program, way: &WayBack) {
+        let between = way.stored.between.expect("invariant: an LU layer stores what U yields");
+        let d_between = way.gradients.d_between.expect("invariant: allocated for LU layers");
+        let [input, _] = way.rows;
+        let lower = self.triangle_backward(way, Triangle::Lower, between, [way.d_coupling, d_between]);
+        let upper = self.triangle_backward(way, Triangle::Upper, input, [d_between, way.d_coupling]);
+        program.dispatches.extend([lower, upper]);
+    }
+
+    /// From the gradient at a product that at its operand.
+    fn triangle_backward(
+        &self,
+        way: &WayBack,
+        triangle: Triangle,
+        source: BufferId,
+        [d_output, d_input]: [BufferId; 2],
+    ) -> Dispatch {
+        let shared = &self.shared;
+        let (rows, size, transform) = (shared.capacity, self.flow.modelled(), way.transform);
+        let splits = rows.div_ceil(way.gradients.rows_per_split);
+        let (uniform, weights) = self.triangle(transform, triangle);
+        let tile = self.triangle_tile(&LU_BACKWARD);
+        let product = 2 * rows * (weights + size);
+        let mut cost = Cost { flops: product, words: 2 * rows * size + splits * (weights + size) };
+        let mut constants = Self::triangle_constants(triangle, tile);
+        let mut input_groups = tile.across(size) * tile.down(rows);
+        let (mut saved, mut passed) = (source, [0, 0]);
+        match triangle {
+            Triangle::Lower => constants.push(("THROUGH", 0)),
+            Triangle::Upper => {
+                constants.extend(self.through(transform));
+                saved = self.saved(transform, way.before, source);
+                passed = self.passed(transform);
+                // Nothing before the first transform asks for the gradient at its input.
+                if transform == 0 {
+                    input_groups = 0;
+                }
+            }
+        }
+        if input_groups > 0 {
+            cost.flops += product + rows * passed[0] * passed[1];
+            cost.words += rows * (size + 3 * passed[0]) + weights + size;
+        }
+        let weight_groups = tile.across(size) as usize * tile.down(size) as usize * splits;
+        let rows_per_split = way.gradients.rows_per_split as u32;
+        let label = Self::triangle_label(transform, triangle, tile);
+        let uniform = uniforms::Layer { input_groups, rows_per_split, ..uniform };
+        let buffers = vec![
+            shared.extent,
+            shared.parameters,
+            source,
+            shared.order,
+            d_output,
+            way.gradients.partials,
+            saved,
+            d_input,
+        ];
+        let groups = grid(input_groups as usize + weight_groups);
+        Self::untiled(&LU_BACKWARD, label, constants, &uniform, buffers, groups, cost)
+    }
+}
