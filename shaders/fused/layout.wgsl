@@ -73,5 +73,5 @@ struct Fused {
     padding1: u32,
     padding2: u32,
     steps: array<Step, 64>,
-    spans: array<Span, 16>,
+    spans: array<Span, 32>,
 }

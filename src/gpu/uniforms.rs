@@ -89,7 +89,7 @@ shared! {
 /// Most transforms that a flow may have in the fused plan.
 pub const MOST_STEPS: usize = 64;
 /// Most linear layers that networks of different shapes may have in the fused plan, all shapes together.
-pub const MOST_SPANS: usize = 16;
+pub const MOST_SPANS: usize = 32;
 
 shared! {
     /// A linear layer in the fused plan; `shaders/fused/layout.wgsl`.

@@ -2,7 +2,7 @@
 
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::Engine;
-use moonflow::flow::{Activation, ConditionerForm, Flow, Masking};
+use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
 use moonflow::gpu::fused::Shape;
 use moonflow::gpu::{GpuEngine, PlanKind, Target};
 use moonflow::layout::Layout;
@@ -12,6 +12,8 @@ use crate::gpu::{context, engine, on_both_plans};
 
 on_both_plans! {
     loss_and_gradient_are_those_of_the_cpu_on_ragged_shapes_of_every_depth
+    loss_and_gradient_of_splines_among_other_transforms_are_those_of_the_cpu
+    loss_and_gradient_of_conditioners_of_every_form_in_one_flow_are_those_of_the_cpu
 }
 
 use ConditionerForm::{Joint, Residual, Separate};
@@ -51,6 +53,40 @@ fn loss_and_gradient_are_those_of_the_cpu_on_ragged_shapes_of_every_depth(plan: 
         let name = format!("{modelled} given {context}, {form:?} {hidden:?}, {rows} rows {activation:?}");
         compare(&mut comparison, &name, plan, &flow, (rows, at as u64, 8.0));
     }
+    comparison.finish();
+}
+
+fn loss_and_gradient_of_splines_among_other_transforms_are_those_of_the_cpu(plan: PlanKind) {
+    let mut comparison = Comparison::new(format!("{plan} plan"));
+    let reversal = |modelled| Transform::Permutation { permutation: (0..modelled).rev().collect() };
+    for (at, ([modelled, context], hidden, form, bins, rows)) in [
+        ([2, 0], vec![16, 16], Joint, 8, 70),
+        ([6, 0], vec![24, 24], Residual, 4, 40),
+        ([5, 2], vec![13], Joint, 3, 33),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let flow = Flow::conditional(modelled, context, 2, &hidden).expect("valid");
+        let flow = flow.with_bijector(Bijector::Spline { bins, bound: 3.0 }).with_conditioner(form);
+        let flow = flow.with_masking(Masking::HalfSplit).with_activation(Activation::Silu);
+        let mut flow = flow.before_each_coupling(&[Transform::Actnorm, reversal(modelled), Transform::Lu]);
+        flow.transforms.push(Transform::Lu);
+        let name = format!("{modelled} given {context}");
+        compare(&mut comparison, &name, plan, &flow, (rows, at as u64, 16.0));
+    }
+    comparison.finish();
+}
+
+fn loss_and_gradient_of_conditioners_of_every_form_in_one_flow_are_those_of_the_cpu(plan: PlanKind) {
+    let mut flow = Flow::new(5, 2, &[14, 14]).expect("valid");
+    for form in [Joint, Residual, Separate] {
+        let flow_of_form = flow.clone().with_conditioner(form);
+        flow.transforms.extend_from_slice(&flow_of_form.transforms[..2]);
+        flow.transforms.push(Transform::Actnorm);
+    }
+    let mut comparison = Comparison::new(format!("{plan} plan"));
+    compare(&mut comparison, "every form", plan, &flow, (41, 3, 16.0));
     comparison.finish();
 }
 
