@@ -1,4 +1,4 @@
-//! A permutation of the modelled features, z_j = x_{permutation[j]}, on a tile of rows. The context passes.
+//! A permutation of the modelled features, `z_j = x_{permutation[j]}`, on a tile of rows. The context passes.
 
 use crate::flow::Flow;
 

@@ -55,7 +55,7 @@ pub enum Transform {
     /// z = L · (U · x) + bias over the M modelled features: L unit lower triangular, U upper triangular with a positive
     /// diagonal (Kingma and Dhariwal 2018; Oliva et al. 2018). Training begins with the identity.
     Lu,
-    /// z_j = x_{permutation[j]} over the M modelled features.
+    /// `z_j = x_{permutation[j]}` over the M modelled features.
     Permutation {
         /// `[M]`, each of 0 to M − 1 once.
         permutation: Vec<usize>,

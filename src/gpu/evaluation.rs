@@ -1,5 +1,5 @@
 //! What a plan of evaluation is, whichever way it computes: forward with log-density, inverse, and sampling, `capacity`
-//! rows at a time. [`layered`](super::layered) and [`fused`](super::fused) make such plans.
+//! rows at a time. `gpu::layered` and `gpu::fused` make such plans.
 
 use super::executor::Executor;
 use super::plan::{BufferId, Copies, Plan, ProgramId};

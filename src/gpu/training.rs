@@ -1,6 +1,6 @@
 //! What a plan of training is, whichever way it computes: programs for a step, for a tile of validation rows and for the
 //! end of an epoch, each the same every time. Everything that changes from step to step lives in buffers, so the host
-//! only replays. [`layered`](super::layered) and [`fused`](super::fused) make such plans.
+//! only replays. `gpu::layered` and `gpu::fused` make such plans.
 
 use super::kernel::{CLOSE_EPOCH, KEEP_BEST, Kernel};
 use super::plan::{BufferId, Copies, Dispatch, Plan, Program, ProgramId, groups_of_256};
