@@ -45,8 +45,10 @@ fn theta_quad(step: Step, at: Element, quad: u32) -> vec4<f32> {
 
 // Puts a quad of numbers into θ.
 fn set_numbers(theta: ptr<function, Theta>, quad: u32, numbers: vec4<f32>) {
-    for (var k = 4u * quad; k < min(4u * quad + 4u, PARAMETERS); k++) {
-        (*theta)[k] = numbers[k % 4u];
+    for (var lane = 0u; lane < 4u; lane++) {
+        if 4u * quad + lane < PARAMETERS {
+            (*theta)[4u * quad + lane] = numbers[lane];
+        }
     }
 }
 

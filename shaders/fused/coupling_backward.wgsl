@@ -62,8 +62,10 @@ fn put_d_theta(step: Step, at: Element, d_theta: Theta) {
     }
     for (var quad = 0u; quad < PLACE_QUADS; quad++) {
         var numbers = vec4<f32>();
-        for (var k = 4u * quad; k < min(4u * quad + 4u, PARAMETERS); k++) {
-            numbers[k % 4u] = d_theta[k];
+        for (var lane = 0u; lane < 4u; lane++) {
+            if 4u * quad + lane < PARAMETERS {
+                numbers[lane] = d_theta[4u * quad + lane];
+            }
         }
         memory[AT_D_THETA + (at.row * step.transformed + at.place) * PLACE_QUADS + quad] = numbers;
     }

@@ -119,7 +119,7 @@ impl Bijector {
     pub(super) fn flops(&self) -> [usize; 2] {
         match *self {
             Self::Affine { .. } => [15, 20],
-            Self::Spline { bins, .. } => [100 + 60 * bins, 150 + 110 * bins],
+            Self::Spline { bins, .. } => [100 + 40 * bins, 150 + 55 * bins],
         }
     }
 

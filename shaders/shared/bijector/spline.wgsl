@@ -1,6 +1,7 @@
 // The monotone rational-quadratic spline of one feature: θ = (w, h, d), K = BINS numbers for the widths of the bins, K for
 // their heights and K − 1 for the slopes between them, on [−bound, bound]; the identity outside of it.
-// Value and log-determinant come together, as in affine.wgsl.
+// Value and log-determinant come together, as in affine.wgsl. Loops have constant bounds, and what depends on the bin is
+// chosen in them: once they are unrolled, no index of θ is dynamic and it stays in registers.
 // Twin: src/cpu/bijector/spline.rs. Durkan, Bekasov, Murray and Papamakarios, "Neural Spline Flows", 2019.
 
 const PARAMETERS: u32 = 3u * BINS - 1u;
@@ -17,12 +18,6 @@ alias Theta = array<f32, PARAMETERS>;
 struct BijectorGradient {
     d_x: f32,
     d_theta: Theta,
-}
-
-// Softmax of K numbers of θ: e^(θ − most) · factor.
-struct Fractions {
-    most: f32,
-    factor: f32,
 }
 
 // The bin of a value: its lower left corner, its size, its number, and d at its knots as θ has them.
@@ -50,42 +45,42 @@ struct Piece {
     rise: f32,
 }
 
-fn fractions(theta: ptr<function, Theta>, first: u32) -> Fractions {
+// Puts e^(θ − most) in the place of K numbers of θ, and returns 1 / Σ, which makes a softmax of them.
+fn exponentials(theta: ptr<function, Theta>, first: u32) -> f32 {
     var most = (*theta)[first];
     for (var k = 1u; k < BINS; k++) {
         most = max(most, (*theta)[first + k]);
     }
     var sum = 0.0;
     for (var k = 0u; k < BINS; k++) {
-        sum += exp_accurate((*theta)[first + k] - most);
+        let e = exp_accurate((*theta)[first + k] - most);
+        (*theta)[first + k] = e;
+        sum += e;
     }
-    return Fractions(most, 1.0 / sum);
+    return 1.0 / sum;
 }
 
-// Width or height of bin number `k`.
-fn bin_size(theta: ptr<function, Theta>, first: u32, k: u32, fractions: Fractions, bound: f32) -> f32 {
-    let fraction = exp_accurate((*theta)[first + k] - fractions.most) * fractions.factor;
-    return 2.0 * bound * (LEAST + (1.0 - f32(BINS) * LEAST) * fraction);
+// Fractions of the width and the height that bin number `k` has beyond the least, from what exponentials left.
+fn bin_fractions(theta: ptr<function, Theta>, factors: vec2<f32>, k: u32) -> vec2<f32> {
+    return vec2<f32>((*theta)[k], (*theta)[BINS + k]) * factors;
 }
 
-fn find_bin(theta: ptr<function, Theta>, sizes: array<Fractions, 2>, value: f32, bound: f32, inverse: bool) -> Bin {
-    var x = -bound;
-    var y = -bound;
+// The bin of a value, from what exponentials left.
+fn find_bin(theta: ptr<function, Theta>, factors: vec2<f32>, value: f32, bound: f32, inverse: bool) -> Bin {
+    var corner = vec2<f32>(-bound);
     var bin = Bin();
     for (var k = 0u; k < BINS; k++) {
-        let width = bin_size(theta, 0u, k, sizes[0], bound);
-        let height = bin_size(theta, BINS, k, sizes[1], bound);
-        if k == 0u || value >= select(x, y, inverse) {
-            bin = Bin(x, y, width, height, k, 0.0, 0.0);
+        let size = 2.0 * bound * (LEAST + (1.0 - f32(BINS) * LEAST) * bin_fractions(theta, factors, k));
+        if k == 0u || value >= select(corner.x, corner.y, inverse) {
+            bin = Bin(corner.x, corner.y, size.x, size.y, k, 0.0, 0.0);
+            if k > 0u {
+                bin.left = (*theta)[2u * BINS + k - 1u];
+            }
+            if k + 1u < BINS {
+                bin.right = (*theta)[2u * BINS + k];
+            }
         }
-        x += width;
-        y += height;
-    }
-    if bin.number > 0u {
-        bin.left = (*theta)[2u * BINS + bin.number - 1u];
-    }
-    if bin.number + 1u < BINS {
-        bin.right = (*theta)[2u * BINS + bin.number];
+        corner += size;
     }
     return bin;
 }
@@ -132,8 +127,8 @@ fn bijector_forward(x: f32, given: Theta, bound: f32) -> vec2<f32> {
         return vec2<f32>(x, 0.0);
     }
     var theta = given;
-    let sizes = array<Fractions, 2>(fractions(&theta, 0u), fractions(&theta, BINS));
-    let bin = find_bin(&theta, sizes, x, bound, false);
+    let factors = vec2<f32>(exponentials(&theta, 0u), exponentials(&theta, BINS));
+    let bin = find_bin(&theta, factors, x, bound, false);
     let piece = piece_of(bin, (x - bin.x0) / bin.width);
     return vec2<f32>(bin.y0 + bin.height * (piece.top / piece.bottom), log_slope(piece));
 }
@@ -160,8 +155,8 @@ fn bijector_inverse(z: f32, given: Theta, bound: f32) -> vec2<f32> {
         return vec2<f32>(z, 0.0);
     }
     var theta = given;
-    let sizes = array<Fractions, 2>(fractions(&theta, 0u), fractions(&theta, BINS));
-    let bin = find_bin(&theta, sizes, z, bound, true);
+    let factors = vec2<f32>(exponentials(&theta, 0u), exponentials(&theta, BINS));
+    let bin = find_bin(&theta, factors, z, bound, true);
     let steepness = bin.height / bin.width;
     let left = knot_slope(bin.left, bin.number == 0u);
     let right = knot_slope(bin.right, bin.number + 1u == BINS);
@@ -174,6 +169,14 @@ fn spline_sigmoid(x: f32) -> f32 {
     return select(e, 1.0, x >= 0.0) / (1.0 + e);
 }
 
+// The gradient at the size of bin `k` for a value in bin `number`: every bin before it moves its beginning.
+fn at_bin(k: u32, number: u32, begin: vec2<f32>, own: vec2<f32>) -> vec2<f32> {
+    if k > number {
+        return vec2<f32>();
+    }
+    return select(begin, own, k == number);
+}
+
 // From d_z, the weight of log_det in the loss, x and θ: d_x and d_θ.
 fn bijector_backward(d_z: f32, d_log_det: f32, x: f32, given: Theta, bound: f32) -> BijectorGradient {
     var gradient = BijectorGradient();
@@ -182,8 +185,8 @@ fn bijector_backward(d_z: f32, d_log_det: f32, x: f32, given: Theta, bound: f32)
         return gradient;
     }
     var theta = given;
-    let sizes = array<Fractions, 2>(fractions(&theta, 0u), fractions(&theta, BINS));
-    let bin = find_bin(&theta, sizes, x, bound, false);
+    let factors = vec2<f32>(exponentials(&theta, 0u), exponentials(&theta, BINS));
+    let bin = find_bin(&theta, factors, x, bound, false);
     let at = (x - bin.x0) / bin.width;
     let rest = 1.0 - at;
     let piece = piece_of(bin, at);
@@ -202,35 +205,20 @@ fn bijector_backward(d_z: f32, d_log_det: f32, x: f32, given: Theta, bound: f32)
     let d_begin = vec2<f32>(-gradient.d_x, d_z);
     let d_size = vec2<f32>(-(d_at * at + d_steepness * piece.steepness), d_z * ratio * bin.width + d_steepness) / bin.width;
     var mean = vec2<f32>();
-    for (var k = 0u; k <= bin.number; k++) {
-        let d = select(d_begin, d_size, k == bin.number);
-        mean += d * spline_fractions(&theta, sizes, k);
+    for (var k = 0u; k < BINS; k++) {
+        mean += at_bin(k, bin.number, d_begin, d_size) * bin_fractions(&theta, factors, k);
     }
     let scale = 2.0 * bound * (1.0 - f32(BINS) * LEAST);
     for (var k = 0u; k < BINS; k++) {
-        var d = vec2<f32>();
-        if k <= bin.number {
-            d = select(d_begin, d_size, k == bin.number);
-        }
-        let d_fraction = scale * spline_fractions(&theta, sizes, k) * (d - mean);
+        let d = at_bin(k, bin.number, d_begin, d_size);
+        let d_fraction = scale * bin_fractions(&theta, factors, k) * (d - mean);
         gradient.d_theta[k] = d_fraction.x;
         gradient.d_theta[BINS + k] = d_fraction.y;
     }
-    if bin.number > 0u {
-        let d_left = (d_top + d_bottom) * piece.product + d_rise * rest * rest;
-        gradient.d_theta[2u * BINS + bin.number - 1u] = d_left * spline_sigmoid(bin.left + UNIT_SLOPE);
-    }
-    if bin.number + 1u < BINS {
-        let d_right = d_bottom * piece.product + d_rise * at * at;
-        gradient.d_theta[2u * BINS + bin.number] = d_right * spline_sigmoid(bin.right + UNIT_SLOPE);
+    let d_left = ((d_top + d_bottom) * piece.product + d_rise * rest * rest) * spline_sigmoid(bin.left + UNIT_SLOPE);
+    let d_right = (d_bottom * piece.product + d_rise * at * at) * spline_sigmoid(bin.right + UNIT_SLOPE);
+    for (var k = 0u; k + 1u < BINS; k++) {
+        gradient.d_theta[2u * BINS + k] = select(select(0.0, d_right, k == bin.number), d_left, k + 1u == bin.number);
     }
     return gradient;
-}
-
-// Fractions of the width and the height that bin number `k` has beyond the least.
-fn spline_fractions(theta: ptr<function, Theta>, sizes: array<Fractions, 2>, k: u32) -> vec2<f32> {
-    return vec2<f32>(
-        exp_accurate((*theta)[k] - sizes[0].most) * sizes[0].factor,
-        exp_accurate((*theta)[BINS + k] - sizes[1].most) * sizes[1].factor,
-    );
 }

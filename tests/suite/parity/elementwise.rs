@@ -266,8 +266,8 @@ pub fn elementwise_forward() -> Case {
                 "let row = number / layer.kept;\n    if row >= layer.capacity {",
             ),
             ("keep_feature(number - transformed);", "keep_feature(number);"),
-            ("(LEAST + (1.0 - f32(BINS) * LEAST) * fraction)", "fraction"),
-            ("select(x, y, inverse)", "y"),
+            ("(LEAST + (1.0 - f32(BINS) * LEAST) * bin_fractions(theta, factors, k))", "bin_fractions(theta, factors, k)"),
+            ("select(corner.x, corner.y, inverse)", "corner.y"),
             ("const UNIT_SLOPE: f32 = 0.539742417;", "const UNIT_SLOPE: f32 = 0.54;"),
             ("1.0, end);", "1.001, end);"),
             ("return ln_accurate(ratio * ratio * piece.rise);", "return ln_accurate(ratio * piece.rise);"),
@@ -315,7 +315,7 @@ pub fn elementwise_backward() -> Case {
             ("* (d - mean);", "* d;"),
             ("gradient.d_x = d_z;", "gradient.d_x = 0.0;"),
             ("vec2<f32>(-gradient.d_x, d_z)", "vec2<f32>(gradient.d_x, d_z)"),
-            ("if k <= bin.number {", "if k < bin.number {"),
+            ("if k > number {", "if k >= number {"),
         ],
     }
 }
