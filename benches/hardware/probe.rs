@@ -101,6 +101,7 @@ fn dispatch_cost(context: &Context) -> Result<()> {
         adam: Adam::default(),
         schedule: constant(0.0),
         seed: 1,
+        weights: None,
     };
     let mut plan = TrainingPlan::new(&flow, &Layout::new(&flow), &shape).plan;
     let of_kernel = plan.programs.iter().flat_map(|program| &program.dispatches);

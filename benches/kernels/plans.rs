@@ -32,6 +32,7 @@ pub struct Plans {
 pub struct Group {
     /// What the table calls the engine.
     pub engine: String,
+    /// Of each flow, training before evaluation: a kernel is measured for the first flow that has it.
     plans: Vec<Prepared>,
 }
 
@@ -70,13 +71,13 @@ impl Plans {
         let flow = shape.flow();
         let reversal = Transform::Permutation { permutation: (0..shape.features).rev().collect() };
         // Then those that have kernels which the shape's own flow has not.
-        let flows = [
-            flow.clone(),
-            flow.clone().before_each_coupling(&[Transform::Actnorm, reversal, Transform::Lu]),
-            flow.clone().with_conditioner(ConditionerForm::Joint),
-        ];
+        let others = flow.clone().before_each_coupling(&[Transform::Actnorm, reversal, Transform::Lu]);
+        let joint = flow.clone().with_conditioner(ConditionerForm::Joint);
+        let weights = Some([1.0; 2]);
         let layered =
-            flows.iter().flat_map(|flow| [training(shape, flow, None), evaluation(shape, flow, None)]);
+            [(&flow, None), (&others, weights), (&joint, None)].into_iter().flat_map(|(flow, weights)| {
+                [training(shape, flow, None, weights), evaluation(shape, flow, None)]
+            });
         let layered = layered.collect();
         let mut groups = vec![Group::new(format!("gpu {}", PlanKind::Layered), layered)];
         let blocks = fused::Shape::training(&flow, target, shape.batch)
@@ -84,7 +85,7 @@ impl Plans {
         let refusal = match blocks {
             Ok([of_training, block]) => {
                 let fused = [
-                    training(shape, &flow, Some([&of_training, &block])),
+                    training(shape, &flow, Some([&of_training, &block]), None),
                     evaluation(shape, &flow, Some(&block)),
                 ];
                 groups.push(Group::new(format!("gpu {}", PlanKind::Fused), fused.into()));
@@ -126,14 +127,16 @@ impl Group {
     }
 
     fn largest(&self, kernel: &str) -> Option<Largest<'_>> {
-        let programs =
-            self.plans.iter().flat_map(|of| of.plan.programs.iter().map(move |program| (of, program)));
-        let dispatches = programs.flat_map(|(of, program)| {
-            program.dispatches.iter().map(move |dispatch| Largest { of, dispatch })
-        });
-        dispatches
-            .filter(|largest| largest.dispatch.kernel.name == kernel)
-            .max_by_key(|largest| (largest.dispatch.flops, largest.dispatch.bytes))
+        self.plans.chunks(2).find_map(|of_a_flow| {
+            let programs =
+                of_a_flow.iter().flat_map(|of| of.plan.programs.iter().map(move |program| (of, program)));
+            let dispatches = programs.flat_map(|(of, program)| {
+                program.dispatches.iter().map(move |dispatch| Largest { of, dispatch })
+            });
+            dispatches
+                .filter(|largest| largest.dispatch.kernel.name == kernel)
+                .max_by_key(|largest| (largest.dispatch.flops, largest.dispatch.bytes))
+        })
     }
 }
 
@@ -178,7 +181,12 @@ fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> Vec<u8> {
 
 /// The plan of training, fused for workgroups of these shapes or layered, at the end of an epoch that improved: `adam`
 /// updates and `keep_best` copies.
-fn training(shape: &Shape, flow: &Flow, blocks: Option<[&fused::Shape; 2]>) -> Prepared {
+fn training(
+    shape: &Shape,
+    flow: &Flow,
+    blocks: Option<[&fused::Shape; 2]>,
+    weights: Option<[f32; 2]>,
+) -> Prepared {
     let layout = Layout::new(flow);
     let sizes = TrainingShape {
         train_rows: BATCHES * shape.batch,
@@ -187,6 +195,7 @@ fn training(shape: &Shape, flow: &Flow, blocks: Option<[&fused::Shape; 2]>) -> P
         adam: ADAM,
         schedule: SCHEDULE,
         seed: 1,
+        weights,
     };
     let mut training = match blocks {
         Some(blocks) => TrainingPlan::fused(flow, &layout, &sizes, blocks),

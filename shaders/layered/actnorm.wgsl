@@ -1,7 +1,7 @@
 // Activation normalisation: a shift and a scale for each modelled feature. The context passes.
 //
 // Equation:  forward z = (x − b) · exp(−s), share −= s; inverse x = z · exp(s) + b, share += s. Backward d_x = d_z · exp(−s),
-//            d_b = −Σ_rows d_x, d_s = Σ_rows (1 / rows − d_z · z).
+//            d_b = −Σ_rows d_x, d_s = Σ_rows (factor − d_z · z).
 // Threads:   one for each feature of a row; backward see actnorm_backward.wgsl.
 // Data:      rows, destination, shares as in coupling.wgsl; b at layer.weight and s at layer.bias in parameters.
 // Order:     no barriers and no sums.

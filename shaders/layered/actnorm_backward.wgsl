@@ -29,7 +29,7 @@ fn actnorm_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
             let d_z = d_coupling[index];
             let d_x = d_z * shrink;
             let z = (source[index] - shift) * shrink;
-            sum += vec2<f32>(-d_x, 1.0 / f32(extent.rows) - d_z * z);
+            sum += vec2<f32>(-d_x, row_factor(row) - d_z * z);
             pass_through(row, feature, d_x);
         }
     }
@@ -41,7 +41,7 @@ fn actnorm_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invo
         }
         workgroupBarrier();
     }
-    if local < layer.lanes && modelled {
+    if FACTOR != SCORE && local < layer.lanes && modelled {
         let base = group.y * layer.parameters;
         partials[base + layer.weight + feature] = sums[local].x;
         partials[base + layer.bias + feature] = sums[local].y;

@@ -3,7 +3,8 @@
 // Equation:  log_det = Σ_j shares_j; log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π, in nats, for the standard normal
 //            base, over the M modelled features; those after them are context.
 // Threads:   a row takes `lanes` neighbouring threads of a workgroup of 256 (a power of two).
-//            log_density_backward also starts the backward pass: d_z = z / rows, passed on as in through.wgsl.
+//            log_density_backward also starts the backward pass: d_z = factor · z (factor.wgsl), zero at the context, passed
+//            on as in through.wgsl.
 // Data:      shares, each feature's share of log_det, and source, the latent z [capacity, D]; log_det, log_prob
 //            [capacity]; saved and d_coupling as in through.wgsl.
 // Order:     shares and squares are summed lane by lane over increasing feature, then over lanes by a fixed tree.
@@ -47,6 +48,17 @@ fn density(determinant: f32, squares: f32) -> f32 {
     return determinant - 0.5 * squares - f32(layer.modelled) * HALF_LN_TAU;
 }
 
+fn latent_gradient(row: u32, feature: u32) -> f32 {
+    if feature >= layer.modelled {
+        return 0.0;
+    }
+    let z = source[row * layer.features + feature];
+    if FACTOR == MEAN {
+        return z / f32(extent.rows);
+    }
+    return row_factor(row) * z;
+}
+
 @compute @workgroup_size(256)
 fn log_determinant(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = row_of(group.x, local);
@@ -80,7 +92,7 @@ fn log_density_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_
     }
     if row < extent.rows {
         for (var j = lane; j < layer.features; j += layer.lanes) {
-            pass_through(row, j, source[row * layer.features + j] / f32(extent.rows));
+            pass_through(row, j, latent_gradient(row, j));
         }
     }
 }

@@ -1,6 +1,6 @@
 // The bijector of a coupling whose one network yields all numbers of θ, backward, elementwise.
 //
-// Equation:  from d_z and θ of a transformed feature, d_x and d_θ, where dL/dlog_det = −1 / rows.
+// Equation:  from d_z and θ of a transformed feature, d_x and d_θ, where dL/dlog_det is the row's factor (factor.wgsl), negative.
 // Threads:   one for each transformed feature of a row.
 // Data:      source is the coupling's input x or its result z [capacity, D], as the bijector's FROM_INPUT says; theta as in
 //            elementwise.wgsl, of which the first SAVED numbers are read, and d_theta like it; d_coupling [capacity, D] is
@@ -29,7 +29,7 @@ fn elementwise_backward(
     for (var k = 0u; k < SAVED; k++) {
         numbers[k] = theta[number * PARAMETERS + k];
     }
-    var gradient = bijector_backward(d_coupling[index], -1.0 / f32(extent.rows), source[index], numbers, layer.bound);
+    var gradient = bijector_backward(d_coupling[index], -row_factor(row), source[index], numbers, layer.bound);
     d_coupling[index] = gradient.d_x;
     for (var k = 0u; k < PARAMETERS; k++) {
         d_theta[number * PARAMETERS + k] = gradient.d_theta[k];

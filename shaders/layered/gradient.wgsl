@@ -124,8 +124,11 @@ fn group_number(group: vec3<u32>, groups: vec3<u32>) -> u32 {
     return group.y * groups.x + group.x;
 }
 
-// Workgroups that make the weight gradient.
+// Workgroups that make the weight gradient; none where only that of the rows is asked for.
 fn weight_groups() -> u32 {
+    if FACTOR == SCORE {
+        return 0u;
+    }
     let tiles_x = (layer.inputs + TILE_COLUMNS - 1u) / TILE_COLUMNS;
     let tiles_y = (layer.outputs + TILE_ROWS - 1u) / TILE_ROWS;
     let splits = (layer.capacity + layer.rows_per_split - 1u) / layer.rows_per_split;

@@ -1,5 +1,11 @@
 // What the kernels of a transform share: sizes and buffers.
 
+// What a backward pass differentiates, the values of FACTOR: the mean of −log p over rows, their mean by the rows' weights, or
+// log p of each row, of which no gradient of parameters is made.
+const MEAN: u32 = 0u;
+const WEIGHTED: u32 = 1u;
+const SCORE: u32 = 2u;
+
 struct Layer {
     // Inputs that feed the layer and outputs that leave it.
     inputs: u32,
@@ -38,6 +44,8 @@ struct Layer {
     lanes: u32,
     // Features whose density the flow is: all but the context, which follows them.
     modelled: u32,
+    // Place of the rows' factors in d_coupling, where they have any (factor.wgsl).
+    factors: u32,
 }
 
 @group(0) @binding(0) var<uniform> layer: Layer;

@@ -1,10 +1,10 @@
 // Where a backward kernel hands its input's gradient on: to the coupling before it, elementwise, where THROUGH is 1, or
-// as it is. The loss is mean(−log p), so that dL/dlog_det = −1 / rows.
+// as it is. dL/dlog_det is the row's factor (factor.wgsl), negative.
 // source holds that coupling's output z.
 
 @group(0) @binding(7) var<storage, read> saved: array<f32>;
 // [1 + PARAMETERS, capacity, D]: the gradient on its way from transform to transform, then that of θ, the latter only at
-// transformed features.
+// transformed features; after these planes the rows' factors [capacity].
 @group(0) @binding(8) var<storage, read_write> d_coupling: array<f32>;
 
 fn pass_through(row: u32, feature: u32, d_z: f32) {
@@ -18,7 +18,7 @@ fn pass_through(row: u32, feature: u32, d_z: f32) {
     for (var k = 0u; k < SAVED; k++) {
         theta[k] = saved[k * plane + index];
     }
-    var gradient = bijector_backward(d_z, -1.0 / f32(extent.rows), source[index], theta, layer.through_bound);
+    var gradient = bijector_backward(d_z, -row_factor(row), source[index], theta, layer.through_bound);
     d_coupling[index] = gradient.d_x;
     for (var k = 0u; k < PARAMETERS; k++) {
         d_coupling[(1u + k) * plane + index] = gradient.d_theta[k];

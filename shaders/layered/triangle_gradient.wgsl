@@ -1,6 +1,5 @@
 // Operands of the gradients of a product with a triangular matrix (triangle.wgsl), and where those of its parameters go.
-// With L goes the bias that is added to the product, and with U the log-determinant Σ log_diagonal, of which the loss
-// has the gradient −1 / rows in each row.
+// With L goes the bias that is added to the product, and with U the log-determinant Σ log_diagonal.
 
 // The gradient d_y, zero beyond the rows below `end`.
 fn output_gradient(network: u32, row: u32, out: u32, end: u32) -> f32 {
@@ -16,9 +15,12 @@ fn put_weight_gradient(network: u32, split: u32, out: u32, k: u32, value: f32) {
         partials[base + layer.weight + out * layer.inputs + k] = value;
     } else if UPPER == 1u && out == k {
         let begin = split * layer.rows_per_split;
-        let rows = min(extent.rows, begin + layer.rows_per_split) - min(extent.rows, begin);
-        let diagonal = exp_accurate(parameters[layer.bias + out]);
-        partials[base + layer.bias + out] = value * diagonal - f32(rows) / f32(extent.rows);
+        let end = min(extent.rows, begin + layer.rows_per_split);
+        var factors = 0.0;
+        for (var row = begin; row < end; row++) {
+            factors += row_factor(row);
+        }
+        partials[base + layer.bias + out] = value * exp_accurate(parameters[layer.bias + out]) - factors;
     }
 }
 

@@ -55,4 +55,10 @@ struct Rules {
     validation_capacity: u32,
     // Place of the first row of the buffer at hand, where a table is cut into several.
     shard_first: u32,
+    // Sums of the weights of training and validation rows: their numbers, where all rows count alike.
+    train_weight: f32,
+    validation_weight: f32,
+    // Place in d_coupling of the factors of the batch's rows, where rows have weights.
+    factors: u32,
+    padding: u32,
 }

@@ -3,7 +3,7 @@
 // Equation:  that of optimiser.wgsl.
 // Threads:   advance: one workgroup of 256 sums the norms and the rows' log p, then its first thread advances the
 //            state. adam: one thread for a parameter, after advance.
-// Data:      gradient, parameters, moment1, moment2 [P]; norms [norm_groups]; log_prob [capacity].
+// Data:      gradient, parameters, moment1, moment2 [P]; norms [norm_groups]; log_prob and row_weights [capacity], the latter where WEIGHTED is 1.
 // Order:     sums thread by thread with stride 256, then by a fixed tree.
 // Twin:      src/cpu/adam.rs
 
@@ -16,6 +16,7 @@
 @group(0) @binding(6) var<storage, read_write> parameters: array<f32>;
 @group(0) @binding(7) var<storage, read_write> moment1: array<f32>;
 @group(0) @binding(8) var<storage, read_write> moment2: array<f32>;
+@group(0) @binding(9) var<storage, read> row_weights: array<f32>;
 
 @compute @workgroup_size(256)
 fn advance(@builtin(local_invocation_index) local: u32) {
@@ -26,7 +27,12 @@ fn advance(@builtin(local_invocation_index) local: u32) {
     let squared_norm = sum_workgroup(local, squares);
     var log_probs = 0.0;
     for (var i = local; i < state.rows; i += 256u) {
-        log_probs += log_prob[i];
+        // A row that does not count may have any log p.
+        if WEIGHTED == 0u {
+            log_probs += log_prob[i];
+        } else if row_weights[i] != 0.0 {
+            log_probs += row_weights[i] * log_prob[i];
+        }
     }
     let nll = -sum_workgroup(local, log_probs);
     if local != 0u {

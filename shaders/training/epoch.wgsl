@@ -1,8 +1,8 @@
 // The end of an epoch: validation is summed tile by tile, the epoch's record written, the best parameters kept.
 //
-// Equation:  validation NLL = −Σ log p / V; the parameters are kept when it is the lowest so far.
+// Equation:  validation NLL = −Σ w · log p / Σ w, with the rows' weights where WEIGHTED is 1, or w = 1; the parameters are kept when it is the lowest so far.
 // Threads:   accumulate: one workgroup of 256. close_epoch: one thread. keep_best: one thread for a parameter.
-// Data:      log_prob [capacity]; history: one Record an epoch; parameters, best [P].
+// Data:      log_prob [capacity]; row_weights [V]; history: one Record an epoch; parameters, best [P].
 // Order:     log p thread by thread with stride 256, then by a fixed tree; tiles in increasing order of rows.
 // Twin:      src/cpu/training.rs
 
@@ -33,12 +33,17 @@ struct Record {
 @group(0) @binding(5) var<storage, read> verdict: TrainState;
 @group(0) @binding(6) var<storage, read> parameters: array<f32>;
 @group(0) @binding(7) var<storage, read_write> best: array<f32>;
+@group(0) @binding(8) var<storage, read> row_weights: array<f32>;
 
 @compute @workgroup_size(256)
 fn accumulate(@builtin(local_invocation_index) local: u32) {
     var sum = 0.0;
     for (var i = local; i < validation.rows; i += 256u) {
-        sum += log_prob[i];
+        if WEIGHTED == 0u {
+            sum += log_prob[i];
+        } else if row_weights[validation.first + i] != 0.0 {
+            sum += row_weights[validation.first + i] * log_prob[i];
+        }
     }
     let total = sum_workgroup(local, sum);
     if local == 0u {
@@ -51,7 +56,7 @@ fn accumulate(@builtin(local_invocation_index) local: u32) {
 @compute @workgroup_size(1)
 fn close_epoch() {
     var record: Record;
-    record.train_nll = state.nll_sum / f32(rules.train_rows);
+    record.train_nll = state.nll_sum / rules.train_weight;
     record.learning_rate = state.learning_rate;
     record.grad_norm = state.norm_sum / f32(max(state.norm_steps, 1u));
     record.halted = state.halted;
@@ -59,7 +64,7 @@ fn close_epoch() {
     record.epoch = state.epoch + state.halted;
     state.improved = 0u;
     if rules.validation_rows > 0u {
-        record.validation_nll = -validation.log_prob_sum / f32(rules.validation_rows);
+        record.validation_nll = -validation.log_prob_sum / rules.validation_weight;
         if state.halted == 0u && is_finite(validation.log_prob_sum) && record.validation_nll < state.best_nll {
             state.best_nll = record.validation_nll;
             state.improved = 1u;

@@ -9,16 +9,19 @@ use super::evaluation::EvaluationPlan;
 use super::executor::{Executor, Submission};
 use super::fused::Shape;
 use super::pace::Pace;
-use super::plan::{BufferId, PlanKind, ProgramId};
+use super::plan::{BufferId, Plan, PlanKind, ProgramId};
+use super::score::ScorePlan;
 use super::tile::Tiling;
 use super::training::{HISTORY, Shard, TrainingPlan, TrainingShape};
 use super::uniforms;
-use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed, whole_rows};
+use crate::engine::{
+    DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, Transformed, whole_rows,
+};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::optimiser::{Adam, Best, State};
-use crate::random::{self, NORMAL_TABLE};
+use crate::random::{self, NORMAL_TABLE, Permutation, Stream};
 
 /// Fewest and most rows that an evaluation takes at a time.
 const TILE_ROWS: (usize, usize) = (64, 16_384);
@@ -39,6 +42,8 @@ pub struct GpuEngine {
     parameters: Vec<f32>,
     evaluation: Option<(Executor, EvaluationPlan)>,
     training: Option<(Executor, TrainingPlan)>,
+    /// The plan of the score function, and the most rows that it may be made for.
+    scoring: Option<(Executor, ScorePlan, usize)>,
     /// What the training's plan was made for and its tables are.
     loaded: Option<Training>,
     /// Rows that the first epoch of the training leaves out, because steps have been taken on them before.
@@ -86,6 +91,7 @@ impl GpuEngine {
             parameters,
             evaluation: None,
             training: None,
+            scoring: None,
             loaded: None,
             first_row: 0,
             pace: Pace::default(),
@@ -116,11 +122,11 @@ impl GpuEngine {
         (bytes / (4 * self.flow.features as u64)).min(self.most_shard_rows as u64) as usize
     }
 
-    /// The fused plan has one buffer for a table: a longer one takes the layered plan.
+    /// The fused plan has one buffer for a table, and all rows count alike: others take the layered plan.
     fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
         let shard_rows = self.shard_rows();
         let fits = shape.train_rows.max(shape.validation_rows) <= shard_rows;
-        let kind = if fits { self.kind } else { PlanKind::Layered };
+        let kind = if fits && shape.weights.is_none() { self.kind } else { PlanKind::Layered };
         Ok(match kind {
             PlanKind::Layered => {
                 TrainingPlan::sharded(&self.flow, &self.layout, shape, &self.tiling, shard_rows)
@@ -153,6 +159,10 @@ impl GpuEngine {
                 executor.write(buffer, &table[first * features..(first + rows) * features]);
             }
         }
+        if let (Some(buffers), Some(RowWeights { train, validation })) = (plan.weights, &training.weights) {
+            executor.write(buffers[0], train);
+            executor.write(buffers[1], validation);
+        }
         self.training = Some((executor, plan));
         Ok(())
     }
@@ -175,7 +185,7 @@ impl GpuEngine {
     /// Takes the tiles of `tiling` from the next training and evaluation on.
     pub fn set_tiling(&mut self, tiling: Tiling) {
         self.tiling = tiling;
-        self.evaluation = None;
+        (self.evaluation, self.scoring) = (None, None);
     }
 
     /// Measures which tiles are fastest for the products of a training of this shape, except for those known, and
@@ -214,8 +224,39 @@ impl GpuEngine {
     /// As [`Engine::begin_training`].
     pub async fn loss_and_gradient(&mut self, x: &[f32]) -> Result<(f64, Vec<f32>)> {
         let rows = whole_rows("x", x, self.flow.features)?;
+        let gradient = self.gradient_of(x, None).await?;
+        let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
+        let first = plan.log_prob_at;
+        let [log_prob] = executor.read([(plan.log_prob, first + rows)]).await?;
+        (self.training, self.loaded) = (None, None);
+        let loss = -log_prob[first..].iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
+        Ok((loss, gradient))
+    }
+
+    /// The same for Σ w · (−log p) / Σ w, with weights w `[B]`.
+    ///
+    /// # Errors
+    /// As [`Engine::begin_training`].
+    pub async fn weighted_loss_and_gradient(
+        &mut self,
+        x: &[f32],
+        weights: &[f32],
+    ) -> Result<(f64, Vec<f32>)> {
+        let train = weights.to_vec().into();
+        let weights = RowWeights { train, validation: Vec::new().into() };
+        let total: f64 = weights.train.iter().map(|&weight| f64::from(weight)).sum();
+        let gradient = self.gradient_of(x, Some(weights)).await?;
+        let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
+        let [state] = executor.read::<uniforms::TrainState, 1>([(plan.state, 1)]).await?;
+        (self.training, self.loaded) = (None, None);
+        Ok((f64::from(state[0].nll_sum) / total, gradient))
+    }
+
+    /// The gradient of a step on all rows of `x`, which changes no parameter.
+    async fn gradient_of(&mut self, x: &[f32], weights: Option<RowWeights>) -> Result<Vec<f32>> {
+        let rows = whole_rows("x", x, self.flow.features)?;
         let training = Training {
-            weights: None,
+            weights,
             train: x.to_vec().into(),
             validation: Vec::new().into(),
             batch: rows as u32,
@@ -232,12 +273,20 @@ impl GpuEngine {
         self.begin_training(training, state)?;
         let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
         executor.submit([plan.step]);
-        let first = plan.log_prob_at;
-        let [log_prob, gradient] =
-            executor.read([(plan.log_prob, first + rows), (plan.gradient, self.layout.total)]).await?;
-        (self.training, self.loaded) = (None, None);
-        let loss = -log_prob[first..].iter().map(|&value: &f32| f64::from(value)).sum::<f64>() / rows as f64;
-        Ok((loss, gradient))
+        let [gradient] = executor.read([(plan.gradient, self.layout.total)]).await?;
+        Ok(gradient)
+    }
+
+    /// The share that these rows of an epoch's order have in its loss; `epoch` counts from 1.
+    fn share(&self, rows: Range<u32>, epoch: u32) -> f64 {
+        let Some(training) = &self.loaded else { return 0.0 };
+        let all = (training.train.len() / self.flow.features) as u32;
+        let Some(weights) = training.weights.as_ref().filter(|_| rows != (0..all)) else {
+            return f64::from(rows.end.saturating_sub(rows.start)) / f64::from(all);
+        };
+        let order = Permutation::new(all, training.seed, Stream::Epoch, epoch.saturating_sub(1));
+        let taken = rows.map(|row| f64::from(weights.train[order.place(row) as usize])).sum::<f64>();
+        taken / weights.train.iter().map(|&weight| f64::from(weight)).sum::<f64>()
     }
 
     /// The evaluation plan, made or made larger so that `rows` take few tiles.
@@ -247,20 +296,47 @@ impl GpuEngine {
         {
             return Ok(());
         }
-        let mut capacity = wanted;
-        let mut plan = self.evaluation_plan(capacity)?;
-        let limits = self.context.limits();
-        while capacity > TILE_ROWS.0 && (plan.plan.bytes() > TILE_BYTES || plan.plan.check(&limits).is_err())
-        {
-            capacity /= 2;
-            plan = self.evaluation_plan(capacity)?;
-            plan.capacity_limited = true;
-        }
+        let mut plan = self.fitting(wanted, |capacity| self.evaluation_plan(capacity), |plan| &plan.plan)?;
+        plan.capacity_limited = plan.capacity < wanted;
         let executor = Executor::new(&self.context, &plan.plan)?;
         executor.write(plan.normal_table, NORMAL_TABLE.as_flattened());
         plan.write_parameters(&executor, &self.parameters);
         self.evaluation = Some((executor, plan));
         Ok(())
+    }
+
+    /// The plan of the score function, likewise.
+    fn prepare_score(&mut self, rows: usize) -> Result<()> {
+        let wanted = rows.next_power_of_two().clamp(TILE_ROWS.0, TILE_ROWS.1);
+        if self.scoring.as_ref().is_some_and(|(_, plan, largest)| plan.capacity >= wanted.min(*largest)) {
+            return Ok(());
+        }
+        let make = |capacity| Ok(ScorePlan::tiled(&self.flow, &self.layout, capacity, &self.tiling));
+        let plan = self.fitting(wanted, make, |plan| &plan.plan)?;
+        let largest = if plan.capacity < wanted { plan.capacity } else { TILE_ROWS.1 };
+        let executor = Executor::new(&self.context, &plan.plan)?;
+        executor.write(plan.parameters, &self.parameters);
+        self.scoring = Some((executor, plan, largest));
+        Ok(())
+    }
+
+    /// The plan that `make` yields for `wanted` rows at a time, or for as many as limits and memory allow.
+    fn fitting<P>(
+        &self,
+        wanted: usize,
+        make: impl Fn(usize) -> Result<P>,
+        plan_of: impl Fn(&P) -> &Plan,
+    ) -> Result<P> {
+        let limits = self.context.limits();
+        let mut capacity = wanted;
+        loop {
+            let made = make(capacity)?;
+            let plan = plan_of(&made);
+            if capacity <= TILE_ROWS.0 || (plan.bytes() <= TILE_BYTES && plan.check(&limits).is_ok()) {
+                return Ok(made);
+            }
+            capacity /= 2;
+        }
     }
 
     /// Runs a program over `count` rows tile by tile. `feed` puts a tile's rows on the device.
@@ -366,6 +442,9 @@ impl Engine for GpuEngine {
             if let Some((executor, plan)) = &self.evaluation {
                 plan.write_parameters(executor, parameters);
             }
+            if let Some((executor, plan, _)) = &self.scoring {
+                executor.write(plan.parameters, parameters);
+            }
         }
         self.context.health()
     }
@@ -383,6 +462,25 @@ impl Engine for GpuEngine {
         let outputs: [Output; 1] = [(|plan| plan.log_prob, 1)];
         let [log_prob] = self.evaluate(count, |plan| plan.forward, feed(x, features), outputs).await?;
         Ok(log_prob)
+    }
+
+    async fn score(&mut self, x: &[f32]) -> Result<Vec<f32>> {
+        let (count, features) = (whole_rows("x", x, self.flow.features)?, self.flow.features);
+        let mut score = Vec::with_capacity(x.len());
+        if count == 0 {
+            return Ok(score);
+        }
+        self.prepare_score(count)?;
+        let (executor, plan, _) = self.scoring.as_ref().expect("invariant: prepare_score made a plan");
+        for rows in x.chunks(plan.capacity * features) {
+            executor
+                .write(plan.extent, &[uniforms::Extent { rows: (rows.len() / features) as u32, first: 0 }]);
+            executor.write(plan.input, rows);
+            executor.submit([plan.program]);
+            let [values] = executor.read::<f32, 1>([(plan.score, rows.len())]).await?;
+            score.extend(values);
+        }
+        Ok(score)
     }
 
     async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
@@ -420,9 +518,6 @@ impl Engine for GpuEngine {
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         let features = self.flow.features;
         training.validate(&state, features, self.layout.total)?;
-        if training.weights.is_some() {
-            return Err(Error::Device("row weights are computed on the CPU; try --device cpu".into()));
-        }
         let shape = TrainingShape::new(&training, features);
         if !self.loaded.as_ref().is_some_and(|loaded| loaded.is_same(&training)) {
             self.load(&shape, &training)?;
@@ -453,8 +548,8 @@ impl Engine for GpuEngine {
                     plan.train_rows
                 };
                 // The device divides by all rows of the epoch.
-                let share = f64::from(end.saturating_sub(first)) / f64::from(plan.train_rows);
-                let taken = share > 0.0;
+                let taken = end > first;
+                let share = self.share(first..end, record.epoch);
                 records.push(EpochRecord {
                     epoch: record.epoch,
                     train_nll: f64::from(record.train_nll) / share,

@@ -205,16 +205,23 @@ const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
     "layered/network",
     "layered/network_gradient",
     "layered/gradient",
+    "layered/factor",
     "layered/through",
     "layered/coupling_backward"
 );
 const ELEMENTWISE: &[&str] =
     texts!("shared/prelude", bijector, "layered/layer", "layered/shares", "layered/elementwise");
 const ELEMENTWISE_BACKWARD_TEXTS: &[&str] =
-    texts!("shared/prelude", bijector, "layered/layer", "layered/elementwise_backward");
+    texts!("shared/prelude", bijector, "layered/layer", "layered/factor", "layered/elementwise_backward");
 const ACTNORM: &[&str] = texts!("shared/prelude", "layered/layer", "layered/shares", "layered/actnorm");
-const ACTNORM_BACKWARD_TEXTS: &[&str] =
-    texts!("shared/prelude", bijector, "layered/layer", "layered/through", "layered/actnorm_backward");
+const ACTNORM_BACKWARD_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    bijector,
+    "layered/layer",
+    "layered/factor",
+    "layered/through",
+    "layered/actnorm_backward"
+);
 const LU_FORWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
     "layered/tile",
@@ -234,22 +241,32 @@ const LU_BACKWARD_TEXTS: &[&str] = texts!(
     "layered/triangle",
     "layered/triangle_gradient",
     "layered/gradient",
+    "layered/factor",
     "layered/through",
     "layered/lu_backward"
 );
 const REORDER_TEXTS: &[&str] = texts!("shared/prelude", "layered/layer", "layered/shares", "layered/reorder");
-const REORDER_BACKWARD_TEXTS: &[&str] =
-    texts!("shared/prelude", bijector, "layered/layer", "layered/through", "layered/reorder_backward");
+const REORDER_BACKWARD_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    bijector,
+    "layered/layer",
+    "layered/factor",
+    "layered/through",
+    "layered/reorder_backward"
+);
 const DENSITY: &[&str] = texts!(
     "shared/prelude",
     bijector,
     "layered/lanes",
     "layered/layer",
+    "layered/factor",
     "layered/through",
     "layered/density"
 );
 const LATENT: &[&str] = texts!("shared/random", "shared/normal", "layered/latent");
 const PERMUTATION: &[&str] = texts!("shared/random", "shared/permutation");
+const WEIGH_TEXTS: &[&str] =
+    texts!("shared/prelude", "shared/random", "shared/optimiser_state", "shared/sum", "training/weigh");
 const BATCH: &[&str] = texts!("shared/prelude", "shared/random", "shared/optimiser_state", "training/batch");
 const REDUCE: &[&str] = texts!("shared/optimiser_state", "shared/sum", "training/reduce");
 const ADAM: &[&str] =
@@ -297,8 +314,8 @@ const BLOCKS: &[Constant] = &[
 
 /// What a module that reads a layer's uniform leaves open, then what else is named: the number of networks; whether the
 /// layer is their first or last, and how many numbers of θ a last one yields for each feature; the activation, whether the
-/// layer's inputs go through it, and whether a skip connection adds to its result; which triangle of an LU layer it is;
-/// whether a gradient is passed on through the coupling before; and which bijector there is.
+/// layer's inputs go through it, and whether a skip connection adds to its result; which triangle of an LU layer it is; what
+/// is differentiated; whether a gradient is passed on through the coupling before; and which bijector there is.
 macro_rules! layer {
     ($($constant:expr),* $(,)?) => {
         &[
@@ -310,6 +327,7 @@ macro_rules! layer {
             ("ACTIVATED", 1),
             ("ADDS", 0),
             ("UPPER", 0),
+            ("FACTOR", 0),
             ("THROUGH", 1),
             (BIJECTOR, 0),
             BINS,
@@ -319,6 +337,9 @@ macro_rules! layer {
 }
 
 const LAYER: &[Constant] = layer!();
+
+/// What sums over rows leave open: whether rows have weights.
+const SUMMED: &[Constant] = &[("WEIGHTED", 0)];
 
 /// The same, and the tile; see `shaders/layered/tile.wgsl`.
 const TILED: &[Constant] = layer!(
@@ -426,6 +447,9 @@ kernels! {
     TAKE = "take", BATCH, [
         0 Uniform "rules", 2 Read "extent", 3 Read "data", 4 ReadWrite "batch",
     ];
+    WEIGH = "weigh", WEIGH_TEXTS, [
+        0 Uniform "rules", 1 Read "state", 2 Read "weights", 3 ReadWrite "batch_weights", 4 ReadWrite "d_coupling",
+    ];
     LOG_DENSITY = "log_density", DENSITY, [
         0 Uniform "layer", 1 Read "extent", 3 Read "source", 9 Read "shares", 10 ReadWrite "log_prob",
         11 ReadWrite "log_det",
@@ -441,21 +465,21 @@ kernels! {
         0 Uniform "rules", 1 Read "partials", 2 ReadWrite "gradient", 3 ReadWrite "norms",
     ];
     ADVANCE = "advance", ADAM, [
-        0 Uniform "rules", 1 ReadWrite "state", 2 Read "norms", 3 Read "log_prob",
-    ];
+        0 Uniform "rules", 1 ReadWrite "state", 2 Read "norms", 3 Read "log_prob", 9 Read "row_weights",
+    ], SUMMED;
     ADAM_UPDATE = "adam", ADAM, [
         0 Uniform "rules", 4 Read "update", 5 Read "gradient", 6 ReadWrite "parameters", 7 ReadWrite "moment1",
         8 ReadWrite "moment2",
-    ];
+    ], SUMMED;
     ACCUMULATE = "accumulate", EPOCH, [
-        0 Uniform "rules", 2 Read "log_prob", 3 ReadWrite "validation",
-    ];
+        0 Uniform "rules", 2 Read "log_prob", 3 ReadWrite "validation", 8 Read "row_weights",
+    ], SUMMED;
     CLOSE_EPOCH = "close_epoch", EPOCH, [
         0 Uniform "rules", 1 ReadWrite "state", 3 ReadWrite "validation", 4 ReadWrite "history",
-    ];
+    ], SUMMED;
     KEEP_BEST = "keep_best", EPOCH, [
         0 Uniform "rules", 5 Read "verdict", 6 Read "parameters", 7 ReadWrite "best",
-    ];
+    ], SUMMED;
     LATENT_NOISE = "latent_noise", LATENT, [
         0 Uniform "latent_args", 1 Read "normal_table", 2 ReadWrite "latent",
     ];

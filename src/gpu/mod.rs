@@ -16,6 +16,7 @@ pub mod kernel;
 mod layered;
 pub mod pace;
 pub mod plan;
+pub mod score;
 mod target;
 pub mod tile;
 #[cfg(not(target_arch = "wasm32"))]

@@ -2,10 +2,10 @@
 //! end of an epoch, each the same every time. Everything that changes from step to step lives in buffers, so the host
 //! only replays. `gpu::layered` and `gpu::fused` make such plans.
 
-use super::kernel::{CLOSE_EPOCH, KEEP_BEST, Kernel};
+use super::kernel::{ACCUMULATE, CLOSE_EPOCH, KEEP_BEST, Kernel};
 use super::plan::{BufferId, Copies, Dispatch, Plan, Program, ProgramId, groups_of_256};
 use super::uniforms;
-use crate::engine::Training;
+use crate::engine::{RowWeights, Training};
 use crate::optimiser::{Adam, Schedule};
 use crate::random;
 
@@ -30,6 +30,8 @@ pub struct TrainingShape {
     pub schedule: Schedule,
     /// Seed of the epochs' row orders.
     pub seed: u64,
+    /// Sums of the weights of training and validation rows; `None` where all rows count alike.
+    pub weights: Option<[f32; 2]>,
 }
 
 impl TrainingShape {
@@ -43,6 +45,11 @@ impl TrainingShape {
             adam: training.adam,
             schedule: training.schedule,
             seed: training.seed,
+            weights: training.weights.as_ref().map(|RowWeights { train, validation }| {
+                let sum =
+                    |weights: &[f32]| weights.iter().map(|&weight| f64::from(weight)).sum::<f64>() as f32;
+                [sum(train), sum(validation)]
+            }),
         }
     }
 }
@@ -99,6 +106,8 @@ pub struct TrainingPlan {
     pub train: Vec<Shard>,
     /// Validation rows [V, D].
     pub validation_rows: Vec<Shard>,
+    /// Weights of training and validation rows, `[N]` and `[V]`, where rows have any.
+    pub weights: Option<[BufferId; 2]>,
     /// Parameters `[P]`.
     pub parameters: BufferId,
     /// Packed copies of the parameters, and how they are packed, in the fused plan.
@@ -136,6 +145,8 @@ pub(super) fn rules(
 ) -> uniforms::Rules {
     let [key_low, key_high] = random::key(shape.seed);
     let [rate1, rate2] = shape.adam.rates().map(|rate| rate as f32);
+    let even = [shape.train_rows as f32, shape.validation_rows as f32];
+    let [train_weight, validation_weight] = shape.weights.unwrap_or(even);
     uniforms::Rules {
         train_rows: shape.train_rows as u32,
         batch: shape.batch as u32,
@@ -158,6 +169,10 @@ pub(super) fn rules(
         validation_rows: shape.validation_rows as u32,
         validation_capacity: validation_capacity as u32,
         shard_first: 0,
+        train_weight,
+        validation_weight,
+        factors: 0,
+        padding: 0,
     }
 }
 
@@ -179,6 +194,23 @@ pub(super) fn dispatch(
         workgroups,
         flops: flops as u64,
         bytes: 4 * words as u64,
+    }
+}
+
+/// The loss of a tile of validation rows, from the buffers with their log p and the validation, and with the weights of all
+/// rows where they have any.
+pub(super) fn accumulate(
+    rules: &uniforms::Rules,
+    [log_prob, validation]: [BufferId; 2],
+    weights: Option<BufferId>,
+) -> Dispatch {
+    let rows = rules.validation_capacity as usize;
+    let weighted = weights.is_some();
+    let bound = [log_prob, validation, weights.unwrap_or(log_prob)];
+    let words = if weighted { 2 * rows } else { rows };
+    Dispatch {
+        constants: vec![("WEIGHTED", u32::from(weighted))],
+        ..dispatch(&ACCUMULATE, "validation loss", rules, &bound, [1; 3], [words, words])
     }
 }
 

@@ -30,5 +30,6 @@ pub fn training_shape(recipe: &Recipe, train_rows: usize, validation_rows: usize
         adam: recipe.adam(),
         schedule: recipe.schedule(Training::steps_per_epoch(train_rows, recipe.batch))?,
         seed: recipe.seed,
+        weights: None,
     })
 }

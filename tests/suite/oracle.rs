@@ -5,8 +5,10 @@
 use std::ops::Range;
 
 use moonflow::cpu::{CpuEngine, Real};
+use moonflow::engine::Engine;
+use moonflow::gpu::PlanKind;
 
-use crate::common::{Comparison, Cpu, Oracle, Subject, relative_error, subjects, uniform};
+use crate::common::{Comparison, Cpu, Oracle, Subject, from_wide, relative_error, subjects, uniform, wide};
 
 /// Largest relative errors allowed, scaled by each tensor's largest value.
 struct Tolerances {
@@ -219,6 +221,33 @@ fn weights_and_score<R: Real>(oracle: &Oracle, tolerances: [f64; 3]) {
     comparison.finish();
 }
 
+/// The same by the layered plan, with the tolerances of single precision.
+fn weights_and_score_on_the_gpu(oracle: &Oracle, tolerances: [f64; 3]) {
+    let [loss_tolerance, gradient_tolerance, score_tolerance] = tolerances;
+    let Some(mut gpu) = crate::gpu::engine(&oracle.flow, PlanKind::Layered) else { return };
+    let (x, parameters) = (from_wide::<f32>(&oracle.x), from_wide::<f32>(&oracle.parameters()));
+    Engine::set_parameters(&mut gpu, &parameters).expect("as many as the flow has");
+    let mut comparison = Comparison::new(format!("{} on the GPU", oracle.name));
+    if let Some((weights, want, gradient)) = oracle.weighted() {
+        let weights = from_wide::<f32>(&weights);
+        let (loss, got) = pollster::block_on(gpu.weighted_loss_and_gradient(&x, &weights)).expect("rows");
+        comparison.check("weighted loss", &[loss], &[want], loss_tolerance);
+        comparison.check("weighted gradient", &wide(&got), &gradient, gradient_tolerance);
+    }
+    if let Some(want) = oracle.score() {
+        let score = pollster::block_on(gpu.score(&x)).expect("rows");
+        comparison.check("score", &wide(&score), &want, score_tolerance);
+        // Of fewer rows it is the same, and of other parameters another.
+        let some = 3 * oracle.flow.features;
+        let again = pollster::block_on(gpu.score(&x[..some])).expect("rows");
+        assert!(again == score[..some], "{}: rows depend on each other", oracle.name);
+        let halved: Vec<f32> = parameters.iter().map(|parameter| 0.5 * parameter).collect();
+        Engine::set_parameters(&mut gpu, &halved).expect("as before");
+        assert_ne!(pollster::block_on(gpu.score(&x[..some])).expect("rows"), again, "{}", oracle.name);
+    }
+    comparison.finish();
+}
+
 #[test]
 fn row_weights_and_the_score_function_agree_with_pytorch() {
     for oracle in Oracle::NAMES.map(Oracle::load) {
@@ -229,6 +258,7 @@ fn row_weights_and_the_score_function_agree_with_pytorch() {
         let enlarged = |rounding: f64| (128.0 * epsilon).max(8.0 * rounding);
         let tolerances = [enlarged(roundings.forward[2]), enlarged(of_gradient), enlarged(roundings.score)];
         weights_and_score::<f32>(&oracle, tolerances);
+        weights_and_score_on_the_gpu(&oracle, tolerances);
     }
 }
 

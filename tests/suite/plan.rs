@@ -10,6 +10,8 @@ use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
 use moonflow::gpu::kernel::KERNELS;
 use moonflow::gpu::plan::{Dispatch, Plan, Program};
+use moonflow::gpu::score::ScorePlan;
+use moonflow::gpu::tile::Tiling;
 use moonflow::gpu::training::{TrainingPlan, TrainingShape};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule};
@@ -124,6 +126,7 @@ fn shape() -> TrainingShape {
         adam: Adam::default(),
         schedule: Schedule { decay: Decay::Constant, base: 1e-3, warmup_steps: 0, total_steps: 10 },
         seed: 0,
+        weights: None,
     }
 }
 
@@ -245,6 +248,23 @@ fn other_transforms_take_few_dispatches() {
 }
 
 #[test]
+fn row_weights_take_a_dispatch_more_and_the_score_function_none_of_an_update() {
+    let weighted = TrainingShape { weights: Some([9.0, 2.0]), ..shape() };
+    let (plain, joint) = (flow(), flow().with_conditioner(ConditionerForm::Joint));
+    for flow in [plain.clone(), joint, plain.before_each_coupling(&[Transform::Actnorm, Transform::Lu])] {
+        let layout = Layout::new(&flow);
+        let step = |shape| TrainingPlan::new(&flow, &layout, shape).plan;
+        let (even, weighted) = (step(&shape()), step(&weighted));
+        let step = |plan| program(plan, "training step").dispatches.len();
+        assert_eq!(step(&weighted), step(&even) + 1);
+        let score = ScorePlan::tiled(&flow, &layout, 64, &Tiling::default()).plan;
+        // A step gathers rows, sums partial gradients, advances and updates.
+        assert_eq!(program(&score, "score").dispatches.len(), step(&even) - 4);
+        every_dispatch_fits(&[&weighted, &score]);
+    }
+}
+
+#[test]
 fn one_network_costs_two_operations_for_each_weight_in_use_and_row() {
     let (bins, hidden) = (4, 16);
     let numbers = 3 * bins - 1;
@@ -360,7 +380,9 @@ fn every_kernel_but_the_permutation_by_itself_is_dispatched_by_a_plan() {
         let layout = Layout::new(flow);
         [TrainingPlan::new(flow, &layout, &shape()).plan, EvaluationPlan::new(flow, &layout, 64).plan]
     });
-    let plans = layered.chain(fused());
+    let weighted = TrainingShape { weights: Some([9.0, 2.0]), ..shape() };
+    let weighted = TrainingPlan::new(&flows[0], &Layout::new(&flows[0]), &weighted).plan;
+    let plans = layered.chain([weighted]).chain(fused());
     let dispatched: BTreeSet<&str> = plans
         .flat_map(|plan| plan.programs)
         .flat_map(|program| program.dispatches)

@@ -85,17 +85,17 @@ pub fn coupling_inverse<R: Real>(
     }
 }
 
-/// Backward of [`coupling_forward`] under the loss (1 / `rows`) Σ −log p, so that dL/dlog_det = −1 / `rows`.
+/// Backward of [`coupling_forward`] under the loss Σ factor · (−log p), so that dL/dlog_det = −factor.
 ///
-/// `rows` counts the whole batch, of which the slices may be a part. From `d_z`, the gradient at the coupling's
-/// output `z`, come the gradients at the raw log-scale, the shift and, by the direct way, the coupling's input:
+/// `factors` `[B]`: of each row. From `d_z`, the gradient at the coupling's output `z`, come the gradients at the raw
+/// log-scale, the shift and, by the direct way, the coupling's input:
 ///
-/// at transformed features, d_x = d_z · exp(−s), d_t = −d_x, d_s = 1 / rows − d_z · z, d_o = d_s · (1 − tanh²(o / c));
+/// at transformed features, d_x = d_z · exp(−s), d_t = −d_x, d_s = factor − d_z · z, d_o = d_s · (1 − tanh²(o / c));
 /// at kept features, d_x = d_z, d_t = d_o = 0.
 #[expect(clippy::too_many_arguments, reason = "one argument per binding of the shader")]
 pub fn coupling_backward<R: Real>(
     bound: R,
-    rows: usize,
+    factors: &[R],
     mask: &[bool],
     d_z: &[R],
     z: &[R],
@@ -104,9 +104,8 @@ pub fn coupling_backward<R: Real>(
     d_shift: &mut [R],
     d_x: &mut [R],
 ) {
-    let weight = R::from_wide(1.0 / rows as f64);
     let features = mask.len();
-    for row in 0..z.len() / features {
+    for (row, &factor) in factors.iter().enumerate() {
         for (feature, &kept) in mask.iter().enumerate() {
             let at = row * features + feature;
             if kept {
@@ -116,7 +115,7 @@ pub fn coupling_backward<R: Real>(
             } else {
                 d_x[at] = d_z[at] * (-bounded(bound, log_scale[at])).exp();
                 d_shift[at] = -d_x[at];
-                d_log_scale[at] = (weight - d_z[at] * z[at]) * tanh_slope(log_scale[at] / bound);
+                d_log_scale[at] = (factor - d_z[at] * z[at]) * tanh_slope(log_scale[at] / bound);
             }
         }
     }
@@ -184,7 +183,7 @@ mod tests {
         let (z, _) = forward();
         let d_z: Vec<f64> = z.iter().map(|z| z / 2.0).collect();
         let (mut d_o, mut d_t, mut d_x) = (vec![f64::NAN; 6], vec![f64::NAN; 6], vec![f64::NAN; 6]);
-        coupling_backward(2.0, 2, &MASK, &d_z, &z, &LOG_SCALE, &mut d_o, &mut d_t, &mut d_x);
+        coupling_backward(2.0, &[0.5; 2], &MASK, &d_z, &z, &LOG_SCALE, &mut d_o, &mut d_t, &mut d_x);
         for at in 0..6 {
             let h = 1e-6;
             let nudged = |values: [f64; 6], by: f64| {

@@ -1,9 +1,10 @@
 //! The fused plan of training: a step is the gradient of a batch, the sum of its partial gradients, and the update.
 
-use super::super::kernel::{ACCUMULATE, FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM};
+use super::super::kernel::{FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::training::{
-    HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, close_program, dispatch, rules, shards,
+    HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, accumulate, close_program, dispatch, rules,
+    shards,
 };
 use super::super::uniforms;
 use super::{Packing, Shape, Work};
@@ -61,6 +62,7 @@ impl TrainingPlan {
             train: buffers.train,
             validation_rows: buffers.validation_rows,
             parameters,
+            weights: None,
             packed: Some((buffers.packed, packing.copies())),
             gradient: buffers.gradient,
             moment1,
@@ -180,9 +182,7 @@ impl Maker<'_> {
             constants: shape.constants(),
             ..dispatch(&FUSED_FORWARD, &label, uniform, &bound, groups, cost)
         });
-        let (sum, summed) = ([log_prob, validation], [capacity; 2]);
-        let rules = &uniform.rules;
-        validate.dispatches.push(dispatch(&ACCUMULATE, "validation loss", rules, &sum, [1; 3], summed));
+        validate.dispatches.push(accumulate(&uniform.rules, [log_prob, validation], None));
         validate
     }
 }

@@ -35,6 +35,7 @@ impl Recorder<'_> {
         let &WayBack { transform, d_coupling, rows: [source, _], before, gradients, .. } = way;
         let shared = &self.shared;
         let (rows, features) = (shared.capacity, self.flow.features);
+        // Rows are split, whoever asks for sums of them.
         let splits = rows.div_ceil(gradients.rows_per_split);
         let rows_per_split = gradients.rows_per_split as u32;
         let [passed, each] = self.passed(transform);

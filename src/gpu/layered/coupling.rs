@@ -201,7 +201,7 @@ impl Recorder<'_> {
         })
     }
 
-    /// Constants of a layer's kernel; `adds`: a skip connection adds to its result.
+    /// Constants of a layer's kernel; `adds`: a skip connection adds to its result; `passes`: it passes a gradient on.
     fn constants(&self, linear: &Linear, tile: Tile, adds: bool, passes: bool) -> Vec<Constant> {
         let mut constants = vec![
             ("NETWORKS", linear.networks.len() as u32),
@@ -374,7 +374,7 @@ impl Recorder<'_> {
         Self::untiled(
             &ELEMENTWISE_BACKWARD,
             format!("transforms.{} bijector", way.transform),
-            bijector.constants(),
+            [vec![self.differentiated()], bijector.constants()].concat(),
             &self.bijection(linear),
             vec![
                 shared.extent,
@@ -393,11 +393,12 @@ impl Recorder<'_> {
     /// What the weight gradient of a layer takes: workgroups, and its cost.
     fn weight_gradient(&self, linear: &Linear, tile: Tile, gradients: &Gradients) -> (usize, Cost) {
         let rows = self.shared.capacity;
-        let splits = rows.div_ceil(gradients.rows_per_split);
+        let splits = self.splits(gradients);
         let tiles = tile.across(linear.inputs()) as usize * tile.down(linear.outputs()) as usize;
         let weights = linear.weights();
         let read = rows * (linear.input_values() + linear.output_values());
-        let cost = Cost { flops: 2 * rows * weights, words: read + splits * weights };
+        let flops = if splits > 0 { 2 * rows * weights } else { 0 };
+        let cost = Cost { flops, words: read + splits * weights };
         (linear.networks.len() * tiles * splits, cost)
     }
 
@@ -417,11 +418,13 @@ impl Recorder<'_> {
         let rows_per_split = gradients.rows_per_split as u32;
         let uniform = uniforms::Layer { input_groups, rows_per_split, ..self.layer(linear) };
         let (weights, adds) = (linear.weights(), linear.begins_skip());
+        let mut constants = self.constants(linear, tile, adds, false);
+        constants.push(self.differentiated());
         let added = if adds { linear.input_values() } else { 0 };
         self.tiled(
             &LINEAR_BACKWARD,
             linear,
-            (&uniform, self.constants(linear, tile, adds, false)),
+            (&uniform, constants),
             vec![
                 shared.extent,
                 shared.parameters,
@@ -447,8 +450,7 @@ impl Recorder<'_> {
         let tile = self.tile(&COUPLING_BACKWARD, linear);
         let (weight_groups, mut cost) = self.weight_gradient(linear, tile, way.gradients);
         let mut input_groups = 0;
-        // Nothing before the first transform asks for the gradient at its input.
-        if way.transform > 0 {
+        if self.is_asked(way.transform) {
             input_groups = tile.across(kept.max(linear.transformed)) * tile.down(rows);
             let [passed, each] = self.passed(way.transform);
             cost.flops += rows * (2 * linear.weights() + each * passed);

@@ -5,7 +5,7 @@ use super::super::kernel::LATENT_NOISE;
 use super::super::plan::{Dispatch, Plan, Program, groups_of_256};
 use super::super::tile::Tiling;
 use super::super::uniforms;
-use super::{Direction, FlowBuffers, Recorder};
+use super::{Direction, Factor, FlowBuffers, Recorder};
 use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::random::NORMAL_TABLE;
@@ -30,7 +30,7 @@ impl EvaluationPlan {
         let log_prob = plan.buffer("log_prob", capacity);
         let shares = plan.buffer("shares of log_det", capacity * features);
         let shared = FlowBuffers { capacity, extent, parameters, order, shares };
-        let recorder = Recorder { flow, layout, tiling, shared };
+        let recorder = Recorder { flow, layout, tiling, factor: Factor::Mean, shared };
         let stored = recorder.store(&mut plan, "", 0..flow.transforms.len());
 
         let mut forward = Program::new("log_prob");

@@ -124,22 +124,22 @@ impl Recorder<'_> {
     ) -> Dispatch {
         let shared = &self.shared;
         let (rows, size, transform) = (shared.capacity, self.flow.modelled(), way.transform);
-        let splits = rows.div_ceil(way.gradients.rows_per_split);
+        let splits = self.splits(way.gradients);
         let (uniform, weights) = self.triangle(transform, triangle);
         let tile = self.triangle_tile(&LU_BACKWARD);
         let product = 2 * rows * (weights + size);
-        let mut cost = Cost { flops: product, words: 2 * rows * size + splits * (weights + size) };
+        let summed = if splits > 0 { product } else { 0 };
+        let mut cost = Cost { flops: summed, words: 2 * rows * size + splits * (weights + size) };
         let mut constants = Self::triangle_constants(triangle, tile);
         let mut input_groups = tile.across(size) * tile.down(rows);
         let (mut saved, mut passed) = (source, [0, 0]);
         match triangle {
-            Triangle::Lower => constants.push(("THROUGH", 0)),
+            Triangle::Lower => constants.extend([self.differentiated(), ("THROUGH", 0)]),
             Triangle::Upper => {
                 constants.extend(self.through(transform));
                 saved = self.saved(transform, way.before, source);
                 passed = self.passed(transform);
-                // Nothing before the first transform asks for the gradient at its input.
-                if transform == 0 {
+                if !self.is_asked(transform) {
                     input_groups = 0;
                 }
             }

@@ -7,6 +7,7 @@ mod density;
 mod evaluation;
 mod lu;
 mod permutation;
+mod score;
 mod training;
 
 use std::ops::Range;
@@ -59,11 +60,23 @@ struct Gradients {
     rows_per_split: usize,
 }
 
+/// What a backward pass differentiates: `shaders/layered/layer.wgsl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Factor {
+    /// The mean of −log p over rows.
+    Mean,
+    /// Their mean by the rows' weights.
+    Weighted,
+    /// log p of each row, with respect to the row.
+    Score,
+}
+
 /// Appends a flow's dispatches to programs.
 struct Recorder<'a> {
     flow: &'a Flow,
     layout: &'a Layout,
     tiling: &'a Tiling,
+    factor: Factor,
     shared: FlowBuffers,
 }
 
@@ -119,11 +132,29 @@ impl Recorder<'_> {
         Stored { between, ..self.store_couplings(plan, label, transforms) }
     }
 
+    /// Allocates the input of each transform, and what the last one yields [capacity, D].
+    fn rows(&self, plan: &mut Plan) -> Vec<BufferId> {
+        let size = self.shared.capacity * self.flow.features;
+        (0..=self.flow.transforms.len())
+            .map(|place| plan.buffer(format!("input of transform {place}"), size))
+            .collect()
+    }
+
+    /// Allocates what each transform keeps.
+    fn store_each(&self, plan: &mut Plan) -> Vec<Stored> {
+        (0..self.flow.transforms.len())
+            .map(|index| self.store(plan, &format!("transforms.{index} "), index..index + 1))
+            .collect()
+    }
+
     /// Allocates what the backward pass of a training step writes.
     fn gradients(&self, plan: &mut Plan, partials: BufferId, rows_per_split: usize) -> Gradients {
         let has = |wanted: fn(&Transform) -> bool| self.flow.transforms.iter().any(wanted);
         let turns = 1 + usize::from(has(|transform| matches!(transform, Transform::Permutation { .. })));
-        let widths = self.gradient_widths();
+        let mut widths = self.gradient_widths();
+        if self.factor == Factor::Weighted {
+            widths.coupling += 1;
+        }
         let rows = self.shared.capacity;
         let mut some = |label: String, width: usize| (width > 0).then(|| plan.buffer(label, rows * width));
         let mut turned = |label: &str, widths: &[usize]| -> Vec<BufferId> {
@@ -157,7 +188,31 @@ impl Recorder<'_> {
             through_bound: before.map_or(0.0, |coupling| coupling.bijector.bound()),
             lanes: lanes(features),
             modelled: self.flow.modelled() as u32,
+            factors: self.factors() as u32,
             ..Default::default()
+        }
+    }
+
+    /// Place of the rows' factors in [`Gradients::d_coupling`], where they have any.
+    fn factors(&self) -> usize {
+        self.gradient_widths().coupling * self.shared.capacity
+    }
+
+    /// Constants of every kernel of the backward pass.
+    fn differentiated(&self) -> Constant {
+        ("FACTOR", self.factor as u32)
+    }
+
+    /// Whether anybody asks for the gradient at the input of transform number `transform`.
+    fn is_asked(&self, transform: usize) -> bool {
+        transform > 0 || self.factor == Factor::Score
+    }
+
+    /// Splits of the rows, of which each has a sum of weight gradients; none where nobody asks for these.
+    fn splits(&self, gradients: &Gradients) -> usize {
+        match self.factor {
+            Factor::Score => 0,
+            Factor::Mean | Factor::Weighted => self.shared.capacity.div_ceil(gradients.rows_per_split),
         }
     }
 
@@ -171,8 +226,10 @@ impl Recorder<'_> {
     /// Constants of a kernel that ends in `shaders/layered/through.wgsl`, for transform number `transform`.
     fn through(&self, transform: usize) -> Vec<Constant> {
         match self.coupling_before(transform) {
-            Some(before) => [vec![("THROUGH", 1)], before.bijector.constants()].concat(),
-            None => vec![("THROUGH", 0)],
+            Some(before) => {
+                [vec![self.differentiated(), ("THROUGH", 1)], before.bijector.constants()].concat()
+            }
+            None => vec![self.differentiated(), ("THROUGH", 0)],
         }
     }
 
@@ -229,6 +286,38 @@ impl Recorder<'_> {
             Transform::Permutation { .. } => return self.permutation_backward(program, way),
         }
         way.d_coupling
+    }
+
+    /// Forward through all transforms, from the first of `rows` to the last.
+    fn forward(&self, program: &mut Program, rows: &[BufferId], stored: &[Stored]) {
+        for (transform, stored) in stored.iter().enumerate() {
+            let [source, destination] = [rows[transform], rows[transform + 1]];
+            let (direction, begins) = (Direction::Forward, transform == 0);
+            self.transform(program, &Way { direction, transform, begins, source, destination, stored });
+        }
+    }
+
+    /// log p of the rows that were taken forward, and back through all transforms; the buffer that holds the gradient at the
+    /// first of `rows`, if that is asked for.
+    fn backward(
+        &self,
+        program: &mut Program,
+        rows: &[BufferId],
+        stored: &[Stored],
+        gradients: &Gradients,
+        log_prob: BufferId,
+    ) -> BufferId {
+        let mut d_coupling = gradients.d_coupling[0];
+        let last = stored.len() - 1;
+        self.log_density_backward(program, rows[last + 1], &stored[last], log_prob, d_coupling);
+        for transform in (0..=last).rev() {
+            let before = transform.checked_sub(1).map(|before| &stored[before]);
+            let rows = [rows[transform], rows[transform + 1]];
+            let stored = &stored[transform];
+            let way = WayBack { transform, d_coupling, rows, stored, before, gradients };
+            d_coupling = self.transform_backward(program, &way);
+        }
+        d_coupling
     }
 
     /// The whole pass between two alternating buffers; returns the one that holds the result.

@@ -47,7 +47,7 @@ impl Recorder<'_> {
         let shared = &self.shared;
         let values = shared.capacity * self.flow.features;
         // Nothing before the first transform asks for the gradient at its input.
-        if way.transform == 0 {
+        if !self.is_asked(way.transform) {
             return way.d_coupling;
         }
         let mut turns = way.gradients.d_coupling.iter().copied();

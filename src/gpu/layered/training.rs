@@ -1,13 +1,14 @@
 //! The layered plan of training.
 
-use super::super::kernel::{ACCUMULATE, ADAM_UPDATE, ADVANCE, GATHER, SUM_PARTIALS, TAKE};
-use super::super::plan::{BufferId, Plan, Program, groups_of_256};
+use super::super::kernel::{ADAM_UPDATE, ADVANCE, GATHER, SUM_PARTIALS, TAKE, WEIGH};
+use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
 use super::super::tile::Tiling;
 use super::super::training::{
-    HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, close_program, dispatch, rules, shards,
+    HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, accumulate, close_program, dispatch, rules,
+    shards,
 };
 use super::super::uniforms;
-use super::{Direction, FlowBuffers, Recorder, Stored, Way, WayBack};
+use super::{Direction, Factor, FlowBuffers, Recorder};
 use crate::flow::Flow;
 use crate::layout::Layout;
 
@@ -42,7 +43,8 @@ impl TrainingPlan {
         let (_, splits) = row_splits(shape.batch);
         let norm_groups = norm_groups(layout.total);
         let rules = rules(flow.features, layout.total, shape, splits, norm_groups, validation_capacity);
-        let maker = Maker { flow, layout, tiling, rules, buffers: &buffers };
+        let factor = if shape.weights.is_some() { Factor::Weighted } else { Factor::Mean };
+        let maker = Maker { flow, layout, tiling, rules, factor, buffers: &buffers };
         let step = maker.step_program(&mut plan);
         let validate = maker.validation_program(&mut plan);
         let Buffers { state, validation, history, parameters, gradient, moment1, moment2, best, .. } =
@@ -61,6 +63,7 @@ impl TrainingPlan {
             train: buffers.train,
             validation_rows: buffers.validation_rows,
             parameters,
+            weights: buffers.weights,
             packed: None,
             gradient,
             moment1,
@@ -94,6 +97,7 @@ struct Buffers {
     history: BufferId,
     train: Vec<Shard>,
     validation_rows: Vec<Shard>,
+    weights: Option<[BufferId; 2]>,
     order: BufferId,
     parameters: BufferId,
     gradient: BufferId,
@@ -113,6 +117,10 @@ impl Buffers {
             history: plan.buffer("history", HISTORY * words(size_of::<uniforms::Record>())),
             train: table(plan, "training rows", shape.train_rows),
             validation_rows: table(plan, "validation rows", shape.validation_rows),
+            weights: shape.weights.map(|_| {
+                [("training", shape.train_rows), ("validation", shape.validation_rows)]
+                    .map(|(of, rows)| plan.buffer(format!("weights of {of} rows"), rows))
+            }),
             order: plan.constant("order", &Recorder::order(flow)),
             parameters: plan.buffer("parameters", layout.total),
             gradient: plan.buffer("gradient", layout.total),
@@ -130,13 +138,20 @@ struct Maker<'a> {
     layout: &'a Layout,
     tiling: &'a Tiling,
     rules: uniforms::Rules,
+    factor: Factor,
     buffers: &'a Buffers,
 }
 
 impl Maker<'_> {
     fn recorder(&self, capacity: usize, extent: BufferId, shares: BufferId) -> Recorder<'_> {
-        let Self { flow, layout, tiling, buffers: &Buffers { parameters, order, .. }, .. } = *self;
-        Recorder { flow, layout, tiling, shared: FlowBuffers { capacity, extent, parameters, order, shares } }
+        let Self { flow, layout, tiling, factor, buffers: &Buffers { parameters, order, .. }, .. } = *self;
+        Recorder {
+            flow,
+            layout,
+            tiling,
+            factor,
+            shared: FlowBuffers { capacity, extent, parameters, order, shares },
+        }
     }
 
     /// Rows of the batch, their way through the flow and back, and the update.
@@ -146,13 +161,9 @@ impl Maker<'_> {
         let &Buffers { state, log_prob, .. } = *buffers;
         let partials = plan.buffer("partial gradients", rules.splits as usize * self.layout.total);
         let shares = plan.buffer("shares of log_det", batch * features);
-        let rows: Vec<BufferId> = (0..=flow.transforms.len())
-            .map(|place| plan.buffer(format!("input of transform {place}"), batch * features))
-            .collect();
         let recorder = self.recorder(batch, state, shares);
-        let stored: Vec<Stored> = (0..flow.transforms.len())
-            .map(|index| recorder.store(plan, &format!("transforms.{index} "), index..index + 1))
-            .collect();
+        let rows = recorder.rows(plan);
+        let stored = recorder.store_each(plan);
         let (rows_per_split, _) = row_splits(batch);
         let gradients = recorder.gradients(plan, partials, rows_per_split);
 
@@ -171,27 +182,30 @@ impl Maker<'_> {
                 gathered,
             ));
         }
-        for (transform, stored) in stored.iter().enumerate() {
-            let [source, destination] = [rows[transform], rows[transform + 1]];
-            let (direction, begins) = (Direction::Forward, transform == 0);
-            recorder.transform(&mut step, &Way { direction, transform, begins, source, destination, stored });
-        }
-        let last = flow.transforms.len() - 1;
-        let mut d_coupling = gradients.d_coupling[0];
-        recorder.log_density_backward(&mut step, rows[last + 1], &stored[last], log_prob, d_coupling);
-        for transform in (0..=last).rev() {
-            let before = transform.checked_sub(1).map(|before| &stored[before]);
-            let rows = [rows[transform], rows[transform + 1]];
-            let (stored, gradients) = (&stored[transform], &gradients);
-            let way = WayBack { transform, d_coupling, rows, stored, before, gradients };
-            d_coupling = recorder.transform_backward(&mut step, &way);
-        }
-        self.update(plan, &mut step, partials);
+        let batch_weights = buffers.weights.map(|[weights, _]| {
+            let batch_weights = plan.buffer("weights of the batch", batch);
+            let rules = uniforms::Rules { factors: recorder.factors() as u32, ..*rules };
+            for &d_coupling in &gradients.d_coupling {
+                let bound = [state, weights, batch_weights, d_coupling];
+                let cost = [2 * batch, 4 * batch];
+                step.dispatches.push(dispatch(&WEIGH, "weights of the batch", &rules, &bound, [1; 3], cost));
+            }
+            batch_weights
+        });
+        recorder.forward(&mut step, &rows, &stored);
+        recorder.backward(&mut step, &rows, &stored, &gradients, log_prob);
+        self.update(plan, &mut step, partials, batch_weights);
         step
     }
 
     /// The gradient of the batch from those of its splits, and the step that it is taken for.
-    fn update(&self, plan: &mut Plan, step: &mut Program, partials: BufferId) {
+    fn update(
+        &self,
+        plan: &mut Plan,
+        step: &mut Program,
+        partials: BufferId,
+        batch_weights: Option<BufferId>,
+    ) {
         let Self { rules, layout, .. } = self;
         let &Buffers { state, parameters, gradient, moment1, moment2, log_prob, .. } = self.buffers;
         let (total, splits) = (layout.total, rules.splits as usize);
@@ -203,9 +217,12 @@ impl Maker<'_> {
         let summed = [(splits + 1) * total, (splits + 1) * total];
         let sums = [norm_groups as u32, 1, 1];
         step.dispatches.push(dispatch(&SUM_PARTIALS, "gradient", rules, &bound, sums, summed));
-        let bound = [state, norms, log_prob];
+        let bound = [state, norms, log_prob, batch_weights.unwrap_or(log_prob)];
         let advanced = [norm_groups + batch; 2];
-        step.dispatches.push(dispatch(&ADVANCE, "training state", rules, &bound, [1; 3], advanced));
+        step.dispatches.push(Dispatch {
+            constants: vec![("WEIGHTED", u32::from(batch_weights.is_some()))],
+            ..dispatch(&ADVANCE, "training state", rules, &bound, [1; 3], advanced)
+        });
         let bound = [state, gradient, parameters, moment1, moment2];
         let updated = [18 * total, 7 * total];
         let groups = groups_of_256(total);
@@ -234,9 +251,8 @@ impl Maker<'_> {
         }
         let latent = recorder.pass(&mut validate, ends, &stored, Direction::Forward);
         recorder.log_density(&mut validate, latent, log_prob, log_det);
-        let sum = [log_prob, validation];
-        let summed = [capacity; 2];
-        validate.dispatches.push(dispatch(&ACCUMULATE, "validation loss", rules, &sum, [1; 3], summed));
+        let weights = buffers.weights.map(|[_, weights]| weights);
+        validate.dispatches.push(accumulate(rules, [log_prob, validation], weights));
         validate
     }
 }

@@ -10,7 +10,7 @@ use moonflow::gpu::plan::{groups_of_256, lanes};
 use moonflow::gpu::uniforms;
 
 use super::harness::{Call, Case, POISON, poisoned, random, real};
-use super::layer::{order, pick};
+use super::layer::{Factor, order, pick};
 
 /// Bound of the coupling before.
 const BOUND: f32 = 1.5;
@@ -24,6 +24,7 @@ struct Setup {
     features: usize,
     modelled: usize,
     splits: usize,
+    factor: Factor,
     values: Vec<f32>,
     shares: Vec<f32>,
     shift: Vec<f32>,
@@ -42,6 +43,7 @@ impl Setup {
                     features,
                     modelled,
                     splits: capacity.div_ceil(capacity.div_ceil(splits)),
+                    factor: Factor::Mean,
                     values: random(rows * features, 3.0, seed),
                     shares: random(rows * features, 3.0, 100 + seed),
                     shift: random(modelled, 2.0, 200 + seed),
@@ -68,6 +70,7 @@ impl Setup {
             begins: u32::from(begins),
             lanes: lanes(self.features),
             modelled: self.modelled as u32,
+            factors: (3 * self.capacity * self.features) as u32,
             ..Default::default()
         }
     }
@@ -139,16 +142,9 @@ impl Setup {
         cpu_forward(self.features, &shift, &log_scale, &mut z, &mut []);
         let mut d_x = real::<R>(&self.d_z()[range]);
         let [mut d_shift, mut d_log_scale] = [vec![R::nan(); self.modelled], vec![R::nan(); self.modelled]];
-        let d_log_det = -R::from_wide(1.0 / self.rows as f64);
-        cpu_backward(
-            &log_scale,
-            &vec![d_log_det; z.len() / self.features],
-            &z,
-            &mut d_x,
-            &mut d_shift,
-            &mut d_log_scale,
-            self.features,
-        );
+        let factors = self.factor.of::<R>(self.rows);
+        let d_log_det: Vec<R> = factors[rows].iter().map(|&factor| -factor).collect();
+        cpu_backward(&log_scale, &d_log_det, &z, &mut d_x, &mut d_shift, &mut d_log_scale, self.features);
         (d_x, [d_shift, d_log_scale])
     }
 
@@ -159,7 +155,7 @@ impl Setup {
         let [mut d_o, mut d_t, mut d_x] = [nan(), nan(), nan()];
         coupling_backward(
             R::from_wide(BOUND.into()),
-            self.rows,
+            &self.factor.of(self.rows),
             &self.mask(),
             &d_z,
             &real(&self.values),
@@ -176,9 +172,11 @@ impl Setup {
         let groups = [self.features.div_ceil(lanes(self.features) as usize) as u32, self.splits as u32, 1];
         let mut d_coupling = poisoned(&self.d_z(), size);
         d_coupling.resize(3 * size, POISON);
+        d_coupling.extend(self.factor.tail(self.rows, self.capacity));
         let transformed: Vec<bool> = self.mask().iter().map(|kept| !kept).collect();
         let mut call = self
             .call(false, groups)
+            .constants(&[self.factor.constant()])
             .values("source", &self.values, size)
             .bind("order", order(&[&self.mask()]))
             .values("saved", &self.saved(), size)
@@ -193,6 +191,9 @@ impl Setup {
             call = call.expect(["", "o", "t"][plane], places, pick(&truth, used), &pick(&single, used));
         }
         call = call.bind("partials", vec![POISON; self.splits * self.total()]);
+        if self.factor == Factor::Score {
+            return call;
+        }
         let rows_per_split = self.capacity.div_ceil(self.splits);
         for split in 0..self.splits {
             let rows = (split * rows_per_split).min(self.rows)..((split + 1) * rows_per_split).min(self.rows);
@@ -260,14 +261,22 @@ pub fn actnorm_inverse() -> Case {
 }
 
 pub fn actnorm_backward() -> Case {
+    let of = |factor| {
+        let setup = move |setup: Setup| Setup { factor, ..setup }.backward_call();
+        Setup::all().map(setup)
+    };
+    let calls = [Factor::Mean, Factor::Weighted, Factor::Score].into_iter().flat_map(of);
     Case {
         kernel: &ACTNORM_BACKWARD,
         factor: 4.0,
-        calls: Setup::all().map(|setup| setup.backward_call()).collect(),
+        calls: calls.collect(),
         changes: &[
-            ("vec2<f32>(-d_x, 1.0", "vec2<f32>(d_x, 1.0"),
-            ("vec2<f32>(-d_x, 1.0", "vec2<f32>(-d_z, 1.0"),
-            ("1.0 / f32(extent.rows) - d_z * z", "-d_z * z"),
+            ("vec2<f32>(-d_x, row", "vec2<f32>(d_x, row"),
+            ("vec2<f32>(-d_x, row", "vec2<f32>(-d_z, row"),
+            ("row_factor(row) - d_z * z", "-d_z * z"),
+            ("return 1.0 / f32(extent.rows);", "return 1.0 / f32(layer.capacity);"),
+            ("return d_coupling[layer.factors + row];", "return d_coupling[layer.factors];"),
+            ("if FACTOR != SCORE && local", "if local"),
             ("let d_x = d_z * shrink;", "let d_x = d_z;"),
             ("(source[index] - shift) * shrink", "source[index] * shrink"),
             ("stride >= layer.lanes", "stride > layer.lanes"),

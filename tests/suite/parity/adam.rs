@@ -7,7 +7,7 @@ use moonflow::gpu::plan::groups_of_256;
 use moonflow::gpu::uniforms::{Rules, TrainState};
 use moonflow::optimiser::{Adam, Decay, Schedule};
 
-use super::harness::{Call, Case, random, real, words};
+use super::harness::{Call, Case, POISON, poisoned, random, real, words};
 
 pub const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-5, weight_decay: 0.05, clip_norm: 2.0 };
 const SCHEDULE: Schedule = Schedule { decay: Decay::Cosine, base: 3e-3, warmup_steps: 10, total_steps: 60 };
@@ -46,6 +46,8 @@ pub struct Situation {
     /// A value that takes the place of the last log p, or of the last partial square.
     pub bad_row: Option<f32>,
     pub bad_square: Option<f32>,
+    /// Whether rows have weights, of which that of the last one is zero.
+    pub weighted: bool,
 }
 
 pub const USUAL: Situation = Situation {
@@ -62,6 +64,7 @@ pub const USUAL: Situation = Situation {
     halted: false,
     bad_row: None,
     bad_square: None,
+    weighted: false,
 };
 
 fn situations() -> Vec<Situation> {
@@ -81,6 +84,16 @@ fn situations() -> Vec<Situation> {
         Situation { label: "halted before, at the epoch's end", halted: true, first: 260, rows: 40, ..USUAL },
         Situation { label: "a NaN loss", bad_row: Some(f32::NAN), ..USUAL },
         Situation { label: "an infinite loss", bad_row: Some(f32::NEG_INFINITY), ..USUAL },
+        Situation { label: "rows with weights", weighted: true, ..USUAL },
+        Situation {
+            label: "300 rows with weights",
+            weighted: true,
+            rows: 300,
+            batch: 300,
+            first: 0,
+            ..USUAL
+        },
+        Situation { label: "a NaN that does not count", weighted: true, bad_row: Some(f32::NAN), ..USUAL },
         Situation { label: "a NaN gradient", bad_square: Some(f32::NAN), ..USUAL },
         Situation { label: "an infinite gradient", bad_square: Some(f32::INFINITY), ..USUAL },
     ];
@@ -107,6 +120,23 @@ impl Situation {
             values[self.rows - 1] = bad;
         }
         values
+    }
+
+    fn weights(&self) -> Vec<f32> {
+        let mut weights: Vec<f32> = random(self.rows, 1.0, 8).iter().map(|weight| weight.abs()).collect();
+        weights[self.rows - 1] = 0.0;
+        weights
+    }
+
+    /// Σ log p, or Σ w · log p.
+    fn summed<R: Real>(&self) -> R {
+        let log_prob = real::<R>(&self.log_prob());
+        if !self.weighted {
+            return log_prob.into_iter().fold(R::zero(), |sum, log_prob| sum + log_prob);
+        }
+        let counted = log_prob.into_iter().zip(real::<R>(&self.weights()));
+        let counted = counted.filter(|(_, weight)| *weight != R::zero());
+        counted.fold(R::zero(), |sum, (log_prob, weight)| sum + weight * log_prob)
     }
 
     pub fn norms(&self) -> Vec<f32> {
@@ -154,7 +184,7 @@ impl Situation {
             halted: self.halted,
         };
         let sum = |values: &[f32]| real::<R>(values).into_iter().fold(R::zero(), |sum, value| sum + value);
-        let nll = -sum(&self.log_prob());
+        let nll = -self.summed::<R>();
         let norm = sum(&self.norms()).sqrt();
         let loss = nll / R::from_wide(self.rows as f64);
         cpu_advance(&Rule::new(&self.adam), &self.schedule, loss, norm, &mut progress);
@@ -218,6 +248,11 @@ impl Situation {
         let call = Call::new(format!("{}:", self.label), &self.rules(), [1; 3])
             .values("norms", &norms, norms.len() + 300)
             .values("log_prob", &log_prob, log_prob.len() + 300)
+            .constants(&[("WEIGHTED", u32::from(self.weighted))])
+            .bind(
+                "row_weights",
+                if self.weighted { poisoned(&self.weights(), self.rows + 300) } else { vec![POISON; 4] },
+            )
             .record("state", &self.before());
         self.expect_state(call)
     }
@@ -231,6 +266,8 @@ pub fn advance() -> Case {
         changes: &[
             ("i < rules.norm_groups; i += 256u", "i < min(rules.norm_groups, 256u); i += 256u"),
             ("i < state.rows; i += 256u", "i < rules.batch; i += 256u"),
+            ("log_probs += row_weights[i] * log_prob[i];", "log_probs += log_prob[i];"),
+            ("} else if row_weights[i] != 0.0 {", "} else {"),
             ("let nll = -sum_workgroup", "let nll = sum_workgroup"),
             ("!is_finite(squared_norm) || !is_finite(nll)", "!is_finite(squared_norm)"),
             ("!is_finite(squared_norm) || !is_finite(nll)", "!is_finite(nll)"),

@@ -12,7 +12,7 @@ use moonflow::gpu::plan::grid;
 use moonflow::gpu::uniforms;
 
 use super::harness::{Call, Case, POISON, bits, poisoned, random, real};
-use super::layer::{Form, Place, Setup, TILES, order, pick};
+use super::layer::{Factor, Form, Place, Setup, TILES, order, pick};
 
 /// (rows, capacity, hidden width, features): features that fill a thin tile in part, and ones that take several.
 const SIZES: [(usize, usize, usize, usize); 9] = [
@@ -210,6 +210,7 @@ struct Backward {
     before: Vec<bool>,
     /// Whether there is a coupling before.
     passes: bool,
+    factor: Factor,
     bound: f32,
     raw: Vec<f32>,
     carried: Vec<f32>,
@@ -240,6 +241,7 @@ impl Backward {
             layer: layer.split([1, 3][(at + turn) % 2]),
             before: (0..features).map(before).collect(),
             passes: at % 4 != 1 || turn % 2 == 1,
+            factor: [Factor::Mean, Factor::Mean, Factor::Weighted, Factor::Score][turn],
             bound: if turn.is_multiple_of(2) { 2.0 } else { 0.75 },
             raw,
             carried: random(rows * features, 1.0, 6000 + seed),
@@ -257,7 +259,7 @@ impl Backward {
         let (mut d_log_scale, mut d_shift, mut d_x) = (nan(), nan(), nan());
         cpu_backward(
             R::from_wide(self.bound.into()),
-            layer.rows,
+            &self.factor.of(layer.rows),
             &self.before,
             &d_z,
             &real(&layer.source[0]),
@@ -279,14 +281,19 @@ impl Backward {
             through_bound: self.bound,
             through: 2 * features as u32,
             input_groups: if self.passes { tiles } else { 0 },
+            factors: 3 * size as u32,
             ..layer.uniform()
         };
         let transformed: Vec<bool> = self.before.iter().map(|kept| !kept).collect();
         let every = vec![true; features];
         let mut d_coupling = poisoned(&self.carried, size);
         d_coupling.resize(3 * size, POISON);
+        d_coupling.extend(self.factor.tail(layer.rows, layer.capacity));
+        let mut constants = layer.constants();
+        constants.push(self.factor.constant());
         let mut call = layer
             .call(&uniform, grid((uniform.input_groups + layer.weight_groups()) as usize))
+            .constants(&constants)
             .bind("order", order(&[&self.before, &layer.mask]))
             .bind("source", layer.planes(&layer.source[..1], features, &every))
             .bind("d_output", layer.results(&layer.d_output))
@@ -306,6 +313,9 @@ impl Backward {
                 );
             }
         }
+        if self.factor == Factor::Score {
+            return call.bind("partials", vec![POISON; layer.splits * layer.total]);
+        }
         layer.expect_partials(call)
     }
 }
@@ -321,7 +331,10 @@ pub fn coupling_backward() -> Case {
             ("d_s * tanh_slope(theta[0] / bound), -d_x)", "d_s, -d_x)"),
             ("d_s * tanh_slope(theta[0] / bound), -d_x)", "d_s * tanh_slope(theta[0] / bound), d_x)"),
             ("exp_accurate(-log_scale(theta[0], bound))", "exp_accurate(log_scale(theta[0], bound))"),
-            ("-1.0 / f32(extent.rows)", "-1.0 / f32(layer.capacity)"),
+            ("return 1.0 / f32(extent.rows);", "return 1.0 / f32(layer.capacity);"),
+            ("return d_coupling[layer.factors + row];", "return 1.0 / f32(extent.rows);"),
+            ("return -1.0;", "return 1.0;"),
+            ("        return 0u;\n    }\n    let tiles_x", "    }\n    let tiles_x"),
             ("d_coupling[index] = d_z;", "d_coupling[index] = 0.0;"),
             ("= gradient.d_theta[k];", "= gradient.d_theta[0];"),
             ("d_coupling[(1u + k) * plane + index] = gradient", "d_coupling[plane + index] = gradient"),

@@ -8,7 +8,7 @@ use moonflow::gpu::plan::lanes;
 use moonflow::gpu::uniforms;
 
 use super::harness::{Call, Case, POISON, poisoned, random, real};
-use super::layer::{order, pick};
+use super::layer::{Factor, order, pick};
 
 /// Latent rows with every feature's share of log_det.
 struct Setup {
@@ -17,6 +17,7 @@ struct Setup {
     features: usize,
     /// The last of them.
     context: usize,
+    factor: Factor,
     z: Vec<f32>,
     shares: Vec<f32>,
 }
@@ -35,6 +36,7 @@ impl Setup {
             capacity,
             features,
             context,
+            factor: Factor::Mean,
             z: random(rows * features, 4.0, (rows + features) as u64),
             // Mostly positive, so that their sum is no small difference.
             shares: random(rows * features, 9.0, (rows * features) as u64).iter().map(|x| x + 5.0).collect(),
@@ -53,6 +55,7 @@ impl Setup {
             through_bound: 1.5,
             lanes: lanes(self.features),
             modelled: (self.features - self.context) as u32,
+            factors: (3 * self.capacity * self.features) as u32,
             ..Default::default()
         }
     }
@@ -104,12 +107,12 @@ impl Setup {
     fn backward<R: Real>(&self) -> [Vec<R>; 3] {
         let z = real::<R>(&self.z);
         let mut d_z = vec![R::nan(); z.len()];
-        let factors = vec![R::from_wide(1.0 / self.rows as f64); z.len() / self.features];
-        negative_log_likelihood_backward(0, &factors, &z, &mut d_z);
+        let factors = self.factor.of::<R>(self.rows);
+        negative_log_likelihood_backward(self.context, &factors, &z, &mut d_z);
         let [mut d_x, mut d_log_scale, mut d_shift] = [d_z.clone(), d_z.clone(), d_z.clone()];
         coupling_backward(
             R::from_wide(1.5),
-            self.rows,
+            &factors,
             &self.mask(),
             &d_z,
             &z,
@@ -130,9 +133,13 @@ impl Setup {
             debug_assert!(at < size);
             *word = POISON;
         }
-        let mut call =
-            self.expect_log_prob(self.call()).bind("order", order(&[&self.mask()])).bind("saved", raw);
-        call = call.bind("d_coupling", vec![POISON; 3 * size]);
+        let mut call = self
+            .expect_log_prob(self.call())
+            .constants(&[self.factor.constant()])
+            .bind("order", order(&[&self.mask()]))
+            .bind("saved", raw);
+        let tail = self.factor.tail(self.rows, self.capacity);
+        call = call.bind("d_coupling", [vec![POISON; 3 * size], tail].concat());
         let parts = self.backward::<f64>().into_iter().zip(self.backward::<f32>());
         for (plane, ((truth, single), used)) in parts.zip([&every, &transformed, &transformed]).enumerate() {
             let rows = 0..self.rows * self.features;
@@ -183,20 +190,28 @@ pub fn log_determinant() -> Case {
 }
 
 pub fn log_density_backward() -> Case {
+    let of = |factor| {
+        let setup = move |setup: Setup| Setup { factor, ..setup }.backward_call();
+        Setup::all().map(setup)
+    };
+    let calls = [Factor::Mean, Factor::Weighted, Factor::Score].into_iter().flat_map(of);
     Case {
         kernel: &LOG_DENSITY_BACKWARD,
         factor: 4.0,
-        calls: Setup::all().map(|setup| setup.backward_call()).collect(),
+        calls: calls.collect(),
         changes: &[
             ("return determinant - 0.5", "return -determinant - 0.5"),
-            ("/ f32(extent.rows));", "/ f32(layer.capacity));"),
-            ("-1.0 / f32(extent.rows)", "1.0 / f32(extent.rows)"),
+            ("return z / f32(extent.rows);", "return z / f32(layer.capacity);"),
+            ("d_z, -row_factor(row)", "d_z, row_factor(row)"),
+            ("return row_factor(row) * z;", "return z;"),
+            ("if feature >= layer.modelled {", "if false {"),
+            ("return d_coupling[layer.factors + row];", "return d_coupling[layer.factors];"),
             ("order[layer.through + layer.features + feature]", "order[layer.through + feature]"),
             ("= gradient.d_theta[k];", "= gradient.d_theta[0];"),
             ("d_coupling[(1u + k) * plane + index] = gradient", "d_coupling[plane + index] = gradient"),
             ("theta[k] = saved[k * plane + index];", ""),
             ("let plane = layer.capacity", "let plane = extent.rows"),
-            ("pass_through(row, j, source", "pass_through(row, lane, source"),
+            ("pass_through(row, j, latent", "pass_through(row, lane, latent"),
         ],
     }
 }

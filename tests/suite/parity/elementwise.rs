@@ -10,7 +10,7 @@ use moonflow::gpu::plan::groups_of_256;
 use moonflow::gpu::uniforms;
 
 use super::harness::{Call, Case, POISON, bits, poisoned, random, real};
-use super::layer::{order, pick};
+use super::layer::{Factor, order, pick};
 
 /// (rows, capacity, features): one and several transformed features, and several workgroups.
 const SIZES: [(usize, usize, usize); 5] = [(130, 133, 5), (3, 5, 2), (1, 1, 3), (64, 64, 33), (65, 70, 2)];
@@ -31,6 +31,7 @@ struct Setup {
     features: usize,
     mask: Vec<bool>,
     begins: bool,
+    factor: Factor,
     values: Vec<f32>,
     shares: Vec<f32>,
     /// [rows, T · P].
@@ -64,6 +65,7 @@ impl Setup {
             features,
             mask,
             begins: at.is_multiple_of(2),
+            factor: Factor::Mean,
             // Some of them beyond the bound.
             values: random(rows * features, 1.3 * f64::from(bijector.bound()), 200 + seed),
             shares: random(rows * features, 3.0, 300 + seed),
@@ -91,6 +93,7 @@ impl Setup {
             kept: self.mask.iter().filter(|kept| **kept).count() as u32,
             begins: u32::from(self.begins),
             bound: bijector.bound(),
+            factors: (capacity * features) as u32,
             ..Default::default()
         };
         Call::new(format!("{bijector:?}, {rows} of {capacity} rows of {features}:"), &uniform, groups)
@@ -139,9 +142,11 @@ impl Setup {
         let theta = real::<R>(&self.theta);
         let thetas = theta.chunks_exact(self.bijector.parameters());
         let (mut d_x, mut d_theta) = (Vec::new(), Vec::new());
+        let factors = self.factor.of::<R>(self.rows);
         for (place, theta) in self.places().into_iter().zip(thetas) {
+            let factor = factors[place / self.features];
             let [d_z, value] = [&self.d_z, &self.values].map(|values| R::from_wide(values[place].into()));
-            let (x, numbers) = backward(self.bijector, self.rows, d_z, value, theta);
+            let (x, numbers) = backward(self.bijector, factor, d_z, value, theta);
             d_x.push(x);
             d_theta.extend(numbers);
         }
@@ -163,7 +168,11 @@ impl Setup {
             .call(groups_of_256(numbers / parameters))
             .values("source", &self.values, size)
             .bind("theta", theta)
-            .bind("d_coupling", poisoned(&self.d_z, size))
+            .constants(&[vec![self.factor.constant()], self.bijector.constants()].concat())
+            .bind(
+                "d_coupling",
+                [poisoned(&self.d_z, size), self.factor.tail(self.rows, self.capacity)].concat(),
+            )
             .expect("", self.places(), d_x, &d_x_single)
             .bind("d_theta", vec![POISON; numbers]);
         // Each kind of number on a scale of its own.
@@ -209,11 +218,11 @@ fn transform<R: Real>(bijector: Bijector, inverse: bool, value: R, theta: &[R]) 
 }
 
 /// d_x and d_θ of a feature; `value`: x or z, as the bijector reads it.
-fn backward<R: Real>(bijector: Bijector, rows: usize, d_z: R, value: R, theta: &[R]) -> (R, Vec<R>) {
+fn backward<R: Real>(bijector: Bijector, factor: R, d_z: R, value: R, theta: &[R]) -> (R, Vec<R>) {
     let bound = bijector.bound();
     if let Bijector::Spline { .. } = bijector {
         let theta: Vec<f64> = theta.iter().map(|number| number.wide()).collect();
-        let d_log_det = -1.0 / rows as f64;
+        let d_log_det = -factor.wide();
         // A value off its place among the knots by what their sums are.
         let off = 0.125 * roundings(bijector) * R::epsilon().wide() * f64::from(bound);
         let x = value.wide() + off;
@@ -223,7 +232,7 @@ fn backward<R: Real>(bijector: Bijector, rows: usize, d_z: R, value: R, theta: &
     let [mut d_o, mut d_t, mut d_x] = [[R::nan()]; 3];
     coupling_backward(
         R::from_wide(bound.into()),
-        rows,
+        &[factor],
         &[false],
         &[d_z],
         &[value],
@@ -296,13 +305,21 @@ pub fn elementwise_inverse() -> Case {
 }
 
 pub fn elementwise_backward() -> Case {
+    let other = |factor| {
+        let setup = move |setup: Setup| Setup { factor, ..setup }.backward_call();
+        Setup::all().take(SIZES.len()).map(setup)
+    };
+    let calls = Setup::all().map(|setup| setup.backward_call());
+    let calls = calls.chain([Factor::Weighted, Factor::Score].into_iter().flat_map(other));
     Case {
         kernel: &ELEMENTWISE_BACKWARD,
         factor: 8.0,
-        calls: Setup::all().map(|setup| setup.backward_call()).collect(),
+        calls: calls.collect(),
         changes: &[
             ("-d_z * z - d_log_det", "-d_z * z + d_log_det"),
-            ("-1.0 / f32(extent.rows)", "-1.0 / f32(layer.capacity)"),
+            ("return 1.0 / f32(extent.rows);", "return 1.0 / f32(layer.capacity);"),
+            ("return d_coupling[layer.factors + row];", "return d_coupling[layer.factors];"),
+            ("return -1.0;", "return 1.0;"),
             ("numbers[k] = theta[number * PARAMETERS + k];", "numbers[k] = theta[number * SAVED + k];"),
             ("d_theta[number * PARAMETERS + k] =", "d_theta[number + k * layer.capacity] ="),
             ("= gradient.d_theta[k];", "= gradient.d_theta[0];"),

@@ -15,7 +15,7 @@ pub fn accumulate() -> Case {
     // (validation rows, capacity, rows before the tile).
     let sizes =
         [(3, 5, 0), (1, 1, 0), (130, 64, 0), (130, 64, 64), (130, 64, 128), (700, 300, 300), (257, 257, 0)];
-    let call = |(all, capacity, first): (usize, usize, usize)| {
+    let call = |(all, capacity, first, weighted): (usize, usize, usize, bool)| {
         let rows = capacity.min(all - first);
         let log_prob: Vec<f32> =
             random(rows, 3.0, (all + first) as u64).iter().map(|value| value - 5.0).collect();
@@ -32,18 +32,37 @@ pub fn accumulate() -> Case {
         };
         let rules =
             Rules { validation_rows: all as u32, validation_capacity: capacity as u32, ..Default::default() };
+        let mut log_prob = log_prob;
+        let mut counted = log_prob.clone();
+        let mut weights = vec![POISON; 4];
+        if weighted {
+            let mut table: Vec<f32> = random(all, 1.0, 31).iter().map(|weight| weight.abs()).collect();
+            // A row that does not count may have any log p.
+            table[first] = 0.0;
+            log_prob[0] = f32::NAN;
+            counted[0] = 0.0;
+            counted.iter_mut().zip(&table[first..]).for_each(|(value, weight)| *value *= weight);
+            weights = bits(&table);
+        }
         let start = before.log_prob_sum;
         Call::new(format!("rows {first} + {rows} of {all}:"), &rules, [1; 3])
             .values("log_prob", &log_prob, capacity + 300)
             .record("validation", &before)
             .expect_bits("counts", [0, 1, 3], [0, 1, 3].map(|place| words(&after)[place]).into())
-            .expect("log_prob_sum", [2], vec![sum(start, &log_prob)], &[sum(start, &log_prob)])
+            .expect("log_prob_sum", [2], vec![sum(start, &counted)], &[sum(start, &counted)])
+            .constants(&[("WEIGHTED", u32::from(weighted))])
+            .bind("row_weights", weights)
     };
+    let calls = [false, true]
+        .into_iter()
+        .flat_map(|weighted| sizes.map(|(all, capacity, first)| call((all, capacity, first, weighted))));
     Case {
         kernel: &ACCUMULATE,
         factor: 4.0,
-        calls: sizes.map(call).into(),
+        calls: calls.collect(),
         changes: &[
+            ("row_weights[validation.first + i] * log_prob[i]", "row_weights[i] * log_prob[i]"),
+            ("row_weights[validation.first + i] != 0.0", "true"),
             ("i < validation.rows; i += 256u", "i < rules.validation_capacity; i += 256u"),
             ("i < validation.rows; i += 256u", "i < min(validation.rows, 256u); i += 256u"),
             ("validation.log_prob_sum += total;", "validation.log_prob_sum = total;"),
@@ -99,8 +118,14 @@ pub fn close_epoch() -> Case {
             records: 3,
             ..before
         };
-        let rules =
-            Rules { train_rows: 513, validation_rows: rows, validation_capacity: 64, ..Default::default() };
+        let rules = Rules {
+            train_rows: 513,
+            train_weight: 513.0,
+            validation_rows: rows,
+            validation_weight: rows as f32,
+            validation_capacity: 64,
+            ..Default::default()
+        };
         let epoch = before.epoch + halted;
         let record = words(&Record { improved: u32::from(improved), halted, epoch, ..Default::default() });
         let reals = [777.0 / 513.0, validation_nll, 0.0625, 11.0 / f64::from(norm_steps.max(1))];
@@ -140,10 +165,10 @@ pub fn close_epoch() -> Case {
         factor: 4.0,
         calls: situations.map(call).into(),
         changes: &[
-            ("state.nll_sum / f32(rules.train_rows)", "state.nll_sum / f32(rules.validation_rows)"),
+            ("state.nll_sum / rules.train_weight", "state.nll_sum / rules.validation_weight"),
             (
-                "-validation.log_prob_sum / f32(rules.validation_rows)",
-                "validation.log_prob_sum / f32(rules.validation_rows)",
+                "-validation.log_prob_sum / rules.validation_weight",
+                "validation.log_prob_sum / rules.validation_weight",
             ),
             ("state.norm_sum / f32(max(state.norm_steps, 1u))", "state.norm_sum"),
             ("state.halted == 0u && is_finite", "is_finite"),

@@ -224,6 +224,7 @@ impl Setup {
             bound: 0.0,
             lanes: lanes(features),
             modelled: features as u32,
+            factors: 0,
         }
     }
 
@@ -428,8 +429,46 @@ pub fn order(masks: &[&[bool]]) -> Vec<u32> {
     order
 }
 
+/// What a backward kernel differentiates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factor {
+    Mean,
+    Weighted,
+    Score,
+}
+
+impl Factor {
+    pub fn constant(self) -> Constant {
+        ("FACTOR", self as u32)
+    }
+
+    /// Factors of weighted rows, of which the second one does not count.
+    fn weights(rows: usize) -> Vec<f32> {
+        let mut weights: Vec<f32> = random(rows, 0.5, 91).iter().map(|value| value + 0.6).collect();
+        if let Some(weight) = weights.get_mut(1) {
+            *weight = 0.0;
+        }
+        weights
+    }
+
+    /// The factor of each row.
+    pub fn of<R: Real>(self, rows: usize) -> Vec<R> {
+        match self {
+            Self::Mean => vec![R::from_wide(1.0 / rows as f64); rows],
+            Self::Weighted => real(&Self::weights(rows)),
+            Self::Score => vec![-R::one(); rows],
+        }
+    }
+
+    /// What d_coupling holds behind its planes.
+    pub fn tail(self, rows: usize, capacity: usize) -> Vec<u32> {
+        if self == Self::Weighted { poisoned(&Self::weights(rows), capacity) } else { Vec::new() }
+    }
+}
+
 /// The affine coupling that a backward kernel passes its gradient through.
 pub struct Before {
+    pub factor: Factor,
     /// Which features it keeps.
     pub mask: Vec<bool>,
     pub bound: f32,
@@ -442,6 +481,7 @@ impl Before {
     /// One that keeps every second of `modelled` features, and the others.
     pub fn new(rows: usize, features: usize, modelled: usize, seed: u64) -> Self {
         Self {
+            factor: Factor::Mean,
             mask: (0..features).map(|feature| feature % 2 == 0 || feature >= modelled).collect(),
             bound: 1.5,
             z: random(rows * features, 3.0, 1000 + seed),
@@ -450,9 +490,14 @@ impl Before {
     }
 
     /// What a kernel of the transform after it is told.
-    pub fn uniform(&self) -> uniforms::Layer {
-        let through = 4 * self.mask.len() as u32;
-        uniforms::Layer { through, through_bound: self.bound, ..Default::default() }
+    pub fn uniform(&self, capacity: usize) -> uniforms::Layer {
+        let features = self.mask.len();
+        uniforms::Layer {
+            through: 4 * features as u32,
+            through_bound: self.bound,
+            factors: (3 * capacity * features) as u32,
+            ..Default::default()
+        }
     }
 
     /// The gradient at its input, then those of o and t.
@@ -461,7 +506,7 @@ impl Before {
         let [mut d_o, mut d_t, mut d_x] = [nan(), nan(), nan()];
         coupling_backward(
             R::from_wide(self.bound.into()),
-            d_z.len() / self.mask.len(),
+            &self.factor.of(d_z.len() / self.mask.len()),
             &self.mask,
             d_z,
             &real(&self.z),
@@ -489,6 +534,7 @@ impl Before {
         let transformed: Vec<bool> = self.mask.iter().map(|kept| !kept).collect();
         let mut planes = vec![POISON; 3 * size];
         planes[..size].copy_from_slice(&held);
+        planes.extend(self.factor.tail(rows, capacity));
         let mut call = call.bind("d_coupling", planes);
         let (truth, single): (Vec<Vec<f64>>, Vec<Vec<f32>>) = if passes {
             (self.backward(truth).into(), self.backward(single).into())

@@ -10,7 +10,7 @@ use moonflow::gpu::tile::Tile;
 use moonflow::gpu::uniforms;
 
 use super::harness::{Call, Case, POISON, bits, poisoned, random, real};
-use super::layer::{Before, TILES, order, pick};
+use super::layer::{Before, Factor, TILES, order, pick};
 
 /// (features, modelled, rows, capacity, splits): in and beyond a tile of 64, a depth of 16 and a workgroup.
 const SIZES: [(usize, usize, usize, usize, usize); 7] = [
@@ -36,6 +36,7 @@ struct Setup {
     splits: usize,
     tile: Tile,
     begins: bool,
+    factor: Factor,
     /// In the order of the layout, zero beside the triangles.
     parameters: Vec<f32>,
     values: Vec<f32>,
@@ -76,6 +77,7 @@ impl Setup {
             splits: capacity.div_ceil(capacity.div_ceil(splits)),
             tile,
             begins: at.is_multiple_of(2),
+            factor: Factor::Mean,
             parameters,
             values: random(rows * features, 3.0, 200 + seed),
             others: random(rows * features, 2.0, 300 + seed),
@@ -275,13 +277,14 @@ impl Setup {
         let lu = Lu::new(&parameters, size);
         let (source, d_y) = (real::<R>(source), real::<R>(&self.others));
         let (mut matrix, mut beside) = (vec![R::zero(); size * size], vec![R::zero(); size]);
+        let factors = self.factor.of::<R>(self.rows);
         for row in rows {
             for i in 0..size {
                 let d = d_y[row * features + i];
                 for j in 0..size {
                     matrix[i * size + j] = d.mul_add(source[row * features + j], matrix[i * size + j]);
                 }
-                let each = R::from_wide(1.0 / self.rows as f64);
+                let each = factors[row];
                 beside[i] += if upper { d * source[row * features + i] * lu.u(i, i) - each } else { d };
             }
         }
@@ -292,14 +295,16 @@ impl Setup {
         let size = self.capacity * self.features;
         let modelled = self.modelled_columns();
         let before = Before::new(self.rows, self.features, self.modelled, 77);
+        let before = Before { factor: self.factor, ..before };
         let input_groups = self.tile.across(self.modelled) * self.tile.down(self.capacity);
         let input_groups = if first { 0 } else { input_groups };
         let weight_groups =
             self.tile.across(self.modelled) * self.tile.down(self.modelled) * self.splits as u32;
-        let uniforms::Layer { through, through_bound, .. } = before.uniform();
-        let uniform = uniforms::Layer { input_groups, through, through_bound, ..self.uniform(upper) };
+        let uniforms::Layer { through, through_bound, factors, .. } = before.uniform(self.capacity);
+        let uniform =
+            uniforms::Layer { input_groups, through, through_bound, factors, ..self.uniform(upper) };
         let mut constants = self.constants(upper);
-        constants.push(("THROUGH", u32::from(passes)));
+        constants.extend([("THROUGH", u32::from(passes)), self.factor.constant()]);
         let call = self
             .call(&uniform, grid((input_groups + weight_groups) as usize))
             .constants(&constants)
@@ -310,7 +315,9 @@ impl Setup {
         // The gradient at the context is there, and stays.
         let held = self.columns(&self.shares, &self.context_columns());
         let call = if first {
-            call.bind("d_coupling", held)
+            let others = vec![POISON; 2 * size];
+            let tail = self.factor.tail(self.rows, self.capacity);
+            call.bind("d_coupling", [held, others, tail].concat())
         } else {
             let truth = self.transposed_product::<f64>(upper);
             let single = self.transposed_product::<f32>(upper);
@@ -321,6 +328,9 @@ impl Setup {
 
     fn expect_partials(&self, call: Call, upper: bool, source: &[f32]) -> Call {
         let mut call = call.bind("partials", vec![POISON; self.splits * self.total()]);
+        if self.factor == Factor::Score {
+            return call;
+        }
         let [lower_at, upper_at, log_diagonal, bias] = self.starts();
         let (matrix, beside) = if upper { (upper_at, log_diagonal) } else { (lower_at, bias) };
         let per_split = self.capacity.div_ceil(self.splits);
@@ -396,18 +406,29 @@ pub fn lu_inverse() -> Case {
 }
 
 pub fn lu_backward() -> Case {
-    let forms = [(true, true, false), (false, false, false), (true, false, false), (true, false, true)];
-    let calls = forms.into_iter().flat_map(|(upper, passes, first)| {
-        Setup::all().map(move |setup| setup.backward_call(upper, passes, first))
+    use Factor::{Mean, Score, Weighted};
+    let forms = [
+        (Mean, true, true, false),
+        (Mean, false, false, false),
+        (Mean, true, false, false),
+        (Weighted, true, false, true),
+        (Weighted, true, true, false),
+        (Score, true, true, false),
+        (Score, false, false, false),
+    ];
+    let calls = forms.into_iter().flat_map(|(factor, upper, passes, first)| {
+        Setup::all().map(move |setup| Setup { factor, ..setup }.backward_call(upper, passes, first))
     });
     Case {
         kernel: &LU_BACKWARD,
         factor: 8.0,
         calls: calls.collect(),
         changes: &[
-            ("value * diagonal - f32(rows) / f32(extent.rows)", "value * diagonal"),
-            ("value * diagonal - f32(rows)", "value - f32(rows)"),
-            ("- f32(rows) / f32(extent.rows)", "- 1.0"),
+            ("+ out]) - factors;", "+ out]);"),
+            ("value * exp_accurate(", "value + (1.0 - value) * exp_accurate("),
+            ("factors += row_factor(row);", "factors += row_factor(begin);"),
+            ("row = begin; row < end", "row = 0u; row < end"),
+            ("        return 0u;\n    }\n    let tiles_x", "    }\n    let tiles_x"),
             ("if UPPER == 0u {", "if true {"),
             ("else if UPPER == 1u && out == k", "else if UPPER == 1u"),
             ("else if UPPER == 1u && out == k", "else if out == k"),

@@ -24,6 +24,7 @@ mod reduce;
 mod reorder;
 mod timing;
 mod training;
+mod weigh;
 
 use std::collections::BTreeSet;
 
@@ -61,6 +62,7 @@ cases! {
     actnorm: actnorm_forward actnorm_inverse actnorm_backward;
     lu: lu_forward lu_inverse lu_backward;
     reorder: reorder reorder_backward;
+    weigh: weigh;
     density: log_density log_determinant log_density_backward;
     batch: gather take;
     reduce: sum_partials;

@@ -5,7 +5,7 @@ use moonflow::gpu::plan::groups_of_256;
 use moonflow::gpu::uniforms;
 
 use super::harness::{Call, Case, POISON, bits, poisoned, random};
-use super::layer::{Before, order};
+use super::layer::{Before, Factor, order};
 use crate::common::wide;
 
 /// (features, rows, capacity): less than a workgroup, and several.
@@ -71,15 +71,17 @@ pub fn reorder() -> Case {
 }
 
 pub fn reorder_backward() -> Case {
-    let calls = [true, false].into_iter().flat_map(|passes| {
+    let forms =
+        [(true, Factor::Mean), (false, Factor::Mean), (true, Factor::Weighted), (true, Factor::Score)];
+    let calls = forms.into_iter().flat_map(|(passes, factor)| {
         SIZES.map(|size| {
             let (features, rows, capacity) = size;
             let d_z = random(rows * features, 1.0, 5);
             let d_x = moved(&d_z, &permutation(features));
-            let before = Before::new(rows, features, features, rows as u64);
+            let before = Before { factor, ..Before::new(rows, features, features, rows as u64) };
             let words = capacity * features;
-            let call = call(size, before.uniform(), &before.mask)
-                .constants(&[("THROUGH", u32::from(passes))])
+            let call = call(size, before.uniform(capacity), &before.mask)
+                .constants(&[("THROUGH", u32::from(passes)), factor.constant()])
                 .values("source", &before.z, words)
                 .values("saved", &before.raw, words)
                 .bind("d_output", poisoned(&d_z, words));

@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use moonflow::cpu::CpuEngine;
-use moonflow::engine::{Engine, EpochRecord, Training};
+use moonflow::engine::{Engine, EpochRecord, RowWeights, Training};
 use moonflow::flow::{Activation, Flow};
 use moonflow::gpu::{GpuEngine, PlanKind};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Best, Decay, Schedule, State};
-use moonflow::random::{self, Stream};
+use moonflow::random::{self, Permutation, Stream};
 
-use crate::common::{Comparison, from_wide, random_parameters, relative_error, wide};
+use crate::common::{Comparison, from_wide, random_parameters, relative_error, uniform, wide};
 use crate::gpu::{engine, on_both_plans};
 
 on_both_plans! {
     a_best_from_before_is_kept_until_it_is_beaten
     fifty_steps_follow_the_cpu_in_every_loss_flag_and_tensor
     a_training_that_differs_in_one_setting_is_found
+    fifty_steps_with_row_weights_follow_the_cpu
+    an_epoch_that_halts_counts_the_weights_of_the_rows_taken
     the_same_seed_gives_the_same_bits_and_another_does_not
     tables_larger_than_a_buffer_train_to_the_bits_of_the_layered_plan
     four_epochs_have_the_bits_of_two_and_two_and_of_a_resumed_training
@@ -176,6 +178,61 @@ fn fifty_steps_follow_the_cpu_in_every_loss_flag_and_tensor(plan: PlanKind) {
     let clipped = truth.records.iter().filter(|record| record.grad_norm > 1.5).count();
     assert!((1..EPOCHS as usize).contains(&clipped), "some epochs clip and some do not: {clipped}");
     compare(&got, &truth, &single).finish();
+}
+
+/// The same training with weights, of which every fifth is zero.
+fn weighted() -> Training {
+    let weights = |count: usize, seed| -> Arc<Vec<f32>> {
+        let weights = uniform(count, 1.0, seed).into_iter().enumerate();
+        let weight = |(at, value): (usize, f64)| if at % 5 == 3 { 0.0 } else { 1.5 + value as f32 };
+        Arc::new(weights.map(weight).collect())
+    };
+    let weights = RowWeights { train: weights(ROWS, 8), validation: weights(37, 9) };
+    Training { weights: Some(weights), ..training() }
+}
+
+fn fifty_steps_with_row_weights_follow_the_cpu(plan: PlanKind) {
+    let Some(got) = Outcome::gpu(plan, weighted(), EPOCHS) else { return };
+    let (truth, single) = (Outcome::exact(&weighted(), EPOCHS), Outcome::cpu(weighted(), EPOCHS));
+    compare(&got, &truth, &single).finish();
+    for changed in 0..2 {
+        let mut other = weighted();
+        let weights = other.weights.as_mut().expect("weighted");
+        let changed = if changed == 0 { &mut weights.train } else { &mut weights.validation };
+        Arc::make_mut(changed)[1] += 0.01;
+        let got = Outcome::gpu(plan, other, EPOCHS).expect("as before");
+        assert!(!compare(&got, &truth, &single).failures().is_empty(), "a weight makes no difference");
+    }
+    // A common factor that is a power of two changes no bit.
+    let mut scaled = weighted();
+    let weights = scaled.weights.as_mut().expect("weighted");
+    for weights in [&mut weights.train, &mut weights.validation] {
+        Arc::make_mut(weights).iter_mut().for_each(|weight| *weight *= 8.0);
+    }
+    let scaled = Outcome::gpu(plan, scaled, EPOCHS).expect("as before");
+    assert_eq!(scaled.records, got.records);
+    assert!(scaled.parameters == got.parameters && scaled.best == got.best);
+}
+
+fn an_epoch_that_halts_counts_the_weights_of_the_rows_taken(plan: PlanKind) {
+    let mut training = weighted();
+    // The row of the third batch of the second epoch with a weight.
+    let weights = training.weights.as_ref().expect("weighted").train.clone();
+    let order = Permutation::new(ROWS as u32, training.seed, Stream::Epoch, 1);
+    let row = (64..96).map(|place| order.place(place) as usize).find(|&row| weights[row] > 0.0);
+    let row = row.expect("a row that counts");
+    Arc::make_mut(&mut training.train)[3 * row] = f32::MAX;
+    let Some(mut gpu) = engine(&flow(), plan) else { return };
+    let mut cpu = CpuEngine::<f32>::new(flow()).expect("valid");
+    // The first epoch meets the row wherever it is there: begin after it.
+    let state = State { epoch: 1, step: STEPS_PER_EPOCH, ..state() };
+    cpu.begin_training(&training, &state).expect("fits");
+    let want = cpu.train(2).expect("training");
+    let (got, _) = run(&mut gpu, training, state, 2);
+    assert_eq!((got.len(), want.len()), (1, 1));
+    assert!(got[0].halted && want[0].halted && got[0].epoch == want[0].epoch, "{got:?} {want:?}");
+    let error = (got[0].train_nll - want[0].train_nll).abs();
+    assert!(error < 1e-5 * want[0].train_nll.abs(), "{got:?} {want:?}");
 }
 
 fn a_training_that_differs_in_one_setting_is_found(plan: PlanKind) {
