@@ -1,6 +1,6 @@
 // Back through an actnorm.
 //
-// Equation:  d_x = d_z · exp(−s); d_shift = −Σ_rows d_x, d_s = Σ_rows (1 / rows − d_z · z).
+// Equation:  d_x = d_z · exp(−s); d_shift = −Σ_rows d_x, d_s = Σ_rows (factor − d_z · z).
 // Threads:   each takes its quads; of sums over rows, each takes columns of quads.
 // Data:      AT_ROWS: d_z, then d_x; AT_KEPT: z; AT_D_THETA: what is summed.
 // Order:     sums over increasing row.
@@ -13,7 +13,7 @@ fn actnorm_backward(local: u32, group: u32, step: Step, first: u32) {
         let counts = first + quad / QUADS < state.rows;
         let shrink = exp_quad(-packed[step.weights + QUADS + quad % QUADS]);
         let d_x = select(vec4<f32>(), d_z * shrink, counts);
-        let d_s = select(vec4<f32>(), vec4<f32>(per_row()) - d_z * z, counts);
+        let d_s = select(vec4<f32>(), vec4<f32>(row_factor(first + quad / QUADS)) - d_z * z, counts);
         memory[AT_ROWS + quad] = d_x;
         memory[AT_D_THETA + quad] = modelled_part(-d_x, quad % QUADS);
         memory[AT_D_THETA + ROW_QUADS + quad] = modelled_part(d_s, quad % QUADS);

@@ -3,16 +3,11 @@
 // Equation:  that of optimiser.wgsl.
 // Threads:   workgroups of 256 stride over the parameters; each sums the norm and the loss for itself, from the state
 //            that the step began with, and the first one's first thread leaves the advanced state.
-// Data:      report: the state before the step and log p of its rows; gradient [P + norm_groups], its squared norm's
+// Data:      report (layout.wgsl); gradient [P + norm_groups], its squared norm's
 //            parts after it; parameters, moment1, moment2 [P]; places [P]: where packed has both copies of each parameter, or
 //            NOWHERE.
 // Order:     sums thread by thread with stride 256, then by a fixed tree: every workgroup has the same bits.
 // Twin:      src/cpu/adam.rs
-
-struct BatchReport {
-    before: TrainState,
-    log_prob: array<f32>,
-}
 
 @group(0) @binding(0) var<uniform> fused: Fused;
 @group(0) @binding(1) var<storage, read> report: BatchReport;
@@ -38,7 +33,7 @@ fn fused_adam(
     let squared_norm = sum_workgroup(local, squares);
     var log_probs = 0.0;
     for (var i = local; i < report.before.rows; i += 256u) {
-        log_probs += report.log_prob[i];
+        log_probs += report.rows[i];
     }
     let nll = -sum_workgroup(local, log_probs);
     let update = advanced(rules, report.before, squared_norm, nll);

@@ -72,8 +72,8 @@ fn put_d_theta(step: Step, at: Element, d_theta: Theta) {
 }
 
 // Back through the bijectors of a quad, from the gradient d_z and the result that receive_gradient left: d_x, less what
-// the networks will add, and the gradients at θ. Rows that do not count have none.
-fn bijector_quad_backward(step: Step, group: u32, quad: u32, counts: bool) {
+// the networks will add, and the gradients at θ. Rows beyond the batch have none.
+fn bijector_quad_backward(step: Step, group: u32, quad: u32, counts: bool, factor: f32) {
     let d_z = memory[AT_ROWS + quad];
     let input = saved[input_at(step, group, quad)];
     let value = select(memory[AT_KEPT + quad], input, FROM_INPUT);
@@ -89,7 +89,7 @@ fn bijector_quad_backward(step: Step, group: u32, quad: u32, counts: bool) {
             var gradient = BijectorGradient();
             if counts {
                 let theta = saved_theta(step, group, at);
-                gradient = bijector_backward(d_z[lane], -per_row(), value[lane], theta, step.bound);
+                gradient = bijector_backward(d_z[lane], -factor, value[lane], theta, step.bound);
             }
             d_x[lane] = gradient.d_x;
             put_d_theta(step, at, gradient.d_theta);

@@ -1,12 +1,13 @@
 // A batch's log-density and its gradient with respect to the parameters in one dispatch: the fused plan's step.
 //
-// Equation:  loss = mean(−log p) over the batch, back through all transforms; hidden activations are computed anew from
-//            each coupling's saved input, so that activations take no more memory for more couplings.
+// Equation:  loss = Σ factor · (−log p) over the batch, back through all transforms, the factor 1 / rows, or proportional to
+//            a row's weight where WEIGHTED is 1; hidden activations are computed anew from each coupling's saved input, so
+//            that activations take no more memory for more couplings.
 // Threads:   a workgroup of THREADS takes ROWS rows, and further blocks of ROWS where the batch is larger than `groups`
 //            of them; see rows.wgsl. A weight's gradient is made in blocks of 4 × 4 by one thread.
 // Data:      data [N, D], found by the epoch's permutation; saved: for each transform and group its input [ROWS, QUADS],
-//            then what its kind saves, read by the thread that wrote it; partials [groups, slot] (layout.wgsl); report: the
-//            state before the step, and log p of its rows.
+//            then what its kind saves, read by the thread that wrote it; partials [groups, slot] and report (layout.wgsl);
+//            row_weights [N].
 // Order:     gradients are summed over increasing row within a block, then over the workgroup's blocks in order.
 // Twin:      src/cpu/pass.rs
 
@@ -16,16 +17,12 @@ const EPOCH_STREAM: u32 = 1u;
 const AT_D_THETA: u32 = select(AT_END, AT_THETA, D_THETA == 0u);
 const MEMORY: u32 = AT_END + ROWS * D_THETA;
 
-struct BatchReport {
-    before: TrainState,
-    log_prob: array<f32>,
-}
-
 @group(0) @binding(3) var<storage, read> state: TrainState;
 @group(0) @binding(4) var<storage, read> data: array<f32>;
 @group(0) @binding(5) var<storage, read_write> saved: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> partials: array<vec4<f32>>;
 @group(0) @binding(7) var<storage, read_write> report: BatchReport;
+@group(0) @binding(8) var<storage, read> row_weights: array<f32>;
 
 var<workgroup> memory: array<vec4<f32>, MEMORY>;
 
@@ -51,9 +48,15 @@ fn gather_rows(local: u32, first: u32) {
             for (var j = 0u; j < at.y; j++) {
                 value[j] = data[at.x + j];
             }
+            if WEIGHTED == 1u && quad % QUADS == 0u {
+                report.rows[rules.batch + row] = row_weights[found];
+            }
         }
         memory[AT_ROWS + quad] = value;
         log_dets[quad] = 0.0;
+    }
+    if WEIGHTED == 1u {
+        storageBarrier();
     }
 }
 
@@ -66,9 +69,15 @@ fn save_input(local: u32, group: u32, step: Step) {
     }
 }
 
-// Weight of a row in the loss, which is a mean.
-fn per_row() -> f32 {
-    return 1.0 / f32(state.rows);
+// The factor of a row in the loss. With weights it lacks their sum over the batch, by which fused_sum divides.
+fn row_factor(row: u32) -> f32 {
+    if WEIGHTED == 0u {
+        return 1.0 / f32(state.rows);
+    }
+    if row >= state.rows {
+        return 0.0;
+    }
+    return report.rows[fused.rules.batch + row] * weight_unit(fused.rules, state.rows);
 }
 
 // What a coupling's networks left of the gradient at a quad of its input.
@@ -83,12 +92,12 @@ fn network_gradient(step: Step, quad: u32) -> vec4<f32> {
 // What comes back to transform number `transform` from the next one, or from the base density: AT_ROWS becomes the whole
 // gradient at its result, and AT_KEPT the result. A coupling leaves the gradient in two parts, in AT_ROWS what came
 // through its bijector and in AT_THETA what its networks add at kept features; here they are added.
-fn receive_gradient(local: u32, transform: u32, group: u32) {
+fn receive_gradient(local: u32, transform: u32, group: u32, first: u32) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let at_hand = memory[AT_ROWS + quad];
         if transform + 1u == fused.transforms {
             memory[AT_KEPT + quad] = at_hand;
-            memory[AT_ROWS + quad] = modelled_part(at_hand, quad % QUADS) * per_row();
+            memory[AT_ROWS + quad] = modelled_part(at_hand, quad % QUADS) * row_factor(first + quad / QUADS);
             continue;
         }
         let next = fused.steps[transform + 1u];
@@ -121,9 +130,10 @@ fn end_forward(local: u32, group: u32, step: Step) {
 // The way back through a transform before its networks.
 fn begin_backward(local: u32, group: u32, step: Step, first: u32) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-        let counts = first + quad / QUADS < state.rows;
+        let row = first + quad / QUADS;
+        let counts = row < state.rows;
         switch step.kind {
-            case COUPLING: { bijector_quad_backward(step, group, quad, counts); }
+            case COUPLING: { bijector_quad_backward(step, group, quad, counts, row_factor(row)); }
             case LU: { lu_begin_backward(step, group, quad, counts); }
             default: {}
         }
@@ -144,12 +154,18 @@ fn end_backward(local: u32, group: u32, step: Step, first: u32) {
     }
 }
 
-// log p of the rows that have become latent.
+// log p of the rows that have become latent, times their weights where they have any.
 fn put_log_prob(local: u32, first: u32) {
     workgroupBarrier();
     for (var row = local; row < ROWS; row += THREADS) {
         if first + row < state.rows {
-            report.log_prob[first + row] = density_of(row).y;
+            var log_prob = density_of(row).y;
+            if WEIGHTED == 1u {
+                // A row that does not count may have any log p.
+                let weight = report.rows[fused.rules.batch + first + row];
+                log_prob = select(weight * log_prob, 0.0, weight == 0.0);
+            }
+            report.rows[first + row] = log_prob;
         }
     }
     workgroupBarrier();
@@ -173,7 +189,7 @@ fn fused_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
                 put_log_prob(local, first);
             }
             if back {
-                receive_gradient(local, transform, group);
+                receive_gradient(local, transform, group, first);
                 begin_backward(local, group, step, first);
             } else {
                 save_input(local, group, step);

@@ -60,6 +60,13 @@ struct Step {
     transformed: u32,
 }
 
+// What a step leaves of its batch: the state before it; log p of its rows [batch], or where rows have weights, log p times
+// weight, and then their weights [batch].
+struct BatchReport {
+    before: TrainState,
+    rows: array<f32>,
+}
+
 struct Fused {
     rules: Rules,
     transforms: u32,
@@ -74,4 +81,9 @@ struct Fused {
     padding2: u32,
     steps: array<Step, 64>,
     spans: array<Span, 32>,
+}
+
+// What the weights of a batch's rows are multiplied by, so that they are about 1 / rows.
+fn weight_unit(rules: Rules, rows: u32) -> f32 {
+    return f32(rules.train_rows) / rules.train_weight / f32(rows);
 }

@@ -1,7 +1,7 @@
 // Back through an LU layer.
 //
 // Equation:  d_y = Lᵀ · d_z, d_x = Uᵀ · d_y; d_L = Σ_rows d_z yᵀ, d_U = Σ_rows d_y xᵀ, d_bias = Σ_rows d_z and
-//            d_log_diagonal = Σ_rows (d_y ⊙ x ⊙ exp(log_diagonal) − 1 / rows). y is computed anew.
+//            d_log_diagonal = Σ_rows (d_y ⊙ x ⊙ exp(log_diagonal) − factor). y is computed anew.
 // Threads:   products and gradients of weights as in backward.wgsl; between them each takes its quads.
 // Data:      AT_ROWS: d_z, d_y, d_x; AT_KEPT: x, y, x; AT_LU: what is summed to d_log_diagonal. Diagonals of products are
 //            added here, and gradients beside a triangle have no place in a slot.
@@ -10,7 +10,7 @@
 
 const AT_LU: u32 = AT_THETA + SLICES * ROW_QUADS;
 
-// x to AT_KEPT, and no gradient for rows that do not count.
+// x to AT_KEPT, and no gradient for rows beyond the batch.
 fn lu_begin_backward(step: Step, group: u32, quad: u32, counts: bool) {
     memory[AT_ROWS + quad] = select(vec4<f32>(), memory[AT_ROWS + quad], counts);
     memory[AT_KEPT + quad] = saved[input_at(step, group, quad)];
@@ -21,11 +21,11 @@ fn lu_between(local: u32, step: Step, group: u32, first: u32) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let d_y = memory[AT_ROWS + quad] + sum_of_shares(AT_THETA, quad);
         let x = saved[input_at(step, group, quad)];
-        let counts = first + quad / QUADS < state.rows;
-        let d_s = d_y * x * lu_diagonal(step, quad) - per_row();
+        let row = first + quad / QUADS;
+        let d_s = d_y * x * lu_diagonal(step, quad) - row_factor(row);
         memory[AT_ROWS + quad] = d_y;
         memory[AT_KEPT + quad] = x;
-        memory[AT_LU + quad] = select(vec4<f32>(), modelled_part(d_s, quad % QUADS), counts);
+        memory[AT_LU + quad] = select(vec4<f32>(), modelled_part(d_s, quad % QUADS), row < state.rows);
     }
     workgroupBarrier();
 }

@@ -1,6 +1,6 @@
 // The workgroups' partial gradients become the gradient, and its squared norm begins to be summed.
 //
-// Equation:  gradient[p] = Σ_s partials[s, slot_places[p]];  gradient[P + g] = Σ_p gradient[p]² over workgroup g's parameters.
+// Equation:  gradient[p] = Σ_s partials[s, slot_places[p]], divided by the sum of the batch's weights where WEIGHTED is 1;  gradient[P + g] = Σ_p gradient[p]² over workgroup g's parameters.
 // Threads:   norm_groups workgroups of 256 stride over the parameters.
 // Data:      partials [groups, slot] (layout.wgsl); slot_places [P]: where a slot has each
 //            parameter, or NOWHERE; gradient [P + norm_groups].
@@ -11,16 +11,34 @@
 @group(0) @binding(1) var<storage, read> slot_places: array<u32>;
 @group(0) @binding(2) var<storage, read> partials: array<f32>;
 @group(0) @binding(3) var<storage, read_write> gradient: array<f32>;
+@group(0) @binding(4) var<storage, read> report: BatchReport;
+
+// What the gradient is multiplied by for weights: none where no row counts.
+fn weight_scale(local: u32) -> f32 {
+    var sum = 0.0;
+    for (var row = local; row < report.before.rows; row += 256u) {
+        sum += report.rows[fused.rules.batch + row];
+    }
+    let total = sum_workgroup(local, sum);
+    return select(0.0, 1.0 / (weight_unit(fused.rules, report.before.rows) * total), total > 0.0);
+}
 
 @compute @workgroup_size(256)
 fn fused_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let slot = 4u * fused.slot_quads;
+    var scale = 1.0;
+    if WEIGHTED == 1u {
+        scale = weight_scale(local);
+    }
     var squares = 0.0;
     for (var p = group.x * 256u + local; p < fused.rules.parameters; p += fused.rules.norm_groups * 256u) {
         let at = slot_places[p];
         var sum = 0.0;
         for (var share = 0u; at != NOWHERE && share < fused.groups; share++) {
             sum += partials[share * slot + at];
+        }
+        if WEIGHTED == 1u {
+            sum *= scale;
         }
         gradient[p] = sum;
         squares += sum * sum;

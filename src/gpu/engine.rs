@@ -122,11 +122,11 @@ impl GpuEngine {
         (bytes / (4 * self.flow.features as u64)).min(self.most_shard_rows as u64) as usize
     }
 
-    /// The fused plan has one buffer for a table, and all rows count alike: others take the layered plan.
+    /// The fused plan has one buffer for a table: a longer one takes the layered plan.
     fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
         let shard_rows = self.shard_rows();
         let fits = shape.train_rows.max(shape.validation_rows) <= shard_rows;
-        let kind = if fits && shape.weights.is_none() { self.kind } else { PlanKind::Layered };
+        let kind = if fits { self.kind } else { PlanKind::Layered };
         Ok(match kind {
             PlanKind::Layered => {
                 TrainingPlan::sharded(&self.flow, &self.layout, shape, &self.tiling, shard_rows)

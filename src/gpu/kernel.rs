@@ -305,6 +305,7 @@ const BLOCKS: &[Constant] = &[
     ("WIDTH", 16),
     ("TILES", 2),
     ("RESIDUAL", 0),
+    ("WEIGHTED", 0),
     ("ROW_BLOCKS", 1),
     ("COLUMN_BLOCKS", 1),
     ("ACTIVATION", 0),
@@ -500,11 +501,11 @@ kernels! {
     ], BLOCKS;
     FUSED_GRADIENT = "fused_gradient", FUSED_GRADIENT_TEXTS, [
         0 Uniform "fused", 1 Read "roles", 2 Read "packed", 3 Read "state", 4 Read "data", 5 ReadWrite "saved",
-        6 ReadWrite "partials", 7 ReadWrite "report",
+        6 ReadWrite "partials", 7 ReadWrite "report", 8 Read "row_weights",
     ], BLOCKS;
     FUSED_SUM = "fused_sum", FUSED_SUM_TEXTS, [
-        0 Uniform "fused", 1 Read "slot_places", 2 Read "partials", 3 ReadWrite "gradient",
-    ];
+        0 Uniform "fused", 1 Read "slot_places", 2 Read "partials", 3 ReadWrite "gradient", 4 Read "report",
+    ], SUMMED;
     FUSED_ADAM = "fused_adam", FUSED_ADAM_TEXTS, [
         0 Uniform "fused", 1 Read "report", 2 Read "places", 3 Read "gradient", 4 ReadWrite "state",
         5 ReadWrite "parameters", 6 ReadWrite "moment1", 7 ReadWrite "moment2", 8 ReadWrite "packed",

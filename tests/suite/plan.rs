@@ -345,29 +345,35 @@ fn every_dispatch_fits(plans: &[&Plan]) {
 }
 
 /// Both fused plans, of training and of evaluation.
-fn fused() -> [Plan; 2] {
-    let (flow, target) = (flow(), Target::default());
+fn fused(flow: Flow, weights: Option<[f32; 2]>) -> [Plan; 2] {
+    let target = Target::default();
     let layout = Layout::new(&flow);
     let step = Shape::training(&flow, &target, BATCH).expect("fits");
     let block = Shape::evaluation(&flow, &target).expect("fits");
-    let training = TrainingPlan::fused(&flow, &layout, &shape(), [&step, &block]).plan;
+    let training =
+        TrainingPlan::fused(&flow, &layout, &TrainingShape { weights, ..shape() }, [&step, &block]).plan;
     [training, EvaluationPlan::fused(&flow, &layout, 64, &block).plan]
 }
 
 #[test]
 fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
-    let [training, evaluation] = fused();
-    for (plan, name, most) in [
-        (&training, "training step", 3),
-        (&training, "validation tile", 2),
-        (&training, "end of epoch", 2),
-        (&evaluation, "log_prob", 1),
-        (&evaluation, "inverse", 1),
-        (&evaluation, "sample", 1),
-    ] {
-        assert_eq!(program(plan, name).dispatches.len(), most, "{name}");
+    let splines = Flow::new(3, 2, &[16, 16]).expect("valid").with_conditioner(ConditionerForm::Residual);
+    let splines = splines.with_bijector(Bijector::Spline { bins: 8, bound: 3.0 });
+    let splines = splines.before_each_coupling(&[Transform::Actnorm, reversal(3), Transform::Lu]);
+    for (flow, weights) in [(flow(), None), (flow(), Some([9.0, 2.0])), (splines, Some([9.0, 2.0]))] {
+        let [training, evaluation] = fused(flow, weights);
+        for (plan, name, most) in [
+            (&training, "training step", 3),
+            (&training, "validation tile", 2),
+            (&training, "end of epoch", 2),
+            (&evaluation, "log_prob", 1),
+            (&evaluation, "inverse", 1),
+            (&evaluation, "sample", 1),
+        ] {
+            assert_eq!(program(plan, name).dispatches.len(), most, "{name}");
+        }
+        every_dispatch_fits(&[&training, &evaluation]);
     }
-    every_dispatch_fits(&[&training, &evaluation]);
 }
 
 #[test]
@@ -382,7 +388,7 @@ fn every_kernel_but_the_permutation_by_itself_is_dispatched_by_a_plan() {
     });
     let weighted = TrainingShape { weights: Some([9.0, 2.0]), ..shape() };
     let weighted = TrainingPlan::new(&flows[0], &Layout::new(&flows[0]), &weighted).plan;
-    let plans = layered.chain([weighted]).chain(fused());
+    let plans = layered.chain([weighted]).chain(fused(flow(), None));
     let dispatched: BTreeSet<&str> = plans
         .flat_map(|plan| plan.programs)
         .flat_map(|program| program.dispatches)

@@ -62,7 +62,7 @@ impl TrainingPlan {
             train: buffers.train,
             validation_rows: buffers.validation_rows,
             parameters,
-            weights: None,
+            weights: buffers.weights,
             packed: Some((buffers.packed, packing.copies())),
             gradient: buffers.gradient,
             moment1,
@@ -93,11 +93,12 @@ struct Buffers {
     best: BufferId,
     gradient: BufferId,
     report: BufferId,
+    weights: Option<[BufferId; 2]>,
 }
 
 impl Buffers {
     fn new(plan: &mut Plan, flow: &Flow, layout: &Layout, shape: &TrainingShape, packing: &Packing) -> Self {
-        let total = layout.total;
+        let (total, weighted) = (layout.total, shape.weights.is_some());
         let table = |plan: &mut Plan, label: &str, rows| shards(plan, label, rows, flow.features, usize::MAX);
         Self {
             state: plan.buffer("state", STATE_WORDS),
@@ -112,7 +113,11 @@ impl Buffers {
             moment2: plan.buffer("moment2", total),
             best: plan.buffer("best parameters", total),
             gradient: plan.buffer("gradient and parts of its squared norm", total + MOST_UPDATE_GROUPS),
-            report: plan.buffer("report", STATE_WORDS + shape.batch),
+            report: plan.buffer("report", STATE_WORDS + shape.batch * (1 + usize::from(weighted))),
+            weights: weighted.then(|| {
+                [("training", shape.train_rows), ("validation", shape.validation_rows)]
+                    .map(|(of, rows)| plan.buffer(format!("weights of {of} rows"), rows))
+            }),
         }
     }
 }
@@ -146,17 +151,26 @@ impl Maker<'_> {
         let moved = batch * (features + 1) + packing.len() + 2 * saved_words + groups * packing.slot();
         let mut step = Program::new("training step");
         let label = format!("gradient of a batch: {shape}");
-        let bound = [roles, packed, state, buffers.train[0].buffer, saved, partials, report];
+        let weighted = ("WEIGHTED", u32::from(buffers.weights.is_some()));
+        let data = buffers.train[0].buffer;
+        // Bound where nothing is read.
+        let weights = buffers.weights.map_or(data, |[weights, _]| weights);
+        let bound = [roles, packed, state, data, saved, partials, report, weights];
+        let mut constants = shape.constants();
+        constants.push(weighted);
         step.dispatches.push(Dispatch {
-            constants: shape.constants(),
+            constants,
             ..dispatch(&FUSED_GRADIENT, &label, uniform, &bound, [groups as u32, 1, 1], [flops, moved])
         });
         // A parameter takes groups − 1 sums and a square to be summed; then clip, two moments, their corrections and
         // the decayed update.
         let each = [update_groups as u32, 1, 1];
         let summed = [(groups + 1) * total, (groups + 2) * total];
-        let bound = [slot_places, partials, gradient];
-        step.dispatches.push(dispatch(&FUSED_SUM, "gradient", uniform, &bound, each, summed));
+        let bound = [slot_places, partials, gradient, report];
+        step.dispatches.push(Dispatch {
+            constants: vec![weighted],
+            ..dispatch(&FUSED_SUM, "gradient", uniform, &bound, each, summed)
+        });
         let updated = [18 * total + update_groups + batch, 11 * total + update_groups + batch];
         let bound = [report, places, gradient, state, parameters, moment1, moment2, packed];
         let label = "parameters and training state";
@@ -182,7 +196,8 @@ impl Maker<'_> {
             constants: shape.constants(),
             ..dispatch(&FUSED_FORWARD, &label, uniform, &bound, groups, cost)
         });
-        validate.dispatches.push(accumulate(&uniform.rules, [log_prob, validation], None));
+        let weights = buffers.weights.map(|[_, weights]| weights);
+        validate.dispatches.push(accumulate(&uniform.rules, [log_prob, validation], weights));
         validate
     }
 }

@@ -275,12 +275,15 @@ pub fn elementwise_forward() -> Case {
                 "let row = number / layer.kept;\n    if row >= layer.capacity {",
             ),
             ("keep_feature(number - transformed);", "keep_feature(number);"),
-            ("(LEAST + (1.0 - f32(BINS) * LEAST) * bin_fractions(theta, factors, k))", "bin_fractions(theta, factors, k)"),
+            (
+                "(LEAST + (1.0 - f32(BINS) * LEAST) * bin_fractions(theta, factors, k))",
+                "bin_fractions(theta, factors, k)",
+            ),
             ("select(corner.x, corner.y, inverse)", "corner.y"),
             ("const UNIT_SLOPE: f32 = 0.539742417;", "const UNIT_SLOPE: f32 = 0.54;"),
             ("1.0, end);", "1.001, end);"),
             ("return ln_accurate(ratio * ratio * piece.rise);", "return ln_accurate(ratio * piece.rise);"),
-            ("bin.right = (*theta)[2u * BINS + bin.number];", "bin.right = bin.left;"),
+            ("bin.right = (*theta)[2u * BINS + k];", "bin.right = bin.left;"),
         ],
     )
 }
@@ -296,7 +299,7 @@ pub fn elementwise_inverse() -> Case {
                 "apply(thread_number(group, groups, local), true);",
                 "apply(thread_number(group, groups, local), false);",
             ),
-            ("select(x, y, inverse)", "x"),
+            ("select(corner.x, corner.y, inverse)", "corner.x"),
             ("if !(abs(z) < bound) {", "if false {"),
             ("let outer = left * rest - right * r;", "let outer = left * rest + right * r;"),
             ("-log_slope(piece_at(at", "log_slope(piece_at(at"),

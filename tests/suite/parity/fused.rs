@@ -253,101 +253,141 @@ pub fn fused_sample() -> Case {
     }
 }
 
-/// Gradient `[P]` of the loss over `all` rows that the given ones contribute.
-fn share<R: Real>(subject: &Subject, rows: &[f32], all: usize) -> Vec<f64> {
-    if rows.is_empty() {
+/// Gradient `[P]` of Σ factor · (−log p) over these rows.
+fn share<R: Real>(subject: &Subject, rows: &[f32], factors: &[f32]) -> Vec<f64> {
+    let sum: f64 = factors.iter().map(|&factor| f64::from(factor)).sum();
+    if sum == 0.0 {
         return vec![0.0; subject.parameters.len()];
     }
-    let (_, gradient) = subject.engine::<R>().loss_and_gradient(&real::<R>(rows)).expect("whole rows");
-    let factor = (rows.len() / subject.flow.features) as f64 / all as f64;
-    gradient.iter().map(|value| factor * value.wide()).collect()
+    let mut engine = subject.engine::<R>();
+    let (_, gradient) =
+        engine.weighted_loss_and_gradient(&real::<R>(rows), &real::<R>(factors)).expect("whole rows");
+    gradient.iter().map(|value| sum * value.wide()).collect()
+}
+
+/// Training rows, rows of the batch, the first of them, workgroups.
+type Batch = (usize, usize, usize, usize);
+
+/// A call of `fused_gradient`; rows count alike, or every fourth of them not at all.
+fn gradient_call(subject: &Subject, (train_rows, rows, first, groups): Batch, weighted: bool) -> Call {
+    let (seed, epoch, features) = (3, 2, subject.flow.features);
+    let data = numbers(train_rows * features, 2.0, 4);
+    let weight = |(row, value): (usize, f32)| if row % 4 == 2 { 0.0 } else { 1.5 + value };
+    let weights: Vec<f32> = match weighted {
+        true => numbers(train_rows, 1.0, 6).into_iter().enumerate().map(weight).collect(),
+        false => vec![1.0; train_rows],
+    };
+    let order: Vec<usize> = (first..first + rows)
+        .map(|place| random::permute(place as u32, train_rows as u32, seed, Stream::Epoch, epoch) as usize)
+        .collect();
+    let batch: Vec<f32> =
+        order.iter().flat_map(|row| &data[row * features..(row + 1) * features]).copied().collect();
+    let of_batch: Vec<f32> = order.iter().map(|&row| weights[row]).collect();
+    let shape = Shape::training(&subject.flow, &subject.target, rows).expect("a narrow flow");
+    assert_eq!(shape.block == [4, 4], rows == 261, "{shape}");
+    let [key_low, key_high] = random::key(seed);
+    let train_weight = weights.iter().sum::<f32>();
+    let rules = Rules {
+        train_rows: train_rows as u32,
+        batch: rows as u32 + 5,
+        parameters: subject.parameters.len() as u32,
+        key_low,
+        key_high,
+        train_weight,
+        ..Default::default()
+    };
+    let state = TrainState { rows: rows as u32, first: first as u32, epoch, clip: 0.5, ..Default::default() };
+    let uniform = subject.packing.uniform(&subject.flow, rules, groups);
+    let saved = subject.packing.saved() * groups * 4 * shape.rows;
+    let which = if weighted { "weighted " } else { "" };
+    let label = format!("D {features}, {rows} {which}rows in {groups} groups of {}:", shape.rows);
+    let mut constants = shape.constants();
+    constants.push(("WEIGHTED", weighted.into()));
+    let call = Call::new(label, &uniform, [groups as u32, 1, 1]).constants(&constants);
+    let call = subject
+        .weights(call)
+        .record("state", &state)
+        .values("data", &data, data.len() + 9)
+        .values("row_weights", &weights, weights.len() + 9)
+        .bind("saved", vec![POISON; saved])
+        .unchecked(0..saved);
+    let unit = train_rows as f32 / train_weight / rows as f32;
+    let factors: Vec<f32> = of_batch.iter().map(|weight| weight * unit).collect();
+    let call = expect_partials(call, subject, &shape, groups, &batch, &factors);
+    let before = words(&state);
+    let counted = |log_prob: f64, weight: &f32| f64::from(*weight) * log_prob;
+    let truth = subject.engine::<f64>().log_prob(&wide(&batch)).expect("rows");
+    let truth =
+        truth.into_iter().zip(&of_batch).map(|(log_prob, weight)| counted(log_prob, weight)).collect();
+    let own = subject.engine::<f32>().log_prob(&batch).expect("rows");
+    let own: Vec<f32> = own.iter().zip(&of_batch).map(|(log_prob, weight)| weight * log_prob).collect();
+    let end = before.len();
+    let call = call
+        .bind("report", vec![POISON; end + 2 * (rows + 5)])
+        .expect_bits("before", 0..end, before)
+        .expect("log_prob", end..end + rows, truth, &own);
+    let first = end + rows + 5;
+    if weighted { call.expect_bits("weights", first..first + rows, bits(&of_batch)) } else { call }
+}
+
+/// What each workgroup leaves in its slot.
+fn expect_partials(
+    call: Call,
+    subject: &Subject,
+    shape: &Shape,
+    groups: usize,
+    batch: &[f32],
+    factors: &[f32],
+) -> Call {
+    let (slot, features) = (subject.packing.slot(), subject.flow.features);
+    let mut call = call.bind("partials", vec![POISON; groups * slot]);
+    for group in 0..groups {
+        let taken = |values: &[f32], width: usize| -> Vec<f32> {
+            values.chunks(shape.rows * width).skip(group).step_by(groups).flatten().copied().collect()
+        };
+        let (rows, factors) = (taken(batch, features), taken(factors, 1));
+        let (truth, own) = (share::<f64>(subject, &rows, &factors), share::<f32>(subject, &rows, &factors));
+        let mut padding = vec![true; slot];
+        for tensor in &Layout::new(&subject.flow).tensors {
+            let (packed, nowhere): (Vec<usize>, Vec<usize>) =
+                tensor.range().partition(|&p| subject.packing.slot_places()[p] != NOWHERE);
+            assert!(nowhere.iter().all(|&p| truth[p] == 0.0), "{}", tensor.name);
+            let places: Vec<usize> = packed
+                .iter()
+                .map(|&p| {
+                    let place = subject.packing.slot_places()[p] as usize;
+                    padding[place] = false;
+                    group * slot + place
+                })
+                .collect();
+            let of = |values: &[f64]| packed.iter().map(|&p| values[p]).collect::<Vec<_>>();
+            let own = from_wide::<f32>(&of(&own));
+            call = call.expect(&format!("{group} {}", tensor.name), places, of(&truth), &own);
+        }
+        let zeros: Vec<usize> = (0..slot).filter(|&at| padding[at]).map(|at| group * slot + at).collect();
+        // An LU layer leaves gradients beside its triangles, which nobody reads.
+        call = if subject.flow.transforms.contains(&Transform::Lu) {
+            call.unchecked(zeros)
+        } else {
+            let count = zeros.len();
+            call.expect_bits("padding", zeros, vec![0; count])
+        };
+    }
+    call
 }
 
 pub fn fused_gradient() -> Case {
-    // (training rows, rows of the batch, the first of them, workgroups).
     let batches = [(60, 21, 13, 2), (45, 7, 38, 3), (1, 1, 0, 1)];
-    let mut calls = Vec::new();
     let small = Subject::all();
     // Wide and long enough for large blocks.
     let large = Subject::new([5, 1], 1, &[50, 18], Activation::LeakyRelu, true);
-    for (subject, (train_rows, rows, first, groups)) in small
+    let mut calls: Vec<Call> = small
         .iter()
-        .flat_map(|subject| batches.map(|batch| (subject, batch)))
-        .chain([(&large, (300, 261, 20, 4))])
-    {
-        let (seed, epoch, features) = (3, 2, subject.flow.features);
-        let data = numbers(train_rows * features, 2.0, 4);
-        let batch: Vec<f32> = (first..first + rows)
-            .flat_map(|place| {
-                let row =
-                    random::permute(place as u32, train_rows as u32, seed, Stream::Epoch, epoch) as usize;
-                data[row * features..(row + 1) * features].to_vec()
-            })
-            .collect();
-        let shape = Shape::training(&subject.flow, &subject.target, rows).expect("a narrow flow");
-        assert_eq!(shape.block == [4, 4], rows == 261, "{shape}");
-        let [key_low, key_high] = random::key(seed);
-        let rules = Rules {
-            train_rows: train_rows as u32,
-            parameters: subject.parameters.len() as u32,
-            key_low,
-            key_high,
-            ..Default::default()
-        };
-        let state =
-            TrainState { rows: rows as u32, first: first as u32, epoch, clip: 0.5, ..Default::default() };
-        let uniform = subject.packing.uniform(&subject.flow, rules, groups);
-        let slot = subject.packing.slot();
-        let saved = subject.packing.saved() * groups * 4 * shape.rows;
-        let label = format!("D {features}, {rows} rows in {groups} groups of {}:", shape.rows);
-        let call = Call::new(label, &uniform, [groups as u32, 1, 1]).constants(&shape.constants());
-        let mut call = subject
-            .weights(call)
-            .record("state", &state)
-            .values("data", &data, data.len() + 9)
-            .bind("saved", vec![POISON; saved])
-            .unchecked(0..saved)
-            .bind("partials", vec![POISON; groups * slot]);
-        for group in 0..groups {
-            let taken: Vec<f32> =
-                batch.chunks(shape.rows * features).skip(group).step_by(groups).flatten().copied().collect();
-            let truth = share::<f64>(subject, &taken, rows);
-            let own: Vec<f32> = from_wide(&share::<f32>(subject, &taken, rows));
-            let mut padding = vec![true; slot];
-            for tensor in &Layout::new(&subject.flow).tensors {
-                let (packed, nowhere): (Vec<usize>, Vec<usize>) =
-                    tensor.range().partition(|&p| subject.packing.slot_places()[p] != NOWHERE);
-                assert!(nowhere.iter().all(|&p| truth[p] == 0.0), "{}", tensor.name);
-                let places: Vec<usize> = packed
-                    .iter()
-                    .map(|&p| {
-                        let place = subject.packing.slot_places()[p] as usize;
-                        padding[place] = false;
-                        group * slot + place
-                    })
-                    .collect();
-                let of = |values: &[f64]| packed.iter().map(|&p| values[p]).collect::<Vec<_>>();
-                let own = from_wide::<f32>(&of(&wide(&own)));
-                call = call.expect(&format!("{group} {}", tensor.name), places, of(&truth), &own);
-            }
-            let zeros: Vec<usize> = (0..slot).filter(|&at| padding[at]).map(|at| group * slot + at).collect();
-            // An LU layer leaves gradients beside its triangles, which nobody reads.
-            call = if subject.flow.transforms.contains(&Transform::Lu) {
-                call.unchecked(zeros)
-            } else {
-                let count = zeros.len();
-                call.expect_bits("padding", zeros, vec![0; count])
-            };
-        }
-        let before = words(&state);
-        let truth = subject.engine::<f64>().log_prob(&wide(&batch)).expect("rows");
-        let own = subject.engine::<f32>().log_prob(&batch).expect("rows");
-        calls.push(
-            call.bind("report", vec![POISON; before.len() + rows + 5])
-                .expect_bits("before", 0..before.len(), before.clone())
-                .expect("log_prob", before.len()..before.len() + rows, truth, &own),
-        );
-    }
+        .flat_map(|subject| batches.map(|batch| gradient_call(subject, batch, false)))
+        .chain([gradient_call(&large, (300, 261, 20, 4), false)])
+        .collect();
+    // The first has every kind of transform with parameters.
+    calls.push(gradient_call(&small[0], (60, 21, 13, 2), true));
     Case {
         kernel: &FUSED_GRADIENT,
         factor: 64.0,
@@ -356,6 +396,10 @@ pub fn fused_gradient() -> Case {
             ("permute(state.first + row,", "permute(row,"),
             ("EPOCH_STREAM, state.epoch)", "EPOCH_STREAM, 0u)"),
             ("return 1.0 / f32(state.rows);", "return 1.0 / 20.0;"),
+            (" * weight_unit(fused.rules, state.rows);", ";"),
+            ("= row_weights[found];", "= row_weights[row];"),
+            ("log_prob = select(weight * log_prob", "log_prob = select(log_prob"),
+            ("-factor, ", "-1.0 / f32(state.rows), "),
             ("if counts {", "if true {"),
             ("all += sum_of_shares", "all = sum_of_shares"),
             ("sum += memory[at + slice * ROW_QUADS", "sum = memory[at + slice * ROW_QUADS"),
@@ -379,14 +423,17 @@ pub fn fused_gradient() -> Case {
                 "= output_quad(step, k, quad / QUADS, 0u);",
             ),
             ("sum += memory[source + row", "sum = memory[source + row"),
-            ("vec4<f32>(per_row()) - d_z * z", "-d_z * z"),
+            ("vec4<f32>(row_factor(first + quad / QUADS)) - d_z * z", "-d_z * z"),
             ("d_z * shrink", "d_z"),
-            ("lu_diagonal(step, quad) - per_row()", "lu_diagonal(step, quad)"),
+            ("lu_diagonal(step, quad) - row_factor(row)", "lu_diagonal(step, quad)"),
             ("select(delta, AT_LU, step.kind == LU && layer == 0u)", "delta"),
             ("memory[AT_ROWS + quad] * lu_diagonal(step, quad)", "memory[AT_ROWS + quad]"),
             ("let d_y = memory[AT_ROWS + quad] +", "let d_y ="),
             ("case PERMUTATION: { permute_rows(local, step, true); }", ""),
-            ("modelled_part(d_s, quad % QUADS), counts)", "modelled_part(d_s, quad % QUADS), true)"),
+            (
+                "modelled_part(d_s, quad % QUADS), row < state.rows)",
+                "modelled_part(d_s, quad % QUADS), true)",
+            ),
             ("= modelled_part(d_s, quad % QUADS);", "= d_s;"),
         ],
     }
@@ -394,7 +441,8 @@ pub fn fused_gradient() -> Case {
 
 pub fn fused_sum() -> Case {
     let mut calls = Vec::new();
-    for (subject, (groups, norm_groups)) in Subject::all().iter().zip([(3, 2), (2, 1), (1, 1), (5, 1)]) {
+    let cases = [(3, 2, None), (2, 1, Some(1.5)), (1, 1, None), (5, 1, None), (2, 2, Some(0.0))];
+    for (subject, (groups, norm_groups, weight)) in Subject::all().iter().zip(cases) {
         let (total, slot) = (subject.parameters.len(), subject.packing.slot());
         let mut partials = vec![POISON; groups * slot];
         let share = |group: usize| -> Vec<f32> {
@@ -411,23 +459,45 @@ pub fn fused_sum() -> Case {
                 }
             }
         }
-        fn sums<R: Real>(shares: &[Vec<f32>], norm_groups: usize) -> [Vec<R>; 2] {
+        fn sums<R: Real>(shares: &[Vec<f32>], norm_groups: usize, scale: f64) -> [Vec<R>; 2] {
             let mut gradient = vec![R::zero(); shares[0].len()];
             let mut norms = vec![R::zero(); norm_groups];
             for (p, sum) in gradient.iter_mut().enumerate() {
                 for share in shares {
                     *sum += R::from_wide(share[p].into());
                 }
+                *sum *= R::from_wide(scale);
                 norms[p / 256 % norm_groups] += *sum * *sum;
             }
             [gradient, norms]
         }
-        let (truth, own) = (sums::<f64>(&shares, norm_groups), sums::<f32>(&shares, norm_groups));
+        // 300 rows of this weight, of all training rows with a mean weight of 1.25; none where no row counts.
+        let (rows, batch) = (300, 305);
+        let sum = rows as f64 * weight.unwrap_or(0.0);
+        let scale = match weight {
+            None => 1.0,
+            Some(_) if sum > 0.0 => 1.25 * rows as f64 / sum,
+            Some(_) => 0.0,
+        };
+        let truth = sums::<f64>(&shares, norm_groups, scale);
+        let own = sums::<f32>(&shares, norm_groups, scale);
         let [gradient, norms] = truth;
-        let rules = Rules { parameters: total as u32, norm_groups: norm_groups as u32, ..Default::default() };
+        let rules = Rules {
+            parameters: total as u32,
+            norm_groups: norm_groups as u32,
+            train_rows: 400,
+            train_weight: 500.0,
+            batch,
+            ..Default::default()
+        };
+        let mut report = words(&TrainState { rows, ..Default::default() });
+        report.resize(report.len() + batch as usize, POISON);
+        report.extend(poisoned(&vec![weight.unwrap_or(0.0) as f32; rows as usize], batch as usize));
         let uniform = subject.packing.uniform(&subject.flow, rules, groups);
         calls.push(
             Call::new(format!("{groups} slots of {total}:"), &uniform, [norm_groups as u32, 1, 1])
+                .constants(&[("WEIGHTED", weight.is_some().into())])
+                .bind("report", report)
                 .bind("slot_places", subject.packing.slot_places().to_vec())
                 .bind("partials", partials)
                 .bind("gradient", vec![POISON; total + norm_groups + 9])
@@ -444,6 +514,9 @@ pub fn fused_sum() -> Case {
             ("squares += sum * sum;", "squares += sum;"),
             ("let at = slot_places[p];", "let at = p;"),
             ("at != NOWHERE && share", "share"),
+            ("sum *= scale;", ""),
+            ("row < report.before.rows; row", "row < 256u; row"),
+            ("* total), total > 0.0)", "* total), true)"),
             (
                 "gradient[fused.rules.parameters + group.x] = total;",
                 "gradient[fused.rules.parameters] = total;",
