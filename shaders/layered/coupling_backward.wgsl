@@ -23,7 +23,8 @@ fn coupling_backward(
         }
         return;
     }
-    let transformed = layer.features - layer.kept;
+    // Without a bijector to go through, the gradient at transformed features is in place.
+    let transformed = select(layer.features - layer.kept, 0u, THROUGH == 0u);
     let tiles_x = (max(layer.kept, transformed) + TILE_COLUMNS - 1u) / TILE_COLUMNS;
     let first = number % tiles_x * TILE_COLUMNS;
     let first_row = number / tiles_x * TILE_ROWS;

@@ -451,11 +451,16 @@ impl Recorder<'_> {
         let (weight_groups, mut cost) = self.weight_gradient(linear, tile, way.gradients);
         let mut input_groups = 0;
         if self.is_asked(way.transform) {
-            input_groups = tile.across(kept.max(linear.transformed)) * tile.down(rows);
             let [passed, each] = self.passed(way.transform);
+            // The gradient that is carried, in and out; through a bijector also the other features of z; o in, d_o and
+            // d_t out.
+            let (moved, others) = match self.coupling_before(way.transform) {
+                Some(_) => (2 * features + linear.transformed + 3 * passed, linear.transformed),
+                None => (2 * kept, 0),
+            };
+            input_groups = tile.across(kept.max(others)) * tile.down(rows);
             cost.flops += rows * (2 * linear.weights() + each * passed);
-            // The other features of z, the carried gradient in and out; o in, d_o and d_t out.
-            cost.words += rows * (linear.transformed + 2 * features + 3 * passed) + linear.weights();
+            cost.words += rows * moved + linear.weights();
         }
         let rows_per_split = way.gradients.rows_per_split as u32;
         let source = way.rows[0];

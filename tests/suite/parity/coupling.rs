@@ -210,6 +210,8 @@ struct Backward {
     before: Vec<bool>,
     /// Whether there is a coupling before.
     passes: bool,
+    /// Whether its bijector has no dispatch of its own.
+    through: bool,
     factor: Factor,
     bound: f32,
     raw: Vec<f32>,
@@ -241,6 +243,7 @@ impl Backward {
             layer: layer.split([1, 3][(at + turn) % 2]),
             before: (0..features).map(before).collect(),
             passes: at % 4 != 1 || turn % 2 == 1,
+            through: turn != 1,
             factor: [Factor::Mean, Factor::Mean, Factor::Weighted, Factor::Score][turn],
             bound: if turn.is_multiple_of(2) { 2.0 } else { 0.75 },
             raw,
@@ -248,12 +251,15 @@ impl Backward {
         }
     }
 
-    /// What is carried on, d_raw and d_shift.
-    fn backward<R: Real>(&self) -> [Vec<R>; 3] {
+    /// What is carried on, and through a bijector d_raw and d_shift.
+    fn backward<R: Real>(&self) -> Vec<Vec<R>> {
         let layer = &self.layer;
         let mut d_z = real::<R>(&self.carried);
         for network in 0..layer.form.networks {
             coupling_input_backward(&layer.mask, &layer.backward_input::<R>(network), &mut d_z);
+        }
+        if !self.through {
+            return vec![d_z];
         }
         let nan = || vec![R::nan(); d_z.len()];
         let (mut d_log_scale, mut d_shift, mut d_x) = (nan(), nan(), nan());
@@ -268,7 +274,7 @@ impl Backward {
             &mut d_shift,
             &mut d_x,
         );
-        [d_x, d_log_scale, d_shift]
+        vec![d_x, d_log_scale, d_shift]
     }
 
     fn call(&self) -> Call {
@@ -276,7 +282,8 @@ impl Backward {
         let features = layer.features();
         let size = layer.capacity * features;
         let tile = layer.tile;
-        let tiles = tile.across(layer.kept().max(features - layer.kept())) * tile.down(layer.capacity);
+        let others = if self.through { features - layer.kept() } else { 0 };
+        let tiles = tile.across(layer.kept().max(others)) * tile.down(layer.capacity);
         let uniform = uniforms::Layer {
             through_bound: self.bound,
             through: 2 * features as u32,
@@ -290,7 +297,7 @@ impl Backward {
         d_coupling.resize(3 * size, POISON);
         d_coupling.extend(self.factor.tail(layer.rows, layer.capacity));
         let mut constants = layer.constants();
-        constants.push(self.factor.constant());
+        constants.extend([self.factor.constant(), ("THROUGH", u32::from(self.through))]);
         let mut call = layer
             .call(&uniform, grid((uniform.input_groups + layer.weight_groups()) as usize))
             .constants(&constants)
@@ -301,8 +308,10 @@ impl Backward {
             .bind("d_coupling", d_coupling);
         if self.passes {
             let parts = self.backward::<f64>().into_iter().zip(self.backward::<f32>());
+            // Without a bijector on the way, other gradients stay where they are.
+            let carried = if self.through { &every } else { &layer.mask };
             for (plane, ((truth, single), used)) in
-                parts.zip([&every, &transformed, &transformed]).enumerate()
+                parts.zip([carried, &transformed, &transformed]).enumerate()
             {
                 let places = layer.plane(plane, features, used);
                 call = call.expect(
