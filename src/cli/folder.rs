@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use moonflow::data::remove_stale;
+use moonflow::files::remove_stale;
 use moonflow::shown::shown_path;
 use moonflow::train::Checkpoint;
 use moonflow::{Error, Result};

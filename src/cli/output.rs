@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use moonflow::data::write_atomically;
+use moonflow::files::write_atomically;
 use moonflow::shown::{harmless, is_unprintable, shown_path};
 use moonflow::{Error, Result};
 use same_file::Handle;
