@@ -6,9 +6,8 @@
 //! 51 more with averaged weights and rollback.
 
 use moonflow::device::AnyEngine;
-use moonflow::engine::Engine;
+use moonflow::engine::{Engine, TrainingShape};
 use moonflow::flow::{Activation, BijectorKind, ConditionerForm, Mixing};
-use moonflow::gpu::training::TrainingShape;
 use moonflow::layout::Layout;
 use moonflow::model::{Model, Recipe};
 use moonflow::{Error, Result};
