@@ -38,7 +38,7 @@ pub(crate) struct Version {
     pub format_version: u32,
 }
 
-/// A tensor on its way into a file.
+/// A tensor to be written.
 pub(crate) struct StoredTensor {
     name: String,
     dtype: Dtype,

@@ -1,4 +1,4 @@
-//! The model: units, batches and columns on its way in and out, and the file that keeps it.
+//! The model: units, batches and columns of what goes in and comes out, and the file that keeps it.
 
 use moonflow::Error;
 use moonflow::data::{

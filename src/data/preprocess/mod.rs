@@ -1,6 +1,6 @@
 //! The border between the user's units and the engine's: a list of invertible stages, from the domain of each column to
 //! the standardiser and what may follow it.
-//! It stands between a dataset or a table and an engine, there and back, with the log-determinant that keeps log p in
+//! It stands between a dataset or a table and an engine, in both directions, with the log-determinant that keeps log p in
 //! the user's units.
 
 mod bounds;
@@ -28,7 +28,7 @@ use stage::Stage;
 enum StageKind {
     /// Each column from its domain to the real line: noise for whole numbers, a map for bounds.
     Domains,
-    /// Mean 0 and deviation 1, or their robust kin.
+    /// Mean 0 and deviation 1, or median 0 and a robust deviation of 1.
     Standardiser,
     /// A curve for each standardised column.
     Curves,
@@ -61,7 +61,7 @@ pub struct Preprocessing {
     /// Between the real line and standardised units.
     pub standardiser: Standardiser,
     /// Of [`Standardise::Whiten`]: the map of rows whose context stands before the other columns, so that these are
-    /// freed of what they owe to the context, and the context of nothing.
+    /// uncorrelated with it, and the context depends on itself alone.
     pub whitening: Option<Whitening>,
     /// Where columns are gaussianised, the curves of standardised columns `[D]`, else empty.
     pub curves: Vec<Johnson>,
@@ -286,7 +286,7 @@ impl Preprocessing {
                     )));
                 }
             }
-            // No stage lets the features bear on the context, so what stands in their place does not matter.
+            // In no stage does the context depend on the features, so any values will do for them.
             mapped[..modelled].fill(0.0);
             mapped[modelled..].copy_from_slice(given);
             stages.iter().for_each(|stage| stage.forward(&mut mapped, modelled, &mut 0.0));

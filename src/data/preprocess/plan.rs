@@ -1,5 +1,5 @@
-//! What is to be done to the columns of a table, before their statistics are known, and its fit to the training rows.
-//! It stands between the user's wishes and [`Preprocessing`], which is what comes of them.
+//! How the columns of a table are to be preprocessed, before their statistics are known, and the fit to the training rows,
+//! which gives a [`Preprocessing`].
 
 use std::borrow::Cow;
 
@@ -24,12 +24,12 @@ pub enum Standardise {
     Whiten,
 }
 
-/// What to do to the columns of a table, before it is known which statistics they have.
+/// How to preprocess the columns of a table whose statistics are not known yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreprocessingPlan {
     /// Domain of each column `[D]`; empty where all are the default.
     pub domains: Vec<ColumnDomain>,
-    /// How to standardise what comes of them.
+    /// How to standardise the results.
     pub standardise: Standardise,
     /// Whether to bend each column to a normal shape: after the standardiser, and again after the whitening.
     pub gaussianise: bool,
