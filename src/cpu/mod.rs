@@ -14,6 +14,7 @@ pub mod activation;
 pub mod actnorm;
 #[doc(hidden)]
 pub mod adam;
+mod base;
 #[doc(hidden)]
 pub mod batch;
 mod bijector;
@@ -24,6 +25,7 @@ mod engine;
 #[doc(hidden)]
 pub mod loss;
 mod lu;
+mod mixture;
 mod packed;
 mod pass;
 mod permutation;
@@ -204,9 +206,11 @@ impl<R: Real> CpuEngine<R> {
         let (features, given) = (self.flow.features, self.flow.context);
         expect_length("context", context.len(), rows * given)?;
         let mut values = vec![R::zero(); rows * features];
+        let base = &self.steps.base;
         let draw = |tile: usize, z: &mut [R]| {
             let row = tile * SCORING_TILE;
-            sampling::latent(features, given, first.wrapping_add(row as u32), seed, temperature, z);
+            let noise = sampling::Noise { first: first.wrapping_add(row as u32), seed, temperature };
+            base.code.draw(base.weights(&self.packed), noise, z);
             if given > 0 {
                 for (z, context) in
                     z.chunks_exact_mut(features).zip(context[row * given..].chunks_exact(given))
