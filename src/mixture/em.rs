@@ -137,7 +137,7 @@ pub(crate) fn fit(
     });
     let whole = whole.0.into_iter().next().unwrap_or_else(|| Moments::zero(size));
     if components == 1 {
-        return Mixture::from_moments(&[whole.clone()], &whole);
+        return Mixture::from_moments(std::slice::from_ref(&whole), &whole);
     }
     let mut mixture = k_means(&sample, components, seed, &whole);
     let (total, mut before) = (sample.total(), f64::NEG_INFINITY);
