@@ -76,7 +76,9 @@ pub mod gpu;
 #[cfg(any(feature = "report", feature = "tables"))]
 mod guard;
 pub mod layout;
+mod mixture;
 pub mod model;
+mod normal;
 pub mod optimiser;
 pub mod random;
 #[cfg(feature = "report")]

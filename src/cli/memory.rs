@@ -7,7 +7,7 @@
 
 use moonflow::device::AnyEngine;
 use moonflow::engine::{Engine, TrainingShape};
-use moonflow::flow::{Activation, BijectorKind, ConditionerForm, Mixing};
+use moonflow::flow::{Activation, BaseKind, BijectorKind, ConditionerForm, Mixing};
 use moonflow::layout::Layout;
 use moonflow::model::{Model, Recipe};
 use moonflow::{Error, Result};
@@ -262,7 +262,11 @@ fn parameters(recipe: &Recipe, columns: f64) -> f64 {
     };
     let actnorm = if recipe.actnorm { 2.0 * columns } else { 0.0 };
     let mixing = if recipe.mixing == Mixing::Lu { 2.0 * linear(columns, columns) } else { 0.0 };
-    (coupling + actnorm + mixing) * recipe.layers as f64
+    let base = match recipe.base {
+        BaseKind::Mixture => recipe.components as f64 * (1.0 + 2.0 * columns + columns * columns),
+        _ => 0.0,
+    };
+    (coupling + actnorm + mixing) * recipe.layers as f64 + base
 }
 
 fn approximately(number: f64) -> String {
@@ -308,6 +312,7 @@ mod tests {
                         bijector,
                         actnorm,
                         mixing: Mixing::Lu,
+                        base: BaseKind::Mixture,
                         ..recipe.clone()
                     };
                     let layout = Layout::new(&recipe.flow(columns).expect("valid"));

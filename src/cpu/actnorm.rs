@@ -7,7 +7,7 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::step::{Backward, PartSize, Scratch, Step, Sum, Tile, Trace};
+use super::step::{Backward, Parameters, PartSize, Scratch, Step, Sum, Tile, Trace};
 
 /// Data → latent, in place; log_det −= Σ s for every row.
 pub fn actnorm_forward<R: Real>(
@@ -89,7 +89,7 @@ impl ActnormStep {
     }
 }
 
-impl<R: Real> Step<R> for ActnormStep {
+impl<R: Real> Parameters<R> for ActnormStep {
     fn parts(&self) -> Vec<PartSize> {
         vec![PartSize { weights: 2 * self.modelled, gradient: 2 * self.modelled }]
     }
@@ -101,7 +101,9 @@ impl<R: Real> Step<R> for ActnormStep {
     fn unpack(&self, _part: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
         flat.copy_from_slice(packed);
     }
+}
 
+impl<R: Real> Step<R> for ActnormStep {
     fn forward(
         &self,
         weights: &[Buffer<R>],

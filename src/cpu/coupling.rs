@@ -8,7 +8,7 @@ use super::Real;
 use super::bijector::{Elementwise, Traced, elementwise};
 use super::buffer::Buffer;
 use super::packed::{PackedNetwork, Ports};
-use super::step::{Backward, PartSize, Scratch, Step, Tile, Trace};
+use super::step::{Backward, Parameters, PartSize, Scratch, Step, Tile, Trace};
 
 /// A coupling's networks and bijector.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl<R: Real> CouplingStep<R> {
     }
 }
 
-impl<R: Real> Step<R> for CouplingStep<R> {
+impl<R: Real> Parameters<R> for CouplingStep<R> {
     fn parts(&self) -> Vec<PartSize> {
         let size =
             |network: &PackedNetwork| PartSize { weights: network.weights, gradient: network.gradient };
@@ -102,7 +102,9 @@ impl<R: Real> Step<R> for CouplingStep<R> {
     fn unpack(&self, part: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
         self.networks[part].unpack(packed, flat);
     }
+}
 
+impl<R: Real> Step<R> for CouplingStep<R> {
     fn forward(
         &self,
         weights: &[Buffer<R>],

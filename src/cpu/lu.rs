@@ -10,7 +10,7 @@ use super::buffer::Buffer;
 use super::packed::pack_panels;
 use super::product::{Finish, Matrix, Panels, Start, padded, panels};
 use super::reference::lu::Lu;
-use super::step::{Backward, PartSize, Scratch, Step, Sum, Tile, Trace};
+use super::step::{Backward, Parameters, PartSize, Scratch, Step, Sum, Tile, Trace};
 
 /// An LU layer. Packed are W in panels of the forward and of the backward pass, the bias, L and U as [M, M], and the
 /// log-determinant; the packed gradient is [M + 1, padded M]: G, and the gradients at bias and log-determinant.
@@ -70,7 +70,7 @@ impl LuStep {
     }
 }
 
-impl<R: Real> Step<R> for LuStep {
+impl<R: Real> Parameters<R> for LuStep {
     fn parts(&self) -> Vec<PartSize> {
         let gradient = (self.modelled + 2) * padded::<R>(self.modelled);
         vec![PartSize { weights: self.places::<R>().len, gradient }]
@@ -125,7 +125,9 @@ impl<R: Real> Step<R> for LuStep {
             }
         }
     }
+}
 
+impl<R: Real> Step<R> for LuStep {
     fn forward(
         &self,
         weights: &[Buffer<R>],

@@ -6,9 +6,11 @@
 //! | [`linear`] | `cpu::conditioner`, on packed weights | `linear_forward`, `linear_backward`, `coupling_backward` |
 //! | [`coupling`] | `cpu::coupling` and `cpu::bijector`, on the transformed features | `coupling_forward`, `coupling_inverse`, `coupling_backward`, and with [`spline`] |
 //! | [`lu`] | `cpu::lu`, as one matrix | `lu_forward`, `lu_inverse`, `lu_backward` |
+//! | [`mixture`] | `cpu::mixture`, on planes of features | none yet |
 //! | [`spline`] | `cpu::bijector`, 16 values side by side | `elementwise_forward`, `elementwise_inverse`, `elementwise_backward` |
 
 pub mod coupling;
 pub mod linear;
 pub mod lu;
+pub mod mixture;
 pub mod spline;
