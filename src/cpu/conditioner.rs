@@ -7,10 +7,10 @@ use crate::flow::{Activation, LEAKY_SLOPE};
 use super::Real;
 use super::activation::{activate, scale_by_slope};
 use super::buffer::Buffer;
+use super::code::Sum;
 use super::packed::{Layer, PackedNetwork, Place, stride};
 use super::product::{Finish, Matrix, Panels, Start, dots, padded, panels};
 use super::simd::LANES;
-use super::step::Sum;
 
 /// A tile's rows at the kept features [T, kept + 1]; the last column is 1, which makes the bias one more weight in the
 /// first layer's gradient.

@@ -9,10 +9,10 @@ use crate::random;
 use super::Real;
 use super::base::BaseDensity;
 use super::buffer::Buffer;
+use super::code::{Parameters, PartSize, Sum};
 use super::reference::mixture::Mixture;
 use super::sampling::{self, Noise};
 use super::simd::{LANES, lane_sum};
-use super::step::{Parameters, PartSize, Sum};
 
 /// A mixture. Packed are for each component the logarithm of its weight and of the constant before its exponential `[K]`,
 /// its weight `[K]`, mean [K, M] and A [K, M, M]. The packed gradient has sums over rows of each component's share `[K]`, of that

@@ -178,8 +178,8 @@ registers!(
         fn with_registers<W: WithSimd>(work: W) -> W::Output {
             #[cfg(target_arch = "x86_64")]
             return match pulp::x86::V3::try_new() {
-                Some(simd) => simd.vectorize(work),
-                None => pulp::Scalar.vectorize(work),
+                Some(simd) => Simd::vectorize(simd, work),
+                None => Simd::vectorize(pulp::Scalar, work),
             };
             #[cfg(not(target_arch = "x86_64"))]
             Arch::new().dispatch(work)
