@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf, absolute};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
-use moonflow::data::{near_matches, read_text, write_atomically};
+use moonflow::data::near_matches;
+use moonflow::files::{read_text, write_atomically};
 use moonflow::flow::{BaseKind, BijectorKind, ConditionerForm, Mixing};
 use moonflow::model::Recipe;
 use moonflow::shown::{shown, shown_path};

@@ -6,9 +6,8 @@
 //! 51 more with averaged weights and rollback.
 
 use moonflow::device::AnyEngine;
-use moonflow::engine::Engine;
+use moonflow::engine::{Engine, TrainingShape};
 use moonflow::flow::{Activation, BaseKind, BijectorKind, ConditionerForm, Mixing};
-use moonflow::gpu::training::TrainingShape;
 use moonflow::layout::Layout;
 use moonflow::model::{Model, Recipe};
 use moonflow::{Error, Result};
@@ -35,7 +34,7 @@ const KEPT_PARAMETER: f64 = 52.0;
 const HOST_PARAMETER: f64 = 64.0;
 /// Bytes for each parameter of a model that scores or samples.
 const MODEL_PARAMETER: f64 = 24.0;
-/// Bytes for each hidden value of a tile on its way through all couplings and back, once more where its nonlinearity is
+/// Bytes for each hidden value of a tile in the forward and the backward pass, once more where its nonlinearity is
 /// smooth; and rows of a tile, which each thread has one of.
 const ACTIVATION: f64 = 4.0;
 const TILE_ROWS: f64 = 128.0;

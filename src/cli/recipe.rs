@@ -9,7 +9,7 @@ use moonflow::optimiser::Decay;
 
 use super::values::{self, Widths};
 
-/// Flags of every command that is told how to train.
+/// Flags of every command that takes a recipe.
 #[derive(clap::Args)]
 pub struct RecipeArgs {
     /// Recipe to begin from; the flags below change it

@@ -1,5 +1,5 @@
 //! Activation normalisation on a tile of rows: z = (x − b) · e⁻ˢ for each modelled feature (Kingma and Dhariwal, "Glow",
-//! 2018). The functions are the definition, held to `shaders/layered/actnorm.wgsl`; the engine runs them.
+//! 2018). The functions are the definition that `shaders/layered/actnorm.wgsl` is compared with, and the engine runs them.
 //!
 //! Matrices are row-major [T, D]. `shift` b and `log_scale` s are `[M]`; the context, the last D − M features, passes.
 

@@ -1,5 +1,5 @@
 //! A coupling on a tile of rows: its conditioner reads the kept features, its bijector transforms the others.
-//! Held to the definitions in [`super::reference::coupling`].
+//! The definitions are in [`super::reference::coupling`].
 
 use crate::flow::{Activation, Coupling, Flow};
 use crate::layout::Block;
@@ -206,7 +206,7 @@ fn spread<R: Real>(output: &[R], number: usize, [count, stride, output_stride]: 
     );
 }
 
-/// The way back of [`spread`].
+/// Undoes [`spread`].
 fn collect<R: Real>(
     plane: &[R],
     number: usize,

@@ -12,10 +12,10 @@ use super::pace::Pace;
 use super::plan::{BufferId, Plan, PlanKind, ProgramId};
 use super::score::ScorePlan;
 use super::tile::Tiling;
-use super::training::{HISTORY, Shard, TrainingPlan, TrainingShape};
+use super::training::{HISTORY, Shard, TrainingPlan};
 use super::uniforms;
 use crate::engine::{
-    DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, Transformed, whole_rows,
+    DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, TrainingShape, Transformed, whole_rows,
 };
 use crate::error::{Error, Result, expect_length};
 use crate::flow::{Base, Flow};

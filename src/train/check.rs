@@ -9,9 +9,9 @@ use crate::model::{LatentFeature, Model, SelfCheck, mean_and_error};
 use crate::normal;
 use crate::shown::shown;
 
-/// Rows that are carried there and back.
+/// Rows of the round trip through inverse, forward and inverse.
 const ROUND_TRIP_ROWS: usize = 300;
-/// Rows whose log-determinant is held to finite differences.
+/// Rows whose log-determinant is compared with finite differences.
 const DIFFERENCE_ROWS: usize = 4;
 /// Most features for which it is: the work grows with their cube.
 const DIFFERENCE_FEATURES: usize = 128;

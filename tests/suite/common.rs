@@ -294,8 +294,8 @@ pub fn subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
     subjects
 }
 
-/// Those that laws are tried on with many flows: the fused plan, which is compiled anew for every shape, is held to the
-/// layered one instead.
+/// Those that laws are tried on with many flows: the fused plan, which is compiled anew for every shape, is compared with
+/// the layered one instead.
 pub fn general_subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
     let mut subjects: Vec<Box<dyn Subject>> = vec![
         Box::new(Cpu::<f64>::new("cpu f64", flow, parameters)),

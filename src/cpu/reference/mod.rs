@@ -1,7 +1,7 @@
-//! Definitions that shaders are held to and that the engine computes in another way: plain sums in full width, with the
-//! standard library's functions. Only tests call them.
+//! Definitions that tests compare shaders and the engine with: plain sums in full width, with the standard library's
+//! functions. The engine computes them in another way.
 //!
-//! | here | computed by the engine in | shaders held to it |
+//! | here | computed by the engine in | shaders compared with it |
 //! |-|-|-|
 //! | [`linear`] | `cpu::conditioner`, on packed weights | `linear_forward`, `linear_backward`, `coupling_backward` |
 //! | [`coupling`] | `cpu::coupling` and `cpu::bijector`, on the transformed features | `coupling_forward`, `coupling_inverse`, `coupling_backward`, and with [`spline`] |
