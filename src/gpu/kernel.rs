@@ -196,7 +196,7 @@ const COUPLING: &[&str] = texts!(
     "layered/product",
     "layered/coupling"
 );
-const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
+const FIRST_LAYER_BACKWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
     "shared/activation",
     bijector,
@@ -207,7 +207,7 @@ const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
     "layered/gradient",
     "layered/factor",
     "layered/through",
-    "layered/coupling_backward"
+    "layered/first_layer_backward"
 );
 const ELEMENTWISE: &[&str] =
     texts!("shared/prelude", bijector, "layered/layer", "layered/shares", "layered/elementwise");
@@ -394,7 +394,7 @@ kernels! {
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "rows",
         6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "saved",
     ], TILED;
-    COUPLING_BACKWARD = "coupling_backward", COUPLING_BACKWARD_TEXTS, [
+    FIRST_LAYER_BACKWARD = "first_layer_backward", FIRST_LAYER_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
         5 Read "d_output", 6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
     ], TILED;

@@ -170,7 +170,7 @@ fn matrix_products_cost_two_operations_for_each_weight_in_use_and_row() {
     let lowest = 2 * 2 * 16;
     // The second one passes its gradient through what the first one transformed.
     let passed = 20 * BATCH;
-    assert_eq!(flops(step, "coupling_backward"), 2 * BATCH * (2 * first - lowest) + passed);
+    assert_eq!(flops(step, "first_layer_backward"), 2 * BATCH * (2 * first - lowest) + passed);
 
     let evaluation = EvaluationPlan::new(&flow(), &Layout::new(&flow()), 64).plan;
     for (name, kernel) in
@@ -281,7 +281,7 @@ fn one_network_costs_two_operations_for_each_weight_in_use_and_row() {
         let added = if depth > 2 { BATCH * hidden } else { 0 };
         assert_eq!(flops("linear_forward"), 2 * BATCH * (first + inner + last) + added, "{form:?}");
         assert_eq!(flops("linear_backward"), 4 * BATCH * (inner + last) + added, "{form:?}");
-        assert_eq!(flops("coupling_backward"), 2 * BATCH * first, "{form:?}");
+        assert_eq!(flops("first_layer_backward"), 2 * BATCH * first, "{form:?}");
         let theta = dispatches(step, "elementwise_backward").next().expect("a dispatch").bytes as usize;
         // d_z and d_x, x, θ and its gradient.
         assert_eq!(theta, 4 * BATCH * (3 + 2 * numbers), "{form:?}");

@@ -57,7 +57,7 @@ macro_rules! cases {
 
 cases! {
     linear: linear_forward linear_backward;
-    coupling: coupling_forward coupling_inverse coupling_backward;
+    coupling: coupling_forward coupling_inverse first_layer_backward;
     elementwise: elementwise_forward elementwise_inverse elementwise_backward;
     actnorm: actnorm_forward actnorm_inverse actnorm_backward;
     lu: lu_forward lu_inverse lu_backward;
