@@ -3,7 +3,7 @@
 // Equation:  a transformed feature goes through the bijector by its own θ, in either direction; share += its
 //            log-determinant. Kept features pass.
 // Threads:   one for each transformed feature of a row, then one for each kept feature: neighbours do the same.
-// Data:      theta [capacity, T · PARAMETERS] for the T transformed features in order; rows, destination and shares as in
+// Data:      theta [capacity, T · NUMBERS] for the T transformed features in order; rows, destination and shares as in
 //            coupling.wgsl.
 // Order:     no barriers; shares over transforms.
 // Twin:      coupling_forward or coupling_inverse in src/cpu/reference/coupling.rs; spline.rs beside it
@@ -25,8 +25,8 @@ fn transform_feature(number: u32, inverse: bool) {
     }
     let index = row * layer.features + order[layer.order + layer.kept + number % transformed];
     var numbers: Theta;
-    for (var k = 0u; k < PARAMETERS; k++) {
-        numbers[k] = theta[number * PARAMETERS + k];
+    for (var k = 0u; k < NUMBERS; k++) {
+        numbers[k] = theta[number * NUMBERS + k];
     }
     var result: vec2<f32>;
     if inverse {

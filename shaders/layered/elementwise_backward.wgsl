@@ -27,11 +27,11 @@ fn elementwise_backward(
     let index = row * layer.features + order[layer.order + layer.kept + number % transformed];
     var numbers: Theta;
     for (var k = 0u; k < SAVED; k++) {
-        numbers[k] = theta[number * PARAMETERS + k];
+        numbers[k] = theta[number * NUMBERS + k];
     }
     var gradient = bijector_backward(d_coupling[index], -row_factor(row), source[index], numbers, layer.bound);
     d_coupling[index] = gradient.d_x;
-    for (var k = 0u; k < PARAMETERS; k++) {
-        d_theta[number * PARAMETERS + k] = gradient.d_theta[k];
+    for (var k = 0u; k < NUMBERS; k++) {
+        d_theta[number * NUMBERS + k] = gradient.d_theta[k];
     }
 }

@@ -323,7 +323,7 @@ macro_rules! layer {
             ("NETWORKS", 2),
             ("FIRST", 0),
             ("LAST", 0),
-            ("NUMBERS", 1),
+            ("NETWORK_NUMBERS", 1),
             ("ACTIVATION", 0),
             ("ACTIVATED", 1),
             ("ADDS", 0),

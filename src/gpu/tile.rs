@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{
-    FIRST_LAYER_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Constant, LINEAR_BACKWARD, LU_BACKWARD,
+    COUPLING_FORWARD, COUPLING_INVERSE, Constant, FIRST_LAYER_BACKWARD, LINEAR_BACKWARD, LU_BACKWARD,
 };
 
 /// The tile of a matrix product that one workgroup makes, and how its threads share it. No choice changes a bit of
@@ -134,7 +134,9 @@ pub struct Product {
 impl Product {
     /// Whether it is a backward one, whose tiles have inputs for columns and whose depth is that of two products.
     fn is_backward(&self) -> bool {
-        [&FIRST_LAYER_BACKWARD, &LINEAR_BACKWARD, &LU_BACKWARD].iter().any(|kernel| kernel.name == self.kernel)
+        [&FIRST_LAYER_BACKWARD, &LINEAR_BACKWARD, &LU_BACKWARD]
+            .iter()
+            .any(|kernel| kernel.name == self.kernel)
     }
 
     /// What is worth measuring for it, the default first: no tile so wide that half of it would be empty, none

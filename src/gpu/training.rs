@@ -144,7 +144,7 @@ pub(super) fn rules(
     validation_capacity: usize,
 ) -> uniforms::Rules {
     let [key_low, key_high] = random::key(shape.seed);
-    let [rate1, rate2] = shape.adam.rates().map(|rate| rate as f32);
+    let [gain1, gain2] = shape.adam.gains().map(|gain| gain as f32);
     let even = [shape.train_rows as f32, shape.validation_rows as f32];
     let [train_weight, validation_weight] = shape.weights.unwrap_or(even);
     uniforms::Rules {
@@ -156,8 +156,8 @@ pub(super) fn rules(
         key_high,
         norm_groups: norm_groups as u32,
         splits: splits as u32,
-        rate1,
-        rate2,
+        gain1,
+        gain2,
         epsilon: shape.adam.epsilon,
         weight_decay: shape.adam.weight_decay,
         // WGSL has no infinity.

@@ -60,7 +60,7 @@ shared! {
     /// What a training keeps to; `shaders/shared/optimiser_state.wgsl`.
     Rules {
         train_rows: u32, batch: u32, features: u32, parameters: u32, key_low: u32, key_high: u32, norm_groups: u32,
-        splits: u32, rate1: f32, rate2: f32, epsilon: f32, weight_decay: f32, clip_norm: f32, base_rate: f32,
+        splits: u32, gain1: f32, gain2: f32, epsilon: f32, weight_decay: f32, clip_norm: f32, base_rate: f32,
         warmup_steps: u32, total_steps: u32, decay: u32, validation_rows: u32, validation_capacity: u32,
         shard_first: u32, train_weight: f32, validation_weight: f32, factors: u32, padding: u32,
     }

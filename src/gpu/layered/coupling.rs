@@ -11,8 +11,8 @@
 use std::ops::Range;
 
 use super::super::kernel::{
-    FIRST_LAYER_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Constant, ELEMENTWISE_BACKWARD,
-    ELEMENTWISE_FORWARD, ELEMENTWISE_INVERSE, Kernel, LINEAR_BACKWARD, LINEAR_FORWARD,
+    COUPLING_FORWARD, COUPLING_INVERSE, Constant, ELEMENTWISE_BACKWARD, ELEMENTWISE_FORWARD,
+    ELEMENTWISE_INVERSE, FIRST_LAYER_BACKWARD, Kernel, LINEAR_BACKWARD, LINEAR_FORWARD,
 };
 use super::super::plan::{BufferId, Dispatch, Plan, Program, grid, groups_of_256};
 use super::super::tile::{Product, Tile};
@@ -207,7 +207,7 @@ impl Recorder<'_> {
             ("NETWORKS", linear.networks.len() as u32),
             ("FIRST", u32::from(linear.is_first())),
             ("LAST", u32::from(linear.is_last())),
-            ("NUMBERS", linear.networks[0].numbers as u32),
+            ("NETWORK_NUMBERS", linear.networks[0].numbers as u32),
             ("ACTIVATION", self.flow.activation.code()),
             ("ACTIVATED", u32::from(linear.span().activated)),
             ("ADDS", u32::from(adds)),

@@ -36,7 +36,7 @@ struct Stored {
     /// Of a coupling, pre-activations of each layer but the last [networks, capacity, width].
     pre: Vec<BufferId>,
     /// Of a coupling's θ, what its bijector reads on the way back: [SAVED, capacity, D] at transformed features, or all
-    /// of it, [capacity, T · PARAMETERS]; see [`coupling::shares_a_dispatch`].
+    /// of it, [capacity, T · NUMBERS]; see [`coupling::shares_a_dispatch`].
     theta: Option<BufferId>,
     /// Of an LU layer, U · x [capacity, D], at modelled features.
     between: Option<BufferId>,
@@ -47,7 +47,7 @@ struct Gradients {
     /// On its way from transform to transform, then of each number of θ that has a network of its own:
     /// [1 + numbers, capacity, D]. Two by turns where a transform cannot leave its result in place.
     d_coupling: Vec<BufferId>,
-    /// Of θ where one network yields it [capacity, T · PARAMETERS].
+    /// Of θ where one network yields it [capacity, T · NUMBERS].
     d_theta: Option<BufferId>,
     /// Of the pre-activations of layers by turns, in two buffers [networks, capacity, width] at most: while that of one
     /// layer is computed, the other holds that of the layer after it.

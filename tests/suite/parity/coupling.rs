@@ -7,7 +7,7 @@ use moonflow::cpu::reference::coupling::{
     coupling_inverse as cpu_inverse,
 };
 use moonflow::flow::Activation;
-use moonflow::gpu::kernel::{FIRST_LAYER_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Kernel};
+use moonflow::gpu::kernel::{COUPLING_FORWARD, COUPLING_INVERSE, FIRST_LAYER_BACKWARD, Kernel};
 use moonflow::gpu::plan::grid;
 use moonflow::gpu::uniforms;
 

@@ -233,7 +233,7 @@ impl Setup {
             ("NETWORKS", self.form.networks as u32),
             ("FIRST", u32::from(self.form.place == Place::First)),
             ("LAST", u32::from(self.form.place == Place::Last)),
-            ("NUMBERS", self.form.numbers as u32),
+            ("NETWORK_NUMBERS", self.form.numbers as u32),
             ("ACTIVATION", self.activation.code()),
             ("ACTIVATED", u32::from(self.form.activated)),
             ("ADDS", u32::from(self.form.adds)),
