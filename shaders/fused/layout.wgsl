@@ -8,7 +8,7 @@
 // Columns of a last layer: where a coupling has two networks, network k has number k of feature j at column j. A single
 // network has all numbers of the transformed feature of place p from column 4 · PLACE_QUADS · p on, padded to whole quads,
 // and no column for a kept feature.
-// Mirrored by src/gpu/uniforms.rs, filled in by src/gpu/fused/packing.rs. Follows optimiser_state.wgsl.
+// Mirrored by src/gpu/uniforms.rs, filled in by src/gpu/fused/layout.rs. Follows optimiser_state.wgsl.
 
 // Kinds of transforms.
 const COUPLING: u32 = 0u;

@@ -7,8 +7,8 @@ use super::super::kernel::Constant;
 use super::super::plan::PlanKind;
 use super::super::target::Target;
 use super::super::uniforms::MOST_STEPS;
-use super::Packing;
-use super::packing::output_quads;
+use super::FusedLayout;
+use super::layout::output_quads;
 use crate::error::{Error, Remedy, Result};
 use crate::flow::{Activation, Bijector, ConditionerForm, Flow};
 
@@ -190,7 +190,7 @@ impl Shape {
         if hidden > MOST_HIDDEN {
             return refuse(format!("there are {hidden} hidden layers, at most {MOST_HIDDEN} are supported"));
         }
-        if !Packing::holds(flow) {
+        if !FusedLayout::holds(flow) {
             return refuse(format!(
                 "at most {MOST_STEPS} transforms with few shapes of networks and one kind of bijector are supported, \
                  there are {} transforms",

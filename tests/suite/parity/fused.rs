@@ -5,7 +5,7 @@ use moonflow::cpu::{CpuEngine, Real};
 use moonflow::engine::Sampling;
 use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
 use moonflow::gpu::Target;
-use moonflow::gpu::fused::{Packing, Shape};
+use moonflow::gpu::fused::{FusedLayout, Shape};
 use moonflow::gpu::kernel::{
     FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_INVERSE, FUSED_SAMPLE, FUSED_SUM, Kernel,
 };
@@ -21,7 +21,7 @@ use crate::common::{from_wide, random_parameters, wide};
 /// A flow with all that its kernels read.
 struct Subject {
     flow: Flow,
-    packing: Packing,
+    fused_layout: FusedLayout,
     parameters: Vec<f32>,
     target: Target,
 }
@@ -38,7 +38,7 @@ impl Subject {
         let flow = flow.with_activation(activation).with_masking(Masking::HalfSplit);
         let layout = Layout::new(&flow);
         Self {
-            packing: Packing::new(&flow, &layout),
+            fused_layout: FusedLayout::new(&flow, &layout),
             parameters: from_wide(&random_parameters(&flow, 5)),
             flow,
             target: Target { software, ..Target::default() },
@@ -78,7 +78,7 @@ impl Subject {
     fn with(self, added: &[Transform]) -> Self {
         let flow = self.flow.before_each_coupling(added);
         Self {
-            packing: Packing::new(&flow, &Layout::new(&flow)),
+            fused_layout: FusedLayout::new(&flow, &Layout::new(&flow)),
             parameters: from_wide(&random_parameters(&flow, 5)),
             flow,
             target: self.target,
@@ -98,15 +98,15 @@ impl Subject {
     /// A call of an evaluating kernel on `capacity` rows.
     fn call(&self, label: &str, capacity: usize) -> Call {
         let shape = self.evaluation();
-        let uniform = self.packing.uniform(&self.flow, Rules::default(), 0);
+        let uniform = self.fused_layout.uniform(&self.flow, Rules::default(), 0);
         let groups = capacity.div_ceil(shape.rows) as u32;
         let call = Call::new(format!("D {} {label}:", self.flow.features), &uniform, [groups, 1, 1]);
         self.weights(call.constants(&shape.constants()))
     }
 
     fn weights(&self, call: Call) -> Call {
-        call.bind("roles", self.packing.roles().to_vec())
-            .bind("packed", bits(&self.packing.pack(&self.parameters)))
+        call.bind("roles", self.fused_layout.roles().to_vec())
+            .bind("packed", bits(&self.fused_layout.pack(&self.parameters)))
     }
 }
 
@@ -297,8 +297,8 @@ fn gradient_call(subject: &Subject, (train_rows, rows, first, groups): Batch, we
         ..Default::default()
     };
     let state = TrainState { rows: rows as u32, first: first as u32, epoch, clip: 0.5, ..Default::default() };
-    let uniform = subject.packing.uniform(&subject.flow, rules, groups);
-    let saved = subject.packing.saved() * groups * 4 * shape.rows;
+    let uniform = subject.fused_layout.uniform(&subject.flow, rules, groups);
+    let saved = subject.fused_layout.saved() * groups * 4 * shape.rows;
     let which = if weighted { "weighted " } else { "" };
     let label = format!("D {features}, {rows} {which}rows in {groups} groups of {}:", shape.rows);
     let mut constants = shape.constants();
@@ -339,7 +339,7 @@ fn expect_partials(
     batch: &[f32],
     factors: &[f32],
 ) -> Call {
-    let (slot, features) = (subject.packing.slot(), subject.flow.features);
+    let (slot, features) = (subject.fused_layout.slot(), subject.flow.features);
     let mut call = call.bind("partials", vec![POISON; groups * slot]);
     for group in 0..groups {
         let taken = |values: &[f32], width: usize| -> Vec<f32> {
@@ -350,12 +350,12 @@ fn expect_partials(
         let mut padding = vec![true; slot];
         for tensor in &Layout::new(&subject.flow).tensors {
             let (packed, nowhere): (Vec<usize>, Vec<usize>) =
-                tensor.range().partition(|&p| subject.packing.slot_places()[p] != NOWHERE);
+                tensor.range().partition(|&p| subject.fused_layout.slot_places()[p] != NOWHERE);
             assert!(nowhere.iter().all(|&p| truth[p] == 0.0), "{}", tensor.name);
             let places: Vec<usize> = packed
                 .iter()
                 .map(|&p| {
-                    let place = subject.packing.slot_places()[p] as usize;
+                    let place = subject.fused_layout.slot_places()[p] as usize;
                     padding[place] = false;
                     group * slot + place
                 })
@@ -443,17 +443,17 @@ pub fn fused_sum() -> Case {
     let mut calls = Vec::new();
     let cases = [(3, 2, None), (2, 1, Some(1.5)), (1, 1, None), (5, 1, None), (2, 2, Some(0.0))];
     for (subject, (groups, norm_groups, weight)) in Subject::all().iter().zip(cases) {
-        let (total, slot) = (subject.parameters.len(), subject.packing.slot());
+        let (total, slot) = (subject.parameters.len(), subject.fused_layout.slot());
         let mut partials = vec![POISON; groups * slot];
         let share = |group: usize| -> Vec<f32> {
-            let places = subject.packing.slot_places().iter();
+            let places = subject.fused_layout.slot_places().iter();
             let share = numbers(total, 1.0, 20 + group as u64);
             // What no slot has a place for is zero.
             places.zip(share).map(|(&place, value)| if place == NOWHERE { 0.0 } else { value }).collect()
         };
         let shares: Vec<Vec<f32>> = (0..groups).map(share).collect();
         for (group, share) in shares.iter().enumerate() {
-            for (&place, value) in subject.packing.slot_places().iter().zip(share) {
+            for (&place, value) in subject.fused_layout.slot_places().iter().zip(share) {
                 if place != NOWHERE {
                     partials[group * slot + place as usize] = value.to_bits();
                 }
@@ -493,12 +493,12 @@ pub fn fused_sum() -> Case {
         let mut report = words(&TrainState { rows, ..Default::default() });
         report.resize(report.len() + batch as usize, POISON);
         report.extend(poisoned(&vec![weight.unwrap_or(0.0) as f32; rows as usize], batch as usize));
-        let uniform = subject.packing.uniform(&subject.flow, rules, groups);
+        let uniform = subject.fused_layout.uniform(&subject.flow, rules, groups);
         calls.push(
             Call::new(format!("{groups} slots of {total}:"), &uniform, [norm_groups as u32, 1, 1])
                 .constants(&[("WEIGHTED", weight.is_some().into())])
                 .bind("report", report)
-                .bind("slot_places", subject.packing.slot_places().to_vec())
+                .bind("slot_places", subject.fused_layout.slot_places().to_vec())
                 .bind("partials", partials)
                 .bind("gradient", vec![POISON; total + norm_groups + 9])
                 .expect("", 0..total, gradient, &own[0])
@@ -555,11 +555,11 @@ pub fn fused_adam() -> Case {
         let values = [of(40, 2.0), of(50, 1.0), of(60, 0.5), squares];
         let (truth, own) = (updated::<f64>(situation, &values), updated::<f32>(situation, &values));
         let rules = Rules { parameters: total as u32, ..situation.rules() };
-        let uniform = subject.packing.uniform(&subject.flow, rules, 1);
+        let uniform = subject.fused_layout.uniform(&subject.flow, rules, 1);
         let mut outcome = words(&situation.before());
         outcome.extend(poisoned(&situation.log_prob(), situation.rows + 300));
         let norms = situation.norms();
-        let places = subject.packing.places();
+        let places = subject.fused_layout.places();
         let gradient = [&values[0][..], &norms].concat();
         let call = Call::new(format!("{}:", situation.label), &uniform, [2, 1, 1])
             .bind("report", outcome)
@@ -575,7 +575,7 @@ pub fn fused_adam() -> Case {
                 &own[at],
             );
         }
-        call = call.bind("packed", vec![POISON; subject.packing.len()]);
+        call = call.bind("packed", vec![POISON; subject.fused_layout.len()]);
         if !situation.advance::<f64>().1 {
             let packed: Vec<usize> = (0..total).filter(|&p| places[p][0] != NOWHERE).collect();
             // A bias has one copy.
