@@ -6,7 +6,7 @@
 // Data:      source [N, D], of which the rows from extent.first on are read; destination [capacity, D]; log_det and
 //            log_prob [capacity].
 // Order:     that of rows.wgsl; a row's log_det and squares are summed over increasing feature.
-// Twin:      src/cpu/mod.rs
+// Twin:      forward, inverse and log_prob in src/cpu/mod.rs
 
 const MEMORY: u32 = AT_END;
 const ACTIVE_TILES: bool = RESIDUAL == 0u;

@@ -9,7 +9,7 @@
 //            then what its kind saves, read by the thread that wrote it; partials [groups, slot] and report (layout.wgsl);
 //            row_weights [N].
 // Order:     gradients are summed over increasing row within a block, then over the workgroup's blocks in order.
-// Twin:      src/cpu/pass.rs
+// Twin:      loss_and_gradient in src/cpu/pass.rs
 
 const EPOCH_STREAM: u32 = 1u;
 // The gradients at the networks' outputs, network by network. Those of a single network take the place of its outputs:

@@ -5,7 +5,7 @@
 // Data:      normal_table [64, 32] of cubics; source [capacity, D], of which the context is read; destination
 //            [capacity, D].
 // Order:     that of rows.wgsl.
-// Twin:      src/cpu/sampling.rs
+// Twin:      latent in src/cpu/sampling.rs, then inverse in src/cpu/mod.rs
 
 const MEMORY: u32 = AT_END;
 const ACTIVE_TILES: bool = RESIDUAL == 0u;

@@ -6,7 +6,8 @@
 // Data:      theta [capacity, T · NUMBERS] for the T transformed features in order; rows, destination and shares as in
 //            coupling.wgsl.
 // Order:     no barriers; shares over transforms.
-// Twin:      coupling_forward or coupling_inverse in src/cpu/reference/coupling.rs; spline.rs beside it
+// Twin:      coupling_forward and coupling_inverse in src/cpu/reference/coupling.rs; spline_forward and spline_inverse in
+//            src/cpu/reference/spline.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;

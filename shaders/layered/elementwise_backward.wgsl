@@ -6,7 +6,7 @@
 //            elementwise.wgsl, of which the first SAVED numbers are read, and d_theta like it; d_coupling [capacity, D] is
 //            d_z, then d_x, which at kept features is the same so far.
 // Order:     no barriers and no sums.
-// Twin:      coupling_backward in src/cpu/reference/coupling.rs; spline.rs beside it
+// Twin:      coupling_backward in src/cpu/reference/coupling.rs; spline_backward in src/cpu/reference/spline.rs
 
 @group(0) @binding(5) var<storage, read> theta: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_coupling: array<f32>;
