@@ -1,4 +1,5 @@
 // What all fused kernels share: a workgroup carries ROWS rows through a flow, its activations in workgroup memory.
+// src/gpu/fused/shape.rs chooses the constants.
 //
 // Equation:  that of each kind of transform, in the text of its name; log_det is summed over transforms.
 // Threads:   products as in product.wgsl. Between them a thread owns quads of four features of a row, the same
@@ -6,7 +7,7 @@
 // Data:      packed: every weight twice, [in, out] and [out, in], edges padded with zeros to multiples of 4, and biases;
 //            roles: of each feature in each transform. memory: see its areas below.
 // Order:     a barrier after each layer; sums run over increasing depth, shares of the depth in order.
-// Twin:      src/cpu/pass.rs. Constants: src/gpu/fused/shape.rs.
+// Twin:      src/cpu/pass.rs
 
 const ROW_QUADS: u32 = ROWS * QUADS;
 // Areas of memory, in quads: the rows at hand, or their gradient; what products read of them, such as kept features; the

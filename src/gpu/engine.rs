@@ -12,7 +12,7 @@ use super::pace::Pace;
 use super::plan::{BufferId, Plan, PlanKind, ProgramId};
 use super::score::ScorePlan;
 use super::tile::Tiling;
-use super::training::{HISTORY, Shard, TrainingPlan, TrainingShape};
+use super::training::{HISTORY, Shard, TrainingPlan, TrainingShape, shard_rows, training_kind};
 use super::uniforms;
 use crate::engine::{
     DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, Transformed, whole_rows,
@@ -117,27 +117,19 @@ impl GpuEngine {
 
     /// Rows of a table that a buffer holds.
     fn shard_rows(&self) -> usize {
-        let limits = self.context.limits();
-        let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        (bytes / (4 * self.flow.features as u64)).min(self.most_shard_rows as u64) as usize
+        shard_rows(self.flow.features, &self.context.limits()).min(self.most_shard_rows)
     }
 
-    /// The fused plan has one buffer for a table: a longer one takes the layered plan.
+    /// The plan that a training of this shape executes: another than that of the engine where its tables need several
+    /// buffers.
+    pub fn training_kind(&self, shape: &TrainingShape) -> PlanKind {
+        training_kind(self.kind, shape, self.shard_rows())
+    }
+
     fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
-        let shard_rows = self.shard_rows();
-        let fits = shape.train_rows.max(shape.validation_rows) <= shard_rows;
-        let kind = if fits { self.kind } else { PlanKind::Layered };
-        Ok(match kind {
-            PlanKind::Layered => {
-                TrainingPlan::sharded(&self.flow, &self.layout, shape, &self.tiling, shard_rows)
-            }
-            PlanKind::Fused => {
-                let target = self.context.target();
-                let step = Shape::training(&self.flow, &target, shape.batch)?;
-                let evaluation = Shape::evaluation(&self.flow, &target)?;
-                TrainingPlan::fused(&self.flow, &self.layout, shape, [&step, &evaluation])
-            }
-        })
+        let flow = (&self.flow, &self.layout);
+        let plan = (self.kind, &self.tiling);
+        TrainingPlan::on(&self.context.target(), flow, shape, plan, self.shard_rows())
     }
 
     /// Cuts tables into buffers of at most `rows` rows from the next training on, where the device would take more: as it
@@ -194,7 +186,7 @@ impl GpuEngine {
     /// # Errors
     /// Those of the device.
     pub async fn tune_training(&mut self, shape: &TrainingShape) -> Result<Vec<Measured>> {
-        if self.kind == PlanKind::Fused {
+        if self.training_kind(shape) == PlanKind::Fused {
             return Ok(Vec::new());
         }
         let Self { context, flow, layout, tiling, .. } = self;

@@ -2,10 +2,16 @@
 //! end of an epoch, each the same every time. Everything that changes from step to step lives in buffers, so the host
 //! only replays. `gpu::layered` and `gpu::fused` make such plans.
 
+use super::fused::Shape;
 use super::kernel::{ACCUMULATE, CLOSE_EPOCH, KEEP_BEST, Kernel};
-use super::plan::{BufferId, Copies, Dispatch, Plan, Program, ProgramId, groups_of_256};
+use super::plan::{BufferId, Copies, Dispatch, Plan, PlanKind, Program, ProgramId, groups_of_256};
+use super::target::Target;
+use super::tile::Tiling;
 use super::uniforms;
 use crate::engine::{RowWeights, Training};
+use crate::error::Result;
+use crate::flow::Flow;
+use crate::layout::Layout;
 use crate::optimiser::{Adam, Schedule};
 use crate::random;
 
@@ -83,6 +89,18 @@ pub(super) fn shards(plan: &mut Plan, label: &str, rows: usize, features: usize,
     places.map(shard).collect()
 }
 
+/// Rows of `features` that a buffer holds on a device with these limits.
+pub fn shard_rows(features: usize, limits: &wgpu::Limits) -> usize {
+    let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    (bytes / (4 * features as u64)) as usize
+}
+
+/// The plan that a training takes for a flow that takes `kind`, where a buffer holds `shard_rows` rows: the fused plan has
+/// one buffer for a table, so a longer one trains by the layered plan.
+pub fn training_kind(kind: PlanKind, shape: &TrainingShape, shard_rows: usize) -> PlanKind {
+    if shape.train_rows.max(shape.validation_rows) <= shard_rows { kind } else { PlanKind::Layered }
+}
+
 /// Buffers and programs with which a flow is trained.
 #[derive(Clone, Debug)]
 pub struct TrainingPlan {
@@ -132,6 +150,30 @@ pub struct TrainingPlan {
     pub validate: ProgramId,
     /// The epoch's record and the best parameters.
     pub close: ProgramId,
+}
+
+impl TrainingPlan {
+    /// The plan of training `flow` on `target`, where it takes `kind` and a buffer holds `shard_rows` rows; the layered one
+    /// has the tiles of `tiling`.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the flow does not fit the fused plan.
+    pub fn on(
+        target: &Target,
+        (flow, layout): (&Flow, &Layout),
+        shape: &TrainingShape,
+        (kind, tiling): (PlanKind, &Tiling),
+        shard_rows: usize,
+    ) -> Result<Self> {
+        Ok(match training_kind(kind, shape, shard_rows) {
+            PlanKind::Layered => Self::sharded(flow, layout, shape, tiling, shard_rows),
+            PlanKind::Fused => {
+                let step = Shape::training(flow, target, shape.batch)?;
+                let evaluation = Shape::evaluation(flow, target)?;
+                Self::fused(flow, layout, shape, [&step, &evaluation])
+            }
+        })
+    }
 }
 
 /// What the kernels of a training keep to.

@@ -54,6 +54,18 @@ fn plan_shows_every_program_with_aligned_dispatches_and_totals() {
 }
 
 #[test]
+fn plan_says_where_rows_that_need_several_buffers_make_training_layered() {
+    // Of 8 bytes each: 2^24 fill the 128 MiB that every adapter binds.
+    let most = 1 << 24;
+    let of = |rows: u32| succeed(&["--rows", &rows.to_string(), "--layers", "2", "--hidden", "8"]);
+    let (whole, cut) = (of(most), of(most + (1 << 23)));
+    assert!(whole.contains("\nplan    fused\n") && whole.contains("fused_gradient"), "{whole}");
+    assert!(cut.contains("\nplan    fused; training is layered, because"), "{cut}");
+    assert!(!cut.contains("fused_gradient") && cut.contains("fused_forward"), "{cut}");
+    assert_eq!(cut.matches("rows of the batch").count(), 2, "a dispatch for each buffer: {cut}");
+}
+
+#[test]
 fn plan_takes_the_flags_of_a_recipe() {
     let said = succeed(&["--preset", "seed", "--activation", "silu", "--batch", "100", "--rows", "250"]);
     for part in ["4 couplings, 64×64 silu networks", "batch 100", "training on 250 rows", "3 × training step"]
