@@ -120,9 +120,8 @@ fn header_fault(shader: &str) -> Option<String> {
         };
         for function in functions.drain(..).filter(|word| !["and", "in", "then"].contains(word)) {
             let has = |what: &str| {
-                let definitions = text.match_indices(&format!("{what} {function}"));
-                let rest = |at: usize| &text[at + what.len() + 1 + function.len()..];
-                definitions.into_iter().any(|(at, _)| rest(at).starts_with(['(', '<', ' ']))
+                let name = format!("{what} {function}");
+                text.match_indices(&name).any(|(at, _)| text[at + name.len()..].starts_with(['(', '<', ' ']))
             };
             if !has("fn") && !has("struct") {
                 return Some(format!("there is no `{function}` in {word}"));
