@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use clap::value_parser;
 use moonflow::Result;
+use moonflow::engine::TrainingShape;
 use moonflow::flow::Flow;
 use moonflow::gpu::cost::{Roofline, si};
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
 use moonflow::gpu::plan::{Plan, ProgramId};
 use moonflow::gpu::tile::Tiling;
-use moonflow::gpu::training::{TrainingPlan, TrainingShape, shard_rows, training_kind};
+use moonflow::gpu::training::{TrainingPlan, shard_rows, training_kind};
 use moonflow::gpu::{PlanKind, Target, adapters};
 use moonflow::layout::Layout;
 use moonflow::train::training_shape;
