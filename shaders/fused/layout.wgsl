@@ -3,7 +3,8 @@
 // A network's packed weights hold, layer after layer, [out, in] and the bias, then every layer's [in, out], as quads of
 // four neighbouring values along the last axis; both axes are padded with zeros to multiples of 4, so that every load is
 // a whole quad. An actnorm's hold its shifts and its log-scales, each padded likewise; an LU layer's are those of a network
-// with two layers, see lu.wgsl. A slot of partial gradients holds the first half of a network's, and all of an actnorm's.
+// with two layers, see lu.wgsl; those of a mixture are described in base/mixture.wgsl. A slot of partial gradients holds the
+// first half of a network's, and all of an actnorm's and of a mixture's.
 //
 // Columns of a last layer: where a coupling has two networks, network k has number k of feature j at column j. A single
 // network has all numbers of the transformed feature of place p from column 4 · PLACE_QUADS · p on, padded to whole quads,
@@ -76,9 +77,10 @@ struct Fused {
     // Workgroups that share a batch, and quads of a slot.
     groups: u32,
     slot_quads: u32,
-    padding0: u32,
-    padding1: u32,
-    padding2: u32,
+    // Of the base density: its packed parameters, and its gradient in a slot. Offsets in quads.
+    base: u32,
+    base_slot: u32,
+    padding: u32,
     steps: array<Step, 64>,
     spans: array<Span, 32>,
 }

@@ -18,7 +18,7 @@ use crate::engine::{
     DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, TrainingShape, Transformed, whole_rows,
 };
 use crate::error::{Error, Result, expect_length};
-use crate::flow::{Base, Flow};
+use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::optimiser::{Adam, Best, State};
 use crate::random::{self, NORMAL_TABLE, Permutation, Stream};
@@ -78,12 +78,6 @@ impl GpuEngine {
     /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
     pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
-        if flow.base != Base::StandardNormal {
-            return Err(Error::Device(format!(
-                "the GPU engine has no base density that is a {}; the CPU engine has",
-                flow.base
-            )));
-        }
         if kind == PlanKind::Fused {
             Shape::fit(&flow, &context.target())?;
         }
@@ -484,6 +478,8 @@ impl Engine for GpuEngine {
     async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
         let Flow { features, context: given, .. } = self.flow;
         let modelled = self.flow.modelled();
+        let base = self.layout.base.start as u32;
+        let components = self.flow.base.components() as u32;
         expect_length("context", context.len(), sampling.rows * given)?;
         let [key_low, key_high] = random::key(sampling.seed);
         let request = |executor: &Executor, plan: &EvaluationPlan, tile: Range<usize>| {
@@ -495,7 +491,8 @@ impl Engine for GpuEngine {
                 key_low,
                 key_high,
                 temperature: sampling.temperature,
-                ..Default::default()
+                base,
+                components,
             };
             if given > 0 {
                 // Whole rows, whose features the device makes.

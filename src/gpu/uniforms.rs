@@ -35,7 +35,7 @@ shared! {
         inputs: u32, outputs: u32, input_width: u32, output_width: u32, weight: u32, bias: u32, network_stride: u32,
         parameters: u32, source_stride: u32, d_output: u32, capacity: u32, features: u32, order: u32, kept: u32,
         through: u32, through_bound: f32, rows_per_split: u32, input_groups: u32, begins: u32, bound: f32, lanes: u32,
-        modelled: u32, factors: u32,
+        modelled: u32, factors: u32, components: u32,
     }
 }
 
@@ -43,7 +43,7 @@ shared! {
     /// Latent noise; `shaders/layered/latent.wgsl`.
     Latent {
         rows: u32, features: u32, first_row: u32, key_low: u32, key_high: u32, temperature: f32, modelled: u32,
-        padding: u32,
+        base: u32, components: u32,
     }
 }
 
@@ -110,7 +110,7 @@ shared! {
 shared! {
     /// A flow in the fused plan; `shaders/fused/layout.wgsl`.
     Fused {
-        rules: Rules, transforms: u32, features: u32, modelled: u32, groups: u32, slot_quads: u32, padding0: u32,
-        padding1: u32, padding2: u32, steps: [Step; MOST_STEPS], spans: [Span; MOST_SPANS],
+        rules: Rules, transforms: u32, features: u32, modelled: u32, groups: u32, slot_quads: u32, base: u32,
+        base_slot: u32, padding: u32, steps: [Step; MOST_STEPS], spans: [Span; MOST_SPANS],
     }
 }

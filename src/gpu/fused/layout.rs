@@ -3,7 +3,7 @@
 
 use super::super::plan::{Copies, NOWHERE};
 use super::super::uniforms::{self, MOST_SPANS, MOST_STEPS, Span, Step};
-use crate::flow::{Coupling, Flow, NetworkShape, Transform};
+use crate::flow::{Base, Coupling, Flow, NetworkShape, Transform};
 use crate::layout::{Block, Layout, LinearSpan};
 
 /// Kinds of transforms, as the shaders number them.
@@ -27,6 +27,9 @@ pub struct FusedLayout {
     /// slot. In values, not quads; or [`NOWHERE`].
     places: Vec<[u32; 2]>,
     slot_places: Vec<u32>,
+    /// Where the base density begins among the packed parameters and in a slot, in quads.
+    base: usize,
+    base_slot: usize,
     /// Quads of the packed parameters, of a slot, and of what is saved of a row.
     packed: usize,
     slot: usize,
@@ -75,6 +78,7 @@ impl FusedLayout {
         for (transform, block) in flow.transforms.iter().zip(&layout.blocks) {
             fused_layout.add(flow, transform, block);
         }
+        fused_layout.add_base(flow);
         fused_layout
     }
 
@@ -185,6 +189,28 @@ impl FusedLayout {
         self.slot += step.slot_stride as usize;
     }
 
+    /// The base density, as `shaders/fused/base/mixture.wgsl` reads a mixture: logits, then for each component means,
+    /// log-diagonals and the rows below its diagonal.
+    fn add_base(&mut self, flow: &Flow) {
+        (self.base, self.base_slot) = (self.packed, self.slot);
+        let Base::Mixture { components } = flow.base else { return };
+        let (size, width) = (flow.modelled(), 4 * quads(flow.features));
+        let logits = 4 * quads(components);
+        let of_component = 2 * width + width * width;
+        let component = |k: usize| logits + k * of_component;
+        let pairs = |columns: usize| (0..components * columns).map(move |at| (at / columns, at % columns));
+        (0..components).for_each(|k| self.put(Some([k; 2])));
+        pairs(size).for_each(|(k, j)| self.put(Some([component(k) + j; 2])));
+        pairs(size).for_each(|(k, i)| self.put(Some([component(k) + width + i; 2])));
+        for (k, entry) in pairs(size * size) {
+            let (i, j) = (entry / size, entry % size);
+            self.put((i > j).then(|| [component(k) + (2 + i) * width + j; 2]));
+        }
+        let whole = (logits + components * of_component) / 4;
+        self.packed += whole;
+        self.slot += whole;
+    }
+
     /// Places the layers of a network among its packed weights, and returns the quads of these.
     fn add_spans(&mut self, step: &mut Step, mut spans: Vec<Span>) -> usize {
         let [natural, whole] = place(&mut spans);
@@ -272,6 +298,8 @@ impl FusedLayout {
             modelled: flow.modelled() as u32,
             groups: groups as u32,
             slot_quads: self.slot as u32,
+            base: self.base as u32,
+            base_slot: self.base_slot as u32,
             ..Default::default()
         };
         uniform.steps[..self.steps.len()].copy_from_slice(&self.steps);
@@ -356,6 +384,13 @@ impl Work {
                 }
                 Transform::Permutation { .. } => {}
             }
+        }
+        if let Base::Mixture { components } = flow.base {
+            let numbers = components * flow.modelled();
+            // Entries of a component's factor three times forward, with a difference; three times as often backward.
+            let entries = numbers * (flow.modelled() + 1) / 2;
+            work.forward += 3 * entries + 16 * numbers + 30 * components;
+            work.backward += 9 * entries + 26 * numbers + 50 * components;
         }
         work.first_transform = match (&flow.transforms[0], &layout.blocks[0].networks[..]) {
             (Transform::Lu, _) => flow.modelled() * flow.modelled(),

@@ -6,6 +6,7 @@ mod coupling;
 mod density;
 mod evaluation;
 mod lu;
+mod mixture;
 mod permutation;
 mod score;
 mod training;
@@ -28,6 +29,8 @@ struct FlowBuffers {
     order: BufferId,
     /// Each feature's share of log_det [capacity, D].
     shares: BufferId,
+    /// Of a base density that is a mixture, [`Recorder::whitened`].
+    whitened: Option<BufferId>,
 }
 
 /// What transforms keep for the backward pass. A kind uses what it needs.
@@ -309,7 +312,7 @@ impl Recorder<'_> {
     ) -> BufferId {
         let mut d_coupling = gradients.d_coupling[0];
         let last = stored.len() - 1;
-        self.log_density_backward(program, rows[last + 1], &stored[last], log_prob, d_coupling);
+        self.base_backward(program, rows[last + 1], &stored[last], gradients, log_prob);
         for transform in (0..=last).rev() {
             let before = transform.checked_sub(1).map(|before| &stored[before]);
             let rows = [rows[transform], rows[transform + 1]];

@@ -3,7 +3,7 @@
 use moonflow::cpu::adam::{AdamState, Rule, adam as cpu_adam};
 use moonflow::cpu::{CpuEngine, Real};
 use moonflow::engine::Sampling;
-use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
+use moonflow::flow::{Activation, Base, Bijector, ConditionerForm, Flow, Masking, Transform};
 use moonflow::gpu::Target;
 use moonflow::gpu::fused::{FusedLayout, Shape};
 use moonflow::gpu::kernel::{
@@ -47,7 +47,7 @@ impl Subject {
 
     /// Ragged in every width, on a GPU's blocks and on a software adapter's. Changes of the shader are looked for in
     /// the first.
-    fn all() -> [Self; 7] {
+    fn all() -> [Self; 9] {
         [
             Self::new([5, 1], 2, &[17, 6], Activation::LeakyRelu, false).of(ConditionerForm::Joint),
             Self::new([5, 0], 2, &[17, 6], Activation::Relu, false),
@@ -60,7 +60,14 @@ impl Subject {
                 Transform::Permutation { permutation: vec![2, 0, 1] },
                 Transform::Lu,
             ]),
+            Self::new([5, 2], 2, &[17, 6], Activation::Relu, false).of_mixture(3),
+            Self::new([3, 0], 1, &[7], Activation::Silu, true).of_mixture(6),
         ]
+    }
+
+    /// The same with a mixture of so many components as base density.
+    fn of_mixture(self, components: usize) -> Self {
+        Self { flow: self.flow.with_base(Base::Mixture { components }), ..self }.with(&[])
     }
 
     /// The same with splines that end amid the rows.
@@ -159,6 +166,13 @@ pub fn fused_forward() -> Case {
             ("quad_at(extent.first + row, quad % QUADS)", "quad_at(row, quad % QUADS)"),
             ("log_dets[quad] += (shares", "log_dets[quad] = (shares"),
             ("log_det - 0.5 * squares", "log_det - squares"),
+            ("+ diagonal - 0.5 * squares", "- 0.5 * squares"),
+            ("factor_diagonal(k, quad) * centred_quad(k, row, quad)", "centred_quad(k, row, quad)"),
+            ("dot(packed[lower + 3u * QUADS + place], value)", "dot(packed[lower + QUADS + place], value)"),
+            ("place <= quad", "place < quad"),
+            ("return modelled_part(sum, quad);", "return sum;"),
+            ("- log_weight_sum(COMPONENTS)", ""),
+            ("item / COMPONENTS, item % COMPONENTS", "item / COMPONENTS, 0u"),
             ("(value - shift) * exp_quad(-s)", "value * exp_quad(-s) - shift"),
             ("log_dets[quad] -= sum;", "log_dets[quad] += sum;"),
             ("log_dets[quad] += lu_log_det(step, quad);", ""),
@@ -191,7 +205,7 @@ pub fn fused_inverse() -> Case {
                 "transform_rows(local, fused.transforms - 1u - place, true)",
                 "transform_rows(local, place, true)",
             ),
-            ("log_det[first + row] = density_of(row).x", "log_det[first + row] = density_of(row).y"),
+            ("log_det[first + row] = log_det_of(row);", "log_det[first + row] = -log_det_of(row);"),
             ("value * exp_quad(s) + shift", "(value + shift) * exp_quad(s)"),
             ("select(0u, QUADS, inverse)", "0u"),
             ("log_dets[quad] -= lu_log_det", "log_dets[quad] += lu_log_det"),
@@ -249,6 +263,11 @@ pub fn fused_sample() -> Case {
             ("if row < request.rows {\n            let at", "if row <= request.rows {\n            let at"),
             ("source[row * fused.features + feature];", "source[row * fused.modelled + feature];"),
             ("max(4u * quad, fused.modelled)", "4u * quad"),
+            ("known += dot(packed[component", "known -= dot(packed[component"),
+            ("* exp_accurate(-s);\n    }\n    for (var quad", ";\n    }\n    for (var quad"),
+            ("memory[at + quad] += packed[component + quad];", ""),
+            ("const STREAM_COMPONENT = 10u;", "const STREAM_COMPONENT = 9u;"),
+            ("draw_row(row, request.first_row + first + row);", "draw_row(row, request.first_row + row);"),
         ],
     }
 }
@@ -365,8 +384,10 @@ fn expect_partials(
             call = call.expect(&format!("{group} {}", tensor.name), places, of(&truth), &own);
         }
         let zeros: Vec<usize> = (0..slot).filter(|&at| padding[at]).map(|at| group * slot + at).collect();
-        // An LU layer leaves gradients beside its triangles, which nobody reads.
-        call = if subject.flow.transforms.contains(&Transform::Lu) {
+        // An LU layer and a mixture leave gradients beside their triangles, which nobody reads.
+        let triangles =
+            subject.flow.transforms.contains(&Transform::Lu) || subject.flow.base != Base::StandardNormal;
+        call = if triangles {
             call.unchecked(zeros)
         } else {
             let count = zeros.len();
@@ -435,6 +456,16 @@ pub fn fused_gradient() -> Case {
                 "modelled_part(d_s, quad % QUADS), true)",
             ),
             ("= modelled_part(d_s, quad % QUADS);", "= d_s;"),
+            ("sum -= memory[AT_PULLED", "sum += memory[AT_PULLED"),
+            ("memory[AT_D_Z + quad] += pulled;", "memory[AT_D_Z + quad] = pulled;"),
+            ("counted_factor(first + row) * weight - memory", "weight - memory"),
+            ("* centred_quad(k, row, quad) * diagonal;", "* centred_quad(k, row, quad);"),
+            ("sum += along - memory[AT_TERMS + row * COMPONENTS + k];", "sum += along;"),
+            ("for (var i = 4u * quad; i", "for (var i = 4u * quad + 4u; i"),
+            ("let at = slot + component_at(k);", "let at = slot + component_at(0u);"),
+            ("memory[AT_ROWS + quad] = memory[AT_D_Z + quad];", ""),
+            ("select(0.0, row_factor(row), row < state.rows)", "row_factor(row)"),
+            ("item / QUADS, item % QUADS), add)", "item / QUADS, item / QUADS), add)"),
         ],
     }
 }

@@ -225,6 +225,7 @@ impl Setup {
             lanes: lanes(features),
             modelled: features as u32,
             factors: 0,
+            components: 0,
         }
     }
 

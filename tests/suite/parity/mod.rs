@@ -17,6 +17,7 @@ mod layer;
 mod layered;
 mod linear;
 mod lu;
+mod mixture;
 mod permutation;
 mod plan;
 mod plans;
@@ -64,6 +65,7 @@ cases! {
     reorder: reorder reorder_backward;
     weigh: weigh;
     density: log_density log_determinant log_density_backward;
+    mixture: mixture_whiten mixture_density mixture_responsibilities mixture_backward mixture_noise;
     batch: gather take;
     reduce: sum_partials;
     adam: advance adam;
