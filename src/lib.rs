@@ -74,6 +74,7 @@ pub mod gpu;
 mod guard;
 pub mod layout;
 pub mod model;
+mod normal;
 pub mod optimiser;
 pub mod random;
 #[cfg(feature = "report")]

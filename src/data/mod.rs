@@ -25,8 +25,8 @@ pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub use preprocess::{
-    Bounds, ColumnSteps, Johnson, Preprocessed, Preprocessing, PreprocessingPlan, Standardise, Standardiser,
-    Whitening,
+    Bounds, ColumnSteps, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
+    PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use read::{open_regular, read_text};

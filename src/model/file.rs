@@ -5,8 +5,9 @@
 //! standardiser are in the JSON, and the whitening after it is `standardiser.whitening` `[D, D]`. A file has version 2
 //! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
 //! `standardiser.johnson` `[D, 4]` and, after a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
-//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Beside the
-//! JSON there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models
+//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Version 5 has
+//! `standardiser.kernel` and, after a whitening, `standardiser.whitened_kernel` `[K, 3]`: place, score and slope of each
+//! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models
 //! are equal files.
 
 use std::path::Path;
@@ -16,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::container::{Container, Parsed, StoredTensor, Version, entry, serialise};
 use super::{Model, TrainingRecord};
-use crate::data::{ColumnSteps, Johnson, Preprocessing, Standardise, Standardiser, Whitening, repeated};
+use crate::data::{
+    ColumnSteps, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Whitening, repeated,
+};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -24,8 +27,8 @@ use crate::shown::shown;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has steps
 /// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
-/// has a flow that is a list of transforms.
-pub const FORMAT_VERSION: u32 = 4;
+/// has a flow that is a list of transforms; version 5 has curves by kernel densities.
+pub const FORMAT_VERSION: u32 = 5;
 
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
@@ -35,6 +38,9 @@ const WHITENING: &str = "standardiser.whitening";
 
 /// Names of the curves of standardised and of whitened columns.
 const CURVES: [&str; 2] = ["standardiser.johnson", "standardiser.whitened_johnson"];
+
+/// Names of the curves by kernel densities of standardised and of whitened columns.
+const KERNEL: [&str; 2] = ["standardiser.kernel", "standardiser.whitened_kernel"];
 
 /// What the tensors do not say.
 #[derive(Serialize, Deserialize)]
@@ -51,6 +57,10 @@ struct Header {
     /// Of version 3: whether there are curves.
     #[serde(default, skip_serializing_if = "is_default")]
     gaussianise: bool,
+    /// Of version 5: how many knots the curve of each column has, for the curves of standardised columns and, after a
+    /// whitening, for those of whitened columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kernel_knots: Vec<Vec<usize>>,
     training: TrainingRecord,
 }
 
@@ -61,7 +71,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
-        let Preprocessing { whitening, context, .. } = &self.preprocessing;
+        let Preprocessing { whitening, context, kernel, .. } = &self.preprocessing;
+        if !kernel.is_empty() {
+            return 5;
+        }
         if !self.flow.is_uniform() {
             return 4;
         }
@@ -83,6 +96,7 @@ impl Model {
             steps: if self.format_version() == 1 { Vec::new() } else { self.preprocessing.steps.clone() },
             standardise: self.preprocessing.standardise,
             gaussianise: self.preprocessing.is_gaussianised(),
+            kernel_knots: knot_counts(&self.preprocessing),
             training: self.record.clone(),
         };
         let standardiser = &self.preprocessing.standardiser;
@@ -106,11 +120,18 @@ impl Model {
             let features = whitening.features();
             tensors.push(StoredTensor::f64(WHITENING, vec![features, features], whitening.factor()));
         }
-        let Preprocessing { curves, whitened_curves, .. } = &self.preprocessing;
+        let Preprocessing { curves, whitened_curves, kernel, whitened_kernel, .. } = &self.preprocessing;
         for (name, curves) in CURVES.into_iter().zip([curves, whitened_curves]) {
             if !curves.is_empty() {
                 let numbers: Vec<f64> = curves.iter().flat_map(Johnson::numbers).collect();
                 tensors.push(StoredTensor::f64(name, vec![curves.len(), 4], &numbers));
+            }
+        }
+        for (name, curves) in KERNEL.into_iter().zip([kernel, whitened_kernel]) {
+            if !curves.is_empty() {
+                let knots = curves.iter().flat_map(MonotoneCurve::knots);
+                let numbers: Vec<f64> = knots.flat_map(|knot| [knot.place, knot.score, knot.slope]).collect();
+                tensors.push(StoredTensor::f64(name, vec![numbers.len() / 3, 3], &numbers));
             }
         }
         serialise(tensors, ENTRY, &json)
@@ -148,6 +169,13 @@ impl Model {
         let bytes = super::container::read(path, |metadata| Header::read(metadata).map(drop), damaged)?;
         Self::from_bytes(path, &bytes)
     }
+}
+
+/// How many knots each curve by a kernel density has: a list for each stage of such curves.
+fn knot_counts(preprocessing: &Preprocessing) -> Vec<Vec<usize>> {
+    let stages = [&preprocessing.kernel, &preprocessing.whitened_kernel].into_iter();
+    let counts = |curves: &Vec<MonotoneCurve>| curves.iter().map(|curve| curve.knots().len()).collect();
+    stages.filter(|curves| !curves.is_empty()).map(counts).collect()
 }
 
 /// The tensors that say what a flow is beside its parameters: the masks of couplings `[D]`. They repeat the JSON for readers
@@ -193,7 +221,14 @@ impl Header {
         }
         let features = self.flow.features as u128;
         let factor = if self.standardise == Standardise::Whiten { 8 * features * features } else { 0 };
-        let most = needed + features * (4 * self.flow.transforms.len() as u128 + 8 * (2 + 2 * 4)) + factor;
+        let knots = self
+            .kernel_knots
+            .iter()
+            .flatten()
+            .map(|&knots| 3 * 8 * knots.min(MonotoneCurve::MOST_KNOTS) as u128)
+            .sum::<u128>();
+        let columns = features * (4 * self.flow.transforms.len() as u128 + 8 * (2 + 2 * 4));
+        let most = needed + columns + factor + knots;
         if bytes as u128 > most + SMALL {
             return Err(format!("its tensors have {bytes} bytes, but its flow needs {most} at most"));
         }
@@ -202,7 +237,7 @@ impl Header {
 }
 
 impl Header {
-    /// That a list of transforms or gaussianised columns are in a file of a version that has them.
+    /// That a list of transforms, gaussianised columns or kernel densities are in a file of a version that has them.
     fn check_version_of_parts(&self) -> Parsed<()> {
         let version = self.format_version;
         if version < 4 && !self.flow.is_uniform() {
@@ -210,6 +245,40 @@ impl Header {
         }
         if version < 3 && self.gaussianise {
             return Err(format!("it has format version {version}, but gaussianised columns"));
+        }
+        if version < 5 && !self.kernel_knots.is_empty() {
+            return Err(format!("it has format version {version}, but curves by kernel densities"));
+        }
+        Ok(())
+    }
+
+    /// That curves by kernel densities follow Johnson's wherever these are, with a number of knots for each column.
+    fn check_knots(&self) -> Parsed<()> {
+        let (stages, features) = (self.kernel_knots.len(), self.flow.features);
+        let expected = match (self.gaussianise, self.standardise) {
+            (false, _) => 0,
+            (true, Standardise::Whiten) => 2,
+            (true, Standardise::Mean | Standardise::Robust) => 1,
+        };
+        if ![0, expected].contains(&stages) {
+            return Err(format!("it has {stages} lists of `kernel_knots`, expected {expected}"));
+        }
+        let most = MonotoneCurve::MOST_KNOTS;
+        for counts in &self.kernel_knots {
+            if counts.len() != features {
+                return Err(format!(
+                    "it has `kernel_knots` of {} columns, but its flow has {features} features",
+                    counts.len()
+                ));
+            }
+            if let Some((name, knots)) =
+                self.columns.iter().zip(counts).find(|(_, knots)| !(2..=most).contains(*knots))
+            {
+                return Err(format!(
+                    "it has {knots} knots for column `{}`, expected 2 to {most}",
+                    shown(name)
+                ));
+            }
         }
         Ok(())
     }
@@ -269,15 +338,26 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     header.check_version_of_parts()?;
     let [curves, whitened_curves] = read_curves(&tensors, &header)?;
     let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
-    let optional = optional.into_iter().filter(|&there| there).count();
+    let optional = optional.into_iter().filter(|&there| there).count() + header.kernel_knots.len();
     // Besides these, mean and deviation of the standardiser.
     check_count(&tensors, layout.tensors.len() + constants + 2 + optional)?;
     header.check_columns()?;
+    header.check_knots()?;
+    let [kernel, whitened_kernel] = read_kernel(&tensors, &header)?;
     let steps = header.steps_of_columns()?;
     let Header { flow, columns, standardise, training: record, .. } = header;
     let context = flow.context;
-    let preprocessing =
-        Preprocessing { steps, standardise, standardiser, whitening, curves, whitened_curves, context };
+    let preprocessing = Preprocessing {
+        steps,
+        standardise,
+        standardiser,
+        whitening,
+        curves,
+        kernel,
+        whitened_curves,
+        whitened_kernel,
+        context,
+    };
     Ok(Model { flow, parameters, preprocessing, columns, record })
 }
 
@@ -349,6 +429,22 @@ fn read_curves(tensors: &Container, header: &Header) -> Parsed<[Vec<Johnson>; 2]
         curves.map_err(|error| format!("tensor `{name}`: {error}"))
     };
     Ok([read(CURVES[0], header.gaussianise)?, read(CURVES[1], header.gaussianise && whitened)?])
+}
+
+/// The curves by kernel densities of standardised and of whitened columns, `[D]` each; empty where there are none.
+fn read_kernel(tensors: &Container, header: &Header) -> Parsed<[Vec<MonotoneCurve>; 2]> {
+    let mut stages = [Vec::new(), Vec::new()];
+    for ((stage, name), counts) in stages.iter_mut().zip(KERNEL).zip(&header.kernel_knots) {
+        let numbers = tensors.f64(name, &[counts.iter().sum(), 3])?;
+        let mut knots =
+            numbers.as_chunks::<3>().0.iter().map(|&[place, score, slope]| Knot { place, score, slope });
+        for (column, &count) in header.columns.iter().zip(counts) {
+            let curve = MonotoneCurve::from_knots(knots.by_ref().take(count).collect());
+            let fail = |error: Error| format!("tensor `{name}`, column `{}`: {error}", shown(column));
+            stage.push(curve.map_err(fail)?);
+        }
+    }
+    Ok(stages)
 }
 
 /// That the file has no tensors but the `known` ones.

@@ -5,7 +5,7 @@ use std::fs;
 
 use moonflow::Error;
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Bounds, ColumnSteps, Dataset, Johnson, PreprocessingPlan, Standardise, Table};
+use moonflow::data::{Bounds, ColumnSteps, Dataset, Johnson, Margins, PreprocessingPlan, Standardise, Table};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Model, Recipe};
 use moonflow::random;
@@ -29,9 +29,16 @@ fn fitted(table: &Table, steps: Vec<ColumnSteps>, standardise: Standardise) -> (
     fitted_by(table, &PreprocessingPlan { steps, standardise, ..Default::default() })
 }
 
-/// The same behind curves.
+/// The same behind Johnson's curves.
 fn bent(table: &Table, steps: Vec<ColumnSteps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
-    fitted_by(table, &PreprocessingPlan { steps, standardise, gaussianise: true, ..Default::default() })
+    let margins = Margins::Johnson;
+    fitted_by(table, &PreprocessingPlan { steps, standardise, margins, ..Default::default() })
+}
+
+/// The same behind kernel densities.
+fn kernel(table: &Table, steps: Vec<ColumnSteps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+    let margins = Margins::Kernel;
+    fitted_by(table, &PreprocessingPlan { steps, standardise, margins, ..Default::default() })
 }
 
 fn fitted_by(table: &Table, plan: &PreprocessingPlan) -> (Model, CpuEngine<f32>) {
@@ -68,6 +75,7 @@ fn the_score_function_is_the_slope_of_log_p_in_the_users_units() {
         fitted(&shares(), steps.clone(), Standardise::Robust),
         bent(&heavy_shares(), steps.clone(), Standardise::Mean),
         bent(&heavy_shares(), steps.clone(), Standardise::Whiten),
+        kernel(&heavy_shares(), steps.clone(), Standardise::Robust),
     ] {
         let rows = [0.4, 1.5, 0.75, 3.0, 0.9, 0.7, 0.2, 2.0];
         let scores = pollster::block_on(model.score(&mut engine, &rows)).expect("scores");
@@ -100,6 +108,8 @@ fn a_bounded_models_mass_is_1_in_the_users_units_and_none_lies_outside() {
         fitted(&shares(), steps.clone(), Standardise::Robust),
         bent(&heavy_shares(), steps.clone(), Standardise::Mean),
         bent(&heavy_shares(), steps.clone(), Standardise::Whiten),
+        kernel(&heavy_shares(), steps.clone(), Standardise::Mean),
+        kernel(&heavy_shares(), steps.clone(), Standardise::Whiten),
     ] {
         assert!(!subject.0.preprocessing.curves.contains(&Johnson::IDENTITY));
         mass_is_1_and_none_lies_outside(&mut subject);
@@ -486,7 +496,7 @@ fn the_command_line_gaussianises_keeps_it_and_undoes_it() {
     assert!(json["columns"][1]["whitened_johnson"][3].is_number());
 
     let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
-    assert!(config.lines().any(|line| line == "gaussianise = true"), "{config}");
+    assert!(config.lines().any(|line| line == "margins = \"johnson\""), "{config}");
     succeed(path, &["train", "--config", "o/config.toml", "--out", "again"]);
     let file = |name: &str| fs::read(path.join(name)).expect("written");
     assert!(file("o/model.safetensors") == file("again/model.safetensors"), "the configuration repeats it");

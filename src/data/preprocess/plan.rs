@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::kernel::fit_columns;
 use super::{ColumnSteps, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal};
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox};
@@ -24,6 +25,26 @@ pub enum Standardise {
     Whiten,
 }
 
+/// By which curves each column is bent to a normal shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Margins {
+    /// By none.
+    #[default]
+    None,
+    /// By Johnson's, which has four numbers.
+    Johnson,
+    /// By Johnson's, and then by the distribution function of a kernel density.
+    Kernel,
+}
+
+impl Margins {
+    /// Every kind by its name.
+    pub const ALL: [(&str, Self); 3] =
+        [("none", Self::None), ("johnson", Self::Johnson), ("kernel", Self::Kernel)];
+}
+
 /// What to do to the columns of a table, before it is known which statistics they have.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreprocessingPlan {
@@ -31,8 +52,8 @@ pub struct PreprocessingPlan {
     pub steps: Vec<ColumnSteps>,
     /// How to standardise what comes of them.
     pub standardise: Standardise,
-    /// Whether to bend each column to a normal shape: after the standardiser, and again after the whitening.
-    pub gaussianise: bool,
+    /// How to bend each column to a normal shape: after the standardiser, and again after the whitening.
+    pub margins: Margins,
     /// How many of the columns, the last ones, are context: given, not modelled.
     pub context: usize,
 }
@@ -83,14 +104,21 @@ impl PreprocessingPlan {
         match kind {
             StageKind::Columns => self.steps.iter().any(|steps| steps.bounds.is_some()),
             StageKind::Standardiser => true,
-            StageKind::Curves => self.gaussianise,
+            StageKind::Curves => self.margins != Margins::None,
+            StageKind::Kernel => self.margins == Margins::Kernel,
             StageKind::Whitening => self.standardise == Standardise::Whiten,
-            StageKind::WhitenedCurves => self.gaussianise && self.standardise == Standardise::Whiten,
+            StageKind::WhitenedCurves => {
+                self.includes(StageKind::Curves) && self.includes(StageKind::Whitening)
+            }
+            StageKind::WhitenedKernel => {
+                self.includes(StageKind::Kernel) && self.includes(StageKind::Whitening)
+            }
         }
     }
 
     /// Fits each stage in turn to the training rows `values`, row-major [N, D], as the stages before it leave them. They
-    /// have their noise; errors name `source_name`.
+    /// have their noise; errors name `source_name`. Kernel densities count each row by its weight `[N]`, where there are any;
+    /// everything else counts all rows alike.
     ///
     /// # Errors
     /// Those of [`Standardiser::fit`], and [`Error::Data`] for a column whose middle half is one value, when robust.
@@ -98,6 +126,7 @@ impl PreprocessingPlan {
         &self,
         source_name: &str,
         values: &[f64],
+        weights: Option<&[f64]>,
         columns: &[String],
     ) -> Result<Preprocessing> {
         self.validate(columns)?;
@@ -133,10 +162,14 @@ impl PreprocessingPlan {
                     }?;
                 }
                 StageKind::Curves => fitted.curves = Johnson::fit_columns(&rows, features),
+                StageKind::Kernel => fitted.kernel = fit_columns(&rows, weights, features),
                 StageKind::Whitening => {
                     fitted.whitening = Some(Whitening::fit_given(rows.to_mut(), features, self.context)?);
                 }
                 StageKind::WhitenedCurves => fitted.whitened_curves = Johnson::fit_columns(&rows, features),
+                StageKind::WhitenedKernel => {
+                    fitted.whitened_kernel = fit_columns(&rows, weights, features);
+                }
             }
             mapped_by = Some(kind);
         }
