@@ -100,6 +100,45 @@ impl RowWeights {
     }
 }
 
+/// Sizes and rules of a training, without its data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TrainingShape {
+    /// Training rows N.
+    pub train_rows: usize,
+    /// Validation rows V.
+    pub validation_rows: usize,
+    /// Rows of a step.
+    pub batch: usize,
+    /// The update rule.
+    pub adam: Adam,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// Seed of the epochs' row orders.
+    pub seed: u64,
+    /// Sums of the weights of training and validation rows; `None` where all rows count alike.
+    pub weights: Option<[f32; 2]>,
+}
+
+impl TrainingShape {
+    /// The shape of `training` for rows of `features`.
+    pub fn new(training: &Training, features: usize) -> Self {
+        let train_rows = training.train.len() / features;
+        Self {
+            train_rows,
+            validation_rows: training.validation.len() / features,
+            batch: (training.batch as usize).min(train_rows),
+            adam: training.adam,
+            schedule: training.schedule,
+            seed: training.seed,
+            weights: training.weights.as_ref().map(|RowWeights { train, validation }| {
+                let sum =
+                    |weights: &[f32]| weights.iter().map(|&weight| f64::from(weight)).sum::<f64>() as f32;
+                [sum(train), sum(validation)]
+            }),
+        }
+    }
+}
+
 /// Number of rows of `features` in `values`, which must be whole.
 ///
 /// # Errors

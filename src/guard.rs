@@ -1,4 +1,4 @@
-//! A wall around other people's decoders and renderers, which panic on some input where they should return an error.
+//! Turns panics of other crates' decoders and renderers into errors: some panic on damaged input.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -70,7 +70,7 @@ pub struct Block {
     pub networks: Vec<NetworkSpan>,
 }
 
-/// The flat buffer's table of contents: transform after transform. Within a coupling: network, then linear layer, then
+/// The flat buffer's table of contents: transform after transform, then the base density. Within a coupling: network, then linear layer, then
 /// weight before bias.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
@@ -80,6 +80,8 @@ pub struct Layout {
     pub total: usize,
     /// One block for each transform.
     pub blocks: Vec<Block>,
+    /// The values of the base density; empty for a standard normal.
+    pub base: Range<usize>,
 }
 
 impl Layout {
@@ -106,6 +108,11 @@ impl Layout {
             };
             layout.blocks.push(Block { range: start..layout.total, networks });
         }
+        let start = layout.total;
+        for (name, shape) in flow.base.tensors(flow.modelled()) {
+            layout.add(format!("base.{name}"), shape);
+        }
+        layout.base = start..layout.total;
         layout
     }
 

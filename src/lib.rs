@@ -54,6 +54,7 @@
 //! | [`train`]     | the training loop over any engine: checkpoints, early stopping, averages            |
 //! | [`optimiser`] | update rule, learning rate and state of a training                                  |
 //! | [`model`]     | a fitted flow with its preprocessing and record, and the file that keeps it         |
+//! | [`files`]     | files that are read whole, or written whole or not at all                           |
 //! | [`random`]    | counter-based random numbers, the same on every device                              |
 //! | [`error`]     | [`Error`] and the ways around it                                                    |
 //!
@@ -68,11 +69,14 @@ pub mod density;
 pub mod device;
 pub mod engine;
 pub mod error;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod files;
 pub mod flow;
 pub mod gpu;
 #[cfg(any(feature = "report", feature = "tables"))]
 mod guard;
 pub mod layout;
+mod mixture;
 pub mod model;
 mod normal;
 pub mod optimiser;

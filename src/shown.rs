@@ -1,5 +1,5 @@
 //! Text from outside, made fit to be read: names of columns, files and devices on their way into a message or picture.
-//! A table or model may come from anybody, and a terminal obeys what it is sent. Data output keeps every name as it is.
+//! A table or model may come from anyone, and a terminal obeys what it is sent. Data output keeps every name as it is.
 
 use std::borrow::Cow;
 use std::fmt;

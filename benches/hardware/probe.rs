@@ -12,13 +12,13 @@ mod support;
 use std::error::Error;
 use std::time::Instant;
 
-use moonflow::engine::{Engine, Sampling, Training};
+use moonflow::engine::{Engine, Sampling, Training, TrainingShape};
 use moonflow::flow::Flow;
 use moonflow::gpu::cost::Roofline;
 use moonflow::gpu::executor::Executor;
 use moonflow::gpu::kernel::KEEP_BEST;
 use moonflow::gpu::plan::{Plan, Program, ProgramId};
-use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::gpu::training::TrainingPlan;
 use moonflow::gpu::{Context, GpuEngine, PlanKind, adapters};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};

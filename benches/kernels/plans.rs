@@ -1,10 +1,11 @@
 //! The plans whose kernels are measured, with what their buffers hold, and each kernel's largest dispatch alone.
 
+use moonflow::engine::TrainingShape;
 use moonflow::flow::{ConditionerForm, Flow, Transform};
 use moonflow::gpu::evaluation::{EvaluationPlan, Form};
 use moonflow::gpu::kernel::{ACCUMULATE, KERNELS, Kernel, LATENT_NOISE, PERMUTE};
 use moonflow::gpu::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
-use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::gpu::training::TrainingPlan;
 use moonflow::gpu::{PlanKind, Target, fused, uniforms};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule};

@@ -7,7 +7,7 @@ use moonflow::cpu::activation::{activate, activate_backward};
 use moonflow::cpu::adam::{AdamState, Rule, adam, global_norm};
 use moonflow::cpu::batch::gather;
 use moonflow::cpu::loss::negative_log_likelihood;
-use moonflow::cpu::sampling::latent;
+use moonflow::cpu::sampling::{Noise, latent};
 use moonflow::engine::Sampling;
 use moonflow::layout::Layout;
 use moonflow::random::{self, Stream};
@@ -73,7 +73,12 @@ fn functions(bench: &mut Bench, shape: &Shape, plans: &Plans) {
         [parameters = total, moment1 = total, moment2 = total],
         adam(&rule, &progress, gradient, &mut parameters, &mut moment1, &mut moment2)
     );
-    twin!("latent_noise", cost("latent_noise"), [z = size], latent(features, 0, 0, 1, 1.0, &mut z));
+    twin!(
+        "latent_noise",
+        cost("latent_noise"),
+        [z = size],
+        latent(features, 0, Noise { first: 0, seed: 1, temperature: 1.0 }, &mut z)
+    );
     let order = (BATCHES * rows) as u32;
     twin!("permutation", cost("permutation"), [], {
         (0..order).fold(0, |sum: u32, row| sum.wrapping_add(random::permute(row, order, 1, Stream::Epoch, 0)))

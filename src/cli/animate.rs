@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use moonflow::data::write_atomically;
 use moonflow::engine::{Engine, Sampling};
+use moonflow::files::write_atomically;
 use moonflow::flow::Flow;
 use moonflow::model::Model;
 use moonflow::report::{Animation, DensityGrid, Still, limits};

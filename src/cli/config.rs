@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf, absolute};
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
-use moonflow::data::{near_matches, read_text, write_atomically};
-use moonflow::flow::{BijectorKind, ConditionerForm, Mixing};
+use moonflow::data::near_matches;
+use moonflow::files::{read_text, write_atomically};
+use moonflow::flow::{BaseKind, BijectorKind, ConditionerForm, Mixing};
 use moonflow::model::Recipe;
 use moonflow::shown::{shown, shown_path};
 use moonflow::{Error, Result};
@@ -253,6 +254,8 @@ impl Resolved<'_> {
         set("tail-bound", Some(decimal(recipe.tail_bound)));
         set("mixing", name_of(&Mixing::ALL, recipe.mixing));
         set("actnorm", Some(recipe.actnorm.into()));
+        set("base", name_of(&BaseKind::ALL, recipe.base));
+        set("components", (recipe.base == BaseKind::Mixture).then(|| whole(recipe.components as u64)));
         set("lr", Some(decimal(recipe.learning_rate)));
         set("decay", Some(recipe.decay.name().into()));
         set("warmup", Some(whole(recipe.warmup)));

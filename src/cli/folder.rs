@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use moonflow::data::remove_stale;
+use moonflow::files::remove_stale;
 use moonflow::shown::shown_path;
 use moonflow::train::Checkpoint;
 use moonflow::{Error, Result};
@@ -122,7 +122,7 @@ impl Claim {
                     shown_path(folder)
                 )),
             }
-            // Whoever had it removed the file before giving the lock up: then this file is nobody's any more.
+            // The process that had the lock removed the file before it released it: then this file has no name any more.
             let named =
                 Handle::from_path(&path).and_then(|named| Ok(named == Handle::from_file(file.try_clone()?)?));
             if named.unwrap_or(false) {

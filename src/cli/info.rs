@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use moonflow::Result;
-use moonflow::data::{Bounds, ColumnSteps, Johnson, MonotoneCurve, Preprocessing, Standardise, Standardiser};
+use moonflow::data::{
+    Bounds, ColumnDomain, Johnson, MonotoneCurve, Preprocessing, Standardise, Standardiser,
+};
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
 use moonflow::model::{HeldOut, Model, Recipe, SelfCheck, TrainingRecord, WithinBounds};
@@ -52,7 +54,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
 fn as_json(model: &Model) -> serde_json::Value {
     let preprocessing = &model.preprocessing;
     let Standardiser { mean, std } = &preprocessing.standardiser;
-    let columns = std::iter::zip(&model.columns, std::iter::zip(mean, std)).zip(&preprocessing.steps);
+    let columns = std::iter::zip(&model.columns, std::iter::zip(mean, std)).zip(&preprocessing.domains);
     let curves = |curves: &[Johnson], index: usize| curves.get(index).map(Johnson::numbers);
     let knots = |curves: &[MonotoneCurve], index: usize| curves.get(index).map(|curve| curve.knots().len());
     json!({
@@ -65,9 +67,9 @@ fn as_json(model: &Model) -> serde_json::Value {
         "margins": output::as_json(&preprocessing.margins()),
         "columns": columns
             .enumerate()
-            .map(|(index, ((name, (mean, std)), steps))| {
+            .map(|(index, ((name, (mean, std)), domain))| {
                 json!({
-                    "name": name, "mean": mean, "std": std, "steps": output::as_json(steps),
+                    "name": name, "mean": mean, "std": std, "steps": output::as_json(domain),
                     "johnson": curves(&preprocessing.curves, index),
                     "whitened_johnson": curves(&preprocessing.whitened_curves, index),
                     "kernel_knots": knots(&preprocessing.kernel, index),
@@ -124,12 +126,12 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
 }
 
 /// What is done to a column before it is standardised, in a few words; empty for nothing.
-fn describe_steps(steps: &ColumnSteps) -> String {
+fn describe_domain(domain: &ColumnDomain) -> String {
     let mut parts = Vec::new();
-    if steps.dequantize {
+    if domain.dequantize {
         parts.push("dequantised".to_owned());
     }
-    match steps.bounds {
+    match domain.bounds {
         Some(Bounds { low: Some(low), high: None }) => parts.push(format!("ln(x − {low})")),
         Some(Bounds { low: None, high: Some(high) }) => parts.push(format!("−ln({high} − x)")),
         Some(bounds) => parts.push(format!("logit on {bounds}")),
@@ -216,9 +218,9 @@ fn columns(model: &Model) -> String {
         Standardise::Robust => ["median", "IQR / 1.349"],
         _ => ["mean", "deviation"],
     };
-    let steps = if preprocessing.is_plain() { "" } else { "before that" };
+    let before = if preprocessing.is_plain() { "" } else { "before that" };
     let role = if preprocessing.context == 0 { "" } else { "role" };
-    let mut table = vec![["column", statistics[0], statistics[1], steps, role].map(str::to_owned)];
+    let mut table = vec![["column", statistics[0], statistics[1], before, role].map(str::to_owned)];
     for (index, name) in model.columns.iter().enumerate() {
         let Standardiser { mean, std } = &preprocessing.standardiser;
         let statistics = [mean[index], std[index]].map(|value| format!("{value:.6}"));
@@ -232,7 +234,7 @@ fn columns(model: &Model) -> String {
             shown(name).to_string(),
             mean,
             std,
-            describe_steps(&preprocessing.steps[index]),
+            describe_domain(&preprocessing.domains[index]),
             role.to_owned(),
         ]);
     }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use moonflow::data::write_atomically;
 use moonflow::device::AnyEngine;
 use moonflow::engine::Engine;
+use moonflow::files::write_atomically;
 use moonflow::model::{Model, Outcome, Recipe};
 use moonflow::shown::{shown, shown_path};
 use moonflow::train::{Checkpoint, Fitted, History, Options, TestSets, fit_with, training_shape};

@@ -6,9 +6,8 @@
 //! 51 more with averaged weights and rollback.
 
 use moonflow::device::AnyEngine;
-use moonflow::engine::Engine;
-use moonflow::flow::{Activation, BijectorKind, ConditionerForm, Mixing};
-use moonflow::gpu::training::TrainingShape;
+use moonflow::engine::{Engine, TrainingShape};
+use moonflow::flow::{Activation, BaseKind, BijectorKind, ConditionerForm, Mixing};
 use moonflow::layout::Layout;
 use moonflow::model::{Model, Recipe};
 use moonflow::{Error, Result};
@@ -35,7 +34,7 @@ const KEPT_PARAMETER: f64 = 52.0;
 const HOST_PARAMETER: f64 = 64.0;
 /// Bytes for each parameter of a model that scores or samples.
 const MODEL_PARAMETER: f64 = 24.0;
-/// Bytes for each hidden value of a tile on its way through all couplings and back, once more where its nonlinearity is
+/// Bytes for each hidden value of a tile in the forward and the backward pass, once more where its nonlinearity is
 /// smooth; and rows of a tile, which each thread has one of.
 const ACTIVATION: f64 = 4.0;
 const TILE_ROWS: f64 = 128.0;
@@ -263,7 +262,11 @@ fn parameters(recipe: &Recipe, columns: f64) -> f64 {
     };
     let actnorm = if recipe.actnorm { 2.0 * columns } else { 0.0 };
     let mixing = if recipe.mixing == Mixing::Lu { 2.0 * linear(columns, columns) } else { 0.0 };
-    (coupling + actnorm + mixing) * recipe.layers as f64
+    let base = match recipe.base {
+        BaseKind::Mixture => recipe.components as f64 * (1.0 + 2.0 * columns + columns * columns),
+        _ => 0.0,
+    };
+    (coupling + actnorm + mixing) * recipe.layers as f64 + base
 }
 
 fn approximately(number: f64) -> String {
@@ -309,6 +312,7 @@ mod tests {
                         bijector,
                         actnorm,
                         mixing: Mixing::Lu,
+                        base: BaseKind::Mixture,
                         ..recipe.clone()
                     };
                     let layout = Layout::new(&recipe.flow(columns).expect("valid"));

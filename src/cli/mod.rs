@@ -59,7 +59,7 @@ enum Command {
     /// List the devices that can compute
     Devices(devices::DevicesArgs),
     /// Show what a GPU would be told to do: buffers, dispatches, FLOPs and bytes
-    Plan(plan::PlanArgs),
+    Plan(Box<plan::PlanArgs>),
     /// Write a shell's completions for moonflow to standard output
     Completions(manual::CompletionsArgs),
     /// Write the manual page of moonflow, or of one of its commands, to standard output

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use moonflow::data::write_atomically;
+use moonflow::files::write_atomically;
 use moonflow::shown::{harmless, is_unprintable, shown_path};
 use moonflow::{Error, Result};
 use same_file::Handle;
@@ -132,7 +132,7 @@ pub fn as_json(data: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_string(data).and_then(|text| serde_json::from_str(&text)).unwrap_or_default()
 }
 
-/// Whether the error only says that nobody reads our output any more.
+/// Whether the error only says that the output has no reader any more.
 pub fn is_closed_pipe(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == io::ErrorKind::BrokenPipe)
 }

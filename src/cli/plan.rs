@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use clap::value_parser;
 use moonflow::Result;
+use moonflow::engine::TrainingShape;
 use moonflow::flow::Flow;
 use moonflow::gpu::cost::{Roofline, si};
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
 use moonflow::gpu::plan::{Plan, ProgramId};
-use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::gpu::training::TrainingPlan;
 use moonflow::gpu::{PlanKind, Target, adapters};
 use moonflow::layout::Layout;
 use moonflow::train::training_shape;

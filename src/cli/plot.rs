@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use moonflow::data::{ToyDensity, read_text, write_atomically};
+use moonflow::data::ToyDensity;
 use moonflow::engine::{Engine, Sampling};
+use moonflow::files::{read_text, write_atomically};
 use moonflow::model::Model;
 use moonflow::report::{DensityGrid, Figure, LossCurves, limits};
 use moonflow::shown::shown_path;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Bounds, Chunk, ColumnSteps, Margins, PreprocessingPlan, Selection, Standardise, Table, unknown_column,
+    Bounds, Chunk, ColumnDomain, Margins, PreprocessingPlan, Selection, Standardise, Table, unknown_column,
 };
 use moonflow::{Error, Result};
 
@@ -81,13 +81,13 @@ impl PreprocessArgs {
             let found = columns.iter().position(|column| column == wanted);
             found.ok_or_else(|| Error::data(name, unknown_column(wanted, columns)))
         };
-        let mut steps = vec![ColumnSteps::default(); columns.len()];
+        let mut domains = vec![ColumnDomain::default(); columns.len()];
         for column in Selection::split(self.dequantize.as_deref().unwrap_or_default()) {
-            steps[place(&column)?].dequantize = true;
+            domains[place(&column)?].dequantize = true;
         }
         for (column, bounds) in self.bounds.iter().chain(&self.transform) {
-            let steps = &mut steps[place(column)?];
-            if steps.bounds.replace(*bounds).is_some() {
+            let domain = &mut domains[place(column)?];
+            if domain.bounds.replace(*bounds).is_some() {
                 let column = shown(column);
                 return Err(Error::Argument(format!("column `{column}` has two bounds; expected one")));
             }
@@ -97,7 +97,7 @@ impl PreprocessArgs {
             "whiten" => Standardise::Whiten,
             _ => Standardise::Mean,
         };
-        let plan = PreprocessingPlan { steps, standardise, margins: self.margins(), context };
+        let plan = PreprocessingPlan { domains, standardise, margins: self.margins(), context };
         plan.validate(columns)?;
         Ok(plan)
     }
@@ -139,7 +139,7 @@ pub fn discrete_columns(table: &Table, plan: &PreprocessingPlan) -> Vec<String> 
     let (mut whole, mut levels) = (Vec::new(), Vec::new());
     let modelled = table.features() - plan.context;
     for (index, name) in table.columns[..modelled].iter().enumerate() {
-        if plan.steps.get(index).is_some_and(|steps| steps.dequantize) {
+        if plan.domains.get(index).is_some_and(|domain| domain.dequantize) {
             continue;
         }
         let column = || table.values[index..].iter().step_by(table.features());

@@ -3,13 +3,13 @@
 use clap::builder::PossibleValuesParser;
 use clap::value_parser;
 use moonflow::Result;
-use moonflow::flow::{Activation, Bijector, BijectorKind, ConditionerForm, Masking, Mixing};
+use moonflow::flow::{Activation, Base, BaseKind, Bijector, BijectorKind, ConditionerForm, Masking, Mixing};
 use moonflow::model::Recipe;
 use moonflow::optimiser::Decay;
 
 use super::values::{self, Widths};
 
-/// Flags of every command that is told how to train.
+/// Flags of every command that takes a recipe.
 #[derive(clap::Args)]
 pub struct RecipeArgs {
     /// Recipe to begin from; the flags below change it
@@ -63,6 +63,12 @@ pub struct RecipeArgs {
     /// Normalise the columns before each coupling by a trained shift and scale
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     actnorm: Option<bool>,
+    /// Density of the latent variable: standard normal, or a trained mixture of Gaussians with full covariances
+    #[arg(long, value_parser = PossibleValuesParser::new(BaseKind::ALL.map(|(name, _)| name)))]
+    base: Option<String>,
+    /// Components of that mixture, which the flag implies; 1 is a Gaussian with a full covariance
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(*Base::COMPONENTS.start() as i64..=*Base::COMPONENTS.end() as i64))]
+    components: Option<u32>,
     /// Global norm to which longer gradients are scaled down; 0 leaves them as they are
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::at_least_zero)]
     clip: Option<f32>,
@@ -92,17 +98,19 @@ impl RecipeArgs {
     /// # Errors
     /// Those of [`Recipe::validate`].
     pub fn resolve(&self) -> Result<Recipe> {
-        let base = Recipe::preset(&self.preset)?;
-        let seed = self.seed.unwrap_or(base.seed);
+        let preset = Recipe::preset(&self.preset)?;
+        let seed = self.seed.unwrap_or(preset.seed);
         let activation = named(&Activation::ALL, self.activation.as_deref());
-        let bijector = named(&BijectorKind::ALL, self.bijector.as_deref()).unwrap_or(base.bijector);
+        let bijector = named(&BijectorKind::ALL, self.bijector.as_deref()).unwrap_or(preset.bijector);
         let conditioner =
             named(&ConditionerForm::ALL, self.conditioner.as_deref()).unwrap_or(match bijector {
-                BijectorKind::Spline if base.conditioner == ConditionerForm::Separate => {
+                BijectorKind::Spline if preset.conditioner == ConditionerForm::Separate => {
                     ConditionerForm::Joint
                 }
-                _ => base.conditioner,
+                _ => preset.conditioner,
             });
+        let implied = self.components.map_or(preset.base, |_| BaseKind::Mixture);
+        let base = named(&BaseKind::ALL, self.base.as_deref()).unwrap_or(implied);
         let mixing = named(&Mixing::ALL, self.mixing.as_deref());
         let masking = self
             .mask
@@ -112,33 +120,35 @@ impl RecipeArgs {
             .decay
             .as_deref()
             .and_then(|wanted| Decay::ALL.into_iter().find(|decay| decay.name() == wanted));
-        let epochs = self.epochs.unwrap_or(base.epochs);
+        let epochs = self.epochs.unwrap_or(preset.epochs);
         let recipe = Recipe {
             epochs,
             // The preset's warm-up must not forbid a short training.
-            warmup: self.warmup.unwrap_or(base.warmup.min(epochs.saturating_sub(1))),
-            decay: decay.unwrap_or(base.decay),
-            batch: self.batch.unwrap_or(base.batch),
-            layers: self.layers.map_or(base.layers, |layers| layers as usize),
-            hidden: self.hidden.as_ref().map_or(base.hidden, |Widths(widths)| widths.clone()),
-            activation: activation.unwrap_or(base.activation),
-            masking: masking.unwrap_or(base.masking),
-            learning_rate: self.lr.unwrap_or(base.learning_rate),
+            warmup: self.warmup.unwrap_or(preset.warmup.min(epochs.saturating_sub(1))),
+            decay: decay.unwrap_or(preset.decay),
+            batch: self.batch.unwrap_or(preset.batch),
+            layers: self.layers.map_or(preset.layers, |layers| layers as usize),
+            hidden: self.hidden.as_ref().map_or(preset.hidden, |Widths(widths)| widths.clone()),
+            activation: activation.unwrap_or(preset.activation),
+            masking: masking.unwrap_or(preset.masking),
+            learning_rate: self.lr.unwrap_or(preset.learning_rate),
             bijector,
             conditioner,
-            bound: self.bound.unwrap_or(base.bound),
-            bins: self.bins.map_or(base.bins, |bins| bins as usize),
-            tail_bound: self.tail_bound.unwrap_or(base.tail_bound),
-            mixing: mixing.unwrap_or(base.mixing),
-            actnorm: self.actnorm.unwrap_or(base.actnorm),
-            clip_norm: self.clip.map_or(base.clip_norm, |norm| (norm > 0.0).then_some(norm)),
-            weight_decay: self.weight_decay.unwrap_or(base.weight_decay),
-            validation_fraction: self.validation_fraction.unwrap_or(base.validation_fraction),
-            patience: self.patience.or(base.patience),
-            ema: self.ema.or(base.ema),
-            rollback: self.rollback.unwrap_or(base.rollback),
+            bound: self.bound.unwrap_or(preset.bound),
+            bins: self.bins.map_or(preset.bins, |bins| bins as usize),
+            tail_bound: self.tail_bound.unwrap_or(preset.tail_bound),
+            mixing: mixing.unwrap_or(preset.mixing),
+            base,
+            components: self.components.map_or(preset.components, |components| components as usize),
+            actnorm: self.actnorm.unwrap_or(preset.actnorm),
+            clip_norm: self.clip.map_or(preset.clip_norm, |norm| (norm > 0.0).then_some(norm)),
+            weight_decay: self.weight_decay.unwrap_or(preset.weight_decay),
+            validation_fraction: self.validation_fraction.unwrap_or(preset.validation_fraction),
+            patience: self.patience.or(preset.patience),
+            ema: self.ema.or(preset.ema),
+            rollback: self.rollback.unwrap_or(preset.rollback),
             seed,
-            ..base
+            ..preset
         };
         recipe.validate()?;
         Ok(recipe)

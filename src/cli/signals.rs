@@ -7,7 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use moonflow::data::remove_unfinished;
+use moonflow::files::remove_unfinished;
 
 use super::folder;
 use super::output::note;

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use moonflow::Result;
 use moonflow::device::AnyEngine;
+use moonflow::engine::TrainingShape;
 use moonflow::flow::Flow;
 use moonflow::gpu::GpuEngine;
 use moonflow::gpu::autotune::Measured;
 use moonflow::gpu::cost::si;
 use moonflow::gpu::tile::Product;
 use moonflow::gpu::tile_cache::TileCache;
-use moonflow::gpu::training::TrainingShape;
 
 use super::device::DeviceArgs;
 use super::output::note;

@@ -1,5 +1,5 @@
 //! Activation normalisation on a tile of rows: z = (x − b) · e⁻ˢ for each modelled feature (Kingma and Dhariwal, "Glow",
-//! 2018). The functions are the definition, held to `shaders/layered/actnorm.wgsl`; the engine runs them.
+//! 2018). The functions are the definition that `shaders/layered/actnorm.wgsl` is compared with, and the engine runs them.
 //!
 //! Matrices are row-major [T, D]. `shift` b and `log_scale` s are `[M]`; the context, the last D − M features, passes.
 
@@ -7,7 +7,7 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::step::{Backward, PartSize, Scratch, Step, Sum, Tile, Trace};
+use super::step::{Backward, Parameters, PartSize, Scratch, Step, Sum, Tile, Trace};
 
 /// Data → latent, in place; log_det −= Σ s for every row.
 pub fn actnorm_forward<R: Real>(
@@ -89,7 +89,7 @@ impl ActnormStep {
     }
 }
 
-impl<R: Real> Step<R> for ActnormStep {
+impl<R: Real> Parameters<R> for ActnormStep {
     fn parts(&self) -> Vec<PartSize> {
         vec![PartSize { weights: 2 * self.modelled, gradient: 2 * self.modelled }]
     }
@@ -101,7 +101,9 @@ impl<R: Real> Step<R> for ActnormStep {
     fn unpack(&self, _part: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
         flat.copy_from_slice(packed);
     }
+}
 
+impl<R: Real> Step<R> for ActnormStep {
     fn forward(
         &self,
         weights: &[Buffer<R>],

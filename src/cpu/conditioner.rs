@@ -20,7 +20,7 @@ pub(super) struct Kept<R> {
     pub rows: usize,
 }
 
-/// What a network computed, for its way back.
+/// What the forward pass of a network leaves for the backward pass.
 #[derive(Debug, Default)]
 pub(super) struct Trace<R> {
     /// Before the activation, for each layer but the last, in rows [`stride`] apart; only where the activation's slope
@@ -37,8 +37,8 @@ impl<R> Trace<R> {
     }
 }
 
-/// LayerGradients on their way through a network: at the layer at hand, at the one before, and at one whose result is also
-/// added further on.
+/// Gradients in the backward pass through a network: at the current layer, at the one before, and at one whose result is
+/// also added to a later layer's.
 #[derive(Debug, Default)]
 pub(super) struct LayerGradients<R> {
     above: Buffer<R>,

@@ -1,5 +1,5 @@
 //! A coupling on a tile of rows: its conditioner reads the kept features, its bijector transforms the others.
-//! Held to the definitions in [`super::reference::coupling`].
+//! The definitions are in [`super::reference::coupling`].
 
 use crate::flow::{Activation, Coupling, Flow};
 use crate::layout::Block;
@@ -8,7 +8,7 @@ use super::Real;
 use super::bijector::{Elementwise, Traced, elementwise};
 use super::buffer::Buffer;
 use super::packed::{PackedNetwork, Ports};
-use super::step::{Backward, PartSize, Scratch, Step, Tile, Trace};
+use super::step::{Backward, Parameters, PartSize, Scratch, Step, Tile, Trace};
 
 /// A coupling's networks and bijector.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl<R: Real> CouplingStep<R> {
     }
 }
 
-impl<R: Real> Step<R> for CouplingStep<R> {
+impl<R: Real> Parameters<R> for CouplingStep<R> {
     fn parts(&self) -> Vec<PartSize> {
         let size =
             |network: &PackedNetwork| PartSize { weights: network.weights, gradient: network.gradient };
@@ -102,7 +102,9 @@ impl<R: Real> Step<R> for CouplingStep<R> {
     fn unpack(&self, part: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
         self.networks[part].unpack(packed, flat);
     }
+}
 
+impl<R: Real> Step<R> for CouplingStep<R> {
     fn forward(
         &self,
         weights: &[Buffer<R>],
@@ -197,7 +199,7 @@ fn spread<R: Real>(output: &[R], number: usize, [count, stride, output_stride]: 
     }
 }
 
-/// The way back of [`spread`].
+/// Undoes [`spread`].
 fn collect<R: Real>(
     plane: &[R],
     number: usize,

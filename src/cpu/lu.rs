@@ -1,4 +1,4 @@
-//! An LU layer on a tile of rows, z = W · x + bias with W = L · U. Held to the definition in [`super::reference::lu`].
+//! An LU layer on a tile of rows, z = W · x + bias with W = L · U. Its definition is in [`super::reference::lu`].
 //!
 //! W is multiplied out once a step. The gradient at W, G = Σ d_z xᵀ, is summed over rows, and those at L and U come from the
 //! sum: d_L = G Uᵀ and d_U = Lᵀ G. The inverse substitutes with L and U.
@@ -10,9 +10,9 @@ use super::buffer::Buffer;
 use super::packed::pack_panels;
 use super::product::{Finish, Matrix, Panels, Start, padded, panels};
 use super::reference::lu::Lu;
-use super::step::{Backward, PartSize, Scratch, Step, Sum, Tile, Trace};
+use super::step::{Backward, Parameters, PartSize, Scratch, Step, Sum, Tile, Trace};
 
-/// An LU layer. Packed are W in panels for the way forward and for the way back, the bias, L and U as [M, M], and the
+/// An LU layer. Packed are W in panels of the forward and of the backward pass, the bias, L and U as [M, M], and the
 /// log-determinant; the packed gradient is [M + 1, padded M]: G, and the gradients at bias and log-determinant.
 #[derive(Debug)]
 pub(super) struct LuStep {
@@ -70,7 +70,7 @@ impl LuStep {
     }
 }
 
-impl<R: Real> Step<R> for LuStep {
+impl<R: Real> Parameters<R> for LuStep {
     fn parts(&self) -> Vec<PartSize> {
         let gradient = (self.modelled + 2) * padded::<R>(self.modelled);
         vec![PartSize { weights: self.places::<R>().len, gradient }]
@@ -125,7 +125,9 @@ impl<R: Real> Step<R> for LuStep {
             }
         }
     }
+}
 
+impl<R: Real> Step<R> for LuStep {
     fn forward(
         &self,
         weights: &[Buffer<R>],

@@ -14,6 +14,7 @@ pub mod activation;
 pub mod actnorm;
 #[doc(hidden)]
 pub mod adam;
+mod base;
 #[doc(hidden)]
 pub mod batch;
 mod bijector;
@@ -24,6 +25,7 @@ mod engine;
 #[doc(hidden)]
 pub mod loss;
 mod lu;
+mod mixture;
 mod packed;
 mod pass;
 mod permutation;
@@ -110,7 +112,7 @@ impl<R: Real> CpuEngine<R> {
         let zeros = vec![R::zero(); layout.total];
         let threads = rayon::current_num_threads();
         let plural = if threads == 1 { "" } else { "s" };
-        Ok(Self {
+        let mut engine = Self {
             device: DeviceInfo {
                 name: format!("CPU, {threads} thread{plural}"),
                 backend: "cpu".into(),
@@ -129,7 +131,10 @@ impl<R: Real> CpuEngine<R> {
             run: None,
             flow,
             layout,
-        })
+        };
+        // Zeros do not pack to zeros: a logarithm of 0 is a factor of 1.
+        engine.pack();
+        Ok(engine)
     }
 
     /// Parameters `[P]`, in the order of [`Layout`].
@@ -204,9 +209,11 @@ impl<R: Real> CpuEngine<R> {
         let (features, given) = (self.flow.features, self.flow.context);
         expect_length("context", context.len(), rows * given)?;
         let mut values = vec![R::zero(); rows * features];
+        let base = &self.steps.base;
         let draw = |tile: usize, z: &mut [R]| {
             let row = tile * SCORING_TILE;
-            sampling::latent(features, given, first.wrapping_add(row as u32), seed, temperature, z);
+            let noise = sampling::Noise { first: first.wrapping_add(row as u32), seed, temperature };
+            base.code.draw(base.weights(&self.packed), noise, z);
             if given > 0 {
                 for (z, context) in
                     z.chunks_exact_mut(features).zip(context[row * given..].chunks_exact(given))
@@ -460,6 +467,7 @@ fn resize<R: Real>(buffer: &mut Vec<R>, len: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{Base, Transform};
     use crate::optimiser::State;
 
     /// An engine whose last layers are not zero.
@@ -511,6 +519,17 @@ mod tests {
         let mut engine = CpuEngine::new(flow.clone()).expect("valid");
         engine.set_parameters(&State::initial(&flow, 1).parameters).expect("fits");
         assert_eq!(engine.forward(&[1.5, -2.0]).expect("a row"), (vec![1.5, -2.0], vec![0.0]));
+    }
+
+    #[test]
+    fn a_new_engine_has_its_zeros_packed() {
+        let mut flow = Flow::new(2, 1, &[4]).expect("valid");
+        flow.transforms.extend([Transform::Lu, Transform::Actnorm]);
+        flow.base = Base::Mixture { components: 2 };
+        let engine = CpuEngine::<f64>::new(flow).expect("valid");
+        assert_eq!(engine.forward(&[1.5, -2.0]).expect("a row"), (vec![1.5, -2.0], vec![0.0]));
+        let log_prob = engine.log_prob(&[1.5, -2.0]).expect("a row")[0];
+        assert!((log_prob + std::f64::consts::TAU.ln() + 0.5 * (2.25 + 4.0)).abs() < 1e-12, "{log_prob}");
     }
 
     #[test]

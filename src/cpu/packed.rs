@@ -39,12 +39,12 @@ pub(super) struct Layer {
     pub read_plain: bool,
     /// Its place in the flat buffer, from the beginning of the network.
     span: LinearSpan,
-    /// Weights for the way forward: panels of outputs `[outputs / panel][inputs][panel]`, or, where the last layer is
+    /// Weights of the forward pass: panels of outputs `[outputs / panel][inputs][panel]`, or, where the last layer is
     /// thin, rows [outputs, padded inputs].
     pub forward: usize,
     /// `[padded outputs]`.
     pub bias: usize,
-    /// Weights for the way back: panels of inputs `[inputs / panel][outputs][panel]`, or, where the first layer is
+    /// Weights of the backward pass: panels of inputs `[inputs / panel][outputs][panel]`, or, where the first layer is
     /// thin, rows [inputs, padded outputs].
     pub backward: usize,
     /// Gradient: [outputs, padded inputs]; in the first layer its transpose, with the bias as a last row,

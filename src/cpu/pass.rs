@@ -3,7 +3,6 @@
 
 use super::Real;
 use super::buffer::Buffer;
-use super::loss::{negative_log_likelihood, negative_log_likelihood_backward};
 use super::step::{Backward, Scratch, Steps, Sum, Tile, Trace};
 
 /// A flow together with its packed parameters.
@@ -41,7 +40,7 @@ impl<R: Real> Workspace<R> {
         let mut tile = Tile { values, log_det };
         for placed in &weights.steps.steps {
             let parts = placed.weights(weights.parts);
-            placed.step.forward(parts, &mut tile, &mut self.traces[0], &mut self.scratch);
+            placed.code.forward(parts, &mut tile, &mut self.traces[0], &mut self.scratch);
         }
     }
 
@@ -53,7 +52,9 @@ impl<R: Real> Workspace<R> {
         values.extend_from_slice(x);
         log_det.resize(log_prob.len(), R::zero());
         self.forward(weights, &mut values, &mut log_det);
-        negative_log_likelihood(weights.steps.context, &values, &log_det, log_prob);
+        let base = &weights.steps.base;
+        let parts = base.weights(weights.parts);
+        base.code.negative_log_likelihood(parts, &values, &log_det, log_prob, &mut self.scratch.mixture);
         for value in log_prob {
             *value = -*value;
         }
@@ -68,7 +69,7 @@ impl<R: Real> Workspace<R> {
         let mut tile = Tile { values, log_det };
         for placed in weights.steps.steps.iter().rev() {
             let parts = placed.weights(weights.parts);
-            placed.step.inverse(parts, &mut tile, &mut self.traces[0], &mut self.scratch);
+            placed.code.inverse(parts, &mut tile, &mut self.traces[0], &mut self.scratch);
         }
     }
 
@@ -104,7 +105,7 @@ impl<R: Real> Workspace<R> {
         nll: &mut [R],
         mut gradient: Option<Sum<R>>,
     ) {
-        let Steps { features, context, ref steps, .. } = *weights.steps;
+        let Steps { features, ref steps, ref base, .. } = *weights.steps;
         self.prepare(steps.len());
         let Self { traces, scratch, log_det, d_log_det, values, d_values } = self;
         values.resize(nll.len() * features, R::zero());
@@ -113,12 +114,14 @@ impl<R: Real> Workspace<R> {
         log_det.resize(nll.len(), R::zero());
         let mut tile = Tile { values, log_det };
         for (placed, trace) in steps.iter().zip(&mut *traces) {
-            placed.step.forward(placed.weights(weights.parts), &mut tile, trace, scratch);
+            placed.code.forward(placed.weights(weights.parts), &mut tile, trace, scratch);
         }
 
-        negative_log_likelihood(context, values, log_det, nll);
+        let parts = base.weights(weights.parts);
+        base.code.negative_log_likelihood(parts, values, log_det, nll, &mut scratch.mixture);
         d_values.resize(values.len(), R::zero());
-        negative_log_likelihood_backward(context, factors, values, d_values);
+        let of_base = gradient.as_mut().map(|gradient| gradient.part(base.gradient.clone()));
+        base.code.backward(parts, factors, values, d_values, of_base, &mut scratch.mixture);
         d_log_det.clear();
         d_log_det.extend(factors.iter().map(|&factor| -factor));
         let of_x = gradient.is_none();
@@ -129,7 +132,7 @@ impl<R: Real> Workspace<R> {
                 gradient: gradient.as_mut().map(|gradient| gradient.part(placed.gradient.clone())),
                 wants_input: of_x || index > 0,
             };
-            placed.step.backward(placed.weights(weights.parts), trace, &mut way, scratch);
+            placed.code.backward(placed.weights(weights.parts), trace, &mut way, scratch);
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::step::{Backward, PartSize, Scratch, Step, Tile, Trace};
+use super::step::{Backward, Parameters, PartSize, Scratch, Step, Tile, Trace};
 
 /// A permutation; it has no parameters.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ impl PermutationStep {
     }
 }
 
-impl<R: Real> Step<R> for PermutationStep {
+impl<R: Real> Parameters<R> for PermutationStep {
     fn parts(&self) -> Vec<PartSize> {
         vec![PartSize { weights: 0, gradient: 0 }]
     }
@@ -44,7 +44,9 @@ impl<R: Real> Step<R> for PermutationStep {
     fn pack(&self, _part: usize, _flat: &[R], _packed: &mut [R]) {}
 
     fn unpack(&self, _part: usize, _weights: &[R], _packed: &[R], _flat: &mut [R]) {}
+}
 
+impl<R: Real> Step<R> for PermutationStep {
     fn forward(
         &self,
         _weights: &[Buffer<R>],

@@ -81,7 +81,7 @@ impl<'a, R: Real> Shares<'a, R> {
         Merged([0, 1].map(|half: usize| halves[half].merged.max(1)))
     }
 
-    /// The first share of a half that nobody has begun.
+    /// The first share of a half that no thread has begun.
     fn begin(&self) -> Option<(usize, Share<'a, R>)> {
         let mut halves = self.halves();
         let half = halves.iter().position(|half| half.merged == 0 && !half.slots.is_empty())?;

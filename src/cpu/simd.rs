@@ -19,6 +19,27 @@ pub(super) fn with_registers<W: WithSimd>(work: W) -> W::Output {
     Arch::new().dispatch(work)
 }
 
+/// Σ term(i) over 0..`len`, a multiple of [`LANES`], in an order that does not depend on the registers' width. To be called
+/// within [`vectorised`].
+#[inline(always)]
+pub(super) fn lane_sum<R: super::Real>(len: usize, term: impl Fn(usize) -> R) -> R {
+    let mut lanes = [R::zero(); LANES];
+    for group in 0..len / LANES {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += term(group * LANES + lane);
+        }
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            let other = lanes[lane + half];
+            lanes[lane] += other;
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 /// Registers of a precision. Sealed: the module is private.
 pub trait Registers: Copy {
     /// A register full of values.

@@ -8,11 +8,13 @@ use crate::layout::Layout;
 
 use super::Real;
 use super::actnorm::ActnormStep;
+use super::base::{self, BaseDensity};
 use super::bijector::Planes;
 use super::buffer::Buffer;
 use super::conditioner::{self, Kept, LayerGradients};
 use super::coupling::CouplingStep;
 use super::lu::LuStep;
+use super::mixture::MixtureScratch;
 use super::permutation::PermutationStep;
 
 /// Sizes of a part of a step, as one thread packs and updates it; see [`Block::parts`](crate::layout::Block::parts).
@@ -84,10 +86,12 @@ pub(super) struct Scratch<R> {
     pub output: Buffer<R>,
     /// At kept features.
     pub d_kept: Buffer<R>,
+    /// Of a base density that is a mixture.
+    pub mixture: MixtureScratch<R>,
 }
 
-/// The code of a transform.
-pub(super) trait Step<R: Real>: Debug + Send + Sync {
+/// The parameters of a transform or a base density, as threads pack them and take their gradient.
+pub(super) trait Parameters<R: Real> {
     /// Sizes of its parts, in the order of [`Block::parts`](crate::layout::Block::parts).
     fn parts(&self) -> Vec<PartSize>;
 
@@ -96,7 +100,10 @@ pub(super) trait Step<R: Real>: Debug + Send + Sync {
 
     /// Unpacks a part's gradient; `weights`: its packed parameters. Entries of `flat` without a gradient stay zero.
     fn unpack(&self, part: usize, weights: &[R], packed: &[R], flat: &mut [R]);
+}
 
+/// The code of a transform.
+pub(super) trait Step<R: Real>: Parameters<R> + Debug + Send + Sync {
     /// Data → latent. `weights`: its parts, packed.
     fn forward(
         &self,
@@ -125,13 +132,13 @@ pub(super) trait Step<R: Real>: Debug + Send + Sync {
     );
 }
 
-/// A step and where its parts stand.
+/// The code of a transform or of the base density, and where its parts stand.
 #[derive(Debug)]
-pub(super) struct Placed<R> {
-    pub step: Box<dyn Step<R>>,
+pub(super) struct Placed<C: ?Sized> {
+    pub code: Box<C>,
     /// Number of its first part among all, and how many there are.
-    pub first_part: usize,
-    pub parts: usize,
+    first_part: usize,
+    parts: usize,
     /// Its packed gradient among all.
     pub gradient: Range<usize>,
 }
@@ -139,21 +146,21 @@ pub(super) struct Placed<R> {
 /// A part and where its packed gradient lies.
 #[derive(Clone, Debug)]
 pub(super) struct Part {
-    /// Number of its step, and its own within the step.
-    pub step: usize,
-    pub index: usize,
+    /// Number of its transform, or that of transforms for the base density; and its own within that.
+    owner: usize,
+    index: usize,
     /// Its stretch of the flat buffer.
     pub flat: Range<usize>,
     pub weights: usize,
     pub gradient: Range<usize>,
 }
 
-/// A flow's steps in data → latent order.
+/// A flow's transforms in data → latent order, and its base density.
 #[derive(Debug)]
 pub(super) struct Steps<R> {
     pub features: usize,
-    pub context: usize,
-    pub steps: Vec<Placed<R>>,
+    pub steps: Vec<Placed<dyn Step<R>>>,
+    pub base: Placed<dyn BaseDensity<R>>,
     /// They tile the flat buffer in order.
     pub parts: Vec<Part>,
     /// Values of the whole packed gradient.
@@ -162,25 +169,30 @@ pub(super) struct Steps<R> {
 
 impl<R: Real> Steps<R> {
     pub fn new(flow: &Flow, layout: &Layout) -> Self {
-        let (mut steps, mut parts, mut gradient) = (Vec::new(), Vec::<Part>::new(), 0);
-        for (index, (transform, block)) in flow.transforms.iter().zip(&layout.blocks).enumerate() {
-            let step: Box<dyn Step<R>> = match transform {
-                Transform::Coupling(coupling) => Box::new(CouplingStep::new(flow, coupling, block)),
-                Transform::Actnorm => Box::new(ActnormStep::new(flow)),
-                Transform::Lu => Box::new(LuStep::new(flow)),
-                Transform::Permutation { permutation } => Box::new(PermutationStep::new(flow, permutation)),
-            };
-            let (first_part, start) = (parts.len(), gradient);
-            for (part, (size, flat)) in step.parts().into_iter().zip(block.parts()).enumerate() {
-                let range = gradient..gradient + size.gradient;
-                gradient = range.end;
-                parts.push(Part { step: index, index: part, flat, weights: size.weights, gradient: range });
-            }
-            let placed =
-                Placed { step, first_part, parts: parts.len() - first_part, gradient: start..gradient };
-            steps.push(placed);
-        }
-        Self { features: flow.features, context: flow.context, steps, parts, gradient }
+        let mut parts = Vec::new();
+        let steps: Vec<Placed<dyn Step<R>>> = flow
+            .transforms
+            .iter()
+            .zip(&layout.blocks)
+            .enumerate()
+            .map(|(index, (transform, block))| {
+                let code: Box<dyn Step<R>> = match transform {
+                    Transform::Coupling(coupling) => Box::new(CouplingStep::new(flow, coupling, block)),
+                    Transform::Actnorm => Box::new(ActnormStep::new(flow)),
+                    Transform::Lu => Box::new(LuStep::new(flow)),
+                    Transform::Permutation { permutation } => {
+                        Box::new(PermutationStep::new(flow, permutation))
+                    }
+                };
+                let sizes = code.parts();
+                Placed::new(code, index, &sizes, block.parts(), &mut parts)
+            })
+            .collect();
+        let code = base::density(flow);
+        let sizes = code.parts();
+        let base = Placed::new(code, steps.len(), &sizes, vec![layout.base.clone()], &mut parts);
+        let gradient = base.gradient.end;
+        Self { features: flow.features, steps, base, parts, gradient }
     }
 
     /// Where parts lie in the flat buffer.
@@ -190,21 +202,47 @@ impl<R: Real> Steps<R> {
 
     /// Packs one of all parts from its stretch of the flat parameters.
     pub fn pack(&self, part: usize, flat: &[R], packed: &mut [R]) {
-        let Part { step, index, .. } = self.parts[part];
-        self.steps[step].step.pack(index, flat, packed);
+        let Part { owner, index, .. } = self.parts[part];
+        self.owner(owner).pack(index, flat, packed);
     }
 
     /// Unpacks the gradient of one of all parts, whose packed parameters are `weights`, into its stretch of the flat
     /// gradient.
     pub fn unpack(&self, part: usize, weights: &[R], packed: &[R], flat: &mut [R]) {
-        let Part { step, index, .. } = self.parts[part];
-        self.steps[step].step.unpack(index, weights, packed, flat);
+        let Part { owner, index, .. } = self.parts[part];
+        self.owner(owner).unpack(index, weights, packed, flat);
+    }
+
+    fn owner(&self, owner: usize) -> &dyn Parameters<R> {
+        match self.steps.get(owner) {
+            Some(placed) => &*placed.code,
+            None => &*self.base.code,
+        }
     }
 }
 
-impl<R> Placed<R> {
+impl<C: ?Sized> Placed<C> {
+    /// Places the code of number `owner` after all in `parts`, to which its own are added: of these `sizes`, in these
+    /// stretches of the flat buffer.
+    fn new(
+        code: Box<C>,
+        owner: usize,
+        sizes: &[PartSize],
+        stretches: Vec<Range<usize>>,
+        parts: &mut Vec<Part>,
+    ) -> Self {
+        let start = parts.last().map_or(0, |part: &Part| part.gradient.end);
+        let (first_part, mut end) = (parts.len(), start);
+        for (index, (size, flat)) in sizes.iter().zip(stretches).enumerate() {
+            let gradient = end..end + size.gradient;
+            end = gradient.end;
+            parts.push(Part { owner, index, flat, weights: size.weights, gradient });
+        }
+        Self { code, first_part, parts: sizes.len(), gradient: start..end }
+    }
+
     /// Its parts of all `weights`.
-    pub fn weights<'a>(&self, weights: &'a [Buffer<R>]) -> &'a [Buffer<R>] {
+    pub fn weights<'a, R>(&self, weights: &'a [Buffer<R>]) -> &'a [Buffer<R>] {
         &weights[self.first_part..][..self.parts]
     }
 }

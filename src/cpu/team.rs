@@ -67,7 +67,7 @@ impl Team {
     /// Runs `job` on this thread and on every other that comes before it is done.
     pub fn run(&self, job: Job<'_>) {
         // SAFETY: the lifetime is only forgotten. Below, and also where `job` panics, this function does not end before
-        // the job is off the board and nobody is at work on it: a thread takes it from the board under the lock and
+        // the job is off the board and no thread is at work on it: a thread takes it from the board under the lock and
         // counts itself as active before it lets go of the lock.
         let posted = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
         unpoisoned(&self.board).job = Some(posted);

@@ -25,7 +25,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// [`Dataset::split_with`] without steps before the standardiser.
+    /// [`Dataset::split_with`] without maps before the standardiser.
     ///
     /// # Errors
     /// Those of [`Dataset::split_with`].
@@ -46,15 +46,15 @@ impl Dataset {
     ///
     /// # Examples
     /// ```
-    /// use moonflow::data::{Bounds, ColumnSteps, Dataset, PreprocessingPlan, Standardise, Table};
+    /// use moonflow::data::{Bounds, ColumnDomain, Dataset, PreprocessingPlan, Standardise, Table};
     ///
     /// # fn main() -> moonflow::Result<()> {
     /// let values = (0..200).flat_map(|i| [f64::from(i % 20), 1.0 + f64::from(i * i % 37)]).collect();
     /// let table = Table { name: "t".into(), columns: vec!["count".into(), "price".into()], values };
     /// let plan = PreprocessingPlan {
-    ///     steps: vec![
-    ///         ColumnSteps { dequantize: true, bounds: None },
-    ///         ColumnSteps { dequantize: false, bounds: Some(Bounds { low: Some(0.0), high: None }) },
+    ///     domains: vec![
+    ///         ColumnDomain { dequantize: true, bounds: None },
+    ///         ColumnDomain { dequantize: false, bounds: Some(Bounds { low: Some(0.0), high: None }) },
     ///     ],
     ///     standardise: Standardise::Whiten,
     ///     ..PreprocessingPlan::default()

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Bijector, ConditionerForm, Coupling, Flow, Transform};
+use super::{Base, Bijector, ConditionerForm, Coupling, Flow, Transform};
 
 impl fmt::Display for Bijector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,6 +72,10 @@ impl fmt::Display for Flow {
                 conditioners.push(text);
             }
         }
-        f.write_str(&conditioners.concat())
+        f.write_str(&conditioners.concat())?;
+        match self.base {
+            Base::StandardNormal => Ok(()),
+            base => write!(f, ", base: {base}"),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The flow as pure data: features, a list of transforms and a base density.
 //! It is the first thing made and the last thing stored; both engines read it and neither changes it.
 
+mod base;
 mod describe;
 mod mask;
 mod mixing;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
+pub use base::{Base, BaseKind};
 pub use mask::Masking;
 pub use mixing::Mixing;
 pub use transform::{
@@ -19,16 +21,6 @@ pub use transform::{
 };
 
 use record::FlowRecord;
-
-/// The density of the latent variable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Base {
-    /// Independent standard normal features.
-    #[default]
-    StandardNormal,
-}
 
 /// A normalizing flow: transforms in data → latent order, then a base density.
 ///
@@ -136,6 +128,13 @@ impl Flow {
         self
     }
 
+    /// The same flow with another base density.
+    #[must_use]
+    pub fn with_base(mut self, base: Base) -> Self {
+        self.base = base;
+        self
+    }
+
     /// The same flow with these transforms before each coupling.
     #[must_use]
     pub fn before_each_coupling(self, added: &[Transform]) -> Self {
@@ -210,6 +209,9 @@ impl Flow {
         if let Some(message) = self.transforms.iter().enumerate().find_map(broken) {
             return Some(message);
         }
+        if let Some(message) = self.base.broken_rule() {
+            return Some(message);
+        }
         // Offsets on the GPU are 32-bit.
         let total = self.parameter_count();
         (total > u128::from(u32::MAX / 4))
@@ -218,7 +220,8 @@ impl Flow {
 
     /// Number of parameters P; also of a flow too large to have a [`Layout`](crate::layout::Layout).
     pub fn parameter_count(&self) -> u128 {
-        self.transforms.iter().map(|transform| transform.parameter_count(self)).sum()
+        let transforms = self.transforms.iter().map(|transform| transform.parameter_count(self));
+        transforms.sum::<u128>() + self.base.parameter_count(self.modelled())
     }
 }
 

@@ -70,9 +70,9 @@ impl Uniform {
 
 impl Flow {
     /// Whether a model file of version 3 can hold it: couplings alone, all alike but for their masks, with separate
-    /// networks.
+    /// networks, and a standard normal base.
     pub fn is_uniform(&self) -> bool {
-        Uniform::of(&self.transforms).is_some()
+        self.base == Base::StandardNormal && Uniform::of(&self.transforms).is_some()
     }
 }
 

@@ -215,7 +215,7 @@ impl Bijector {
         }
     }
 
-    /// Numbers of θ, the first ones, that a GPU keeps from its forward pass for its way back.
+    /// Numbers of θ, the first ones, that a GPU keeps from its forward pass for its backward pass.
     pub(crate) fn saved(&self) -> usize {
         match self {
             Self::Affine { .. } => 1,

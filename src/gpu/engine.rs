@@ -12,13 +12,13 @@ use super::pace::Pace;
 use super::plan::{BufferId, Plan, PlanKind, ProgramId};
 use super::score::ScorePlan;
 use super::tile::Tiling;
-use super::training::{HISTORY, Shard, TrainingPlan, TrainingShape};
+use super::training::{HISTORY, Shard, TrainingPlan};
 use super::uniforms;
 use crate::engine::{
-    DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, Transformed, whole_rows,
+    DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, TrainingShape, Transformed, whole_rows,
 };
 use crate::error::{Error, Result, expect_length};
-use crate::flow::Flow;
+use crate::flow::{Base, Flow};
 use crate::layout::Layout;
 use crate::optimiser::{Adam, Best, State};
 use crate::random::{self, NORMAL_TABLE, Permutation, Stream};
@@ -78,6 +78,12 @@ impl GpuEngine {
     /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
     pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
+        if flow.base != Base::StandardNormal {
+            return Err(Error::Device(format!(
+                "the GPU engine has no base density that is a {}; the CPU engine has",
+                flow.base
+            )));
+        }
         if kind == PlanKind::Fused {
             Shape::fit(&flow, &context.target())?;
         }

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::adapter::Context;
 use super::autotune::Measured;
 use super::tile::{Product, Tile, Tiling};
-use crate::data::write_atomically;
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 
 /// Version of the file; another one is ignored.
 const FORMAT: u32 = 1;

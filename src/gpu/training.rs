@@ -5,8 +5,7 @@
 use super::kernel::{ACCUMULATE, CLOSE_EPOCH, KEEP_BEST, Kernel};
 use super::plan::{BufferId, Copies, Dispatch, Plan, Program, ProgramId, groups_of_256};
 use super::uniforms;
-use crate::engine::{RowWeights, Training};
-use crate::optimiser::{Adam, Schedule};
+use crate::engine::TrainingShape;
 use crate::random;
 
 /// Epoch records that the device holds before the host must read them.
@@ -14,45 +13,6 @@ pub const HISTORY: usize = 256;
 
 /// Most rows that validation takes at a time.
 pub(super) const VALIDATION_TILE: usize = 8192;
-
-/// Sizes and rules of a training, without its data.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TrainingShape {
-    /// Training rows N.
-    pub train_rows: usize,
-    /// Validation rows V.
-    pub validation_rows: usize,
-    /// Rows of a step.
-    pub batch: usize,
-    /// The update rule.
-    pub adam: Adam,
-    /// The learning rate.
-    pub schedule: Schedule,
-    /// Seed of the epochs' row orders.
-    pub seed: u64,
-    /// Sums of the weights of training and validation rows; `None` where all rows count alike.
-    pub weights: Option<[f32; 2]>,
-}
-
-impl TrainingShape {
-    /// The shape of `training` for rows of `features`.
-    pub fn new(training: &Training, features: usize) -> Self {
-        let train_rows = training.train.len() / features;
-        Self {
-            train_rows,
-            validation_rows: training.validation.len() / features,
-            batch: (training.batch as usize).min(train_rows),
-            adam: training.adam,
-            schedule: training.schedule,
-            seed: training.seed,
-            weights: training.weights.as_ref().map(|RowWeights { train, validation }| {
-                let sum =
-                    |weights: &[f32]| weights.iter().map(|&weight| f64::from(weight)).sum::<f64>() as f32;
-                [sum(train), sum(validation)]
-            }),
-        }
-    }
-}
 
 /// Some rows of a table, in a buffer of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

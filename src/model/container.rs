@@ -38,7 +38,7 @@ pub(crate) struct Version {
     pub format_version: u32,
 }
 
-/// A tensor on its way into a file.
+/// A tensor to be written.
 pub(crate) struct StoredTensor {
     name: String,
     dtype: Dtype,
@@ -171,7 +171,7 @@ pub(crate) fn entry<'a, T: Deserialize<'a>>(metadata: &'a Metadata, entry: &str)
 /// The regular file `path`, of which nothing but the header is read before that and `fits` agree to the rest.
 ///
 /// # Errors
-/// Those of [`open_regular`](crate::data::open_regular) and of reading; `damaged` of what is wrong with the header.
+/// Those of [`open_regular`](crate::files::open_regular) and of reading; `damaged` of what is wrong with the header.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn read(
     path: &std::path::Path,
@@ -181,7 +181,7 @@ pub(crate) fn read(
     use std::io::Read;
 
     let fail = |error| crate::Error::io(path, error);
-    let (file, length) = crate::data::open_regular(path)?;
+    let (file, length) = crate::files::open_regular(path)?;
     let mut file = std::io::BufReader::new(file);
     let mut bytes = Vec::new();
     file.by_ref().take(LENGTH_BYTES as u64).read_to_end(&mut bytes).map_err(fail)?;

@@ -1,14 +1,15 @@
 //! The model file: safetensors with one JSON entry, `moonflow`, in its metadata.
 //!
-//! Weights, biases and masks are `F32`, the standardiser is `F64`; names and shapes are those of
-//! [`Layout`], plus `transforms.{i}.mask` `[D]` and `standardiser.mean`, `standardiser.std` `[D]`. The steps before the
-//! standardiser are in the JSON, and the whitening after it is `standardiser.whitening` `[D, D]`. A file has version 2
+//! Weights, biases and masks are `F32`, the standardiser is `F64`; names and shapes are those of [`Layout`], plus
+//! `transforms.{i}.mask` `[D]` and `standardiser.mean`, `standardiser.std` `[D]`. The domains of columns are in the JSON,
+//! which calls them `steps`; the whitening after the standardiser is `standardiser.whitening` `[D, D]`. A file has version 2
 //! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
 //! `standardiser.johnson` `[D, 4]` and, after a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
 //! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Version 5 has
 //! `standardiser.kernel` and, after a whitening, `standardiser.whitened_kernel` `[K, 3]`: place, score and slope of each
-//! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models
-//! are equal files.
+//! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Beside the JSON
+//! there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models are equal
+//! files.
 
 use std::path::Path;
 
@@ -18,14 +19,14 @@ use serde::{Deserialize, Serialize};
 use super::container::{Container, Parsed, StoredTensor, Version, entry, serialise};
 use super::{Model, TrainingRecord};
 use crate::data::{
-    ColumnSteps, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Whitening, repeated,
+    ColumnDomain, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Whitening, repeated,
 };
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::shown::shown;
 
-/// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has steps
+/// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has maps
 /// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
 /// has a flow that is a list of transforms; version 5 has curves by kernel densities.
 pub const FORMAT_VERSION: u32 = 5;
@@ -49,8 +50,8 @@ struct Header {
     flow: Flow,
     columns: Vec<String>,
     /// Of version 2: what is done to each column before it is standardised.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    steps: Vec<ColumnSteps>,
+    #[serde(default, rename = "steps", skip_serializing_if = "Vec::is_empty")]
+    domains: Vec<ColumnDomain>,
     /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
     standardise: Standardise,
@@ -93,7 +94,7 @@ impl Model {
             format_version: self.format_version(),
             flow: self.flow.clone(),
             columns: self.columns.clone(),
-            steps: if self.format_version() == 1 { Vec::new() } else { self.preprocessing.steps.clone() },
+            domains: if self.format_version() == 1 { Vec::new() } else { self.preprocessing.domains.clone() },
             standardise: self.preprocessing.standardise,
             gaussianise: self.preprocessing.is_gaussianised(),
             kernel_knots: knot_counts(&self.preprocessing),
@@ -156,7 +157,7 @@ impl Model {
     /// [`Error::Io`] when the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let bytes = self.to_bytes();
-        crate::data::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
+        crate::files::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
     }
 
     /// Reads a model file. No more is read than a model of what its header says can have.
@@ -300,26 +301,26 @@ impl Header {
         }
     }
 
-    /// The steps of each column `[D]`, which a file of version 1 does not have.
-    fn steps_of_columns(&self) -> Parsed<Vec<ColumnSteps>> {
+    /// The domain of each column `[D]`, which a file of version 1 does not have.
+    fn domains_of_columns(&self) -> Parsed<Vec<ColumnDomain>> {
         let features = self.flow.features;
         if self.format_version == 1 && (self.standardise == Standardise::Whiten || self.flow.context > 0) {
             return Err("it has format version 1, but a whitening or a context".into());
         }
-        let steps = match (self.format_version, self.steps.len()) {
-            (1, 0) => vec![ColumnSteps::default(); features],
-            (1, _) => return Err("it has format version 1, but steps before its standardiser".into()),
-            (_, length) if length == features => self.steps.clone(),
+        let domains = match (self.format_version, self.domains.len()) {
+            (1, 0) => vec![ColumnDomain::default(); features],
+            (1, _) => return Err("it has format version 1, but maps before its standardiser, `steps`".into()),
+            (_, length) if length == features => self.domains.clone(),
             (_, length) => {
                 return Err(format!(
-                    "it has steps of {length} columns, but its flow has {features} features"
+                    "it has `steps` of {length} columns, but its flow has {features} features"
                 ));
             }
         };
-        for (steps, name) in steps.iter().zip(&self.columns) {
-            steps.validate(name).map_err(|error| error.to_string())?;
+        for (domain, name) in domains.iter().zip(&self.columns) {
+            domain.validate(name).map_err(|error| error.to_string())?;
         }
-        Ok(steps)
+        Ok(domains)
     }
 }
 
@@ -344,11 +345,11 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     header.check_columns()?;
     header.check_knots()?;
     let [kernel, whitened_kernel] = read_kernel(&tensors, &header)?;
-    let steps = header.steps_of_columns()?;
+    let domains = header.domains_of_columns()?;
     let Header { flow, columns, standardise, training: record, .. } = header;
     let context = flow.context;
     let preprocessing = Preprocessing {
-        steps,
+        domains,
         standardise,
         standardiser,
         whitening,

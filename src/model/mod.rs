@@ -20,6 +20,7 @@ use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
+use crate::mixture::Mixture;
 use crate::shown::{shown, shown_list};
 
 /// A fitted density over named columns.
@@ -126,7 +127,7 @@ impl Model {
     }
 
     /// Latent z of each row, row-major [B, D], standard normal when the model fits; a context follows it, in the
-    /// engine's units. Whole numbers of a dequantised
+    /// engine's units. Where the base density is a mixture, its distribution functions give the normal scores. Whole numbers of a dequantised
     /// column are taken in the middle of their interval; a row outside of the bounds has NaN.
     ///
     /// `rows`: row-major [B, D], in the user's units.
@@ -149,6 +150,17 @@ impl Model {
     /// # Errors
     /// As [`Model::log_prob`].
     pub async fn latent_of_noisy<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
+        let mut latent = self.base_values(engine, rows).await?;
+        self.normal_scores(&mut latent);
+        Ok(latent)
+    }
+
+    /// The values of the base density's variable at each row, row-major [B, D], for rows whose dequantised columns have their
+    /// noise: what the transforms make of them.
+    ///
+    /// # Errors
+    /// As [`Model::log_prob`].
+    pub(crate) async fn base_values<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
         self.load_into(engine)?;
         let features = self.flow.features;
         let mut latent = Vec::with_capacity(rows.len());
@@ -161,6 +173,13 @@ impl Model {
             }
         }
         Ok(latent)
+    }
+
+    /// Turns [`Model::base_values`] into standard normal numbers by the base density's own distribution functions.
+    pub(crate) fn normal_scores(&self, values: &mut [f64]) {
+        if let Some(mixture) = Mixture::of(&self.flow, &self.parameters) {
+            mixture.normal_scores(self.flow.features, values);
+        }
     }
 
     /// Rows drawn from the model, row-major [rows, D], in the user's units. The noise is drawn on the device.

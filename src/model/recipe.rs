@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::flow::{
-    Activation, Bijector, BijectorKind, ConditionerForm, Flow, MAX_WIDTH, Masking, Mixing, Transform,
+    Activation, Base, BaseKind, Bijector, BijectorKind, ConditionerForm, Flow, MAX_WIDTH, Masking, Mixing,
+    Transform,
 };
 use crate::optimiser::{Adam, Decay, Schedule};
 
@@ -82,6 +83,12 @@ pub struct Recipe {
     /// What mixes the features before each coupling, after the actnorm.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mixing: Mixing,
+    /// Density of the latent variable.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub base: BaseKind,
+    /// Components of a mixture.
+    #[serde(default = "default_components", skip_serializing_if = "is_default_components")]
+    pub components: usize,
     /// Seed of the initial weights, the split, the row orders and toy data.
     pub seed: u64,
 }
@@ -105,6 +112,14 @@ fn default_tail_bound() -> f32 {
 
 fn is_default_tail_bound(bound: &f32) -> bool {
     *bound == default_tail_bound()
+}
+
+fn default_components() -> usize {
+    5
+}
+
+fn is_default_components(components: &usize) -> bool {
+    *components == default_components()
 }
 
 impl Default for Recipe {
@@ -134,6 +149,8 @@ impl Default for Recipe {
             rollback: false,
             actnorm: false,
             mixing: Mixing::None,
+            base: BaseKind::Normal,
+            components: default_components(),
             seed: 0,
         }
     }
@@ -224,6 +241,13 @@ impl Recipe {
             let (fewest, most) = (Bijector::BINS.start(), Bijector::BINS.end());
             return fail(format!("a spline has between {fewest} and {most} bins, got {}", self.bins));
         }
+        if !Base::COMPONENTS.contains(&self.components) {
+            let (fewest, most) = (Base::COMPONENTS.start(), Base::COMPONENTS.end());
+            return fail(format!(
+                "a mixture has between {fewest} and {most} components, got {}",
+                self.components
+            ));
+        }
         if self.bijector == BijectorKind::Spline && self.conditioner == ConditionerForm::Separate {
             return fail("a spline needs a joint or a residual conditioner, got separate networks".into());
         }
@@ -292,6 +316,10 @@ impl Recipe {
             BijectorKind::Affine => Bijector::Affine { bound: self.bound },
             BijectorKind::Spline => Bijector::Spline { bins: self.bins, bound: self.tail_bound },
         };
+        let base = match self.base {
+            BaseKind::Normal => Base::StandardNormal,
+            BaseKind::Mixture => Base::Mixture { components: self.components },
+        };
         let actnorm = self.actnorm.then_some(Transform::Actnorm);
         let before = |coupling| {
             let mixing = self.mixing.before(coupling, features, self.seed);
@@ -302,7 +330,8 @@ impl Recipe {
             .with_activation(self.activation)
             .with_conditioner(self.conditioner)
             .with_bijector(bijector)
-            .before_couplings(before);
+            .before_couplings(before)
+            .with_base(base);
         flow.validate()?;
         Ok(flow)
     }

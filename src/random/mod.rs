@@ -32,6 +32,10 @@ pub enum Stream {
     Dequantize = 7,
     /// Permutations between couplings.
     Mixing = 8,
+    /// Beginning of the mixture that is a base density.
+    Mixture = 9,
+    /// Component of that mixture that a sample is drawn from.
+    Component = 10,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
@@ -61,6 +65,11 @@ pub fn key(seed: u64) -> [u32; 2] {
 /// A uniform number in [0, 1) from the upper 24 bits of `bits`; exact in `f32`.
 pub fn uniform(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// The number in [0, 1) that chooses the component of sample `row` under `seed` where the base density is a mixture.
+pub fn component(row: u32, seed: u64) -> f32 {
+    uniform(philox([row, 0, 0, Stream::Component as u32], key(seed))[0])
 }
 
 /// Rounds of the Feistel network of [`permute`].

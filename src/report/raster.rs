@@ -1,12 +1,11 @@
 //! From a drawing to pixels and from pixels to PNG or GIF: the last step of a report, and the first of its heat map.
 
-use std::io::Cursor;
-use std::time::Duration;
+use std::fmt::Display;
+use std::iter;
 
 use base64::Engine;
-use image::codecs::gif::{GifEncoder, Repeat};
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{Delay, ExtendedColorType, ImageEncoder, RgbaImage};
+use gif::{DisposalMethod, Encoder, Frame, Repeat};
+use png::{BitDepth, ColorType, Compression, EncodingError, Filter};
 use resvg::{tiny_skia, usvg};
 
 use super::font;
@@ -24,40 +23,49 @@ pub(super) fn png(svg: &str, width: u32) -> Result<Vec<u8>> {
     // The paper is opaque, so that premultiplied colour is plain colour and alpha can go.
     let rgb: Vec<u8> =
         pixels.data().chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-    encode(&rgb, pixels.width(), pixels.height(), ExtendedColorType::Rgb8).map_err(failed)
+    encode(&rgb, pixels.width(), pixels.height(), ColorType::Rgb).map_err(failed)
 }
 
 /// The drawings `svgs` as an animated GIF `width` pixels wide, `seconds` each and the last one five times as long,
 /// over and over.
 ///
 /// # Errors
-/// Those of [`pixels`].
+/// Those of [`pixels`]; [`Error::Picture`] without drawings.
 pub(super) fn gif(svgs: impl ExactSizeIterator<Item = String>, width: u32, seconds: f64) -> Result<Vec<u8>> {
-    /// 1 is the best palette, 30 the fastest; at 10 a heat map shows no bands.
-    const SPEED: i32 = 10;
     /// Frames that the last picture stands still for.
     const REST: f64 = 5.0;
 
     let last = svgs.len().saturating_sub(1);
-    let mut bytes = Vec::new();
-    let mut encoder = GifEncoder::new_with_speed(&mut bytes, SPEED);
-    encoder.set_repeat(Repeat::Infinite).map_err(|error| failed(error.to_string()))?;
-    for (index, svg) in svgs.enumerate() {
-        let pixels = pixels(&svg, width)?;
-        let (width, height) = (pixels.width(), pixels.height());
-        let image = RgbaImage::from_raw(width, height, pixels.take())
-            .ok_or_else(|| failed("its pixels do not fill it".into()))?;
+    let mut frames = svgs.enumerate().map(|(index, svg)| {
         let seconds = if index == last { REST * seconds } else { seconds };
-        let delay = Delay::from_saturating_duration(Duration::from_secs_f64(seconds));
-        encoder
-            .encode_frame(image::Frame::from_parts(image, 0, 0, delay))
-            .map_err(|error| failed(error.to_string()))?;
+        frame(pixels(&svg, width)?, seconds)
+    });
+    let first = frames.next().ok_or_else(|| failed("there is none"))??;
+    let mut encoder = Encoder::new(Vec::new(), first.width, first.height, &[]).map_err(failed)?;
+    encoder.set_repeat(Repeat::Infinite).map_err(failed)?;
+    for frame in iter::once(Ok(first)).chain(frames) {
+        encoder.write_frame(&frame?).map_err(failed)?;
     }
-    drop(encoder);
-    Ok(bytes)
+    encoder.into_inner().map_err(failed)
 }
 
-fn failed(reason: String) -> Error {
+/// Opaque `pixels` as a frame that is shown for `seconds`, with a palette of its own.
+///
+/// # Errors
+/// [`Error::Picture`] when a side is longer than a GIF can have.
+fn frame(pixels: tiny_skia::Pixmap, seconds: f64) -> Result<Frame<'static>> {
+    /// 1 is the best palette, 30 the fastest; at 10 a heat map shows no bands.
+    const SPEED: i32 = 10;
+
+    let side = |side: u32| u16::try_from(side).map_err(failed);
+    let (width, height) = (side(pixels.width())?, side(pixels.height())?);
+    let mut frame = Frame::from_rgba_speed(width, height, &mut pixels.take(), SPEED);
+    frame.delay = (100.0 * seconds).round() as u16;
+    frame.dispose = DisposalMethod::Background;
+    Ok(frame)
+}
+
+fn failed(reason: impl Display) -> Error {
     Error::Picture(format!("the drawing could not be rendered: {reason}"))
 }
 
@@ -74,7 +82,7 @@ fn pixels(svg: &str, width: u32) -> Result<tiny_skia::Pixmap> {
         )));
     }
     let options = usvg::Options { fontdb: font::database(), ..usvg::Options::default() };
-    let tree = usvg::Tree::from_str(svg, &options).map_err(|error| failed(error.to_string()))?;
+    let tree = usvg::Tree::from_str(svg, &options).map_err(failed)?;
     let scale = width as f32 / tree.size().width();
     let height = (tree.size().height() * scale).round() as u32;
     let mut pixels = tiny_skia::Pixmap::new(width, height)
@@ -90,20 +98,26 @@ fn pixels(svg: &str, width: u32) -> Result<tiny_skia::Pixmap> {
 /// # Errors
 /// [`Error::Picture`] when the image cannot be encoded: a side of length 0.
 pub(super) fn data_uri(rgba: &[u8], width: u32, height: u32) -> Result<String> {
-    let png = encode(rgba, width, height, ExtendedColorType::Rgba8)
+    let png = encode(rgba, width, height, ColorType::Rgba)
         .map_err(|reason| Error::Picture(format!("the heat map could not be encoded: {reason}")))?;
     Ok(format!("data:image/png;base64,{}", base64::prelude::BASE64_STANDARD.encode(png)))
 }
 
+/// `bytes` of pixels as a PNG, a byte for each number of a colour.
 fn encode(
     bytes: &[u8],
     width: u32,
     height: u32,
-    colour: ExtendedColorType,
-) -> std::result::Result<Vec<u8>, String> {
-    let mut png = Cursor::new(Vec::new());
-    PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive)
-        .write_image(bytes, width, height, colour)
-        .map_err(|error| error.to_string())?;
-    Ok(png.into_inner())
+    colour: ColorType,
+) -> std::result::Result<Vec<u8>, EncodingError> {
+    let mut png = Vec::new();
+    let mut encoder = png::Encoder::new(&mut png, width, height);
+    encoder.set_color(colour);
+    encoder.set_depth(BitDepth::Eight);
+    encoder.set_compression(Compression::Balanced);
+    encoder.set_filter(Filter::Adaptive);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(bytes)?;
+    writer.finish()?;
+    Ok(png)
 }

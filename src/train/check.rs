@@ -6,11 +6,12 @@ use crate::data::Dataset;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::model::{LatentFeature, Model, SelfCheck, mean_and_error};
+use crate::normal;
 use crate::shown::shown;
 
-/// Rows that are carried there and back.
+/// Rows of the round trip through inverse, forward and inverse.
 const ROUND_TRIP_ROWS: usize = 300;
-/// Rows whose log-determinant is held to finite differences.
+/// Rows whose log-determinant is compared with finite differences.
 const DIFFERENCE_ROWS: usize = 4;
 /// Most features for which it is: the work grows with their cube.
 const DIFFERENCE_FEATURES: usize = 128;
@@ -43,9 +44,11 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
     let unseen = spaced(unseen, features, LOSS_ROWS);
 
     // The dataset's rows have the noise of dequantised columns.
-    let latent = model.latent_of_noisy(engine, &unseen).await?;
+    let base = model.base_values(engine, &unseen).await?;
     let some: Vec<f32> =
-        spaced(&latent, features, ROUND_TRIP_ROWS).into_iter().map(|value| value as f32).collect();
+        spaced(&base, features, ROUND_TRIP_ROWS).into_iter().map(|value| value as f32).collect();
+    let mut latent = base;
+    model.normal_scores(&mut latent);
     let x = engine.inverse(&some).await?.values;
     let there = engine.forward(&x).await?.values;
     let back = engine.inverse(&there).await?.values;
@@ -214,34 +217,17 @@ fn latent_feature(values: &[f64], features: usize) -> LatentFeature {
     let mean = sorted.iter().sum::<f64>() / count;
     let std = (sorted.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt();
     let distances = sorted.iter().enumerate().map(|(rank, &value)| {
-        let below = normal_cdf(value);
+        let below = normal::cdf(value);
         let rank = rank as f64;
         if below.is_nan() { below } else { (below - rank / count).abs().max((rank + 1.0) / count - below) }
     });
     LatentFeature { mean, std, distance: largest(distances) }
 }
 
-/// The standard normal distribution function, within 1e-7 (Abramowitz and Stegun 1964, 26.2.17).
-fn normal_cdf(x: f64) -> f64 {
-    let t = 1.0 / (1.0 + 0.231_641_9 * x.abs());
-    let series = t
-        * (0.319_381_530
-            + t * (-0.356_563_782 + t * (1.781_477_937 + t * (-1.821_255_978 + t * 1.330_274_429))));
-    let tail = series * (-0.5 * x * x).exp() / std::f64::consts::TAU.sqrt();
-    if x > 0.0 { 1.0 - tail } else { tail }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::random::normals;
-
-    #[test]
-    fn the_distribution_function_gives_reference_values() {
-        for (x, want) in [(0.0, 0.5), (1.0, 0.841_344_746), (-1.959_963_985, 0.025), (3.0, 0.998_650_102)] {
-            assert!((normal_cdf(x) - want).abs() < 2e-7, "{x}: {}", normal_cdf(x));
-        }
-    }
 
     #[test]
     fn determinants_are_those_of_a_hand_and_exchange_rows() {

@@ -241,7 +241,7 @@ impl Checkpoint {
     /// [`Error::Io`] when the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let bytes = self.to_bytes();
-        crate::data::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
+        crate::files::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
     }
 
     /// Reads the file.

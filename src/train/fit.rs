@@ -2,14 +2,14 @@
 //! It stands between a [`Dataset`] and a [`Model`]; the epochs between are those of the training loop.
 
 use super::initialise::initialise_from_rows;
-use super::training_loop::{TrainerState, TrainingLoop};
+use super::training_loop::{TrainerState, TrainingLoop, validation_nll};
 use super::{Average, Checkpoint, History, Observer, fingerprint, self_check};
 use crate::data::Dataset;
 use crate::engine::{Engine, RowWeights, Training};
 use crate::error::{Error, Result};
-use crate::flow::Flow;
+use crate::flow::{Base, Flow};
 use crate::model::{DataSource, Model, Outcome, Recipe, TrainingRecord};
-use crate::optimiser::State;
+use crate::optimiser::{Best, State};
 
 /// How a training is carried out, besides what its recipe says.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -71,14 +71,15 @@ pub async fn fit_with<E: Engine>(
     let flow = engine.flow().clone();
     check_together(&flow, dataset, recipe, &options)?;
     let (training, log_det) = prepare(dataset, recipe)?;
-    let fresh = beginning(engine, dataset, recipe, &training, log_det)?;
+    let fresh = beginning(engine, dataset, recipe, &training, log_det).await?;
     let (kept, resumed) = match options.resume.take() {
         Some(checkpoint) => (checkpoint.fitted_to(fresh)?, true),
         None => (fresh, false),
     };
     let mut trainer = kept.trainer.clone();
     if recipe.ema.is_some() && trainer.average.is_none() {
-        trainer.average = Some(Average::new(kept.state.parameters.len()));
+        let best = kept.state.best.clone();
+        trainer.average = Some(Average { best, ..Average::new(kept.state.parameters.len()) });
     }
     let written = resumed.then_some(trainer.history.epochs.len() as u32);
     let mut run = TrainingLoop {
@@ -100,8 +101,12 @@ pub async fn fit_with<E: Engine>(
     }
 
     let mut trainer = run.trainer;
+    let unbeaten = initial_loss(engine, &trainer).await?.map(|nll| nll - log_det[1]);
     let parameters = best_parameters(engine, trainer.average.take()).await?;
-    let record = record(dataset, recipe, source, engine.device().to_string(), outcome, &trainer);
+    let mut record = record(dataset, recipe, source, engine.device().to_string(), outcome, &trainer);
+    if unbeaten.is_some() {
+        (record.best_epoch, record.train_nll, record.validation_nll) = (Some(0), None, unbeaten);
+    }
     let mut model = Model {
         flow,
         parameters,
@@ -157,16 +162,22 @@ fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
     Ok((training, [train_log_det, validation_log_det]))
 }
 
-/// The training before its first step: initial weights, nothing counted.
-fn beginning(
-    engine: &impl Engine,
+/// The training before its first step: initial weights, nothing counted. Where they hold a mixture that is fitted to the rows,
+/// they are the best so far, so that training cannot end below them.
+async fn beginning(
+    engine: &mut impl Engine,
     dataset: &Dataset,
     recipe: &Recipe,
     training: &Training,
     log_det: [f64; 2],
 ) -> Result<Checkpoint> {
     let mut state = State::initial(engine.flow(), recipe.seed);
-    initialise_from_rows(engine.flow(), &mut state.parameters, &training.train)?;
+    initialise_from_rows(engine.flow(), &mut state.parameters, training)?;
+    if engine.flow().base != Base::StandardNormal && !training.validation.is_empty() {
+        engine.set_parameters(&state.parameters)?;
+        let nll = validation_nll(engine, training).await?;
+        state.best = nll.is_finite().then(|| Best { nll, parameters: state.parameters.clone() });
+    }
     Ok(Checkpoint {
         recipe: recipe.clone(),
         columns: dataset.columns.clone(),
@@ -186,6 +197,14 @@ async fn best_parameters(engine: &mut impl Engine, average: Option<Average>) -> 
         }),
         _ => engine.best_parameters().await,
     }
+}
+
+/// The validation loss of the initial parameters where they are kept, because no epoch did better.
+async fn initial_loss(engine: &mut impl Engine, trainer: &TrainerState) -> Result<Option<f64>> {
+    if engine.flow().base == Base::StandardNormal || trainer.history.best().is_some() {
+        return Ok(None);
+    }
+    Ok(engine.training_state().await?.best.map(|best| best.nll))
 }
 
 /// What the model file says of the training, before the model is looked at.

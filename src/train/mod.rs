@@ -72,14 +72,14 @@ pub trait Observer {
         clock()
     }
 
-    /// Is told of every completed epoch, in order. [`ControlFlow::Break`] ends the training; what has been reached
+    /// Called after every completed epoch, in order. [`ControlFlow::Break`] ends the training; what has been reached
     /// by then is kept.
     fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()>;
 
-    /// Is told of what happened within an epoch.
+    /// Called for what happened within an epoch.
     fn event(&mut self, _: Event) {}
 
-    /// Is given the training as it stands, to go on from another time: see [`Options`] for when.
+    /// Called with the training as it is, to be continued another time: see [`Options`] for when.
     ///
     /// # Errors
     /// What goes wrong in keeping it, which ends the training.
@@ -87,8 +87,8 @@ pub trait Observer {
         Ok(())
     }
 
-    /// Is given the training as it ended, in the place of [`Observer::checkpoint`]: for an observer that first wants the
-    /// model in safety.
+    /// Called with the training as it ended, in the place of [`Observer::checkpoint`]: for an observer that writes the model
+    /// first.
     ///
     /// # Errors
     /// Those of [`Observer::checkpoint`].
@@ -96,7 +96,7 @@ pub trait Observer {
         self.checkpoint(&checkpoint)
     }
 
-    /// Is given the parameters `[P]` after `epoch` epochs, for the epochs of [`Options::snapshots`]: their average where
+    /// Called with the parameters `[P]` after `epoch` epochs, for the epochs of [`Options::snapshots`]: their average where
     /// the recipe asks for one.
     fn snapshot(&mut self, _epoch: u32, _parameters: &[f32]) {}
 }

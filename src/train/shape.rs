@@ -1,8 +1,7 @@
 //! The sizes of a training before its rows are there, for plans and for tiles.
 
-use crate::engine::Training;
+use crate::engine::{Training, TrainingShape};
 use crate::error::Result;
-use crate::gpu::training::TrainingShape;
 use crate::model::Recipe;
 
 /// Sizes and rules of the training of `recipe` on so many rows.

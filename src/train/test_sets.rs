@@ -38,7 +38,7 @@ impl TestSets<'_> {
 
     /// Scores `model` on each and puts the losses into its record: [`held_out`](crate::model::TrainingRecord::held_out)
     /// on fresh rows, which are drawn under a seed that no training of its recipe uses, and
-    /// [`test`](crate::model::TrainingRecord::test). A loss that cannot be had is `None`, and costs no other.
+    /// [`test`](crate::model::TrainingRecord::test). A loss that cannot be computed is `None` and does not affect the other.
     ///
     /// # Errors
     /// Those of [`Model::held_out`], of the first that fails.

@@ -243,9 +243,9 @@ impl<E: Engine, O: Observer> TrainingLoop<'_, E, O> {
         average.take(&parameters, decay);
         if record.validation_nll.is_some() {
             self.engine.set_parameters(&average.narrow())?;
-            let log_prob = self.engine.log_prob(&self.training.validation).await?;
+            let nll = validation_nll(self.engine, &self.training).await;
             self.engine.set_parameters(&parameters)?;
-            let nll = -log_prob.iter().map(|&value| f64::from(value)).sum::<f64>() / log_prob.len() as f64;
+            let nll = nll?;
             record.validation_nll = Some(nll);
             record.improved = average.judge(nll);
         }
@@ -312,6 +312,20 @@ impl PartialEpoch {
             self.norm_sum += steps * record.grad_norm;
         }
     }
+}
+
+/// The weighted mean of −log p over the validation rows, by an engine that has the parameters.
+///
+/// # Errors
+/// Those of the engine.
+pub(super) async fn validation_nll<E: Engine>(engine: &mut E, training: &Training) -> Result<f64> {
+    let log_prob = engine.log_prob(&training.validation).await?;
+    let weights = training.weights.as_ref().map(|weights| &weights.validation);
+    let weight = |row: usize| weights.map_or(1.0, |weights| f64::from(weights[row]));
+    let counted = || log_prob.iter().enumerate().map(|(row, &log_p)| (weight(row), f64::from(log_p)));
+    // A row that does not count may have a density of 0.
+    let sum: f64 = counted().filter(|(weight, _)| *weight > 0.0).map(|(weight, log_p)| weight * log_p).sum();
+    Ok(-sum / counted().map(|(weight, _)| weight).sum::<f64>())
 }
 
 /// By how much the worse of the two losses rose from one epoch to the next, in nats.

@@ -129,7 +129,7 @@ pub struct Oracle {
 
 impl Oracle {
     /// Every file.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "moons_2d",
         "odd_3d",
         "deep_5d",
@@ -140,6 +140,7 @@ impl Oracle {
         "spline_2d",
         "spline_given_5d",
         "mixed_6d",
+        "mixture_3d",
     ];
 
     /// Reads `tests/oracle/<name>.safetensors`.
@@ -235,9 +236,12 @@ fn listed_flow(json: &str) -> Flow {
         context: usize,
         activation: Activation,
         transforms: Vec<Transform>,
+        #[serde(default)]
+        base: Base,
     }
-    let Listed { modelled, context, activation, transforms } = serde_json::from_str(json).expect("a flow");
-    Flow { features: modelled + context, context, activation, transforms, base: Base::StandardNormal }
+    let Listed { modelled, context, activation, transforms, base } =
+        serde_json::from_str(json).expect("a flow");
+    Flow { features: modelled + context, context, activation, transforms, base }
 }
 
 /// The flow of a file of `make_oracle.py`.
@@ -290,8 +294,8 @@ pub fn subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
     subjects
 }
 
-/// Those that laws are tried on with many flows: the fused plan, which is compiled anew for every shape, is held to the
-/// layered one instead.
+/// Those that laws are tried on with many flows: the fused plan, which is compiled anew for every shape, is compared with
+/// the layered one instead.
 pub fn general_subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
     let mut subjects: Vec<Box<dyn Subject>> = vec![
         Box::new(Cpu::<f64>::new("cpu f64", flow, parameters)),

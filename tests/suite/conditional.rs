@@ -4,7 +4,7 @@
 use std::fs;
 
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Bounds, ColumnSteps, Dataset, Margins, PreprocessingPlan, Standardise, Table};
+use moonflow::data::{Bounds, ColumnDomain, Dataset, Margins, PreprocessingPlan, Standardise, Table};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Model, Recipe};
 use moonflow::random;
@@ -32,9 +32,9 @@ fn fitted(standardise: Standardise, context: usize, epochs: u32) -> (Model, CpuE
 fn fitted_by(plan: PreprocessingPlan, epochs: u32) -> (Model, CpuEngine<f32>) {
     let table = table(3000);
     let recipe = Recipe { epochs, batch: 64, layers: 4, hidden: vec![16], ..Recipe::default() };
-    let mut steps = vec![ColumnSteps::default(); 3];
-    steps[2].bounds = Some(Bounds { low: Some(0.0), high: None });
-    let plan = PreprocessingPlan { steps, ..plan };
+    let mut domains = vec![ColumnDomain::default(); 3];
+    domains[2].bounds = Some(Bounds { low: Some(0.0), high: None });
+    let plan = PreprocessingPlan { domains, ..plan };
     let dataset = Dataset::split_with(&table, 0.1, 0, &plan).expect("splits");
     let source = DataSource { name: "t".into(), noise: None, toy: false, rows: table.rows() };
     let mut engine = CpuEngine::<f32>::new(recipe.flow_over(&dataset).expect("valid")).expect("made");

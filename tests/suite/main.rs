@@ -14,6 +14,7 @@ mod gpu;
 mod gradients;
 #[cfg(unix)]
 mod hardware;
+mod imports;
 mod laws;
 #[cfg(unix)]
 mod limited;

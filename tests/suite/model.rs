@@ -1,8 +1,8 @@
-//! The model: units, batches and columns on its way in and out, and the file that keeps it.
+//! The model: units, batches and columns of what goes in and comes out, and the file that keeps it.
 
 use moonflow::Error;
 use moonflow::data::{
-    Bounds, ColumnSteps, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Table,
+    Bounds, ColumnDomain, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Table,
     Whitening,
 };
 use moonflow::engine::Sampling;
@@ -63,12 +63,12 @@ fn model() -> Model {
 fn second() -> Model {
     let model = model();
     let flow = model.record.recipe.conditional_flow(2, 1).expect("valid");
-    let counts = ColumnSteps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
+    let counts = ColumnDomain { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
     let factor = vec![1.0, 0.0, 0.0, 0.5, 0.75, 0.0, -0.25, 0.125, 0.625];
     Model {
         parameters: (0..Layout::new(&flow).total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
         preprocessing: Preprocessing {
-            steps: vec![counts, ColumnSteps::default(), ColumnSteps::default()],
+            domains: vec![counts, ColumnDomain::default(), ColumnDomain::default()],
             standardise: Standardise::Whiten,
             standardiser: Standardiser { mean: vec![1.5, -300.25, 0.5], std: vec![0.1, 40.0, 2.0] },
             whitening: Some(Whitening::from_factor(factor, 3).expect("a triangle")),
@@ -544,7 +544,7 @@ proptest! {
             prop_assert!(model.parameters.iter().all(|value| value.is_finite()));
             prop_assert!(model.preprocessing.standardiser.std.iter().all(|&std| std > 0.0 && std.is_finite()));
             prop_assert_eq!(model.columns.len(), model.flow.features);
-            prop_assert_eq!(model.preprocessing.steps.len(), model.flow.features);
+            prop_assert_eq!(model.preprocessing.domains.len(), model.flow.features);
             prop_assert_eq!(model.preprocessing.context, model.flow.context);
             let whitened = model.preprocessing.standardise == Standardise::Whiten;
             prop_assert_eq!(model.preprocessing.whitening.is_some(), whitened);

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::cargo_bin;
+use moonflow::flow::Base;
 use moonflow::model::{Model, Outcome};
 use moonflow::train::Checkpoint;
 use serde_json::Value;
@@ -83,6 +84,31 @@ fn rows_count_by_their_weights() {
     );
     refuse(path, &["train", "once/t.csv", "--weights", "v", "--out", "no"], 1, &["`v`"]);
     refuse(path, &["train", "moons", "--weights", "w", "--out", "no"], 2, &["are for tables"]);
+}
+
+#[test]
+fn a_mixture_as_base_density_is_trained_stored_and_shown() {
+    let folder = folder();
+    let path = folder.path();
+    weighted_table(path, "m", 1.0, "1");
+    train(path, "m/t.csv", "o", &["--weights", "w", "--components", "3", "--device", "cpu"]);
+    let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
+    assert!(config.contains("base = \"mixture\"") && config.contains("components = 3"), "{config}");
+    let model = Model::load(path.join("o").join(MODEL)).expect("loads");
+    assert_eq!((model.flow.base, model.format_version()), (Base::Mixture { components: 3 }, 4));
+    let said = moonflow(path, &["info", &format!("o/{MODEL}")]);
+    assert!(text(&said.stdout).contains("base: mixture of 3 Gaussians"), "{}", text(&said.stdout));
+    let again = moonflow(path, &["train", "--config", "o/config.toml", "--out", "again", "--device", "cpu"]);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert!(bytes(path, &format!("o/{MODEL}")) == bytes(path, &format!("again/{MODEL}")));
+    let model = format!("o/{MODEL}");
+    for arguments in
+        [["score", "--model", &model, "m/t.csv"].as_slice(), &["sample", "--model", &model, "-n", "5"]]
+    {
+        let output = moonflow(path, arguments);
+        assert!(output.status.success() && output.stdout.len() > 20, "{}", text(&output.stderr));
+    }
+    refuse(path, &["train", "m/t.csv", "--components", "0", "--out", "no"], 2, &["1..=256"]);
 }
 
 #[test]

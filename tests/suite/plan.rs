@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
+use moonflow::engine::TrainingShape;
 use moonflow::flow::{Bijector, ConditionerForm, Flow, Transform};
 use moonflow::gpu::Target;
 use moonflow::gpu::evaluation::EvaluationPlan;
@@ -12,7 +13,7 @@ use moonflow::gpu::kernel::KERNELS;
 use moonflow::gpu::plan::{Dispatch, Plan, Program};
 use moonflow::gpu::score::ScorePlan;
 use moonflow::gpu::tile::Tiling;
-use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::gpu::training::TrainingPlan;
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule};
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use moonflow::cpu::CpuEngine;
 use moonflow::data::{Dataset, Standardiser, Table};
 use moonflow::engine::{Engine, Training};
-use moonflow::flow::Activation;
+use moonflow::flow::{Activation, BaseKind};
 use moonflow::gpu::PlanKind;
 use moonflow::model::{Model, Outcome, Recipe};
 use moonflow::optimiser::{Decay, State};
@@ -102,13 +102,14 @@ fn interrupted<E: Engine>(engine: &mut E, recipe: &Recipe, after: u32) -> Checkp
 }
 
 /// Recipes whose trainings carry different things from epoch to epoch.
-fn practices() -> [(&'static str, Recipe); 5] {
+fn practices() -> [(&'static str, Recipe); 6] {
     [
         ("plain", recipe()),
         ("average", Recipe { ema: Some(0.7), ..recipe() }),
         ("rollback", Recipe { rollback: true, learning_rate: 0.2, ..recipe() }),
         ("patience", Recipe { patience: Some(2), learning_rate: 0.3, epochs: 12, ..recipe() }),
         ("constant rate", Recipe { decay: Decay::Constant, ..recipe() }),
+        ("mixture", Recipe { base: BaseKind::Mixture, components: 3, ema: Some(0.5), ..recipe() }),
     ]
 }
 
@@ -163,6 +164,36 @@ fn a_training_at_a_constant_rate_is_extended_as_if_it_had_been_asked_for_more() 
     let checkpoint = interrupted(&mut cpu(&short), &short, 6);
     let (extended, _) = train(&mut cpu(&long), &long, resumed(checkpoint), 0);
     assert!(extended.model.to_bytes() == whole.model.to_bytes(), "the model files differ");
+}
+
+/// A rate at which every epoch makes things worse ends with the mixture that expectation-maximisation found.
+#[test]
+fn a_mixture_that_training_does_not_improve_is_kept() {
+    for ema in [None, Some(0.5)] {
+        let recipe = Recipe {
+            base: BaseKind::Mixture,
+            components: 2,
+            learning_rate: 1.0,
+            decay: Decay::Constant,
+            warmup: 0,
+            epochs: 3,
+            ema,
+            ..recipe()
+        };
+        let (fitted, _) = train(&mut cpu(&recipe), &recipe, Options::default(), 0);
+        let record = &fitted.model.record;
+        assert!(fitted.history.best().is_none() && record.best_epoch == Some(0), "{:?}", fitted.history);
+        let validation = dataset().validation;
+        let log_density = pollster::block_on(fitted.model.log_density(&mut cpu(&recipe), &validation));
+        let log_density = log_density.expect("whole rows");
+        let nll = -log_density.iter().sum::<f64>() / log_density.len() as f64;
+        let told = record.validation_nll.expect("validated");
+        assert!((told - nll).abs() < 1e-6, "{told} for {nll}");
+        assert!(fitted.history.epochs.iter().all(|epoch| epoch.nll() > nll), "{:?}", fitted.history);
+        // The rows are those of one Gaussian bent along a parabola: its normal scores are nearly normal.
+        let check = record.check.as_ref().expect("checked");
+        assert!(check.latent.iter().all(|feature| feature.distance < 0.35), "{check:?}");
+    }
 }
 
 #[test]

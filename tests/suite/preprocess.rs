@@ -5,7 +5,9 @@ use std::fs;
 
 use moonflow::Error;
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Bounds, ColumnSteps, Dataset, Johnson, Margins, PreprocessingPlan, Standardise, Table};
+use moonflow::data::{
+    Bounds, ColumnDomain, Dataset, Johnson, Margins, PreprocessingPlan, Standardise, Table,
+};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Model, Recipe};
 use moonflow::random;
@@ -13,11 +15,11 @@ use moonflow::train::fit;
 
 use crate::cli::{folder, moonflow, succeed, text, train};
 
-fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnSteps {
-    ColumnSteps { dequantize: false, bounds: Some(Bounds { low, high }) }
+fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnDomain {
+    ColumnDomain { dequantize: false, bounds: Some(Bounds { low, high }) }
 }
 
-const WHOLE: ColumnSteps = ColumnSteps { dequantize: true, bounds: None };
+const WHOLE: ColumnDomain = ColumnDomain { dequantize: true, bounds: None };
 
 fn table(columns: &[&str], rows: impl Iterator<Item = Vec<f64>>) -> Table {
     let columns = columns.iter().map(|&name| name.to_owned()).collect();
@@ -25,20 +27,20 @@ fn table(columns: &[&str], rows: impl Iterator<Item = Vec<f64>>) -> Table {
 }
 
 /// A few epochs of a narrow flow: enough for it to be no identity.
-fn fitted(table: &Table, steps: Vec<ColumnSteps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
-    fitted_by(table, &PreprocessingPlan { steps, standardise, ..Default::default() })
+fn fitted(table: &Table, domains: Vec<ColumnDomain>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+    fitted_by(table, &PreprocessingPlan { domains, standardise, ..Default::default() })
 }
 
 /// The same behind Johnson's curves.
-fn bent(table: &Table, steps: Vec<ColumnSteps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+fn bent(table: &Table, domains: Vec<ColumnDomain>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
     let margins = Margins::Johnson;
-    fitted_by(table, &PreprocessingPlan { steps, standardise, margins, ..Default::default() })
+    fitted_by(table, &PreprocessingPlan { domains, standardise, margins, ..Default::default() })
 }
 
 /// The same behind kernel densities.
-fn kernel(table: &Table, steps: Vec<ColumnSteps>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+fn kernel(table: &Table, domains: Vec<ColumnDomain>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
     let margins = Margins::Kernel;
-    fitted_by(table, &PreprocessingPlan { steps, standardise, margins, ..Default::default() })
+    fitted_by(table, &PreprocessingPlan { domains, standardise, margins, ..Default::default() })
 }
 
 fn fitted_by(table: &Table, plan: &PreprocessingPlan) -> (Model, CpuEngine<f32>) {
@@ -70,12 +72,12 @@ fn shares() -> Table {
 
 #[test]
 fn the_score_function_is_the_slope_of_log_p_in_the_users_units() {
-    let steps = vec![bounds(Some(0.0), Some(1.0)), bounds(Some(0.0), None)];
+    let domains = vec![bounds(Some(0.0), Some(1.0)), bounds(Some(0.0), None)];
     for (mut model, mut engine) in [
-        fitted(&shares(), steps.clone(), Standardise::Robust),
-        bent(&heavy_shares(), steps.clone(), Standardise::Mean),
-        bent(&heavy_shares(), steps.clone(), Standardise::Whiten),
-        kernel(&heavy_shares(), steps.clone(), Standardise::Robust),
+        fitted(&shares(), domains.clone(), Standardise::Robust),
+        bent(&heavy_shares(), domains.clone(), Standardise::Mean),
+        bent(&heavy_shares(), domains.clone(), Standardise::Whiten),
+        kernel(&heavy_shares(), domains.clone(), Standardise::Robust),
     ] {
         let rows = [0.4, 1.5, 0.75, 3.0, 0.9, 0.7, 0.2, 2.0];
         let scores = pollster::block_on(model.score(&mut engine, &rows)).expect("scores");
@@ -95,7 +97,7 @@ fn the_score_function_is_the_slope_of_log_p_in_the_users_units() {
         }
         let outside = pollster::block_on(model.score(&mut engine, &[1.5, 1.0])).expect("scores");
         assert!(outside.iter().all(|score| score.is_nan()), "{outside:?}");
-        model.preprocessing.steps[0].dequantize = true;
+        model.preprocessing.domains[0].dequantize = true;
         let message = pollster::block_on(model.score(&mut engine, &rows)).expect_err("whole").to_string();
         assert!(message.contains("holds whole numbers"), "{message}");
     }
@@ -103,13 +105,13 @@ fn the_score_function_is_the_slope_of_log_p_in_the_users_units() {
 
 #[test]
 fn a_bounded_models_mass_is_1_in_the_users_units_and_none_lies_outside() {
-    let steps = vec![bounds(Some(0.0), Some(1.0)), bounds(Some(0.0), None)];
+    let domains = vec![bounds(Some(0.0), Some(1.0)), bounds(Some(0.0), None)];
     for mut subject in [
-        fitted(&shares(), steps.clone(), Standardise::Robust),
-        bent(&heavy_shares(), steps.clone(), Standardise::Mean),
-        bent(&heavy_shares(), steps.clone(), Standardise::Whiten),
-        kernel(&heavy_shares(), steps.clone(), Standardise::Mean),
-        kernel(&heavy_shares(), steps.clone(), Standardise::Whiten),
+        fitted(&shares(), domains.clone(), Standardise::Robust),
+        bent(&heavy_shares(), domains.clone(), Standardise::Mean),
+        bent(&heavy_shares(), domains.clone(), Standardise::Whiten),
+        kernel(&heavy_shares(), domains.clone(), Standardise::Mean),
+        kernel(&heavy_shares(), domains.clone(), Standardise::Whiten),
     ] {
         assert!(!subject.0.preprocessing.curves.contains(&Johnson::IDENTITY));
         mass_is_1_and_none_lies_outside(&mut subject);
@@ -155,7 +157,7 @@ fn scores_of_a_logged_column_are_those_of_its_logarithm_less_the_logarithm() {
     let mut logged = plain.clone();
     logged.values.chunks_mut(2).for_each(|row| row[1] = row[1].ln());
     let mut with_step =
-        fitted(&plain, vec![ColumnSteps::default(), bounds(Some(0.0), None)], Standardise::Mean);
+        fitted(&plain, vec![ColumnDomain::default(), bounds(Some(0.0), None)], Standardise::Mean);
     let mut by_hand = fitted(&logged, Vec::new(), Standardise::Mean);
     // Equal standardised rows, so equal trainings.
     assert_eq!(with_step.0.parameters, by_hand.0.parameters);
@@ -183,15 +185,15 @@ fn probabilities_of_whole_numbers_sum_to_1() {
             vec![count, (f64::from(i) * 0.7).sin() + count]
         }),
     );
-    let steps = vec![
-        ColumnSteps { bounds: Some(Bounds { low: Some(0.0), high: Some(4.0) }), ..WHOLE },
-        ColumnSteps::default(),
+    let domains = vec![
+        ColumnDomain { bounds: Some(Bounds { low: Some(0.0), high: Some(4.0) }), ..WHOLE },
+        ColumnDomain::default(),
     ];
     for (what, mut subject) in [
-        ("free", fitted(&rows, vec![WHOLE, ColumnSteps::default()], Standardise::Mean)),
-        ("bounded", fitted(&rows, steps.clone(), Standardise::Mean)),
-        ("bounded", bent(&rows, steps.clone(), Standardise::Mean)),
-        ("bounded", bent(&rows, steps, Standardise::Whiten)),
+        ("free", fitted(&rows, vec![WHOLE, ColumnDomain::default()], Standardise::Mean)),
+        ("bounded", fitted(&rows, domains.clone(), Standardise::Mean)),
+        ("bounded", bent(&rows, domains.clone(), Standardise::Mean)),
+        ("bounded", bent(&rows, domains, Standardise::Whiten)),
     ] {
         const CELLS: usize = 600;
         let step = 24.0 / CELLS as f64;
@@ -238,8 +240,8 @@ fn probabilities_of_several_whole_columns_sum_to_1() {
                 (0..columns).map(|j| (first + f64::from(i / (j as i32 + 1) % 2)).floor()).collect()
             }),
         );
-        let steps = ColumnSteps { bounds: Some(Bounds { low: Some(0.0), high: Some(3.0) }), ..WHOLE };
-        let mut subject = fitted(&rows, vec![steps; columns], Standardise::Mean);
+        let domain = ColumnDomain { bounds: Some(Bounds { low: Some(0.0), high: Some(3.0) }), ..WHOLE };
+        let mut subject = fitted(&rows, vec![domain; columns], Standardise::Mean);
         let grid: Vec<f64> = (0..4usize.pow(columns as u32))
             .flat_map(|cell| (0..columns).map(move |j| (cell / 4usize.pow(j as u32) % 4) as f64))
             .collect();
@@ -319,7 +321,7 @@ fn the_self_check_sees_whole_numbers_with_their_noise() {
             vec![(3.0 + 2.5 * t.sin() + (t * 1.3).cos()).round(), t.cos() + 0.3 * (t * 2.9).sin()]
         }),
     );
-    let (model, _) = fitted(&rows, vec![WHOLE, ColumnSteps::default()], Standardise::Mean);
+    let (model, _) = fitted(&rows, vec![WHOLE, ColumnDomain::default()], Standardise::Mean);
     let check = model.record.check.expect("a check");
     assert!(
         check.gap.is_some_and(f64::is_finite) && check.gap_error.is_some_and(f64::is_finite),
@@ -334,25 +336,25 @@ fn the_self_check_sees_whole_numbers_with_their_noise() {
 fn rows_that_a_step_cannot_take_are_refused_by_row_at_training() {
     let mut rows = shares();
     rows.values[2 * 17] = 1.0;
-    for (steps, want) in [
+    for (domain, want) in [
         (
             bounds(Some(0.0), Some(1.0)),
             "t: row 18, column 1 (`share`): 1 does not lie between the bounds 0:1",
         ),
         (WHOLE, "t: row 1, column 1 (`share`): 0.545 is not a whole number"),
     ] {
-        let plan = PreprocessingPlan { steps: vec![steps, ColumnSteps::default()], ..Default::default() };
+        let plan = PreprocessingPlan { domains: vec![domain, ColumnDomain::default()], ..Default::default() };
         let error = Dataset::split_with(&rows, 0.1, 0, &plan).expect_err(want);
         assert!(matches!(error, Error::Data { .. }) && error.to_string().contains(&want[..30]), "{error}");
     }
-    let plan = PreprocessingPlan { steps: vec![WHOLE], ..Default::default() };
+    let plan = PreprocessingPlan { domains: vec![WHOLE], ..Default::default() };
     assert!(matches!(Dataset::split_with(&rows, 0.1, 0, &plan), Err(Error::Length { .. })));
 }
 
 #[test]
 fn noise_repeats_with_the_seed_and_statistics_see_training_rows_only() {
     let rows = table(&["k", "x"], (0..200).map(|i| vec![f64::from(i % 7), f64::from(i * i % 31)]));
-    let plan = PreprocessingPlan { steps: vec![WHOLE, ColumnSteps::default()], ..Default::default() };
+    let plan = PreprocessingPlan { domains: vec![WHOLE, ColumnDomain::default()], ..Default::default() };
     let split = |seed| Dataset::split_with(&rows, 0.2, seed, &plan).expect("splits");
     assert_eq!(split(1), split(1));
     assert_ne!(split(1).train, split(2).train);
@@ -364,8 +366,8 @@ fn noise_repeats_with_the_seed_and_statistics_see_training_rows_only() {
 
 #[test]
 fn the_model_file_keeps_the_steps_under_version_2_and_nothing_more_under_1() {
-    let steps = vec![bounds(Some(0.1 + 0.2 - 0.4), Some(1.0 + 1e-9)), bounds(None, Some(1000.0))];
-    let (model, _) = fitted(&shares(), steps, Standardise::Robust);
+    let domains = vec![bounds(Some(0.1 + 0.2 - 0.4), Some(1.0 + 1e-9)), bounds(None, Some(1000.0))];
+    let (model, _) = fitted(&shares(), domains, Standardise::Robust);
     let bytes = model.to_bytes();
     assert_eq!(Model::from_bytes("m", &bytes).expect("own file"), model);
     assert_eq!(model.format_version(), 2);
@@ -377,7 +379,7 @@ fn the_model_file_keeps_the_steps_under_version_2_and_nothing_more_under_1() {
     assert!(text.contains("\\\"format_version\\\":1") && !text.contains("\\\"steps\\\""), "the header");
 
     for (from, to, want) in [
-        ("\\\"format_version\\\":2", "\\\"format_version\\\":1", "version 1, but steps"),
+        ("\\\"format_version\\\":2", "\\\"format_version\\\":1", "version 1, but maps"),
         ("\\\"high\\\":1000.0", "\\\"high\\\":1e9999", "out of range"),
         ("\\\"low\\\":null", "\\\"low\\\":2000", "the bounds of `price` must ascend"),
     ] {

@@ -1,5 +1,5 @@
 //! Signals and kills: a training writes what it has, everything else ends at once, and nothing half-written is left; a
-//! folder has one training at a time, and a killed one holds nobody up.
+//! folder has one training at a time, and a killed one does not block the next.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
@@ -185,7 +185,7 @@ fn leave_behind(folder: &Path) -> [&'static str; 2] {
 }
 
 #[test]
-fn a_killed_training_holds_nobody_up_and_what_it_left_half_written_is_cleared() {
+fn a_killed_training_does_not_block_the_next_which_clears_what_it_left_half_written() {
     let folder = folder();
     let path = folder.path();
     let out = path.join("o");

@@ -336,7 +336,7 @@ fn a_steep_rise_goes_back_to_the_epoch_before_at_half_the_rate() {
     assert_eq!(watch.events, [Event::RolledBack { epoch: 3, to: 2 }; 8]);
     assert_eq!((fitted.outcome, fitted.model.record.rollbacks), (Outcome::Finished, 8));
     assert_eq!(fitted.history.epochs.len(), 4);
-    assert!(fitted.model.parameters.iter().all(|&value| value == 2.0), "the best outlives the way back");
+    assert!(fitted.model.parameters.iter().all(|&value| value == 2.0), "the best survives a rollback");
     // One nat over two columns is no steep rise, and without the option none is.
     for (losses, rollback) in [([3.0, 1.0, 1.9, 2.0], true), ([3.0, 1.0, 9.0, 2.0], false)] {
         let recipe = Recipe { rollback, ..small(4) };

@@ -49,7 +49,7 @@ impl<R: Real> Planes<R> {
     }
 }
 
-/// What a forward pass leaves for its way back.
+/// What a forward pass leaves for the backward pass.
 #[derive(Clone, Copy)]
 pub(super) struct Traced<'a, R> {
     pub theta: &'a Planes<R>,

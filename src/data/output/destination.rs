@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Stdout, Write};
 use std::path::Path;
 
-use crate::data::write::AtomicFile;
+use crate::files::AtomicFile;
 
 /// A file or standard output.
 pub(super) enum Destination {

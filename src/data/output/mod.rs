@@ -16,7 +16,7 @@ use crate::shown::{shown_list, shown_path};
 use destination::Destination;
 use text::TextWriter;
 
-/// A table on its way into a file or to standard output.
+/// A table that is written to a file or to standard output.
 ///
 /// A file is whole or not there: it takes its place in [`TableWriter::finish`], and a writer that is dropped before
 /// leaves nothing behind. Standard output gets the rows as they come.

@@ -1,22 +1,24 @@
-//! The border between the user's units and the engine's: a list of invertible stages, from the steps of each column to
+//! The border between the user's units and the engine's: a list of invertible stages, from the domain of each column to
 //! the standardiser and what may follow it.
-//! It stands between a dataset or a table and an engine, there and back, with the log-determinant that keeps log p in
+//! It stands between a dataset or a table and an engine, in both directions, with the log-determinant that keeps log p in
 //! the user's units.
 
+mod bounds;
 mod curve;
+mod domain;
 mod johnson;
 mod kernel;
 mod plan;
 mod stage;
 mod standardiser;
-mod steps;
 mod whitening;
 
+pub use bounds::Bounds;
 pub use curve::{Knot, MonotoneCurve};
+pub use domain::ColumnDomain;
 pub use johnson::Johnson;
 pub use plan::{Margins, PreprocessingPlan, Standardise};
 pub use standardiser::Standardiser;
-pub use steps::{Bounds, ColumnSteps};
 pub use whitening::Whitening;
 
 use crate::error::{Error, Result};
@@ -27,9 +29,9 @@ use stage::{ColumnMap, Stage};
 /// The kinds of stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageKind {
-    /// The steps of each column: noise for whole numbers, a map to the real line for bounds.
-    Columns,
-    /// Mean 0 and deviation 1, or their robust kin.
+    /// Each column from its domain to the real line: noise for whole numbers, a map for bounds.
+    Domains,
+    /// Mean 0 and deviation 1, or median 0 and a robust deviation of 1.
     Standardiser,
     /// Johnson's curve for each standardised column.
     Curves,
@@ -45,7 +47,7 @@ enum StageKind {
 
 /// The order of the stages, from the user's units to the engine's. Fitting, mapping and its inverse all follow it.
 const ORDER: [StageKind; 7] = [
-    StageKind::Columns,
+    StageKind::Domains,
     StageKind::Standardiser,
     StageKind::Curves,
     StageKind::Kernel,
@@ -54,21 +56,21 @@ const ORDER: [StageKind; 7] = [
     StageKind::WhitenedKernel,
 ];
 
-/// The stages between the user's units and the engine's, in their order: the steps of every column, the standardiser,
+/// The stages between the user's units and the engine's, in their order: the domain of every column, the standardiser,
 /// curves of each column, a whitening, and curves again.
 ///
 /// The last columns may be context. They are mapped like the others, but their log-determinant does not count: log p is
 /// that of the others given them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocessing {
-    /// Steps of each column `[D]`.
-    pub steps: Vec<ColumnSteps>,
+    /// Domain of each column `[D]`.
+    pub domains: Vec<ColumnDomain>,
     /// What the standardiser was fitted to.
     pub standardise: Standardise,
     /// Between the real line and standardised units.
     pub standardiser: Standardiser,
     /// Of [`Standardise::Whiten`]: the map of rows whose context stands before the other columns, so that these are
-    /// freed of what they owe to the context, and the context of nothing.
+    /// uncorrelated with it, and the context depends on itself alone.
     pub whitening: Option<Whitening>,
     /// Where columns are gaussianised, Johnson's curves of standardised columns `[D]`, else empty.
     pub curves: Vec<Johnson>,
@@ -127,10 +129,10 @@ impl MeanLogDet {
 }
 
 impl From<Standardiser> for Preprocessing {
-    /// No steps but the standardiser.
+    /// No stage but the standardiser.
     fn from(standardiser: Standardiser) -> Self {
         Self {
-            steps: vec![ColumnSteps::default(); standardiser.features()],
+            domains: vec![ColumnDomain::default(); standardiser.features()],
             standardise: Standardise::Mean,
             standardiser,
             whitening: None,
@@ -151,7 +153,7 @@ impl Preprocessing {
         }
 
         match kind {
-            StageKind::Columns => (!self.is_plain()).then_some(&self.steps),
+            StageKind::Domains => (!self.is_plain()).then_some(&self.domains),
             StageKind::Standardiser => Some(&self.standardiser),
             StageKind::Curves => curves(&self.curves),
             StageKind::Kernel => curves(&self.kernel),
@@ -166,24 +168,24 @@ impl Preprocessing {
         ORDER.into_iter().filter_map(|kind| self.stage(kind)).collect()
     }
 
-    /// Whether no column has a step before the standardiser.
+    /// Whether no column is mapped before the standardiser.
     pub fn is_plain(&self) -> bool {
-        self.steps.iter().all(|steps| *steps == ColumnSteps::default())
+        self.domains.iter().all(|domain| *domain == ColumnDomain::default())
     }
 
     /// The dequantised columns.
     pub fn dequantized(&self) -> Vec<usize> {
-        (0..self.steps.len()).filter(|&column| self.steps[column].dequantize).collect()
+        (0..self.domains.len()).filter(|&column| self.domains[column].dequantize).collect()
     }
 
     /// Whether the row `[D]`, in the user's units and without noise, can have a density.
     pub fn accepts(&self, row: &[f64]) -> bool {
-        first_refusal(&self.steps, row).is_none()
+        first_refusal(&self.domains, row).is_none()
     }
 
     /// Number of the columns that are modelled: all but the context.
     pub fn modelled(&self) -> usize {
-        self.steps.len() - self.context
+        self.domains.len() - self.context
     }
 
     /// Whether columns are bent to a normal shape.
@@ -203,7 +205,7 @@ impl Preprocessing {
     /// What was to be done to the columns.
     pub(in crate::data) fn plan(&self) -> PreprocessingPlan {
         PreprocessingPlan {
-            steps: self.steps.clone(),
+            domains: self.domains.clone(),
             standardise: self.standardise,
             margins: self.margins(),
             context: self.context,
@@ -225,7 +227,7 @@ impl Preprocessing {
     /// assert_eq!(preprocessing.inverse(&standardised.values), [120.0, -1.5]);
     /// ```
     pub fn forward(&self, rows: &[f64]) -> Preprocessed {
-        let (features, modelled) = (self.steps.len(), self.modelled());
+        let (features, modelled) = (self.domains.len(), self.modelled());
         debug_assert!(rows.len().is_multiple_of(features), "values must be whole rows");
         let stages = self.stages();
         let constant = stages.iter().fold(0.0, |sum, stage| sum + stage.constant_log_det(modelled));
@@ -252,7 +254,7 @@ impl Preprocessing {
     /// Backward of [`Preprocessing::forward`]: from gradients at the results, row-major [B, D], in place, those of the same
     /// numbers and the log-determinants together at `rows`. NaN in a row without density.
     pub fn backward(&self, rows: &[f64], gradients: &mut [f64]) {
-        let (features, modelled) = (self.steps.len(), self.modelled());
+        let (features, modelled) = (self.domains.len(), self.modelled());
         let stages = self.stages();
         let mut inputs = vec![0.0; stages.len() * features];
         let mut mapped = vec![0.0; features];
@@ -281,7 +283,7 @@ impl Preprocessing {
         /// Values of a piece.
         const PIECE: usize = 1 << 16;
 
-        let features = self.steps.len();
+        let features = self.domains.len();
         let piece = (PIECE / features).max(1) * features;
         let mut values = Vec::with_capacity(rows.len());
         let mut mean = MeanLogDet::default();
@@ -303,11 +305,13 @@ impl Preprocessing {
         crate::error::expect_length("context", rows.len(), rows.len().next_multiple_of(context.max(1)))?;
         let stages = self.stages();
         let mut values = Vec::with_capacity(rows.len());
-        let mut mapped = vec![0.0; self.steps.len()];
+        let mut mapped = vec![0.0; self.domains.len()];
         for (row, given) in rows.chunks_exact(context.max(1)).enumerate() {
-            for ((&x, steps), column) in given.iter().zip(&self.steps[modelled..]).zip(&columns[modelled..]) {
+            for ((&x, domain), column) in
+                given.iter().zip(&self.domains[modelled..]).zip(&columns[modelled..])
+            {
                 let problem =
-                    if x.is_finite() { steps.refusal(x) } else { Some(format!("{x} is not finite")) };
+                    if x.is_finite() { domain.refusal(x) } else { Some(format!("{x} is not finite")) };
                 if let Some(problem) = problem {
                     return Err(Error::Argument(format!(
                         "context {}, column `{}`: {problem}",
@@ -316,7 +320,7 @@ impl Preprocessing {
                     )));
                 }
             }
-            // No stage lets the features bear on the context, so what stands in their place does not matter.
+            // In no stage does the context depend on the features, so any values will do for them.
             mapped[..modelled].fill(0.0);
             mapped[modelled..].copy_from_slice(given);
             stages.iter().for_each(|stage| stage.forward(&mut mapped, modelled, &mut 0.0));
@@ -329,20 +333,20 @@ impl Preprocessing {
     pub fn inverse(&self, rows: &[f32]) -> Vec<f64> {
         let stages = self.stages();
         let mut values: Vec<f64> = rows.iter().map(|&value| f64::from(value)).collect();
-        for row in values.chunks_exact_mut(self.steps.len()) {
+        for row in values.chunks_exact_mut(self.domains.len()) {
             stages.iter().rev().for_each(|stage| stage.inverse(row, self.modelled()));
         }
         values
     }
 }
 
-fn first_refusal(steps: &[ColumnSteps], rows: &[f64]) -> Option<(usize, usize, String)> {
-    if steps.iter().all(|steps| *steps == ColumnSteps::default()) {
+fn first_refusal(domains: &[ColumnDomain], rows: &[f64]) -> Option<(usize, usize, String)> {
+    if domains.iter().all(|domain| *domain == ColumnDomain::default()) {
         return None;
     }
-    let mut values = rows.iter().zip(steps.iter().cycle()).enumerate();
-    values.find_map(|(index, (&x, of))| {
-        of.refusal(x).map(|problem| (index / steps.len(), index % steps.len(), problem))
+    let mut values = rows.iter().zip(domains.iter().cycle()).enumerate();
+    values.find_map(|(index, (&x, domain))| {
+        domain.refusal(x).map(|problem| (index / domains.len(), index % domains.len(), problem))
     })
 }
 
@@ -368,14 +372,14 @@ mod tests {
         context: usize,
     ) -> (Preprocessing, Vec<f64>) {
         let plan = PreprocessingPlan {
-            steps: order
+            domains: order
                 .map(|column| match column {
-                    0 => ColumnSteps::default(),
-                    1 => ColumnSteps {
+                    0 => ColumnDomain::default(),
+                    1 => ColumnDomain {
                         bounds: Some(Bounds { low: Some(0.0), high: Some(2.0) }),
-                        ..ColumnSteps::default()
+                        ..ColumnDomain::default()
                     },
-                    _ => ColumnSteps { dequantize: true, ..ColumnSteps::default() },
+                    _ => ColumnDomain { dequantize: true, ..ColumnDomain::default() },
                 })
                 .into(),
             standardise,
@@ -532,10 +536,13 @@ mod tests {
             }
             assert!(preprocessing.context_forward(&[1.0], &names).is_err());
         }
-        let plan =
-            |steps: Vec<ColumnSteps>, context| PreprocessingPlan { steps, context, ..Default::default() };
-        let counts = ColumnSteps { dequantize: true, ..ColumnSteps::default() };
-        let message = plan(vec![ColumnSteps::default(), counts], 1)
+        let plan = |domains: Vec<ColumnDomain>, context| PreprocessingPlan {
+            domains,
+            context,
+            ..Default::default()
+        };
+        let counts = ColumnDomain { dequantize: true, ..ColumnDomain::default() };
+        let message = plan(vec![ColumnDomain::default(), counts], 1)
             .validate(&names[..2])
             .expect_err("noise")
             .to_string();

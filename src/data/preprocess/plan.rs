@@ -1,12 +1,12 @@
-//! What is to be done to the columns of a table, before their statistics are known, and its fit to the training rows.
-//! It stands between the user's wishes and [`Preprocessing`], which is what comes of them.
+//! How the columns of a table are to be preprocessed, before their statistics are known, and the fit to the training rows,
+//! which gives a [`Preprocessing`].
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
 use super::kernel::fit_columns;
-use super::{ColumnSteps, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal};
+use super::{ColumnDomain, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal};
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox};
 use crate::shown::shown;
@@ -45,12 +45,12 @@ impl Margins {
         [("none", Self::None), ("johnson", Self::Johnson), ("kernel", Self::Kernel)];
 }
 
-/// What to do to the columns of a table, before it is known which statistics they have.
+/// How to preprocess the columns of a table whose statistics are not known yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreprocessingPlan {
-    /// Steps of each column `[D]`; empty for none at all.
-    pub steps: Vec<ColumnSteps>,
-    /// How to standardise what comes of them.
+    /// Domain of each column `[D]`; empty where all are the default.
+    pub domains: Vec<ColumnDomain>,
+    /// How to standardise the results.
     pub standardise: Standardise,
     /// How to bend each column to a normal shape: after the standardiser, and again after the whitening.
     pub margins: Margins,
@@ -62,23 +62,23 @@ impl PreprocessingPlan {
     /// The first value of `rows`, row-major [B, D], that cannot be modelled: its row and column from 0, and what is
     /// wrong with it.
     pub fn first_refusal(&self, rows: &[f64]) -> Option<(usize, usize, String)> {
-        first_refusal(&self.steps, rows)
+        first_refusal(&self.domains, rows)
     }
 
-    /// Checks number and rules of the steps against the columns `columns` `[D]`.
+    /// Checks the domains and their number against the columns `columns` `[D]`.
     ///
     /// # Errors
     /// [`Error::Argument`] that names the column.
     pub fn validate(&self, columns: &[String]) -> Result<()> {
-        if !self.steps.is_empty() {
-            crate::error::expect_length("steps of the columns", self.steps.len(), columns.len())?;
+        if !self.domains.is_empty() {
+            crate::error::expect_length("domains of the columns", self.domains.len(), columns.len())?;
         }
         if self.context >= columns.len() {
             return Err(Error::Argument("every column is context; at least one must be modelled".into()));
         }
-        for (index, (steps, name)) in self.steps.iter().zip(columns).enumerate() {
-            steps.validate(name)?;
-            if steps.dequantize && index >= columns.len() - self.context {
+        for (index, (domain, name)) in self.domains.iter().zip(columns).enumerate() {
+            domain.validate(name)?;
+            if domain.dequantize && index >= columns.len() - self.context {
                 return Err(Error::Argument(format!(
                     "column `{}` is context, whose density is not modelled: it cannot be dequantised",
                     shown(name)
@@ -90,8 +90,8 @@ impl PreprocessingPlan {
 
     /// Adds to a row `[D]` the noise of its dequantised columns: uniform in (0, 1), of row `row` under `seed`.
     pub(in crate::data) fn add_noise(&self, values: &mut [f64], row: u32, seed: u64) {
-        for (column, (value, steps)) in values.iter_mut().zip(&self.steps).enumerate() {
-            if steps.dequantize {
+        for (column, (value, domain)) in values.iter_mut().zip(&self.domains).enumerate() {
+            if domain.dequantize {
                 let words = philox([row, column as u32, 0, Stream::Dequantize as u32], key(seed));
                 // The middle of one of 2³² cells, so that neither 0 nor 1 is drawn.
                 *value += (f64::from(words[0]) + 0.5) * 0.5f64.powi(32);
@@ -102,7 +102,7 @@ impl PreprocessingPlan {
     /// Whether a stage of this kind is fitted, or maps the rows that those after it are fitted to.
     fn includes(&self, kind: StageKind) -> bool {
         match kind {
-            StageKind::Columns => self.steps.iter().any(|steps| steps.bounds.is_some()),
+            StageKind::Domains => self.domains.iter().any(|domain| domain.bounds.is_some()),
             StageKind::Standardiser => true,
             StageKind::Curves => self.margins != Margins::None,
             StageKind::Kernel => self.margins == Margins::Kernel,
@@ -132,10 +132,10 @@ impl PreprocessingPlan {
         self.validate(columns)?;
         let features = columns.len();
         let mut fitted = Preprocessing {
-            steps: if self.steps.is_empty() {
-                vec![ColumnSteps::default(); features]
+            domains: if self.domains.is_empty() {
+                vec![ColumnDomain::default(); features]
             } else {
-                self.steps.clone()
+                self.domains.clone()
             },
             standardise: self.standardise,
             context: self.context,
@@ -152,7 +152,7 @@ impl PreprocessingPlan {
             }
             match kind {
                 // Known from the start.
-                StageKind::Columns => {}
+                StageKind::Domains => {}
                 StageKind::Standardiser => {
                     fitted.standardiser = match self.standardise {
                         Standardise::Robust => Standardiser::fit_robust(source_name, &rows, columns),
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn noise_is_inside_its_cell_repeats_and_differs_by_row_column_and_seed() {
         let plan = PreprocessingPlan {
-            steps: vec![ColumnSteps { dequantize: true, bounds: None }; 2],
+            domains: vec![ColumnDomain { dequantize: true, bounds: None }; 2],
             ..PreprocessingPlan::default()
         };
         let draw = |row, seed| {

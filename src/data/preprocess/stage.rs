@@ -64,7 +64,7 @@ impl<C: ColumnMap> Stage for Vec<C> {
 #[cfg(test)]
 mod tests {
     use super::super::kernel::fit_columns;
-    use super::super::{Bounds, ColumnSteps, Johnson, Knot, MonotoneCurve, Standardiser, Whitening};
+    use super::super::{Bounds, ColumnDomain, Johnson, Knot, MonotoneCurve, Standardiser, Whitening};
     use super::*;
 
     /// A stage by name, with rows of its input.
@@ -72,16 +72,17 @@ mod tests {
 
     /// Every kind of stage over as many columns as its rows have.
     fn stages() -> Vec<Subject> {
-        let bounds = |low, high| ColumnSteps { bounds: Some(Bounds { low, high }), ..ColumnSteps::default() };
-        let steps = vec![
-            ColumnSteps::default(),
+        let bounds =
+            |low, high| ColumnDomain { bounds: Some(Bounds { low, high }), ..ColumnDomain::default() };
+        let domains = vec![
+            ColumnDomain::default(),
             bounds(Some(-1.5), Some(2.0)),
             bounds(Some(3.0), None),
             bounds(None, Some(-2.0)),
         ];
         // Values of the real line, which each column maps into its bounds.
         let inside = [-4.0, -0.5, 0.0, 0.25, 3.0]
-            .map(|unit| steps.iter().map(|steps| ColumnMap::inverse(steps, unit)).collect())
+            .map(|unit| domains.iter().map(|domain| ColumnMap::inverse(domain, unit)).collect())
             .into();
         let curve = |numbers| Johnson::from_numbers(numbers).expect("a curve");
         let curves = vec![
@@ -106,7 +107,7 @@ mod tests {
         let whitening = Whitening::from_factor(factor, 3).expect("a triangle");
         let rows = vec![vec![0.5, -1.25, 2.0], vec![1.0, 0.0, 1e4], vec![-3.0, 40.0, 0.125]];
         vec![
-            ("steps of the columns", Box::new(steps), inside),
+            ("domains of the columns", Box::new(domains), inside),
             ("curves", Box::new(curves), outliers),
             ("kernel", Box::new(kernel), along),
             ("standardiser", Box::new(standardiser), rows.clone()),
@@ -240,9 +241,9 @@ mod tests {
 
     #[test]
     fn a_value_without_density_counts_even_in_the_context() {
-        let steps =
-            ColumnSteps { bounds: Some(Bounds { low: Some(0.0), high: None }), ..ColumnSteps::default() };
-        let stage = vec![ColumnSteps::default(), steps];
+        let domain =
+            ColumnDomain { bounds: Some(Bounds { low: Some(0.0), high: None }), ..ColumnDomain::default() };
+        let stage = vec![ColumnDomain::default(), domain];
         for (row, want) in [([1.0, -1.0], f64::NEG_INFINITY), ([1.0, 2.0], 0.0)] {
             assert_eq!(log_det(&stage, &row, 1).1, want);
         }

@@ -98,7 +98,7 @@ impl Whitening {
     }
 }
 
-/// Rows are mapped with their context before the other columns, so that these are freed of what they owe to the context,
+/// Rows are mapped with their context before the other columns, so that these are uncorrelated with the context,
 /// and the context of nothing.
 impl Stage for Whitening {
     fn constant_log_det(&self, modelled: usize) -> f64 {

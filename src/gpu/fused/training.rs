@@ -3,11 +3,11 @@
 use super::super::kernel::{FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_SUM};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::training::{
-    HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, accumulate, close_program, dispatch, rules,
-    shards,
+    HISTORY, Shard, TrainingPlan, VALIDATION_TILE, accumulate, close_program, dispatch, rules, shards,
 };
 use super::super::uniforms;
 use super::{Packing, Shape, Work};
+use crate::engine::TrainingShape;
 use crate::flow::Flow;
 use crate::layout::Layout;
 

@@ -4,11 +4,11 @@ use super::super::kernel::{ADAM_UPDATE, ADVANCE, GATHER, SUM_PARTIALS, TAKE, WEI
 use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
 use super::super::tile::Tiling;
 use super::super::training::{
-    HISTORY, Shard, TrainingPlan, TrainingShape, VALIDATION_TILE, accumulate, close_program, dispatch, rules,
-    shards,
+    HISTORY, Shard, TrainingPlan, VALIDATION_TILE, accumulate, close_program, dispatch, rules, shards,
 };
 use super::super::uniforms;
 use super::{Direction, Factor, FlowBuffers, Recorder};
+use crate::engine::TrainingShape;
 use crate::flow::Flow;
 use crate::layout::Layout;
 

@@ -1,11 +1,11 @@
 //! Plans as data: the same every time, and refused with the limit that they exceed.
 
-use moonflow::engine::Training;
+use moonflow::engine::{Training, TrainingShape};
 use moonflow::flow::Flow;
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::kernel::{Access, Binding, Kernel};
 use moonflow::gpu::plan::Plan;
-use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::gpu::training::TrainingPlan;
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule};
 

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use moonflow::engine::{Engine, Training};
+use moonflow::engine::{Engine, Training, TrainingShape};
 use moonflow::flow::Flow;
 use moonflow::gpu::executor::Executor;
 use moonflow::gpu::plan::{Plan, Program, ProgramId};
-use moonflow::gpu::training::{TrainingPlan, TrainingShape};
+use moonflow::gpu::training::TrainingPlan;
 use moonflow::gpu::{Context, PlanKind, adapters};
 use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};

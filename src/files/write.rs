@@ -56,7 +56,7 @@ pub fn remove_stale(folder: &Path) -> Result<()> {
 
 /// A file that is being written and takes its place when it is whole; see [`write_atomically`]. Dropped before that,
 /// it leaves nothing behind.
-pub(super) struct AtomicFile {
+pub(crate) struct AtomicFile {
     out: BufWriter<File>,
     /// Of a temporary file, what it becomes; a pipe or a device is written directly.
     place: Option<Box<Replacement>>,
@@ -76,7 +76,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When the folder is missing or cannot be written.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    pub(crate) fn create(path: &Path) -> io::Result<Self> {
         const BUFFER: usize = 1 << 16;
         let buffered = |file| BufWriter::with_capacity(BUFFER, file);
         let (target, replaced) = match fs::metadata(path) {
@@ -101,7 +101,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When the disk is full or the file cannot be renamed.
-    pub(super) fn commit(self) -> io::Result<()> {
+    pub(crate) fn commit(self) -> io::Result<()> {
         let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
         let Some(place) = self.place else { return Ok(()) };
         if let Some(replaced) = &place.replaced {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn only_temporary_files_that_nobody_writes_are_stale() {
+    fn only_temporary_files_that_no_process_writes_are_stale() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = |name: &str| folder.path().join(name);
         let kept =

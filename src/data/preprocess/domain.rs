@@ -1,15 +1,16 @@
-//! What is done to one column before it is standardised: noise for whole numbers, a map to the real line for bounds.
-//! Value and log-determinant come together.
+//! The values that a column may hold, and the map of these to the real line: noise for whole numbers, a logarithm or a
+//! logit for bounds.
 
 use serde::{Deserialize, Serialize};
 
+use super::bounds::Bounds;
 use super::stage::ColumnMap;
 use crate::error::{Error, Result};
 use crate::shown::shown;
 
-/// The steps of one column, in their order; the default does nothing.
+/// The values that a column may hold; by default every finite number, which needs no map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ColumnSteps {
+pub struct ColumnDomain {
     /// The column holds whole numbers k, and the flow models k + u with u uniform in (0, 1): P(k) = ∫ p(k + u) du.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dequantize: bool,
@@ -18,17 +19,8 @@ pub struct ColumnSteps {
     pub bounds: Option<Bounds>,
 }
 
-/// An interval without its ends; at least one end is finite.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// Lower end.
-    pub low: Option<f64>,
-    /// Upper end.
-    pub high: Option<f64>,
-}
-
-impl ColumnSteps {
-    /// Checks the steps of a column called `name`.
+impl ColumnDomain {
+    /// Checks the domain of a column called `name`.
     ///
     /// # Errors
     /// [`Error::Argument`] when the bounds are empty, not finite, or, of a dequantised column, not whole.
@@ -79,7 +71,7 @@ impl ColumnSteps {
     }
 }
 
-impl ColumnMap for ColumnSteps {
+impl ColumnMap for ColumnDomain {
     /// A value, with the noise of a dequantised column in it, → the real line, with ln |dy/dx|. Where there is no
     /// density the latter is −∞.
     fn forward(&self, x: f64) -> (f64, f64) {
@@ -102,61 +94,7 @@ impl ColumnMap for ColumnSteps {
     }
 
     fn log_slope_derivative(&self, x: f64) -> f64 {
-        let Some(Bounds { low, high }) = self.interval() else { return 0.0 };
-        high.map_or(0.0, |high| 1.0 / (high - x)) - low.map_or(0.0, |low| 1.0 / (x - low))
-    }
-}
-
-impl Bounds {
-    fn contain(self, x: f64) -> bool {
-        x.is_finite() && self.low.is_none_or(|low| x > low) && self.high.is_none_or(|high| x < high)
-    }
-
-    /// y = ln((x − low) / (high − x)), ln(x − low) or −ln(high − x), and ln dy/dx.
-    fn forward(self, x: f64) -> (f64, f64) {
-        match (self.low, self.high) {
-            (Some(low), Some(high)) => {
-                let (below, above) = ((x - low).ln(), (high - x).ln());
-                (below - above, (high - low).ln() - below - above)
-            }
-            (Some(low), None) => {
-                let y = (x - low).ln();
-                (y, -y)
-            }
-            (None, Some(high)) => {
-                let y = -(high - x).ln();
-                (y, y)
-            }
-            (None, None) => (x, 0.0),
-        }
-    }
-
-    fn inverse(self, y: f64) -> f64 {
-        let x = match (self.low, self.high) {
-            // From the nearer end, so that its digits are kept.
-            (Some(low), Some(high)) if y < 0.0 => low + (high - low) * (y.exp() / (1.0 + y.exp())),
-            (Some(low), Some(high)) => high - (high - low) * ((-y).exp() / (1.0 + (-y).exp())),
-            (Some(low), None) => low + y.exp(),
-            (None, Some(high)) => high - (-y).exp(),
-            (None, None) => y,
-        };
-        // Rounding may end on the interval's end, which is no part of it.
-        let least = self.low.map_or(f64::MIN, f64::next_up);
-        let greatest = self.high.map_or(f64::MAX, f64::next_down);
-        x.clamp(least, greatest)
-    }
-}
-
-impl std::fmt::Display for Bounds {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if let Some(low) = self.low {
-            write!(f, "{low}")?;
-        }
-        write!(f, ":")?;
-        if let Some(high) = self.high {
-            write!(f, "{high}")?;
-        }
-        Ok(())
+        self.interval().map_or(0.0, |bounds| bounds.log_slope_derivative(x))
     }
 }
 
@@ -164,21 +102,21 @@ impl std::fmt::Display for Bounds {
 mod tests {
     use super::*;
 
-    fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnSteps {
-        ColumnSteps { dequantize: false, bounds: Some(Bounds { low, high }) }
+    fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnDomain {
+        ColumnDomain { dequantize: false, bounds: Some(Bounds { low, high }) }
     }
 
     #[test]
     fn nothing_is_sampled_on_or_beyond_an_end() {
-        for steps in [bounds(Some(0.0), Some(1.0)), bounds(Some(1e9), None), bounds(None, Some(0.0))] {
+        for domain in [bounds(Some(0.0), Some(1.0)), bounds(Some(1e9), None), bounds(None, Some(0.0))] {
             for y in [-1e300, -800.0, -40.0, 40.0, 800.0, 1e300] {
-                let x = steps.inverse(y);
-                assert!(steps.refusal(x).is_none(), "{steps:?} {y}: {x}");
-                assert!(steps.forward(x).1.is_finite());
+                let x = domain.inverse(y);
+                assert!(domain.refusal(x).is_none(), "{domain:?} {y}: {x}");
+                assert!(domain.forward(x).1.is_finite());
             }
         }
         let counts =
-            ColumnSteps { dequantize: true, bounds: Some(Bounds { low: Some(2.0), high: Some(5.0) }) };
+            ColumnDomain { dequantize: true, bounds: Some(Bounds { low: Some(2.0), high: Some(5.0) }) };
         assert_eq!([-1e300, -50.0, 0.0, 50.0, 1e300].map(|y| counts.inverse(y)), [2.0, 2.0, 4.0, 5.0, 5.0]);
     }
 
@@ -189,7 +127,7 @@ mod tests {
             assert!(share.refusal(x).is_some_and(|text| text.contains("0:1")), "{x}");
             assert_eq!(share.forward(x).1, f64::NEG_INFINITY, "{x}");
         }
-        let counts = ColumnSteps { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: None }) };
+        let counts = ColumnDomain { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: None }) };
         assert_eq!((counts.refusal(0.0), counts.refusal(7.0)), (None, None));
         assert!(counts.refusal(0.5).is_some_and(|text| text.contains("not a whole number")));
         assert!(counts.refusal(-1.0).is_some_and(|text| text.contains("bounds 0:")));
@@ -197,15 +135,15 @@ mod tests {
 
     #[test]
     fn impossible_bounds_are_refused() {
-        for (steps, want) in [
+        for (domain, want) in [
             (bounds(None, None), "finite lower or upper end"),
             (bounds(Some(f64::NAN), None), "finite"),
             (bounds(Some(0.0), Some(f64::INFINITY)), "finite"),
             (bounds(Some(1.0), Some(1.0)), "must ascend, got 1:1"),
             (bounds(Some(-1e308), Some(1e308)), "must ascend"),
-            (ColumnSteps { dequantize: true, ..bounds(Some(0.5), None) }, "must be whole numbers"),
+            (ColumnDomain { dequantize: true, ..bounds(Some(0.5), None) }, "must be whole numbers"),
         ] {
-            let message = steps.validate("a").expect_err(want).to_string();
+            let message = domain.validate("a").expect_err(want).to_string();
             assert!(message.contains(want) && message.contains("`a`"), "{message}");
         }
         bounds(Some(0.0), None).validate("a").expect("valid");
