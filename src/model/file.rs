@@ -17,10 +17,11 @@ use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
 use super::container::{Container, Parsed, StoredTensor, Version, entry, serialise};
-use super::{Model, TrainingRecord};
-use crate::data::{
-    ColumnDomain, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Whitening, repeated,
+use super::preprocessing::{
+    knot_counts, read_curves, read_kernel, read_standardiser, read_whitening, stored,
 };
+use super::{Model, TrainingRecord};
+use crate::data::{ColumnDomain, MonotoneCurve, Preprocessing, Standardise, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -34,34 +35,25 @@ pub const FORMAT_VERSION: u32 = 5;
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
 
-/// Name of the whitening's factor.
-const WHITENING: &str = "standardiser.whitening";
-
-/// Names of the curves of standardised and of whitened columns.
-const CURVES: [&str; 2] = ["standardiser.johnson", "standardiser.whitened_johnson"];
-
-/// Names of the curves by kernel densities of standardised and of whitened columns.
-const KERNEL: [&str; 2] = ["standardiser.kernel", "standardiser.whitened_kernel"];
-
 /// What the tensors do not say.
 #[derive(Serialize, Deserialize)]
-struct Header {
+pub(super) struct Header {
     format_version: u32,
-    flow: Flow,
-    columns: Vec<String>,
+    pub(super) flow: Flow,
+    pub(super) columns: Vec<String>,
     /// Of version 2: what is done to each column before it is standardised.
     #[serde(default, rename = "steps", skip_serializing_if = "Vec::is_empty")]
     domains: Vec<ColumnDomain>,
     /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
-    standardise: Standardise,
+    pub(super) standardise: Standardise,
     /// Of version 3: whether there are curves.
     #[serde(default, skip_serializing_if = "is_default")]
-    gaussianise: bool,
+    pub(super) gaussianise: bool,
     /// Of version 5: how many knots the curve of each column has, for the curves of standardised columns and, after a
     /// whitening, for those of whitened columns.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    kernel_knots: Vec<Vec<usize>>,
+    pub(super) kernel_knots: Vec<Vec<usize>>,
     training: TrainingRecord,
 }
 
@@ -100,7 +92,6 @@ impl Model {
             kernel_knots: knot_counts(&self.preprocessing),
             training: self.record.clone(),
         };
-        let standardiser = &self.preprocessing.standardiser;
         let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
 
         let mut tensors = Vec::new();
@@ -114,27 +105,7 @@ impl Model {
         for (name, values) in constants(&self.flow) {
             tensors.push(StoredTensor::f32(name, vec![values.len()], &values));
         }
-        for (name, values) in [("mean", &standardiser.mean), ("std", &standardiser.std)] {
-            tensors.push(StoredTensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
-        }
-        if let Some(whitening) = &self.preprocessing.whitening {
-            let features = whitening.features();
-            tensors.push(StoredTensor::f64(WHITENING, vec![features, features], whitening.factor()));
-        }
-        let Preprocessing { curves, whitened_curves, kernel, whitened_kernel, .. } = &self.preprocessing;
-        for (name, curves) in CURVES.into_iter().zip([curves, whitened_curves]) {
-            if !curves.is_empty() {
-                let numbers: Vec<f64> = curves.iter().flat_map(Johnson::numbers).collect();
-                tensors.push(StoredTensor::f64(name, vec![curves.len(), 4], &numbers));
-            }
-        }
-        for (name, curves) in KERNEL.into_iter().zip([kernel, whitened_kernel]) {
-            if !curves.is_empty() {
-                let knots = curves.iter().flat_map(MonotoneCurve::knots);
-                let numbers: Vec<f64> = knots.flat_map(|knot| [knot.place, knot.score, knot.slope]).collect();
-                tensors.push(StoredTensor::f64(name, vec![numbers.len() / 3, 3], &numbers));
-            }
-        }
+        tensors.extend(stored(&self.preprocessing));
         serialise(tensors, ENTRY, &json)
     }
 
@@ -170,13 +141,6 @@ impl Model {
         let bytes = super::container::read(path, |metadata| Header::read(metadata).map(drop), damaged)?;
         Self::from_bytes(path, &bytes)
     }
-}
-
-/// How many knots each curve by a kernel density has: a list for each stage of such curves.
-fn knot_counts(preprocessing: &Preprocessing) -> Vec<Vec<usize>> {
-    let stages = [&preprocessing.kernel, &preprocessing.whitened_kernel].into_iter();
-    let counts = |curves: &Vec<MonotoneCurve>| curves.iter().map(|curve| curve.knots().len()).collect();
-    stages.filter(|curves| !curves.is_empty()).map(counts).collect()
 }
 
 /// The tensors that say what a flow is beside its parameters: the masks of couplings `[D]`. They repeat the JSON for readers
@@ -253,37 +217,6 @@ impl Header {
         Ok(())
     }
 
-    /// That curves by kernel densities follow Johnson's wherever these are, with a number of knots for each column.
-    fn check_knots(&self) -> Parsed<()> {
-        let (stages, features) = (self.kernel_knots.len(), self.flow.features);
-        let expected = match (self.gaussianise, self.standardise) {
-            (false, _) => 0,
-            (true, Standardise::Whiten) => 2,
-            (true, Standardise::Mean | Standardise::Robust) => 1,
-        };
-        if ![0, expected].contains(&stages) {
-            return Err(format!("it has {stages} lists of `kernel_knots`, expected {expected}"));
-        }
-        let most = MonotoneCurve::MOST_KNOTS;
-        for counts in &self.kernel_knots {
-            if counts.len() != features {
-                return Err(format!(
-                    "it has `kernel_knots` of {} columns, but its flow has {features} features",
-                    counts.len()
-                ));
-            }
-            if let Some((name, knots)) =
-                self.columns.iter().zip(counts).find(|(_, knots)| !(2..=most).contains(*knots))
-            {
-                return Err(format!(
-                    "it has {knots} knots for column `{}`, expected 2 to {most}",
-                    shown(name)
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// That there is a name for each feature, and none twice.
     fn check_columns(&self) -> Parsed<()> {
         let (columns, features) = (&self.columns, self.flow.features);
@@ -343,7 +276,6 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     // Besides these, mean and deviation of the standardiser.
     check_count(&tensors, layout.tensors.len() + constants + 2 + optional)?;
     header.check_columns()?;
-    header.check_knots()?;
     let [kernel, whitened_kernel] = read_kernel(&tensors, &header)?;
     let domains = header.domains_of_columns()?;
     let Header { flow, columns, standardise, training: record, .. } = header;
@@ -360,23 +292,6 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
         context,
     };
     Ok(Model { flow, parameters, preprocessing, columns, record })
-}
-
-fn read_standardiser(tensors: &Container, features: usize) -> Parsed<Standardiser> {
-    let standardiser = Standardiser {
-        mean: tensors.f64("standardiser.mean", &[features])?,
-        std: tensors.f64("standardiser.std", &[features])?,
-    };
-    // A subnormal one has lost digits, and its reciprocal may not be finite.
-    if let Some(feature) = standardiser.std.iter().position(|&std| !(std > 0.0 && std.is_normal())) {
-        let (std, rule) = (standardiser.std[feature], "tensor `standardiser.std` must");
-        return Err(if std > 0.0 {
-            format!("{rule} not be subnormal, got {std:e} at {feature}")
-        } else {
-            format!("{rule} be positive, got {std} at {feature}")
-        });
-    }
-    Ok(standardiser)
 }
 
 /// That the tensors which repeat the JSON say the same; gives their number.
@@ -403,49 +318,6 @@ fn read_parameters(tensors: &Container, layout: &Layout) -> Parsed<Vec<f32>> {
         parameters[tensor.range()].copy_from_slice(&tensors.f32(&tensor.name, &tensor.shape)?);
     }
     Ok(parameters)
-}
-
-fn read_whitening(tensors: &Container, header: &Header) -> Parsed<Option<Whitening>> {
-    let features = header.flow.features;
-    match header.standardise {
-        Standardise::Mean | Standardise::Robust => Ok(None),
-        Standardise::Whiten => {
-            let factor = tensors.f64(WHITENING, &[features, features])?;
-            let fail = |error: Error| format!("tensor `{WHITENING}`: {error}");
-            Ok(Some(Whitening::from_factor(factor, features).map_err(fail)?))
-        }
-    }
-}
-
-/// The curves of standardised and of whitened columns, `[D]` each; empty where there are none.
-fn read_curves(tensors: &Container, header: &Header) -> Parsed<[Vec<Johnson>; 2]> {
-    let whitened = header.standardise == Standardise::Whiten;
-    let read = |name: &str, there: bool| -> Parsed<Vec<Johnson>> {
-        if !there {
-            return Ok(Vec::new());
-        }
-        let numbers = tensors.f64(name, &[header.flow.features, 4])?;
-        let curve = |numbers: &[f64; 4]| Johnson::from_numbers(*numbers);
-        let curves: Result<Vec<Johnson>> = numbers.as_chunks::<4>().0.iter().map(curve).collect();
-        curves.map_err(|error| format!("tensor `{name}`: {error}"))
-    };
-    Ok([read(CURVES[0], header.gaussianise)?, read(CURVES[1], header.gaussianise && whitened)?])
-}
-
-/// The curves by kernel densities of standardised and of whitened columns, `[D]` each; empty where there are none.
-fn read_kernel(tensors: &Container, header: &Header) -> Parsed<[Vec<MonotoneCurve>; 2]> {
-    let mut stages = [Vec::new(), Vec::new()];
-    for ((stage, name), counts) in stages.iter_mut().zip(KERNEL).zip(&header.kernel_knots) {
-        let numbers = tensors.f64(name, &[counts.iter().sum(), 3])?;
-        let mut knots =
-            numbers.as_chunks::<3>().0.iter().map(|&[place, score, slope]| Knot { place, score, slope });
-        for (column, &count) in header.columns.iter().zip(counts) {
-            let curve = MonotoneCurve::from_knots(knots.by_ref().take(count).collect());
-            let fail = |error: Error| format!("tensor `{name}`, column `{}`: {error}", shown(column));
-            stage.push(curve.map_err(fail)?);
-        }
-    }
-    Ok(stages)
 }
 
 /// That the file has no tensors but the `known` ones.

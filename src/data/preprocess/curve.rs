@@ -98,7 +98,7 @@ impl MonotoneCurve {
         if !(2..=Self::MOST_KNOTS).contains(&knots.len()) {
             return fail(format!("needs 2 to {} knots, got {}", Self::MOST_KNOTS, knots.len()));
         }
-        let usable = |slope: f64| slope >= Self::LEAST_SLOPE && slope <= 1.0 / Self::LEAST_SLOPE;
+        let usable = |slope: f64| (Self::LEAST_SLOPE..=1.0 / Self::LEAST_SLOPE).contains(&slope);
         for (index, knot) in knots.iter().enumerate() {
             if ![knot.place, knot.score].iter().all(|number| number.is_finite()) || !usable(knot.slope) {
                 return fail(format!("needs finite knots with positive slopes, got {knot:?} at {index}"));
@@ -128,7 +128,7 @@ impl MonotoneCurve {
     fn around(&self, value: f64, of: impl Fn(&Knot) -> f64) -> std::result::Result<&[Knot; 2], &Knot> {
         let (first, last) = (&self.knots[0], &self.knots[self.knots.len() - 1]);
         // A value that is not a number counts as beyond, and stays what it is.
-        if !(value >= of(first)) {
+        if value.is_nan() || value < of(first) {
             return Err(first);
         }
         if value >= of(last) {
