@@ -195,6 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn weights_count_in_kernel_margins_and_nowhere_else_in_the_preprocessing() {
+        let weights: Vec<f64> = (0..200).map(|row| if row < 100 { 9.0 } else { 1.0 }).collect();
+        for (_, margins) in Margins::ALL {
+            let plan = PreprocessingPlan { margins, ..PreprocessingPlan::default() };
+            let plain = Dataset::split_with(&table(200), 0.1, 1, &plan).expect("splits");
+            let even = plain.clone().with_weights(vec![2.0; 200], 1).expect("weights").preprocessing;
+            assert_eq!(even, plain.preprocessing);
+            let weighted = plain.clone().with_weights(weights.clone(), 1).expect("weights").preprocessing;
+            assert_eq!(weighted == even, margins != Margins::Kernel, "{margins:?}");
+            assert_eq!((&weighted.standardiser, &weighted.curves), (&even.standardiser, &even.curves));
+        }
+    }
+
+    #[test]
     fn every_row_lands_on_exactly_one_side() {
         for rows in [4, 10, 257] {
             let table = table(rows);

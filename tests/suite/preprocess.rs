@@ -193,7 +193,9 @@ fn probabilities_of_whole_numbers_sum_to_1() {
         ("free", fitted(&rows, vec![WHOLE, ColumnDomain::default()], Standardise::Mean)),
         ("bounded", fitted(&rows, domains.clone(), Standardise::Mean)),
         ("bounded", bent(&rows, domains.clone(), Standardise::Mean)),
-        ("bounded", bent(&rows, domains, Standardise::Whiten)),
+        ("bounded", bent(&rows, domains.clone(), Standardise::Whiten)),
+        ("free", kernel(&rows, vec![WHOLE, ColumnDomain::default()], Standardise::Mean)),
+        ("bounded", kernel(&rows, domains, Standardise::Mean)),
     ] {
         const CELLS: usize = 600;
         let step = 24.0 / CELLS as f64;
@@ -473,6 +475,59 @@ fn flags_reach_the_model_and_rows_outside_are_minus_infinity_with_a_note() {
     let output = moonflow(path, &["train", "moons", "--drop", "x0", "--out", "no"]);
     assert!(output.status.code() == Some(2) && text(&output.stderr).contains("is a toy density"));
     assert!(!path.join("no").exists(), "nothing may be written");
+}
+
+#[test]
+fn kernel_margins_from_the_command_line_are_kept_and_repeat_from_the_configuration() {
+    let folder = folder();
+    let path = folder.path();
+    let rows = heavy(300, 1).values;
+    let rows: String =
+        rows.chunks(2).enumerate().map(|(i, row)| format!("{},{},{}\n", row[0], row[1], i % 3)).collect();
+    fs::write(path.join("t.csv"), format!("t,price,w\n{rows}")).expect("written");
+    let options =
+        ["--margins", "kernel", "--standardise", "whiten", "--checkpoint-every", "1", "--weights", "w"];
+    train(path, "t.csv", "o", &options);
+    let info = succeed(path, &["info", "o/model.safetensors"]);
+    for part in
+        ["format version 5", "2 of 2 columns are bent to a normal shape", "all are by kernel densities"]
+    {
+        assert!(info.contains(part), "`{part}` is not in: {info}");
+    }
+    let json = succeed(path, &["info", "o/model.safetensors", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["margins"], &json["format_version"]), (&"kernel".into(), &5.into()));
+    assert!(json["columns"][1]["whitened_kernel_knots"].as_u64().is_some_and(|knots| knots > 2), "{json}");
+    let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
+    assert!(config.contains("margins = \"kernel\"") && !config.contains("gaussianise"), "{config}");
+    succeed(path, &["train", "--config", "o/config.toml", "--out", "again"]);
+    let file = |name: &str| fs::read(path.join(name)).expect("written");
+    assert!(file("o/model.safetensors") == file("again/model.safetensors"), "the configuration repeats it");
+
+    // The old name stands for Johnson's curves, in a configuration and before it.
+    let old = config.replace("margins = \"kernel\"", "gaussianise = true");
+    fs::write(path.join("old.toml"), old).expect("written");
+    let version = |out: &str, more: &[&str]| {
+        succeed(path, &[&["train", "--config", "old.toml", "--out", out][..], more].concat());
+        Model::load(path.join(out).join("model.safetensors")).expect("whole").format_version()
+    };
+    assert_eq!(version("old", &[]), 3);
+    assert_eq!(version("none", &["--margins", "none"]), 2);
+    let both = moonflow(path, &["train", "t.csv", "--gaussianise", "--margins", "kernel"]);
+    assert!(both.status.code() == Some(2) && text(&both.stderr).contains("cannot be used with"));
+
+    let cpu = ["--model", "o/model.safetensors", "--device", "cpu"];
+    let numbers = |text: String| -> Vec<f64> {
+        let cells = text.lines().skip(1).filter_map(|line| line.rsplit(',').next()).map(|cell| cell.parse());
+        cells.collect::<Result<_, _>>().expect("numbers")
+    };
+    let scored = numbers(succeed(path, &[&["score", "t.csv"][..], &cpu].concat()));
+    assert!(scored.len() == 300 && scored.iter().all(|value| value.is_finite()));
+    let drawn = numbers(succeed(path, &[&["sample", "-n", "300", "--temperature", "20"][..], &cpu].concat()));
+    assert!(drawn.len() == 300 && drawn.iter().all(|value| value.is_finite()));
+    let refused = moonflow(path, &["train", "--resume", "o", "--epochs", "9", "--margins", "johnson"]);
+    assert!(text(&refused.stderr).contains("the checkpoint cannot be gone on with"));
+    succeed(path, &["train", "--resume", "o", "--epochs", "9"]);
 }
 
 #[test]

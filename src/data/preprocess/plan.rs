@@ -162,18 +162,52 @@ impl PreprocessingPlan {
                     }?;
                 }
                 StageKind::Curves => fitted.curves = Johnson::fit_columns(&rows, features),
-                StageKind::Kernel => fitted.kernel = fit_columns(&rows, weights, features),
+                StageKind::Kernel => {
+                    let least = self.least_widths(values, &fitted);
+                    fitted.kernel = fit_columns(&rows, weights, &least);
+                }
                 StageKind::Whitening => {
                     fitted.whitening = Some(Whitening::fit_given(rows.to_mut(), features, self.context)?);
                 }
                 StageKind::WhitenedCurves => fitted.whitened_curves = Johnson::fit_columns(&rows, features),
                 StageKind::WhitenedKernel => {
-                    fitted.whitened_kernel = fit_columns(&rows, weights, features);
+                    fitted.whitened_kernel = fit_columns(&rows, weights, &vec![0.0; features]);
                 }
             }
             mapped_by = Some(kind);
         }
         Ok(fitted)
+    }
+
+    /// The least width of a kernel for each column `[D]` of `values`, as the stages before the kernels map it: a part of the
+    /// cell that a whole number is spread over, so that the few nodes of its probability see all of the density.
+    fn least_widths(&self, values: &[f64], fitted: &Preprocessing) -> Vec<f64> {
+        const PART: f64 = 0.25;
+
+        let features = fitted.domains.len();
+        let stages: Vec<_> = ORDER.into_iter().take_while(|kind| *kind != StageKind::Kernel).collect();
+        let mapped = |column: usize, value: f64| {
+            let mut row = vec![0.0; features];
+            row[column] = value;
+            for stage in stages.iter().filter_map(|&kind| fitted.stage(kind)) {
+                stage.forward(&mut row, fitted.modelled(), &mut 0.0);
+            }
+            row[column]
+        };
+        let cell = |column: usize| {
+            let mut cells: Vec<f64> =
+                values[column..].iter().step_by(features).map(|value| value.floor()).collect();
+            cells.sort_unstable_by(f64::total_cmp);
+            cells.dedup();
+            let centres = cells.iter().map(|cell| (*cell, mapped(column, cell + 0.5)));
+            let centres: Vec<(f64, f64)> = centres.collect();
+            let mut widths: Vec<f64> =
+                centres.array_windows().map(|[a, b]| (b.1 - a.1) / (b.0 - a.0)).collect();
+            widths.sort_unstable_by(f64::total_cmp);
+            widths.get(widths.len() / 2).map_or(0.0, |width| PART * width)
+        };
+        let dequantised = |column: usize| fitted.domains[column].dequantize;
+        (0..features).map(|column| if dequantised(column) { cell(column) } else { 0.0 }).collect()
     }
 }
 

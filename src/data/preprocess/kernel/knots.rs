@@ -16,7 +16,7 @@ const TOLERANCE: f64 = 1e-6;
 const TAIL: f64 = 1e-4;
 /// How far beyond the outermost kernels the first and the last knot lie, in widths.
 const BEYOND: f64 = 4.0;
-/// Least distance of two knots in scores, and in places as a part of all.
+/// Least distance of two knots in scores, and in places as a part of these.
 const LEAST_DISTANCE: f64 = 1e-9;
 /// Beyond so many widths a kernel's tail is nothing.
 const REACH: f64 = 8.5;
@@ -68,7 +68,10 @@ impl Interval {
     fn new(kernels: &[Kernel], ends: [Point; 2]) -> Self {
         let middle = point(kernels, 0.5 * (ends[0].knot.place + ends[1].knot.place));
         let curve = MonotoneCurve::from_knots(ends.map(|end| end.knot).to_vec());
-        let apart = |a: Point, b: Point| b.knot.score - a.knot.score >= LEAST_DISTANCE;
+        let apart = |a: Point, b: Point| {
+            let digits = LEAST_DISTANCE * a.knot.place.abs().max(b.knot.place.abs());
+            b.knot.score - a.knot.score >= LEAST_DISTANCE && b.knot.place - a.knot.place >= digits
+        };
         let error = match curve {
             Ok(curve) if apart(ends[0], middle) && apart(middle, ends[1]) => {
                 let off = (curve.forward(middle.knot.place).1 - middle.knot.slope.ln()).abs();
@@ -83,42 +86,36 @@ impl Interval {
 
 /// The curve after which a density of `kernels`, whose shares sum to 1, is standard normal.
 pub(super) fn curve_of(kernels: &[Kernel]) -> MonotoneCurve {
-    let end = |sign: f64| {
-        let reach = kernels.iter().filter(|kernel| kernel.width < 1e300);
-        reach.map(move |kernel| kernel.place + sign * BEYOND * kernel.width)
-    };
-    let (low, high) = (end(-1.0).fold(f64::MAX, f64::min), end(1.0).fold(f64::MIN, f64::max));
+    let end = |kernel: &Kernel, sign: f64| kernel.place + sign * BEYOND * kernel.width;
+    let low = kernels.iter().map(|kernel| end(kernel, -1.0)).fold(f64::MAX, f64::min);
+    let high = kernels.iter().map(|kernel| end(kernel, 1.0)).fold(f64::MIN, f64::max);
     let mut places: Vec<f64> = kernels.iter().map(|kernel| kernel.place).collect();
     places.sort_unstable_by(f64::total_cmp);
     let mut points = vec![point(kernels, low)];
     let inner = (1..FIRST).map(|index| places[index * (places.len() - 1) / FIRST]);
     for next in inner.chain([high]).map(|place| point(kernels, place)) {
         let last = points[points.len() - 1].knot;
-        let far = |from: Knot, to: Knot| {
-            to.score - from.score >= LEAST_DISTANCE && to.place - from.place >= LEAST_DISTANCE * (high - low)
-        };
-        if far(last, next.knot) {
+        if next.knot.place > last.place && next.knot.score - last.score >= LEAST_DISTANCE {
             points.push(next);
         }
     }
+    let mut knots: Vec<Knot> = refined(kernels, &points).into_iter().map(|point| point.knot).collect();
+    knots.sort_unstable_by(|a, b| a.place.total_cmp(&b.place));
+    // Numbers at the ends of `f64` may leave no curve.
+    MonotoneCurve::from_knots(knots).unwrap_or_else(|_| MonotoneCurve::identity())
+}
+
+/// `points`, and those in the middle between two knots where the curve would be off the most.
+fn refined(kernels: &[Kernel], points: &[Point]) -> Vec<Point> {
     let mut intervals: Vec<Interval> =
         points.array_windows().map(|ends| Interval::new(kernels, *ends)).collect();
     while intervals.len() + 1 < KNOTS {
         let worst = (0..intervals.len()).max_by(|&a, &b| intervals[a].error.total_cmp(&intervals[b].error));
         let Some(worst) = worst.filter(|&worst| intervals[worst].error > TOLERANCE) else { break };
         let Interval { ends: [left, right], middle, .. } = intervals[worst];
-        let narrow =
-            |ends: &[Point; 2]| ends[1].knot.place - ends[0].knot.place < 2.0 * LEAST_DISTANCE * (high - low);
-        if narrow(&[left, right]) {
-            intervals[worst].error = 0.0;
-            continue;
-        }
         intervals[worst] = Interval::new(kernels, [left, middle]);
         intervals.push(Interval::new(kernels, [middle, right]));
     }
-    let mut knots: Vec<Knot> = intervals.iter().map(|interval| interval.ends[0].knot).collect();
-    knots.extend(intervals.iter().map(|interval| interval.ends[1].knot));
-    knots.sort_unstable_by(|a, b| a.place.total_cmp(&b.place));
-    knots.dedup_by(|a, b| a.place == b.place);
-    MonotoneCurve::from_knots(knots).unwrap_or_else(|_| MonotoneCurve::identity())
+    let ends = intervals.iter().map(|interval| interval.ends[1]);
+    points.first().copied().into_iter().chain(ends).collect()
 }

@@ -21,17 +21,24 @@ struct Kernel {
     share: f64,
 }
 
-/// The curve of each column of `rows`, row-major [N, D], whose rows count by `weights` `[N]` where there are any.
-pub(super) fn fit_columns(rows: &[f64], weights: Option<&[f64]>, features: usize) -> Vec<MonotoneCurve> {
-    let columns = (0..features).into_par_iter();
-    columns.map(|column| fit(rows[column..].iter().step_by(features).copied(), weights)).collect()
+/// The curve of each column of `rows`, row-major [N, D], whose rows count by `weights` `[N]` where there are any. No kernel of
+/// a column is narrower than `least_widths` `[D]` say.
+pub(super) fn fit_columns(rows: &[f64], weights: Option<&[f64]>, least_widths: &[f64]) -> Vec<MonotoneCurve> {
+    let column = |(index, least): (usize, &f64)| {
+        fit(rows[index..].iter().step_by(least_widths.len()).copied(), weights, *least)
+    };
+    least_widths.par_iter().enumerate().map(column).collect()
 }
 
 /// The curve of a column whose rows count by `weights` `[N]`; the identity where fewer than two different finite values have
 /// weight.
-fn fit(column: impl ExactSizeIterator<Item = f64>, weights: Option<&[f64]>) -> MonotoneCurve {
-    let curve = Sample::new(column, weights).map(|sample| curve_of(&Stack::fit(&sample).kernels(&sample)));
-    curve.unwrap_or_else(MonotoneCurve::identity)
+fn fit(
+    column: impl ExactSizeIterator<Item = f64>,
+    weights: Option<&[f64]>,
+    least_width: f64,
+) -> MonotoneCurve {
+    let sample = Sample::new(column, weights, least_width);
+    sample.map_or_else(MonotoneCurve::identity, |sample| curve_of(&Stack::fit(&sample).kernels(&sample)))
 }
 
 #[cfg(test)]
@@ -50,7 +57,7 @@ mod tests {
     }
 
     fn fitted(column: &[f64]) -> MonotoneCurve {
-        fit(column.iter().copied(), None)
+        fit(column.iter().copied(), None, 0.0)
     }
 
     /// Logarithm of the density of a standard normal behind the curve.
@@ -197,7 +204,7 @@ mod tests {
         let weights = |even: f64, odd: f64| -> Vec<f64> {
             (0..rows.len()).map(|row| if row % 2 == 0 { even } else { odd }).collect()
         };
-        let weighted = |weights: Vec<f64>| fit(rows.iter().copied(), Some(&weights));
+        let weighted = |weights: Vec<f64>| fit(rows.iter().copied(), Some(&weights), 0.0);
         assert_eq!(weighted(weights(1.0, 0.0)), fitted(&every(0)));
         assert_eq!(weighted(weights(0.0, 1e-300)), fitted(&every(1)));
         assert_eq!(weighted(weights(3.0, 3.0)), fitted(&rows));
@@ -205,7 +212,7 @@ mod tests {
         let y = weighted(weights(9.0, 1.0)).forward(2.0).0;
         assert!((crate::normal::cdf(y) - 0.9 + 0.9 * 0.0228 - 0.1 * 0.0228).abs() < 0.01, "{y}");
         let none = weights(0.0, 0.0);
-        assert_eq!(fit(rows.iter().copied(), Some(&none)), MonotoneCurve::identity());
+        assert_eq!(fit(rows.iter().copied(), Some(&none), 0.0), MonotoneCurve::identity());
     }
 
     #[test]

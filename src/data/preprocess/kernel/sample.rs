@@ -47,8 +47,12 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// The sample of a column whose rows count by `weights`; `None` where fewer than two different finite values have weight.
-    pub fn new(column: impl ExactSizeIterator<Item = f64>, weights: Option<&[f64]>) -> Option<Self> {
+    /// The sample of a column whose rows count by `weights`, with kernels no narrower than `least_width`; `None` where fewer than two different finite values have weight.
+    pub fn new(
+        column: impl ExactSizeIterator<Item = f64>,
+        weights: Option<&[f64]>,
+        least_width: f64,
+    ) -> Option<Self> {
         let step = column.len().div_ceil(ROWS).max(1);
         let weight = |row: usize| weights.map_or(1.0, |weights| weights[row]);
         let mut rows: Vec<[f64; 2]> = column
@@ -89,7 +93,7 @@ impl Sample {
         if quartiles > 0.0 {
             sample.spread = quartiles.min(std);
         }
-        sample.least_width = (0.5 * median_gap(&rows)).max(LEAST_WIDTH * std);
+        sample.least_width = (0.5 * median_gap(&rows)).max(LEAST_WIDTH * std).max(least_width);
         Some(sample)
     }
 
