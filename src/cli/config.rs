@@ -255,7 +255,7 @@ impl Resolved<'_> {
         set("mixing", name_of(&Mixing::ALL, recipe.mixing));
         set("actnorm", Some(recipe.actnorm.into()));
         set("base", name_of(&BaseKind::ALL, recipe.base));
-        set("components", (recipe.base == BaseKind::Mixture).then(|| whole(recipe.components as u64)));
+        set("components", Some(whole(recipe.components as u64)));
         set("lr", Some(decimal(recipe.learning_rate)));
         set("decay", Some(recipe.decay.name().into()));
         set("warmup", Some(whole(recipe.warmup)));

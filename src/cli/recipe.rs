@@ -66,7 +66,7 @@ pub struct RecipeArgs {
     /// Density of the latent variable: standard normal, or a trained mixture of Gaussians with full covariances
     #[arg(long, value_parser = PossibleValuesParser::new(BaseKind::ALL.map(|(name, _)| name)))]
     base: Option<String>,
-    /// Components of that mixture, which the flag implies; 1 is a Gaussian with a full covariance
+    /// Components of that mixture, which the flag implies where --base is not given; 1 is a Gaussian with a full covariance
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(*Base::COMPONENTS.start() as i64..=*Base::COMPONENTS.end() as i64))]
     components: Option<u32>,
     /// Global norm to which longer gradients are scaled down; 0 leaves them as they are

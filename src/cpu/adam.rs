@@ -144,6 +144,9 @@ pub fn advance<R: Real>(rule: &Rule<R>, schedule: &Schedule, loss: R, norm: R, p
 ///
 /// With g the clipped gradient: m += (1 − β₁)(g − m); v += (1 − β₂)(g² − v); θ −= lr · decay · θ;
 /// θ −= lr · (m / c₁) / (√(v / c₂) + ε). Does nothing once halted.
+///
+/// Moments that have all but vanished become zero. Those of a unit that no longer fires decay for ever, and would end among the
+/// subnormal numbers, on which a processor takes many times as long.
 pub fn adam<R: Real>(
     rule: &Rule<R>,
     progress: &AdamState<R>,
@@ -156,6 +159,8 @@ pub fn adam<R: Real>(
         return;
     }
     let shrink = progress.learning_rate * rule.weight_decay;
+    let least = [1e-30, 1e-34].map(R::from_wide);
+    let settled = |moment: R, least: R| R::pick(moment.abs() < least, R::zero(), moment);
     let moments = moment1.iter_mut().zip(moment2);
     let values = parameters.iter_mut().zip(moments).zip(gradient);
     vectorised(
@@ -163,8 +168,8 @@ pub fn adam<R: Real>(
         || {
             for ((parameter, (m, v)), &gradient) in values {
                 let g = progress.clip * gradient;
-                *m += rule.gain1 * (g - *m);
-                *v += rule.gain2 * (g * g - *v);
+                *m = settled(*m + rule.gain1 * (g - *m), least[0]);
+                *v = settled(*v + rule.gain2 * (g * g - *v), least[1]);
                 *parameter -= shrink * *parameter;
                 let root = (*v / progress.correction2).sqrt();
                 *parameter -= progress.learning_rate * (*m / progress.correction1) / (root + rule.epsilon);
@@ -188,6 +193,23 @@ mod tests {
             assert!((rate(step) - want).abs() < 1e-16, "step {step}: {}", rate(step));
         }
         assert_eq!(learning_rate::<f64>(&Schedule { decay: Decay::Constant, ..schedule }, 11), 0.5);
+    }
+
+    /// Nothing subnormal is left of a gradient that has ended, and the parameter does not move any more.
+    #[test]
+    fn moments_of_an_ended_gradient_become_zero() {
+        let rule = Rule::<f32>::new(&Adam::default());
+        let mut progress = AdamState::resume(&rule, 1);
+        progress.learning_rate = 0.1;
+        let (mut parameter, mut m, mut v) = ([0.5f32], [0.01f32], [1e-20f32]);
+        let mut before = [f32::NAN];
+        for _ in 0..40_000 {
+            before = parameter;
+            adam(&rule, &progress, &[0.0], &mut parameter, &mut m, &mut v);
+            assert!(m[0] == 0.0 || m[0].is_normal(), "{m:?}");
+            assert!(v[0] == 0.0 || v[0].is_normal(), "{v:?}");
+        }
+        assert_eq!((m[0], v[0], parameter), (0.0, 0.0, before));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::Real;
 use super::bijector::{Elementwise, Traced, elementwise};
 use super::buffer::Buffer;
 use super::packed::{PackedNetwork, Ports};
+use super::simd::vectorised;
 use super::step::{Backward, Parameters, PartSize, Scratch, Step, Tile, Trace};
 
 /// A coupling's networks and bijector.
@@ -193,10 +194,16 @@ fn spread<R: Real>(output: &[R], number: usize, [count, stride, output_stride]: 
         plane.iter_mut().zip(column).for_each(|(to, &from)| *to = from);
         return;
     }
-    for (to, from) in plane.chunks_exact_mut(stride).zip(output.chunks_exact(output_stride)) {
-        to[..count].copy_from_slice(&from[number * count..][..count]);
-        to[count..].fill(R::zero());
-    }
+    vectorised(
+        #[inline(always)]
+        || {
+            for (to, from) in plane.chunks_exact_mut(stride).zip(output.chunks_exact(output_stride)) {
+                let (to, beyond) = to.split_at_mut(count);
+                copy_few(&from[number * count..][..count], to);
+                beyond.iter_mut().for_each(|to| *to = R::zero());
+            }
+        },
+    );
 }
 
 /// Undoes [`spread`].
@@ -211,9 +218,24 @@ fn collect<R: Real>(
         column.zip(plane).for_each(|(to, &from)| *to = from);
         return;
     }
-    for (from, to) in plane.chunks_exact(stride).zip(output.chunks_exact_mut(output_stride)) {
-        to[number * count..][..count].copy_from_slice(&from[..count]);
-    }
+    vectorised(
+        #[inline(always)]
+        || {
+            for (from, to) in plane.chunks_exact(stride).zip(output.chunks_exact_mut(output_stride)) {
+                copy_few(&from[..count], &mut to[number * count..][..count]);
+            }
+        },
+    );
+}
+
+/// Copies a few values in place, where a call to copy memory would cost more than the copy.
+#[inline(always)]
+fn copy_few<R: Copy>(from: &[R], to: &mut [R]) {
+    const LANES: usize = 16;
+    let (from, from_rest) = from.as_chunks::<LANES>();
+    let (to, to_rest) = to.as_chunks_mut::<LANES>();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    to_rest.iter_mut().zip(from_rest).for_each(|(to, &from)| *to = from);
 }
 
 /// Copies the features `which` of rows [T, D] to the first columns of rows `stride` apart, and zeros after them.

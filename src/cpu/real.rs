@@ -33,6 +33,10 @@ pub trait Real: super::simd::Registers + Float + NumAssign + Debug + Default + S
     /// ln x of a normal number within 1.5 ulp, fit for a vectorised loop; −∞ for 0, ∞ for ∞, NaN for what has none.
     fn ln_lane(self) -> Self;
 
+    /// `yes` where `condition` holds, else `no`: both are computed, so that a loop stays vectorised where the compiler would
+    /// branch around one of them.
+    fn pick(condition: bool, yes: Self, no: Self) -> Self;
+
     /// 1 − tanh² x = 4e / (1 + e)² with e = exp(−2|x|): without the cancellation that saturation brings.
     #[inline(always)]
     fn tanh_slope_lane(self) -> Self {
@@ -43,6 +47,12 @@ pub trait Real: super::simd::Registers + Float + NumAssign + Debug + Default + S
 }
 
 impl Real for f32 {
+    #[inline(always)]
+    fn pick(condition: bool, yes: Self, no: Self) -> Self {
+        let mask = u32::from(condition).wrapping_neg();
+        Self::from_bits(no.to_bits() ^ ((yes.to_bits() ^ no.to_bits()) & mask))
+    }
+
     fn shared(table: &Arc<Vec<f32>>) -> Arc<Vec<Self>> {
         Arc::clone(table)
     }
@@ -113,6 +123,12 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    #[inline(always)]
+    fn pick(condition: bool, yes: Self, no: Self) -> Self {
+        let mask = u64::from(condition).wrapping_neg();
+        Self::from_bits(no.to_bits() ^ ((yes.to_bits() ^ no.to_bits()) & mask))
+    }
+
     fn shared(table: &Arc<Vec<f32>>) -> Arc<Vec<Self>> {
         Arc::new(table.iter().copied().map(f64::from).collect())
     }

@@ -40,7 +40,7 @@ impl Flow {
 
     /// The name under which the field knows it.
     pub fn family(&self) -> &'static str {
-        if self.is_uniform() {
+        if self.is_realnvp() {
             return "RealNVP";
         }
         let mut bijectors = self.couplings().map(|coupling| coupling.bijector).peekable();

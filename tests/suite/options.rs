@@ -91,7 +91,7 @@ fn a_mixture_as_base_density_is_trained_stored_and_shown() {
     let folder = folder();
     let path = folder.path();
     weighted_table(path, "m", 1.0, "1");
-    train(path, "m/t.csv", "o", &["--weights", "w", "--components", "3", "--device", "cpu"]);
+    train(path, "m/t.csv", "o", &["--weights", "w", "--components", "3"]);
     let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
     assert!(config.contains("base = \"mixture\"") && config.contains("components = 3"), "{config}");
     let model = Model::load(path.join("o").join(MODEL)).expect("loads");

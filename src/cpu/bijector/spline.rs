@@ -62,13 +62,13 @@ fn softplus<R: Real>(x: R) -> R {
     let (e, zero) = ((-x.abs()).exp_lane(), R::zero());
     let sum = R::one() + e;
     let tail = sum.ln_lane() + (e - (sum - R::one())) / sum;
-    (if x > zero { x } else { zero }) + tail
+    R::pick(x > zero, x, zero) + tail
 }
 
 #[inline(always)]
 fn sigmoid<R: Real>(x: R) -> R {
     let e = (-x.abs()).exp_lane();
-    (if x >= R::zero() { R::one() } else { e }) / (R::one() + e)
+    R::pick(x >= R::zero(), R::one(), e) / (R::one() + e)
 }
 
 /// Slope at an inner knot.
@@ -117,13 +117,10 @@ fn solve<R: Real>(r: R, steepness: R, [left, right]: [R; 2]) -> R {
     let (a, b) = (steepness * (one - two * r) - outer, two * steepness * r + outer);
     let sum = steepness + a;
     let four = two * two;
-    let discriminant = if a >= R::zero() {
-        b * b + four * a * steepness * r
-    } else {
-        sum * sum - four * a * steepness * rest
-    };
+    let discriminant =
+        R::pick(a >= R::zero(), b * b + four * a * steepness * r, sum * sum - four * a * steepness * rest);
     let root = discriminant.sqrt();
-    if b >= R::zero() { two * steepness * r / (b + root) } else { (root - b) / (two * a) }
+    R::pick(b >= R::zero(), two * steepness * r / (b + root), (root - b) / (two * a))
 }
 
 /// Values at `place` and after it, and zeros beyond the last.
@@ -220,9 +217,10 @@ impl<R: Real> Spline<R> {
             for lane in 0..LANES {
                 x[lane] += size(before[0][lane]);
                 y[lane] += size(before[1][lane]);
-                let reached = values[lane] >= if inverse { y[lane] } else { x[lane] };
-                let choose = |new: R, old: R| if reached { new } else { old };
-                bin.number[lane] = if reached { k as u32 } else { bin.number[lane] };
+                let along = if inverse { y[lane] } else { x[lane] };
+                let reached = values[lane] >= along;
+                let choose = |new: R, old: R| R::pick(reached, new, old);
+                bin.number[lane] += u32::from(reached);
                 bin.x0[lane] = choose(x[lane], bin.x0[lane]);
                 bin.y0[lane] = choose(y[lane], bin.y0[lane]);
                 bin.width[lane] = choose(size(here[0][lane]), bin.width[lane]);
@@ -239,10 +237,7 @@ impl<R: Real> Spline<R> {
     fn slopes(&self, bin: &Bin<R>, lane: usize) -> [R; 2] {
         let number = bin.number[lane];
         let (left, right) = (slope(bin.left[lane]), slope(bin.right[lane]));
-        [
-            if number == 0 { R::one() } else { left },
-            if number + 1 == self.bins as u32 { R::one() } else { right },
-        ]
+        [R::pick(number == 0, R::one(), left), R::pick(number + 1 == self.bins as u32, R::one(), right)]
     }
 
     #[inline(always)]
@@ -270,8 +265,8 @@ impl<R: Real> Spline<R> {
             let y = bin.y0[lane] + bin.height[lane] * (piece.top / piece.bottom);
             let log_slope = piece.log_slope();
             let inside = self.inside(x[lane]);
-            z[lane] = if inside { y } else { x[lane] };
-            shares[lane] = if inside { log_slope } else { R::zero() };
+            z[lane] = R::pick(inside, y, x[lane]);
+            shares[lane] = R::pick(inside, log_slope, R::zero());
         }
         store(&z, values, place);
         store(&shares, log_det, place);
@@ -302,8 +297,8 @@ impl<R: Real> Spline<R> {
             let at = solve((z[lane] - bin.y0[lane]) / height, steepness, slopes);
             let log_slope = Piece::new(at, steepness, slopes).log_slope();
             let inside = self.inside(z[lane]);
-            x[lane] = if inside { at * width + bin.x0[lane] } else { z[lane] };
-            shares[lane] = if inside { -log_slope } else { R::zero() };
+            x[lane] = R::pick(inside, at * width + bin.x0[lane], z[lane]);
+            shares[lane] = R::pick(inside, -log_slope, R::zero());
         }
         store(&x, values, place);
         store(&shares, log_det, place);
@@ -335,7 +330,7 @@ impl<R: Real> Spline<R> {
         let (one, two) = (R::one(), R::one() + R::one());
         for lane in 0..LANES {
             let inside = self.inside(x[lane]);
-            let keep = |gradient: R| if inside { gradient } else { R::zero() };
+            let keep = |gradient: R| R::pick(inside, gradient, R::zero());
             let (width, height) = (bin.width[lane], bin.height[lane]);
             let (d_z, d_log_det) = (d_z[lane], d_log_det[lane]);
             let at = (x[lane] - bin.x0[lane]) / width;
@@ -356,7 +351,7 @@ impl<R: Real> Spline<R> {
                 + two * d_log_det / steepness;
             let d_slopes =
                 [(d_top + d_bottom) * product + d_rise * rest * rest, d_bottom * product + d_rise * at * at];
-            d_x[lane] = if inside { d_at / width } else { d_z };
+            d_x[lane] = R::pick(inside, d_at / width, d_z);
             d_x0[lane] = keep(-d_at / width);
             d_width[lane] = keep(-(d_at * at + d_steepness * steepness) / width);
             d_y0[lane] = keep(d_z);
@@ -370,8 +365,8 @@ impl<R: Real> Spline<R> {
         self.fractions_backward(&heights, &bin.number, [&d_y0, &d_height], d_theta, self.bins, place);
         for k in 1..self.bins {
             let d = std::array::from_fn(|lane| {
-                let left = if bin.number[lane] == k as u32 { d_left[lane] } else { R::zero() };
-                if bin.number[lane] + 1 == k as u32 { d_right[lane] } else { left }
+                let left = R::pick(bin.number[lane] == k as u32, d_left[lane], R::zero());
+                R::pick(bin.number[lane] + 1 == k as u32, d_right[lane], left)
             });
             store(&d, d_theta.plane_mut(2 * self.bins + k - 1), place);
         }
@@ -392,13 +387,8 @@ impl<R: Real> Spline<R> {
         let [_, scale] = self.scale();
         let d_fraction = |k: usize, lane: usize| {
             let k = k as u32;
-            if k < number[lane] {
-                d_begin[lane]
-            } else if k == number[lane] {
-                d_size[lane]
-            } else {
-                R::zero()
-            }
+            let here = R::pick(k == number[lane], d_size[lane], R::zero());
+            R::pick(k < number[lane], d_begin[lane], here)
         };
         let mut mean = [R::zero(); LANES];
         for (k, fractions) in fractions.0.iter().enumerate().take(self.bins) {
