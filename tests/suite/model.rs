@@ -303,8 +303,8 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
     assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
     let cases: &[(Damage, &str)] = &[
         (
-            |parts| parts.replace("\"format_version\":1", "\"format_version\":5"),
-            "format version 5, and this moonflow reads up to version 4",
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":6"),
+            "format version 6, and this moonflow reads up to version 5",
         ),
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
         (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
