@@ -275,14 +275,8 @@ pub trait Engine {
     /// The score function ∇ₓ log p at rows `x` [B, D], in the units of `x`, the context included: [B, D].
     ///
     /// # Errors
-    /// [`Error::Length`] when `x` is not whole rows, [`Error::Device`] of an engine that does not compute it.
-    fn score(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>> {
-        let _ = x;
-        let device = self.device().to_string();
-        async move {
-            Err(Error::Device(format!("{device} does not compute the score function; the CPU engine does")))
-        }
-    }
+    /// As [`Engine::forward`].
+    fn score(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>>;
 
     /// Draws latent noise on the device and carries it through the inverse pass: x, row-major [rows, D].
     ///

@@ -24,7 +24,7 @@ pub struct Adam {
 impl Adam {
     /// 1 − β1 and 1 − β2, from the decimal that was written rather than the `f32` nearest to it: 0.001 and not
     /// 0.00099999 for β2 = 0.999, which would change the first steps' bias correction in its fifth digit.
-    pub fn rates(&self) -> [f64; 2] {
+    pub fn gains(&self) -> [f64; 2] {
         [self.beta1, self.beta2].map(|beta| 1.0 - decimal(beta))
     }
 
@@ -33,9 +33,9 @@ impl Adam {
     /// A training under way carries its own in [`State::corrections`]: a driver may contract the recurrence, and the
     /// last bit may then differ.
     pub fn bias_corrections(&self, step: u32) -> [f32; 2] {
-        self.rates().map(|rate| {
-            let rate = rate as f32;
-            (0..step).fold(0.0, |correction, _| correction + rate * (1.0 - correction))
+        self.gains().map(|gain| {
+            let gain = gain as f32;
+            (0..step).fold(0.0, |correction, _| correction + gain * (1.0 - correction))
         })
     }
 }

@@ -1,7 +1,7 @@
 //! The plans whose kernels are measured, with what their buffers hold, and each kernel's largest dispatch alone.
 
 use moonflow::engine::TrainingShape;
-use moonflow::flow::{ConditionerForm, Flow, Transform};
+use moonflow::flow::{Base, ConditionerForm, Flow, Transform};
 use moonflow::gpu::evaluation::{EvaluationPlan, Form};
 use moonflow::gpu::kernel::{ACCUMULATE, KERNELS, Kernel, LATENT_NOISE, PERMUTE};
 use moonflow::gpu::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
@@ -74,11 +74,12 @@ impl Plans {
         // Then those that have kernels which the shape's own flow has not.
         let others = flow.clone().before_each_coupling(&[Transform::Actnorm, reversal, Transform::Lu]);
         let joint = flow.clone().with_conditioner(ConditionerForm::Joint);
+        let mixture = flow.clone().with_base(Base::Mixture { components: 5 });
         let weights = Some([1.0; 2]);
-        let layered =
-            [(&flow, None), (&others, weights), (&joint, None)].into_iter().flat_map(|(flow, weights)| {
-                [training(shape, flow, None, weights), evaluation(shape, flow, None)]
-            });
+        let flows = [(&flow, None), (&others, weights), (&joint, None), (&mixture, None)];
+        let layered = flows.into_iter().flat_map(|(flow, weights)| {
+            [training(shape, flow, None, weights), evaluation(shape, flow, None)]
+        });
         let layered = layered.collect();
         let mut groups = vec![Group::new(format!("gpu {}", PlanKind::Layered), layered)];
         let blocks = fused::Shape::training(&flow, target, shape.batch)

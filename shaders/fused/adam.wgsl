@@ -3,11 +3,10 @@
 // Equation:  that of optimiser.wgsl.
 // Threads:   workgroups of 256 stride over the parameters; each sums the norm and the loss for itself, from the state
 //            that the step began with, and the first one's first thread leaves the advanced state.
-// Data:      report (layout.wgsl); gradient [P + norm_groups], its squared norm's
-//            parts after it; parameters, moment1, moment2 [P]; places [P]: where packed has both copies of each parameter, or
-//            NOWHERE.
+// Data:      report (layout.wgsl); gradient [P + norm_groups], its squared norm's parts after it; parameters, moment1,
+//            moment2 [P]; places [P]: where packed has both copies of each parameter, or NOWHERE.
 // Order:     sums thread by thread with stride 256, then by a fixed tree: every workgroup has the same bits.
-// Twin:      src/cpu/adam.rs
+// Twin:      advance and adam in src/cpu/adam.rs
 
 @group(0) @binding(0) var<uniform> fused: Fused;
 @group(0) @binding(1) var<storage, read> report: BatchReport;

@@ -7,7 +7,7 @@
 // Twin:      src/cpu/coupling.rs. Follows network.wgsl.
 
 // Quads of the numbers of θ of a feature.
-const PLACE_QUADS: u32 = (PARAMETERS + 3u) / 4u;
+const PLACE_QUADS: u32 = (NUMBERS + 3u) / 4u;
 
 // A quad of a row of what a network gives out: its bias and the sum of its shares.
 fn output_quad(step: Step, network: u32, row: u32, quad: u32) -> vec4<f32> {
@@ -31,13 +31,13 @@ fn element(quad: u32, lane: u32, place: u32) -> Element {
     return Element(quad / QUADS, 4u * (quad % QUADS) + lane, place);
 }
 
-// Numbers 4 · quad to 4 · quad + 3 of θ; those beyond PARAMETERS are of no meaning.
+// Numbers 4 · quad to 4 · quad + 3 of θ; those beyond NUMBERS are of no meaning.
 fn theta_quad(step: Step, at: Element, quad: u32) -> vec4<f32> {
     if step.networks == 1u {
         return output_quad(step, 0u, at.row, at.place * PLACE_QUADS + quad);
     }
     var numbers = vec4<f32>();
-    for (var k = 4u * quad; k < min(4u * quad + 4u, PARAMETERS); k++) {
+    for (var k = 4u * quad; k < min(4u * quad + 4u, NUMBERS); k++) {
         numbers[k % 4u] = output_quad(step, k, at.row, at.feature / 4u)[at.feature % 4u];
     }
     return numbers;
@@ -46,7 +46,7 @@ fn theta_quad(step: Step, at: Element, quad: u32) -> vec4<f32> {
 // Puts a quad of numbers into θ.
 fn set_numbers(theta: ptr<function, Theta>, quad: u32, numbers: vec4<f32>) {
     for (var lane = 0u; lane < 4u; lane++) {
-        if 4u * quad + lane < PARAMETERS {
+        if 4u * quad + lane < NUMBERS {
             (*theta)[4u * quad + lane] = numbers[lane];
         }
     }

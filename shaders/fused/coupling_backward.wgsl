@@ -55,7 +55,7 @@ fn saved_theta(step: Step, group: u32, at: Element) -> Theta {
 // The gradient at θ of a transformed feature.
 fn put_d_theta(step: Step, at: Element, d_theta: Theta) {
     if step.networks > 1u {
-        for (var k = 0u; k < PARAMETERS; k++) {
+        for (var k = 0u; k < NUMBERS; k++) {
             memory[AT_D_THETA + (k * ROWS + at.row) * QUADS + at.feature / 4u][at.feature % 4u] = d_theta[k];
         }
         return;
@@ -63,7 +63,7 @@ fn put_d_theta(step: Step, at: Element, d_theta: Theta) {
     for (var quad = 0u; quad < PLACE_QUADS; quad++) {
         var numbers = vec4<f32>();
         for (var lane = 0u; lane < 4u; lane++) {
-            if 4u * quad + lane < PARAMETERS {
+            if 4u * quad + lane < NUMBERS {
                 numbers[lane] = d_theta[4u * quad + lane];
             }
         }

@@ -4,7 +4,7 @@
 // Threads:   as in rows.wgsl.
 // Data:      AT_ROWS, and what its kind has beside it.
 // Order:     that of its kind.
-// Twin:      src/cpu/step.rs. Precedes the text with the entry point.
+// Twin:      src/cpu/pass.rs. Precedes the text with the entry point.
 
 fn transform_rows(local: u32, transform: u32, inverse: bool) {
     let step = fused.steps[transform];

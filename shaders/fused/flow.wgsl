@@ -1,12 +1,12 @@
 // Evaluation by the fused plan: a block of rows goes through all transforms in one dispatch, in either direction.
 //
-// Equation:  forward z = f(x), log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π over the M modelled
-//            features; inverse x = f⁻¹(z).
+// Equation:  forward z = f(x), log p(x) = log_det + log p_Z(z), where the base density is a text of its own (base/);
+//            inverse x = f⁻¹(z).
 // Threads:   a workgroup of THREADS takes ROWS rows; see rows.wgsl.
 // Data:      source [N, D], of which the rows from extent.first on are read; destination [capacity, D]; log_det and
 //            log_prob [capacity].
-// Order:     that of rows.wgsl; a row's log_det and squares are summed over increasing feature.
-// Twin:      src/cpu/mod.rs
+// Order:     that of rows.wgsl; a row's log_det is summed over increasing feature.
+// Twin:      forward, inverse and log_prob in src/cpu/mod.rs
 
 const MEMORY: u32 = AT_END;
 const ACTIVE_TILES: bool = RESIDUAL == 0u;
@@ -56,11 +56,12 @@ fn fused_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
     }
     store_rows(local, first);
     workgroupBarrier();
+    prepare_density(local);
     for (var row = local; row < ROWS; row += THREADS) {
         if first + row < extent.rows {
-            let sums = density_of(row);
-            log_det[first + row] = sums.x;
-            log_prob[first + row] = sums.y;
+            let determinant = log_det_of(row);
+            log_det[first + row] = determinant;
+            log_prob[first + row] = log_density(row, determinant);
         }
     }
 }
@@ -76,7 +77,7 @@ fn fused_inverse(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
     workgroupBarrier();
     for (var row = local; row < ROWS; row += THREADS) {
         if first + row < extent.rows {
-            log_det[first + row] = density_of(row).x;
+            log_det[first + row] = log_det_of(row);
         }
     }
 }

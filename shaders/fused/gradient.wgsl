@@ -9,7 +9,7 @@
 //            then what its kind saves, read by the thread that wrote it; partials [groups, slot] and report (layout.wgsl);
 //            row_weights [N].
 // Order:     gradients are summed over increasing row within a block, then over the workgroup's blocks in order.
-// Twin:      src/cpu/pass.rs
+// Twin:      loss_and_gradient in src/cpu/pass.rs
 
 const EPOCH_STREAM: u32 = 1u;
 // The gradients at the networks' outputs, network by network. Those of a single network take the place of its outputs:
@@ -89,17 +89,12 @@ fn network_gradient(step: Step, quad: u32) -> vec4<f32> {
     return kept_part(step, quad, all);
 }
 
-// What comes back to transform number `transform` from the next one, or from the base density: AT_ROWS becomes the whole
-// gradient at its result, and AT_KEPT the result. A coupling leaves the gradient in two parts, in AT_ROWS what came
-// through its bijector and in AT_THETA what its networks add at kept features; here they are added.
-fn receive_gradient(local: u32, transform: u32, group: u32, first: u32) {
-    for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
+// What comes back to transform number `transform` from the next one: AT_ROWS becomes the whole gradient at its result, and
+// AT_KEPT the result, where the base density has not left both. A coupling leaves the gradient in two parts, in AT_ROWS
+// what came through its bijector and in AT_THETA what its networks add at kept features; here they are added.
+fn receive_gradient(local: u32, transform: u32, group: u32) {
+    for (var quad = local; transform + 1u < fused.transforms && quad < ROW_QUADS; quad += THREADS) {
         let at_hand = memory[AT_ROWS + quad];
-        if transform + 1u == fused.transforms {
-            memory[AT_KEPT + quad] = at_hand;
-            memory[AT_ROWS + quad] = modelled_part(at_hand, quad % QUADS) * row_factor(first + quad / QUADS);
-            continue;
-        }
         let next = fused.steps[transform + 1u];
         memory[AT_KEPT + quad] = saved[input_at(next, group, quad)];
         if next.kind == COUPLING {
@@ -157,9 +152,10 @@ fn end_backward(local: u32, group: u32, step: Step, first: u32) {
 // log p of the rows that have become latent, times their weights where they have any.
 fn put_log_prob(local: u32, first: u32) {
     workgroupBarrier();
+    prepare_density(local);
     for (var row = local; row < ROWS; row += THREADS) {
         if first + row < state.rows {
-            var log_prob = density_of(row).y;
+            var log_prob = log_density(row, log_det_of(row));
             if WEIGHTED == 1u {
                 // A row that does not count may have any log p.
                 let weight = report.rows[fused.rules.batch + first + row];
@@ -187,9 +183,10 @@ fn fused_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
             let step = fused.steps[transform];
             if place == fused.transforms {
                 put_log_prob(local, first);
+                base_backward(local, group, first);
             }
             if back {
-                receive_gradient(local, transform, group, first);
+                receive_gradient(local, transform, group);
                 begin_backward(local, group, step, first);
             } else {
                 save_input(local, group, step);

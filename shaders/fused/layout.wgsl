@@ -3,12 +3,13 @@
 // A network's packed weights hold, layer after layer, [out, in] and the bias, then every layer's [in, out], as quads of
 // four neighbouring values along the last axis; both axes are padded with zeros to multiples of 4, so that every load is
 // a whole quad. An actnorm's hold its shifts and its log-scales, each padded likewise; an LU layer's are those of a network
-// with two layers, see lu.wgsl. A slot of partial gradients holds the first half of a network's, and all of an actnorm's.
+// with two layers, see lu.wgsl; those of a mixture are described in base/mixture.wgsl. A slot of partial gradients holds the
+// first half of a network's, and all of an actnorm's and of a mixture's.
 //
 // Columns of a last layer: where a coupling has two networks, network k has number k of feature j at column j. A single
 // network has all numbers of the transformed feature of place p from column 4 · PLACE_QUADS · p on, padded to whole quads,
 // and no column for a kept feature.
-// Mirrored by src/gpu/uniforms.rs, filled in by src/gpu/fused/packing.rs. Follows optimiser_state.wgsl.
+// Mirrored by src/gpu/uniforms.rs, filled in by src/gpu/fused/layout.rs. Follows optimiser_state.wgsl.
 
 // Kinds of transforms.
 const COUPLING: u32 = 0u;
@@ -76,9 +77,10 @@ struct Fused {
     // Workgroups that share a batch, and quads of a slot.
     groups: u32,
     slot_quads: u32,
-    padding0: u32,
-    padding1: u32,
-    padding2: u32,
+    // Of the base density: its packed parameters, and its gradient in a slot. Offsets in quads.
+    base: u32,
+    base_slot: u32,
+    padding: u32,
     steps: array<Step, 64>,
     spans: array<Span, 32>,
 }

@@ -1,4 +1,5 @@
 // What all fused kernels share: a workgroup carries ROWS rows through a flow, its activations in workgroup memory.
+// src/gpu/fused/shape.rs chooses the constants.
 //
 // Equation:  that of each kind of transform, in the text of its name; log_det is summed over transforms.
 // Threads:   products as in product.wgsl. Between them a thread owns quads of four features of a row, the same
@@ -6,8 +7,9 @@
 // Data:      packed: every weight twice, [in, out] and [out, in], edges padded with zeros to multiples of 4, and biases;
 //            roles: of each feature in each transform. memory: see its areas below.
 // Order:     a barrier after each layer; sums run over increasing depth, shares of the depth in order.
-// Twin:      src/cpu/pass.rs. Constants: src/gpu/fused/shape.rs.
+// Twin:      src/cpu/pass.rs
 
+const HALF_LN_TAU: f32 = 0.9189385332046727;
 const ROW_QUADS: u32 = ROWS * QUADS;
 // Areas of memory, in quads: the rows at hand, or their gradient; what products read of them, such as kept features; the
 // networks' outputs in OUTPUT_SLICES shares of the depth, or what is as wide as the features in SLICES shares; tiles of
@@ -57,15 +59,11 @@ fn modelled_part(value: vec4<f32>, quad: u32) -> vec4<f32> {
     return select(vec4<f32>(), value, feature < vec4<u32>(fused.modelled));
 }
 
-// log_det (x) and log p (y) of a row that has become latent.
-fn density_of(row: u32) -> vec2<f32> {
-    const HALF_LN_TAU = 0.9189385332046727;
+// log_det of a row that has been through all transforms.
+fn log_det_of(row: u32) -> f32 {
     var log_det = 0.0;
-    var squares = 0.0;
     for (var quad = row * QUADS; quad < (row + 1u) * QUADS; quad++) {
-        let z = modelled_part(memory[AT_ROWS + quad], quad % QUADS);
         log_det += log_dets[quad];
-        squares += (z.x * z.x + z.y * z.y) + (z.z * z.z + z.w * z.w);
     }
-    return vec2<f32>(log_det, log_det - 0.5 * squares - f32(fused.modelled) * HALF_LN_TAU);
+    return log_det;
 }

@@ -1,11 +1,12 @@
 // Sampling by the fused plan: noise is drawn in the kernel and goes through the inverse, in one dispatch.
 //
-// Equation:  x = f⁻¹(temperature · noise), the noise that of latent.wgsl, bit by bit; a context is taken as it is given.
+// Equation:  x = f⁻¹(z), with z drawn from the base density (base/) by temperature · noise, the noise that of latent.wgsl, bit
+//            by bit; a context is taken as it is given.
 // Threads:   a workgroup of THREADS takes ROWS rows; see rows.wgsl.
 // Data:      normal_table [64, 32] of cubics; source [capacity, D], of which the context is read; destination
 //            [capacity, D].
 // Order:     that of rows.wgsl.
-// Twin:      src/cpu/sampling.rs
+// Twin:      latent in src/cpu/sampling.rs, then inverse in src/cpu/mod.rs
 
 const MEMORY: u32 = AT_END;
 const ACTIVE_TILES: bool = RESIDUAL == 0u;
@@ -41,6 +42,7 @@ fn fused_sample(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
         memory[AT_ROWS + quad] = latent(first + quad / QUADS, quad % QUADS);
         log_dets[quad] = 0.0;
     }
+    draw_rows(local, first);
     for (var place = 0u; place < fused.transforms; place++) {
         transform_rows(local, fused.transforms - 1u - place, true);
     }

@@ -1,11 +1,12 @@
 // The workgroups' partial gradients become the gradient, and its squared norm begins to be summed.
 //
-// Equation:  gradient[p] = Σ_s partials[s, slot_places[p]], divided by the sum of the batch's weights where WEIGHTED is 1;  gradient[P + g] = Σ_p gradient[p]² over workgroup g's parameters.
+// Equation:  gradient[p] = Σ_s partials[s, slot_places[p]], divided by the sum of the batch's weights where WEIGHTED is 1;
+//            gradient[P + g] = Σ_p gradient[p]² over workgroup g's parameters.
 // Threads:   norm_groups workgroups of 256 stride over the parameters.
 // Data:      partials [groups, slot] (layout.wgsl); slot_places [P]: where a slot has each
 //            parameter, or NOWHERE; gradient [P + norm_groups].
 // Order:     slots in increasing order; squares thread by thread, then by a fixed tree over the workgroup.
-// Twin:      src/cpu/adam.rs
+// Twin:      squared_norm in src/cpu/adam.rs
 
 @group(0) @binding(0) var<uniform> fused: Fused;
 @group(0) @binding(1) var<storage, read> slot_places: array<u32>;

@@ -1,11 +1,10 @@
 // Activation normalisation: a shift and a scale for each modelled feature. The context passes.
 //
-// Equation:  forward z = (x − b) · exp(−s), share −= s; inverse x = z · exp(s) + b, share += s. Backward d_x = d_z · exp(−s),
-//            d_b = −Σ_rows d_x, d_s = Σ_rows (factor − d_z · z).
-// Threads:   one for each feature of a row; backward see actnorm_backward.wgsl.
+// Equation:  forward z = (x − b) · exp(−s), share −= s; inverse x = z · exp(s) + b, share += s.
+// Threads:   one for each feature of a row.
 // Data:      rows, destination, shares as in coupling.wgsl; b at layer.weight and s at layer.bias in parameters.
 // Order:     no barriers and no sums.
-// Twin:      src/cpu/reference/actnorm.rs
+// Twin:      actnorm_forward and actnorm_inverse in src/cpu/actnorm.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;

@@ -1,10 +1,11 @@
-// Activation normalisation backward; the equation and its twin stand in actnorm.wgsl.
+// Activation normalisation backward, from z = (x − b) · exp(−s).
 //
+// Equation:  d_x = d_z · exp(−s), d_b = −Σ_rows d_x, d_s = Σ_rows (factor − d_z · z); d_x is passed on (through.wgsl).
 // Threads:   a workgroup of 256 takes `lanes` features and the rows of a split: 256 / lanes threads share a feature.
 // Data:      source is x [capacity, D], of which z is computed anew; partials [splits, P]; d_coupling as in through.wgsl,
 //            d_z and then d_x.
 // Order:     sums over rows thread by thread, then by a fixed tree over threads.
-// Twin:      src/cpu/reference/actnorm.rs
+// Twin:      actnorm_backward in src/cpu/actnorm.rs, then coupling_backward in src/cpu/reference/coupling.rs
 
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
 

@@ -7,7 +7,7 @@
 // Data:      source [2, capacity, inputs] pre-activations; rows, destination, shares
 //            (shares.wgsl) [capacity, D]; saved [SAVED, capacity, D] for the backward pass.
 // Order:     two barriers a depth tile; sums over increasing depth, shares over transforms.
-// Twin:      linear_forward in src/cpu/reference/linear.rs, then coupling_forward or coupling_inverse in
+// Twin:      linear_forward in src/cpu/reference/linear.rs, then coupling_forward and coupling_inverse in
 //            src/cpu/reference/coupling.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;

@@ -8,7 +8,8 @@
 // Data:      shares, each feature's share of log_det, and source, the latent z [capacity, D]; log_det, log_prob
 //            [capacity]; saved and d_coupling as in through.wgsl.
 // Order:     shares and squares are summed lane by lane over increasing feature, then over lanes by a fixed tree.
-// Twin:      src/cpu/loss.rs; for log_density_backward then coupling_backward in src/cpu/reference/coupling.rs
+// Twin:      negative_log_likelihood and negative_log_likelihood_backward in src/cpu/loss.rs, then coupling_backward in
+//            src/cpu/reference/coupling.rs
 
 const HALF_LN_TAU: f32 = 0.9189385332046727;
 

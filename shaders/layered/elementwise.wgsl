@@ -3,10 +3,11 @@
 // Equation:  a transformed feature goes through the bijector by its own θ, in either direction; share += its
 //            log-determinant. Kept features pass.
 // Threads:   one for each transformed feature of a row, then one for each kept feature: neighbours do the same.
-// Data:      theta [capacity, T · PARAMETERS] for the T transformed features in order; rows, destination and shares as in
+// Data:      theta [capacity, T · NUMBERS] for the T transformed features in order; rows, destination and shares as in
 //            coupling.wgsl.
 // Order:     no barriers; shares over transforms.
-// Twin:      coupling_forward or coupling_inverse in src/cpu/reference/coupling.rs; spline.rs beside it
+// Twin:      coupling_forward and coupling_inverse in src/cpu/reference/coupling.rs; spline_forward and spline_inverse in
+//            src/cpu/reference/spline.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;
@@ -25,8 +26,8 @@ fn transform_feature(number: u32, inverse: bool) {
     }
     let index = row * layer.features + order[layer.order + layer.kept + number % transformed];
     var numbers: Theta;
-    for (var k = 0u; k < PARAMETERS; k++) {
-        numbers[k] = theta[number * PARAMETERS + k];
+    for (var k = 0u; k < NUMBERS; k++) {
+        numbers[k] = theta[number * NUMBERS + k];
     }
     var result: vec2<f32>;
     if inverse {

@@ -6,7 +6,7 @@
 //            elementwise.wgsl, of which the first SAVED numbers are read, and d_theta like it; d_coupling [capacity, D] is
 //            d_z, then d_x, which at kept features is the same so far.
 // Order:     no barriers and no sums.
-// Twin:      coupling_backward in src/cpu/reference/coupling.rs; spline.rs beside it
+// Twin:      coupling_backward in src/cpu/reference/coupling.rs; spline_backward in src/cpu/reference/spline.rs
 
 @group(0) @binding(5) var<storage, read> theta: array<f32>;
 @group(0) @binding(6) var<storage, read_write> d_coupling: array<f32>;
@@ -27,11 +27,11 @@ fn elementwise_backward(
     let index = row * layer.features + order[layer.order + layer.kept + number % transformed];
     var numbers: Theta;
     for (var k = 0u; k < SAVED; k++) {
-        numbers[k] = theta[number * PARAMETERS + k];
+        numbers[k] = theta[number * NUMBERS + k];
     }
     var gradient = bijector_backward(d_coupling[index], -row_factor(row), source[index], numbers, layer.bound);
     d_coupling[index] = gradient.d_x;
-    for (var k = 0u; k < PARAMETERS; k++) {
-        d_theta[number * PARAMETERS + k] = gradient.d_theta[k];
+    for (var k = 0u; k < NUMBERS; k++) {
+        d_theta[number * NUMBERS + k] = gradient.d_theta[k];
     }
 }

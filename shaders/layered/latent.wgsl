@@ -1,9 +1,12 @@
-// Latent noise: latent[r, j] = temperature * quantile(random bits of (seed, first_row + r, j)), standard normal.
-// One thread makes two neighbouring features of a row from one Philox block; 256 threads a workgroup, on a 2-D grid.
-// In: normal_table [64, 32] of cubics. Out: latent [rows, features], of which the context after the modelled
-// features is left as it is; rows * ceil(modelled / 2) must be below 2^32.
-// No barriers and no sums: integers until one exact conversion and one product, so every device gives the same bits.
-// Twin: src/random/normal.rs. Follows random.wgsl and normal.wgsl.
+// Latent noise, from which sampling begins.
+//
+// Equation:  latent[r, j] = temperature · quantile(random bits of (seed, first_row + r, j)), standard normal.
+// Threads:   one for two neighbouring features of a row, from one Philox block.
+// Data:      normal_table [64, 32] of cubics; latent [rows, D], of which the context after the M modelled features is left as
+//            it is; rows · ⌈M / 2⌉ must be below 2³².
+// Order:     no barriers and no sums: integers until one exact conversion and one product, so every device gives the same
+//            bits.
+// Twin:      normals in src/random/normal.rs. Follows random.wgsl and normal.wgsl.
 
 @group(0) @binding(0) var<uniform> latent_args: Latent;
 @group(0) @binding(1) var<storage, read> normal_table: array<vec4<u32>>;

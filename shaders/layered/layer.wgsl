@@ -46,6 +46,8 @@ struct Layer {
     modelled: u32,
     // Place of the rows' factors in d_coupling, where they have any (factor.wgsl).
     factors: u32,
+    // Components of the base density, where that is a mixture.
+    components: u32,
 }
 
 @group(0) @binding(0) var<uniform> layer: Layer;

@@ -6,7 +6,8 @@
 // Data:      source [NETWORKS, capacity, inputs] pre-activations; d_output [NETWORKS, capacity, outputs], or the planes of
 //            θ in d_coupling (through.wgsl); destination d_pre like source; partials [splits, P].
 // Order:     two barriers a depth tile; sums over increasing depth, partials over increasing rows.
-// Twin:      linear_backward_input with activate_backward, and linear_backward_weight, in src/cpu/reference/linear.rs
+// Twin:      linear_backward_input and linear_backward_weight in src/cpu/reference/linear.rs, activate_backward in
+//            src/cpu/activation.rs
 
 @group(0) @binding(7) var<storage, read_write> destination: array<f32>;
 

@@ -7,7 +7,7 @@
 // Data:      source is x or y, rows x, destination y or z [capacity, D], of y only the modelled features; shares as in
 //            coupling.wgsl; the triangle at layer.weight, log_diagonal or bias at layer.bias in parameters.
 // Order:     two barriers a depth tile; sums over increasing depth, shares over transforms.
-// Twin:      src/cpu/reference/lu.rs
+// Twin:      forward in src/cpu/reference/lu.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;

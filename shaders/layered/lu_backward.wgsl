@@ -7,7 +7,7 @@
 // Data:      source is x or y, d_output d_y or d_z [capacity, D]; d_coupling as in through.wgsl, or takes d_y; partials
 //            [splits, P].
 // Order:     two barriers a depth tile; sums over increasing depth, partials over increasing rows.
-// Twin:      src/cpu/reference/lu.rs, then coupling_backward in src/cpu/reference/coupling.rs
+// Twin:      backward in src/cpu/reference/lu.rs, then coupling_backward in src/cpu/reference/coupling.rs
 
 @compute @workgroup_size(THREADS)
 fn lu_backward(

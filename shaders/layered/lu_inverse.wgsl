@@ -6,7 +6,7 @@
 // Data:      rows z, destination x [capacity, D]; shares as in coupling.wgsl; parameters from layer.weight on are lower and
 //            upper [M, M], log_diagonal and bias [M].
 // Order:     no barriers; sums over increasing features.
-// Twin:      src/cpu/reference/lu.rs
+// Twin:      inverse in src/cpu/reference/lu.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;

@@ -1,7 +1,7 @@
 // Operands of a linear layer, for the NETWORKS of a coupling, one or two, which have layers of the same shape. Only kept
-// features feed the first layer, where input number n is the n-th of them. Only NUMBERS numbers of θ for each transformed
-// feature leave the last one, where output number n is number n % NUMBERS of the (n / NUMBERS)-th of those. Masked entries
-// of their weights are neither read nor written.
+// features feed the first layer, where input number n is the n-th of them. Only the P = NETWORK_NUMBERS numbers of θ for
+// each transformed feature leave the last one, where output number n is number n % P of the (n / P)-th of those. Masked
+// entries of their weights are neither read nor written.
 //
 // Planes [NETWORKS, capacity, width] hold the networks' activations. θ of two networks lies in planes as wide as all
 // features, that of one network as it leaves the last layer, [capacity, outputs].
@@ -17,7 +17,7 @@ fn input_column(k: u32) -> u32 {
 // Column of output number `out`.
 fn output_column(out: u32) -> u32 {
     if LAST == 1u {
-        return order[layer.order + layer.kept + out / NUMBERS] * NUMBERS + out % NUMBERS;
+        return order[layer.order + layer.kept + out / NETWORK_NUMBERS] * NETWORK_NUMBERS + out % NETWORK_NUMBERS;
     }
     return out;
 }

@@ -4,7 +4,7 @@
 // Threads:   one for each feature of a row.
 // Data:      rows, destination, shares as in coupling.wgsl; D places at layer.order in order.
 // Order:     no barriers and no sums.
-// Twin:      the definition, z_j = x_{permutation[j]}, in tests/suite/parity/reorder.rs
+// Twin:      reorder in tests/suite/parity/reorder.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
 @group(0) @binding(6) var<storage, read_write> destination: array<f32>;

@@ -5,7 +5,7 @@
 // Data:      d_output is d_z [capacity, D], source x; D places of the inverse at layer.order in order; d_coupling as in
 //            through.wgsl.
 // Order:     no barriers and no sums.
-// Twin:      the definition in tests/suite/parity/reorder.rs, then coupling_backward in src/cpu/reference/coupling.rs
+// Twin:      reorder_backward in tests/suite/parity/reorder.rs, then coupling_backward in src/cpu/reference/coupling.rs
 
 @group(0) @binding(5) var<storage, read> d_output: array<f32>;
 

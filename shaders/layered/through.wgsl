@@ -3,7 +3,7 @@
 // source holds that coupling's output z.
 
 @group(0) @binding(7) var<storage, read> saved: array<f32>;
-// [1 + PARAMETERS, capacity, D]: the gradient on its way from transform to transform, then that of θ, the latter only at
+// [1 + NUMBERS, capacity, D]: the gradient on its way from transform to transform, then that of θ, the latter only at
 // transformed features; after these planes the rows' factors [capacity].
 @group(0) @binding(8) var<storage, read_write> d_coupling: array<f32>;
 
@@ -20,7 +20,7 @@ fn pass_through(row: u32, feature: u32, d_z: f32) {
     }
     var gradient = bijector_backward(d_z, -row_factor(row), source[index], theta, layer.through_bound);
     d_coupling[index] = gradient.d_x;
-    for (var k = 0u; k < PARAMETERS; k++) {
+    for (var k = 0u; k < NUMBERS; k++) {
         d_coupling[(1u + k) * plane + index] = gradient.d_theta[k];
     }
 }

@@ -15,7 +15,9 @@ struct Latent {
     temperature: f32,
     // Features that get noise: all but the context.
     modelled: u32,
-    padding: u32,
+    // Where the parameters of a mixture begin, if the base density is one, and its components.
+    base: u32,
+    components: u32,
 }
 
 const STREAM_LATENT = 2u;

@@ -38,8 +38,8 @@ fn advanced(rules: Rules, before: TrainState, squared_norm: f32, nll: f32) -> Tr
     let norm = sqrt(squared_norm);
     state.learning_rate = learning_rate(rules, state.step);
     state.clip = select(1.0, rules.clip_norm / norm, norm > rules.clip_norm);
-    state.bias_correction1 += rules.rate1 * (1.0 - state.bias_correction1);
-    state.bias_correction2 += rules.rate2 * (1.0 - state.bias_correction2);
+    state.bias_correction1 += rules.gain1 * (1.0 - state.bias_correction1);
+    state.bias_correction2 += rules.gain2 * (1.0 - state.bias_correction2);
     state.nll_sum += nll;
     state.norm_sum += norm;
     state.norm_steps += 1u;
@@ -60,8 +60,8 @@ fn advanced(rules: Rules, before: TrainState, squared_norm: f32, nll: f32) -> Tr
 // The parameter (x) and its two moments (y, z) after the update that `update` describes.
 fn adam_update(rules: Rules, update: TrainState, gradient: f32, parameter: f32, moments: vec2<f32>) -> vec3<f32> {
     let g = gradient * update.clip;
-    let m = moments.x + rules.rate1 * (g - moments.x);
-    let v = moments.y + rules.rate2 * (g * g - moments.y);
+    let m = moments.x + rules.gain1 * (g - moments.x);
+    let v = moments.y + rules.gain2 * (g * g - moments.y);
     let decayed = parameter - update.learning_rate * rules.weight_decay * parameter;
     let direction = (m / update.bias_correction1) / (sqrt(v / update.bias_correction2) + rules.epsilon);
     return vec3<f32>(decayed - update.learning_rate * direction, m, v);

@@ -41,8 +41,8 @@ struct Rules {
     // Splits of the batch whose partial gradients sum_partials adds.
     splits: u32,
     // 1 − β, rounded once from the decimal β.
-    rate1: f32,
-    rate2: f32,
+    gain1: f32,
+    gain2: f32,
     epsilon: f32,
     weight_decay: f32,
     clip_norm: f32,

@@ -1,8 +1,10 @@
-// The keyed permutation as a table: places[i] = permute(i, n, key, stream, step), a bijection of 0..n.
-// One thread an index; 256 threads a workgroup, on a 2-D grid.
-// In: nothing but the uniform. Out: places [n].
-// No barriers and no sums: integers only, so every device gives the same bits.
-// Twin: src/random/mod.rs. Follows random.wgsl.
+// The keyed permutation as a table: for tests of what the kernels of a batch call for each row.
+//
+// Equation:  places[i] = permute(i, n, key, stream, step), a bijection of 0..n.
+// Threads:   one for each index.
+// Data:      places [n].
+// Order:     no barriers and no sums: integers only, so every device gives the same bits.
+// Twin:      permute in src/random/mod.rs. Follows random.wgsl.
 
 struct Permutation {
     n: u32,

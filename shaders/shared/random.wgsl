@@ -1,8 +1,6 @@
-// Counter-based randomness: library text without bindings, put in front of the kernels that draw random numbers.
-// Philox4x32-10 and the keyed permutation, in 32-bit integers only: the same bits on every device.
-// Mapping: none, each function is pure. Inputs and outputs: by value.
-// No barriers; sums are modulo 2^32, so their order does not matter.
-// Twin: src/random/mod.rs.
+// Counter-based randomness: Philox4x32-10 and the keyed permutation, in 32-bit integers only, so every device gives the same
+// bits. Library text without bindings; each function is pure.
+// Twin: philox, mix and permute in src/random/mod.rs
 
 // The 64-bit product of a and b as (low, high) words, from 16-bit halves: WGSL has no wide multiplication.
 fn mul_wide(a: u32, b: u32) -> vec2<u32> {

@@ -3,9 +3,10 @@
 // Equation:  that of optimiser.wgsl.
 // Threads:   advance: one workgroup of 256 sums the norms and the rows' log p, then its first thread advances the
 //            state. adam: one thread for a parameter, after advance.
-// Data:      gradient, parameters, moment1, moment2 [P]; norms [norm_groups]; log_prob and row_weights [capacity], the latter where WEIGHTED is 1.
+// Data:      gradient, parameters, moment1, moment2 [P]; norms [norm_groups]; log_prob and, where WEIGHTED is 1,
+//            row_weights [capacity].
 // Order:     sums thread by thread with stride 256, then by a fixed tree.
-// Twin:      src/cpu/adam.rs
+// Twin:      advance and adam in src/cpu/adam.rs
 
 @group(0) @binding(0) var<uniform> rules: Rules;
 @group(0) @binding(1) var<storage, read_write> state: TrainState;

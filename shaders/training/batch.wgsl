@@ -5,7 +5,7 @@
 // Data:      data [N, D], or the rows of it from rules.shard_first on that a buffer holds: others are left to the
 //            dispatches over the other buffers; batch [capacity, D].
 // Order:     one barrier between finding and copying; nothing is summed.
-// Twin:      src/cpu/batch.rs
+// Twin:      gather in src/cpu/batch.rs
 
 const EPOCH_STREAM: u32 = 1u;
 

@@ -1,6 +1,7 @@
 // The end of an epoch: validation is summed tile by tile, the epoch's record written, the best parameters kept.
 //
-// Equation:  validation NLL = −Σ w · log p / Σ w, with the rows' weights where WEIGHTED is 1, or w = 1; the parameters are kept when it is the lowest so far.
+// Equation:  validation NLL = −Σ w · log p / Σ w, with the rows' weights where WEIGHTED is 1, or w = 1; the parameters are
+//            kept when it is the lowest so far.
 // Threads:   accumulate: one workgroup of 256. close_epoch: one thread. keep_best: one thread for a parameter.
 // Data:      log_prob [capacity]; row_weights [V]; history: one Record an epoch; parameters, best [P].
 // Order:     log p thread by thread with stride 256, then by a fixed tree; tiles in increasing order of rows.

@@ -4,7 +4,7 @@
 // Threads:   norm_groups workgroups of 256 stride over the parameters.
 // Data:      partials [splits, P]; gradient [P]; norms [norm_groups].
 // Order:     splits in increasing order; squares thread by thread, then by a fixed tree over the workgroup.
-// Twin:      src/cpu/adam.rs
+// Twin:      squared_norm in src/cpu/adam.rs
 
 @group(0) @binding(0) var<uniform> rules: Rules;
 @group(0) @binding(1) var<storage, read> partials: array<f32>;

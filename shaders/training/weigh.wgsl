@@ -1,7 +1,7 @@
 // How much each row of a batch counts, where rows have weights.
 //
-// Equation:  w[r] = weights[π(first + r)], π the epoch's permutation (random.wgsl); factor[r] = w[r] / Σ w, or 0 where no row
-//            counts.
+// Equation:  w[r] = weights[π(first + r)], π the epoch's permutation (random.wgsl); factor[r] = w[r] / Σ w, or 0 where no
+//            row counts.
 // Threads:   one workgroup of 256 strides over the rows, twice.
 // Data:      weights [N]; batch_weights [capacity]; the factors lie in d_coupling from rules.factors on [capacity], where the
 //            backward pass reads them.

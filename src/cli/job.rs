@@ -18,6 +18,7 @@ use super::info::{
     describe_check, describe_columns, describe_flow, describe_held_out, describe_recipe, describe_rows,
 };
 use super::output::{self, grouped, note};
+use super::plan::SHARDED;
 use super::plot::Picture;
 
 use super::progress::{EpochProgress, LogFormat, duration};
@@ -90,6 +91,11 @@ impl TrainingJob<'_> {
         let [train_rows, validation_rows] = self.rows();
         let shape = training_shape(self.recipe, train_rows, validation_rows)?;
         self.data.need.check_engine(engine, &shape)?;
+        if let AnyEngine::Gpu(engine) = engine
+            && engine.training_kind(&shape) != engine.plan_kind()
+        {
+            note(format_args!("note: {SHARDED}"));
+        }
         self.args.device.tune(engine, Work::Training(shape)).await
     }
 

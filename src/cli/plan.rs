@@ -10,7 +10,8 @@ use moonflow::gpu::cost::{Roofline, si};
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
 use moonflow::gpu::plan::{Plan, ProgramId};
-use moonflow::gpu::training::TrainingPlan;
+use moonflow::gpu::tile::Tiling;
+use moonflow::gpu::training::{TrainingPlan, shard_rows, training_kind};
 use moonflow::gpu::{PlanKind, Target, adapters};
 use moonflow::layout::Layout;
 use moonflow::train::training_shape;
@@ -64,6 +65,9 @@ impl RooflineArgs {
     }
 }
 
+/// What is said where a training takes another plan than its flow.
+pub const SHARDED: &str = "training is layered, because its rows need more than one buffer";
+
 /// Rows of the evaluation whose plan is shown.
 const EVALUATED_ROWS: usize = 4096;
 
@@ -81,6 +85,7 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
     let shape = training_shape(&recipe, train_rows, validation_rows)?;
     let target = Target::default();
     let kind = args.kind.choose(&flow, &target);
+    let training_kind = training_kind(kind, &shape, shard_rows(flow.features, &target.limits));
     let training = training_plan(&flow, &layout, &shape, kind, &target)?;
     let evaluation = match kind {
         PlanKind::Layered => EvaluationPlan::new(&flow, &layout, EVALUATED_ROWS),
@@ -94,6 +99,7 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
             "flow": output::as_json(&flow),
             "recipe": output::as_json(&recipe),
             "plan": kind.to_string(),
+            "training_plan": training_kind.to_string(),
             "steps_per_epoch": training.steps_per_epoch,
             "validation_tiles": training.validation_tiles,
             "training": as_json(&training.plan, roofline),
@@ -101,8 +107,11 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
         }));
     }
 
-    let mut text =
-        format!("flow    {}\nrecipe  {}\nplan    {kind}\n", describe_flow(&flow), describe_recipe(&recipe));
+    let mut text = format!("flow    {}\nrecipe  {}\n", describe_flow(&flow), describe_recipe(&recipe));
+    text += &match training_kind == kind {
+        true => format!("plan    {kind}\n"),
+        false => format!("plan    {kind}; {SHARDED}\n"),
+    };
     text += &describe(&format!("training on {} rows", grouped(train_rows as u64)), &training.plan, roofline);
     text += &epoch(&training, roofline);
     let title = format!("evaluation of {} rows at a time", grouped(EVALUATED_ROWS as u64));
@@ -128,14 +137,8 @@ pub fn training_plan(
     kind: PlanKind,
     target: &Target,
 ) -> Result<TrainingPlan> {
-    Ok(match kind {
-        PlanKind::Layered => TrainingPlan::new(flow, layout, shape),
-        PlanKind::Fused => {
-            let (step, block) =
-                (Shape::training(flow, target, shape.batch)?, Shape::evaluation(flow, target)?);
-            TrainingPlan::fused(flow, layout, shape, [&step, &block])
-        }
-    })
+    let rows = shard_rows(flow.features, &target.limits);
+    TrainingPlan::on(target, (flow, layout), shape, (kind, &Tiling::default()), rows)
 }
 
 /// A plan's buffers and programs.

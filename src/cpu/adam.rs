@@ -24,7 +24,7 @@ pub struct Rule<R> {
 impl<R: Real> Rule<R> {
     /// The numbers of `adam`.
     pub fn new(adam: &Adam) -> Self {
-        let [gain1, gain2] = adam.rates().map(R::from_wide);
+        let [gain1, gain2] = adam.gains().map(R::from_wide);
         Self {
             gain1,
             gain2,

@@ -98,6 +98,14 @@ impl Base {
         }
     }
 
+    /// Components of a mixture; none of standard normals.
+    pub fn components(self) -> usize {
+        match self {
+            Self::StandardNormal => 0,
+            Self::Mixture { components } => components,
+        }
+    }
+
     /// Number of its parameters over `modelled` features.
     pub fn parameter_count(self, modelled: usize) -> u128 {
         let size = |shape: &[usize]| shape.iter().map(|&length| length as u128).product::<u128>();

@@ -12,13 +12,13 @@ use super::pace::Pace;
 use super::plan::{BufferId, Plan, PlanKind, ProgramId};
 use super::score::ScorePlan;
 use super::tile::Tiling;
-use super::training::{HISTORY, Shard, TrainingPlan};
+use super::training::{HISTORY, Shard, TrainingPlan, shard_rows, training_kind};
 use super::uniforms;
 use crate::engine::{
     DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, TrainingShape, Transformed, whole_rows,
 };
 use crate::error::{Error, Result, expect_length};
-use crate::flow::{Base, Flow};
+use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::optimiser::{Adam, Best, State};
 use crate::random::{self, NORMAL_TABLE, Permutation, Stream};
@@ -78,12 +78,6 @@ impl GpuEngine {
     /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
     pub fn with_plan(flow: Flow, context: Context, kind: PlanKind) -> Result<Self> {
         flow.validate()?;
-        if flow.base != Base::StandardNormal {
-            return Err(Error::Device(format!(
-                "the GPU engine has no base density that is a {}; the CPU engine has",
-                flow.base
-            )));
-        }
         if kind == PlanKind::Fused {
             Shape::fit(&flow, &context.target())?;
         }
@@ -123,27 +117,19 @@ impl GpuEngine {
 
     /// Rows of a table that a buffer holds.
     fn shard_rows(&self) -> usize {
-        let limits = self.context.limits();
-        let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        (bytes / (4 * self.flow.features as u64)).min(self.most_shard_rows as u64) as usize
+        shard_rows(self.flow.features, &self.context.limits()).min(self.most_shard_rows)
     }
 
-    /// The fused plan has one buffer for a table: a longer one takes the layered plan.
+    /// The plan that a training of this shape executes: another than that of the engine where its tables need several
+    /// buffers.
+    pub fn training_kind(&self, shape: &TrainingShape) -> PlanKind {
+        training_kind(self.kind, shape, self.shard_rows())
+    }
+
     fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
-        let shard_rows = self.shard_rows();
-        let fits = shape.train_rows.max(shape.validation_rows) <= shard_rows;
-        let kind = if fits { self.kind } else { PlanKind::Layered };
-        Ok(match kind {
-            PlanKind::Layered => {
-                TrainingPlan::sharded(&self.flow, &self.layout, shape, &self.tiling, shard_rows)
-            }
-            PlanKind::Fused => {
-                let target = self.context.target();
-                let step = Shape::training(&self.flow, &target, shape.batch)?;
-                let evaluation = Shape::evaluation(&self.flow, &target)?;
-                TrainingPlan::fused(&self.flow, &self.layout, shape, [&step, &evaluation])
-            }
-        })
+        let flow = (&self.flow, &self.layout);
+        let plan = (self.kind, &self.tiling);
+        TrainingPlan::on(&self.context.target(), flow, shape, plan, self.shard_rows())
     }
 
     /// Cuts tables into buffers of at most `rows` rows from the next training on, where the device would take more: as it
@@ -200,7 +186,7 @@ impl GpuEngine {
     /// # Errors
     /// Those of the device.
     pub async fn tune_training(&mut self, shape: &TrainingShape) -> Result<Vec<Measured>> {
-        if self.kind == PlanKind::Fused {
+        if self.training_kind(shape) == PlanKind::Fused {
             return Ok(Vec::new());
         }
         let Self { context, flow, layout, tiling, .. } = self;
@@ -492,6 +478,8 @@ impl Engine for GpuEngine {
     async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
         let Flow { features, context: given, .. } = self.flow;
         let modelled = self.flow.modelled();
+        let base = self.layout.base.start as u32;
+        let components = self.flow.base.components() as u32;
         expect_length("context", context.len(), sampling.rows * given)?;
         let [key_low, key_high] = random::key(sampling.seed);
         let request = |executor: &Executor, plan: &EvaluationPlan, tile: Range<usize>| {
@@ -503,7 +491,8 @@ impl Engine for GpuEngine {
                 key_low,
                 key_high,
                 temperature: sampling.temperature,
-                ..Default::default()
+                base,
+                components,
             };
             if given > 0 {
                 // Whole rows, whose features the device makes.

@@ -1,6 +1,6 @@
 //! The table of WGSL entry points: which texts make each one up, and what it binds.
 
-use crate::flow::Bijector;
+use crate::flow::{Base, Bijector};
 
 /// How a kernel uses a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +58,15 @@ impl Kernel {
         text
     }
 
-    /// Its texts, with the chosen bijector in its slot.
+    /// Its texts, with what the constants choose in its slots.
     pub fn filled(&self, constants: &[Constant]) -> Vec<&'static str> {
-        let values = self.constants.iter().zip(self.values(constants));
-        let bijector = values.filter(|((name, _), _)| *name == BIJECTOR).map(|(_, code)| code).next();
-        let fill = |&text: &&'static str| match (text, bijector) {
-            (BIJECTOR_SLOT, Some(code)) => BIJECTORS[code as usize],
-            _ => text,
+        let values: Vec<_> = self.constants.iter().zip(self.values(constants)).collect();
+        let fill = |&text: &&'static str| {
+            let Some((_, constant, texts)) = SLOTS.iter().find(|(name, ..)| *name == text) else {
+                return text;
+            };
+            let chosen = values.iter().find(|((name, _), _)| name == constant);
+            chosen.map_or(text, |(_, code)| texts[*code as usize])
         };
         self.texts.iter().map(fill).collect()
     }
@@ -83,17 +85,65 @@ impl Kernel {
     }
 }
 
-/// Stands among a kernel's texts for the bijector that a dispatch chooses.
-const BIJECTOR_SLOT: &str = "";
-
-/// The bijectors' texts, by [`Bijector::code`].
-const BIJECTORS: [&str; 2] = [
-    include_str!("../../shaders/shared/bijector/affine.wgsl"),
-    include_str!("../../shaders/shared/bijector/spline.wgsl"),
+/// What stands among a kernel's texts for one that a dispatch chooses, the constant that chooses it, which every kernel with
+/// that slot has, and the texts by its value.
+static SLOTS: [(&str, &str, [&str; 2]); 4] = [
+    (
+        "bijector",
+        BIJECTOR,
+        [
+            include_str!("../../shaders/shared/bijector/affine.wgsl"),
+            include_str!("../../shaders/shared/bijector/spline.wgsl"),
+        ],
+    ),
+    (
+        "base",
+        BASE,
+        [
+            include_str!("../../shaders/fused/base/normal.wgsl"),
+            concat!(
+                include_str!("../../shaders/fused/base/mixture.wgsl"),
+                "\n",
+                include_str!("../../shaders/shared/mixture.wgsl")
+            ),
+        ],
+    ),
+    (
+        "base_backward",
+        BASE,
+        [
+            include_str!("../../shaders/fused/base/normal_backward.wgsl"),
+            include_str!("../../shaders/fused/base/mixture_backward.wgsl"),
+        ],
+    ),
+    (
+        "base_draw",
+        BASE,
+        [
+            include_str!("../../shaders/fused/base/normal_draw.wgsl"),
+            include_str!("../../shaders/fused/base/mixture_draw.wgsl"),
+        ],
+    ),
 ];
 
-/// The constant that chooses one of them; every kernel with a slot has it.
+/// The value of [`Bijector::code`].
 const BIJECTOR: &str = "BIJECTOR";
+
+/// Which base density there is: 0 for standard normals and 1 for a mixture.
+const BASE: &str = "BASE";
+
+/// Components of a mixture.
+const COMPONENTS: Constant = ("COMPONENTS", 1);
+
+impl Base {
+    /// The constants of fused kernels that have it.
+    pub(super) fn constants(self) -> Vec<Constant> {
+        match self {
+            Self::StandardNormal => vec![(BASE, 0)],
+            Self::Mixture { components } => vec![(BASE, 1), (COMPONENTS.0, components as u32)],
+        }
+    }
+}
 
 /// Bins of a spline; 8 where nobody says otherwise.
 const BINS: Constant = ("BINS", 8);
@@ -133,8 +183,8 @@ impl Bijector {
 }
 
 macro_rules! text {
-    (bijector) => {
-        BIJECTOR_SLOT
+    ($slot:ident) => {
+        stringify!($slot)
     };
     ($file:literal) => {
         include_str!(concat!("../../shaders/", $file, ".wgsl"))
@@ -161,6 +211,7 @@ macro_rules! fused_texts {
             "fused/actnorm",
             "fused/lu",
             "fused/permutation",
+            base,
             $($own),*
         )
     };
@@ -196,7 +247,7 @@ const COUPLING: &[&str] = texts!(
     "layered/product",
     "layered/coupling"
 );
-const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
+const FIRST_LAYER_BACKWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
     "shared/activation",
     bijector,
@@ -207,7 +258,7 @@ const COUPLING_BACKWARD_TEXTS: &[&str] = texts!(
     "layered/gradient",
     "layered/factor",
     "layered/through",
-    "layered/coupling_backward"
+    "layered/first_layer_backward"
 );
 const ELEMENTWISE: &[&str] =
     texts!("shared/prelude", bijector, "layered/layer", "layered/shares", "layered/elementwise");
@@ -263,7 +314,31 @@ const DENSITY: &[&str] = texts!(
     "layered/through",
     "layered/density"
 );
+const MIXTURE_WHITEN_TEXTS: &[&str] =
+    texts!("shared/prelude", "layered/layer", "layered/mixture", "layered/mixture_whiten");
+const MIXTURE_DENSITY_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    "layered/lanes",
+    "layered/spread",
+    "layered/layer",
+    "layered/mixture",
+    "shared/mixture",
+    "layered/factor",
+    "layered/mixture_density"
+);
+const MIXTURE_BACKWARD_TEXTS: &[&str] = texts!(
+    "shared/prelude",
+    bijector,
+    "layered/layer",
+    "layered/mixture",
+    "shared/mixture",
+    "layered/factor",
+    "layered/through",
+    "layered/mixture_backward"
+);
 const LATENT: &[&str] = texts!("shared/random", "shared/normal", "layered/latent");
+const MIXTURE_NOISE_TEXTS: &[&str] =
+    texts!("shared/prelude", "shared/random", "shared/normal", "shared/mixture", "layered/mixture_noise");
 const PERMUTATION: &[&str] = texts!("shared/random", "shared/permutation");
 const WEIGH_TEXTS: &[&str] =
     texts!("shared/prelude", "shared/random", "shared/optimiser_state", "shared/sum", "training/weigh");
@@ -274,10 +349,11 @@ const ADAM: &[&str] =
 const EPOCH: &[&str] = texts!("shared/prelude", "shared/optimiser_state", "shared/sum", "training/epoch");
 const FUSED_FLOW_TEXTS: &[&str] = fused_texts!("fused/evaluate", "fused/flow");
 const FUSED_SAMPLE_TEXTS: &[&str] =
-    fused_texts!("shared/random", "shared/normal", "fused/evaluate", "fused/sample");
+    fused_texts!("shared/random", "shared/normal", base_draw, "fused/evaluate", "fused/sample");
 const FUSED_GRADIENT_TEXTS: &[&str] = fused_texts!(
     "shared/random",
     "fused/backward",
+    base_backward,
     "fused/coupling_backward",
     "fused/actnorm_backward",
     "fused/lu_backward",
@@ -311,6 +387,8 @@ const BLOCKS: &[Constant] = &[
     ("ACTIVATION", 0),
     (BIJECTOR, 0),
     BINS,
+    (BASE, 0),
+    COMPONENTS,
 ];
 
 /// What a module that reads a layer's uniform leaves open, then what else is named: the number of networks; whether the
@@ -323,7 +401,7 @@ macro_rules! layer {
             ("NETWORKS", 2),
             ("FIRST", 0),
             ("LAST", 0),
-            ("NUMBERS", 1),
+            ("NETWORK_NUMBERS", 1),
             ("ACTIVATION", 0),
             ("ACTIVATED", 1),
             ("ADDS", 0),
@@ -394,7 +472,7 @@ kernels! {
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "rows",
         6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "saved",
     ], TILED;
-    COUPLING_BACKWARD = "coupling_backward", COUPLING_BACKWARD_TEXTS, [
+    FIRST_LAYER_BACKWARD = "first_layer_backward", FIRST_LAYER_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
         5 Read "d_output", 6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
     ], TILED;
@@ -462,6 +540,21 @@ kernels! {
         0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 7 Read "saved",
         8 ReadWrite "d_coupling", 9 Read "shares", 10 ReadWrite "log_prob",
     ], LAYER;
+    MIXTURE_WHITEN = "mixture_whiten", MIXTURE_WHITEN_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 5 ReadWrite "whitened",
+    ], LAYER;
+    MIXTURE_DENSITY = "mixture_density", MIXTURE_DENSITY_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 ReadWrite "whitened", 9 Read "shares",
+        10 ReadWrite "log_prob", 11 ReadWrite "log_det",
+    ], LAYER;
+    MIXTURE_RESPONSIBILITIES = "mixture_responsibilities", MIXTURE_DENSITY_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 ReadWrite "whitened", 8 Read "d_coupling",
+        9 Read "shares", 10 ReadWrite "log_prob",
+    ], LAYER;
+    MIXTURE_BACKWARD = "mixture_backward", MIXTURE_BACKWARD_TEXTS, [
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "whitened",
+        6 ReadWrite "partials", 7 Read "saved", 8 ReadWrite "d_coupling",
+    ], LAYER;
     SUM_PARTIALS = "sum_partials", REDUCE, [
         0 Uniform "rules", 1 Read "partials", 2 ReadWrite "gradient", 3 ReadWrite "norms",
     ];
@@ -483,6 +576,9 @@ kernels! {
     ], SUMMED;
     LATENT_NOISE = "latent_noise", LATENT, [
         0 Uniform "latent_args", 1 Read "normal_table", 2 ReadWrite "latent",
+    ];
+    MIXTURE_NOISE = "mixture_noise", MIXTURE_NOISE_TEXTS, [
+        0 Uniform "latent_args", 1 Read "normal_table", 2 ReadWrite "latent", 3 Read "parameters",
     ];
     PERMUTE = "permutation", PERMUTATION, [
         0 Uniform "permutation_args", 1 ReadWrite "places",

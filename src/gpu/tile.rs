@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{
-    COUPLING_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Constant, LINEAR_BACKWARD, LU_BACKWARD,
+    COUPLING_FORWARD, COUPLING_INVERSE, Constant, FIRST_LAYER_BACKWARD, LINEAR_BACKWARD, LU_BACKWARD,
 };
 
 /// The tile of a matrix product that one workgroup makes, and how its threads share it. No choice changes a bit of
@@ -134,7 +134,9 @@ pub struct Product {
 impl Product {
     /// Whether it is a backward one, whose tiles have inputs for columns and whose depth is that of two products.
     fn is_backward(&self) -> bool {
-        [&COUPLING_BACKWARD, &LINEAR_BACKWARD, &LU_BACKWARD].iter().any(|kernel| kernel.name == self.kernel)
+        [&FIRST_LAYER_BACKWARD, &LINEAR_BACKWARD, &LU_BACKWARD]
+            .iter()
+            .any(|kernel| kernel.name == self.kernel)
     }
 
     /// What is worth measuring for it, the default first: no tile so wide that half of it would be empty, none
@@ -202,7 +204,7 @@ mod tests {
 
     #[test]
     fn every_tile_that_is_ever_taken_fits_every_adapter() {
-        for kernel in ["linear_forward", "coupling_forward", "coupling_backward"] {
+        for kernel in ["linear_forward", "coupling_forward", "first_layer_backward"] {
             for inputs in [1, 2, 4, 5, 8, 9, 16, 17, 32, 33, 64, 300, 70_000] {
                 for outputs in [1, 4, 7, 16, 31, 64, 1000] {
                     let product = Product { kernel, rows: 100, inputs, outputs };

@@ -2,10 +2,16 @@
 //! end of an epoch, each the same every time. Everything that changes from step to step lives in buffers, so the host
 //! only replays. `gpu::layered` and `gpu::fused` make such plans.
 
+use super::fused::Shape;
 use super::kernel::{ACCUMULATE, CLOSE_EPOCH, KEEP_BEST, Kernel};
-use super::plan::{BufferId, Copies, Dispatch, Plan, Program, ProgramId, groups_of_256};
+use super::plan::{BufferId, Copies, Dispatch, Plan, PlanKind, Program, ProgramId, groups_of_256};
+use super::target::Target;
+use super::tile::Tiling;
 use super::uniforms;
 use crate::engine::TrainingShape;
+use crate::error::Result;
+use crate::flow::Flow;
+use crate::layout::Layout;
 use crate::random;
 
 /// Epoch records that the device holds before the host must read them.
@@ -41,6 +47,18 @@ pub(super) fn shards(plan: &mut Plan, label: &str, rows: usize, features: usize,
         Shard { buffer: plan.buffer(label, rows * features), first, rows }
     };
     places.map(shard).collect()
+}
+
+/// Rows of `features` that a buffer holds on a device with these limits.
+pub fn shard_rows(features: usize, limits: &wgpu::Limits) -> usize {
+    let bytes = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+    (bytes / (4 * features as u64)) as usize
+}
+
+/// The plan that a training takes for a flow that takes `kind`, where a buffer holds `shard_rows` rows: the fused plan has
+/// one buffer for a table, so a longer one trains by the layered plan.
+pub fn training_kind(kind: PlanKind, shape: &TrainingShape, shard_rows: usize) -> PlanKind {
+    if shape.train_rows.max(shape.validation_rows) <= shard_rows { kind } else { PlanKind::Layered }
 }
 
 /// Buffers and programs with which a flow is trained.
@@ -94,6 +112,30 @@ pub struct TrainingPlan {
     pub close: ProgramId,
 }
 
+impl TrainingPlan {
+    /// The plan of training `flow` on `target`, where it takes `kind` and a buffer holds `shard_rows` rows; the layered one
+    /// has the tiles of `tiling`.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the flow does not fit the fused plan.
+    pub fn on(
+        target: &Target,
+        (flow, layout): (&Flow, &Layout),
+        shape: &TrainingShape,
+        (kind, tiling): (PlanKind, &Tiling),
+        shard_rows: usize,
+    ) -> Result<Self> {
+        Ok(match training_kind(kind, shape, shard_rows) {
+            PlanKind::Layered => Self::sharded(flow, layout, shape, tiling, shard_rows),
+            PlanKind::Fused => {
+                let step = Shape::training(flow, target, shape.batch)?;
+                let evaluation = Shape::evaluation(flow, target)?;
+                Self::fused(flow, layout, shape, [&step, &evaluation])
+            }
+        })
+    }
+}
+
 /// What the kernels of a training keep to.
 pub(super) fn rules(
     features: usize,
@@ -104,7 +146,7 @@ pub(super) fn rules(
     validation_capacity: usize,
 ) -> uniforms::Rules {
     let [key_low, key_high] = random::key(shape.seed);
-    let [rate1, rate2] = shape.adam.rates().map(|rate| rate as f32);
+    let [gain1, gain2] = shape.adam.gains().map(|gain| gain as f32);
     let even = [shape.train_rows as f32, shape.validation_rows as f32];
     let [train_weight, validation_weight] = shape.weights.unwrap_or(even);
     uniforms::Rules {
@@ -116,8 +158,8 @@ pub(super) fn rules(
         key_high,
         norm_groups: norm_groups as u32,
         splits: splits as u32,
-        rate1,
-        rate2,
+        gain1,
+        gain2,
         epsilon: shape.adam.epsilon,
         weight_decay: shape.adam.weight_decay,
         // WGSL has no infinity.

@@ -35,7 +35,7 @@ shared! {
         inputs: u32, outputs: u32, input_width: u32, output_width: u32, weight: u32, bias: u32, network_stride: u32,
         parameters: u32, source_stride: u32, d_output: u32, capacity: u32, features: u32, order: u32, kept: u32,
         through: u32, through_bound: f32, rows_per_split: u32, input_groups: u32, begins: u32, bound: f32, lanes: u32,
-        modelled: u32, factors: u32,
+        modelled: u32, factors: u32, components: u32,
     }
 }
 
@@ -43,7 +43,7 @@ shared! {
     /// Latent noise; `shaders/layered/latent.wgsl`.
     Latent {
         rows: u32, features: u32, first_row: u32, key_low: u32, key_high: u32, temperature: f32, modelled: u32,
-        padding: u32,
+        base: u32, components: u32,
     }
 }
 
@@ -60,7 +60,7 @@ shared! {
     /// What a training keeps to; `shaders/shared/optimiser_state.wgsl`.
     Rules {
         train_rows: u32, batch: u32, features: u32, parameters: u32, key_low: u32, key_high: u32, norm_groups: u32,
-        splits: u32, rate1: f32, rate2: f32, epsilon: f32, weight_decay: f32, clip_norm: f32, base_rate: f32,
+        splits: u32, gain1: f32, gain2: f32, epsilon: f32, weight_decay: f32, clip_norm: f32, base_rate: f32,
         warmup_steps: u32, total_steps: u32, decay: u32, validation_rows: u32, validation_capacity: u32,
         shard_first: u32, train_weight: f32, validation_weight: f32, factors: u32, padding: u32,
     }
@@ -110,7 +110,7 @@ shared! {
 shared! {
     /// A flow in the fused plan; `shaders/fused/layout.wgsl`.
     Fused {
-        rules: Rules, transforms: u32, features: u32, modelled: u32, groups: u32, slot_quads: u32, padding0: u32,
-        padding1: u32, padding2: u32, steps: [Step; MOST_STEPS], spans: [Span; MOST_SPANS],
+        rules: Rules, transforms: u32, features: u32, modelled: u32, groups: u32, slot_quads: u32, base: u32,
+        base_slot: u32, padding: u32, steps: [Step; MOST_STEPS], spans: [Span; MOST_SPANS],
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard};
 
-use moonflow::flow::{Base, Flow};
+use moonflow::flow::Flow;
 use moonflow::gpu::{Context, GpuEngine, PlanKind, adapters};
 
 use crate::common::{Single, Subject, from_wide, wide};
@@ -55,8 +55,7 @@ fn open() -> Context {
 
 /// An engine that executes `flow` by `plan` on the device under test.
 pub fn engine(flow: &Flow, plan: PlanKind) -> Option<GpuEngine> {
-    // It has no other base density.
-    context().filter(|_| flow.base == Base::StandardNormal).map(|context| {
+    context().map(|context| {
         GpuEngine::with_plan(flow.clone(), context.clone(), plan).expect("a flow that fits the plan")
     })
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use moonflow::engine::TrainingShape;
-use moonflow::flow::{Bijector, ConditionerForm, Flow, Transform};
+use moonflow::flow::{Base, Bijector, ConditionerForm, Flow, Transform};
 use moonflow::gpu::Target;
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
@@ -52,6 +52,18 @@ fn plan_shows_every_program_with_aligned_dispatches_and_totals() {
     }
     assert!(said.contains("buffers, ") && said.contains("the largest is"), "{said}");
     assert!(said.contains("\nepoch: 4 × training step, 1 × validation tile, 1 × end of epoch: "), "{said}");
+}
+
+#[test]
+fn plan_says_where_rows_that_need_several_buffers_make_training_layered() {
+    // Of 8 bytes each: 2^24 fill the 128 MiB that every adapter binds.
+    let most = 1 << 24;
+    let of = |rows: u32| succeed(&["--rows", &rows.to_string(), "--layers", "2", "--hidden", "8"]);
+    let (whole, cut) = (of(most), of(most + (1 << 23)));
+    assert!(whole.contains("\nplan    fused\n") && whole.contains("fused_gradient"), "{whole}");
+    assert!(cut.contains("\nplan    fused; training is layered, because"), "{cut}");
+    assert!(!cut.contains("fused_gradient") && cut.contains("fused_forward"), "{cut}");
+    assert_eq!(cut.matches("rows of the batch").count(), 2, "a dispatch for each buffer: {cut}");
 }
 
 #[test]
@@ -171,7 +183,7 @@ fn matrix_products_cost_two_operations_for_each_weight_in_use_and_row() {
     let lowest = 2 * 2 * 16;
     // The second one passes its gradient through what the first one transformed.
     let passed = 20 * BATCH;
-    assert_eq!(flops(step, "coupling_backward"), 2 * BATCH * (2 * first - lowest) + passed);
+    assert_eq!(flops(step, "first_layer_backward"), 2 * BATCH * (2 * first - lowest) + passed);
 
     let evaluation = EvaluationPlan::new(&flow(), &Layout::new(&flow()), 64).plan;
     for (name, kernel) in
@@ -282,7 +294,7 @@ fn one_network_costs_two_operations_for_each_weight_in_use_and_row() {
         let added = if depth > 2 { BATCH * hidden } else { 0 };
         assert_eq!(flops("linear_forward"), 2 * BATCH * (first + inner + last) + added, "{form:?}");
         assert_eq!(flops("linear_backward"), 4 * BATCH * (inner + last) + added, "{form:?}");
-        assert_eq!(flops("coupling_backward"), 2 * BATCH * first, "{form:?}");
+        assert_eq!(flops("first_layer_backward"), 2 * BATCH * first, "{form:?}");
         let theta = dispatches(step, "elementwise_backward").next().expect("a dispatch").bytes as usize;
         // d_z and d_x, x, θ and its gradient.
         assert_eq!(theta, 4 * BATCH * (3 + 2 * numbers), "{form:?}");
@@ -378,8 +390,57 @@ fn the_fused_plan_takes_three_dispatches_a_step_and_one_for_each_evaluation() {
 }
 
 #[test]
+fn a_mixture_as_base_density_takes_two_dispatches_more_in_a_step_and_none_in_the_fused_plan() {
+    let mixture = |flow: &Flow| flow.clone().with_base(Base::Mixture { components: 4 });
+    for plain in [flow(), flow().before_each_coupling(&[Transform::Lu])] {
+        let count = |flow: &Flow| {
+            let layout = Layout::new(flow);
+            let training = TrainingPlan::new(flow, &layout, &shape()).plan;
+            let evaluation = EvaluationPlan::new(flow, &layout, 64).plan;
+            let score = ScorePlan::tiled(flow, &layout, 64, &Tiling::default()).plan;
+            every_dispatch_fits(&[&training, &evaluation, &score]);
+            let programs = training.programs.iter().chain(&evaluation.programs).chain(&score.programs);
+            programs.map(|program| (program.name, program.dispatches.len())).collect::<HashMap<_, _>>()
+        };
+        let (before, after) = (count(&plain), count(&mixture(&plain)));
+        for (name, added) in [
+            ("training step", 2),
+            ("validation tile", 1),
+            ("end of epoch", 0),
+            ("log_prob", 1),
+            ("inverse", 0),
+            ("sample", 0),
+            ("score", 2),
+        ] {
+            assert_eq!(after[name], before[name] + added, "{name}");
+        }
+        let [training, evaluation] = fused(mixture(&plain), Some([9.0, 2.0]));
+        assert_eq!(program(&training, "training step").dispatches.len(), 3);
+        assert_eq!(program(&evaluation, "sample").dispatches.len(), 1);
+        every_dispatch_fits(&[&training, &evaluation]);
+    }
+}
+
+#[test]
+fn a_mixture_costs_three_operations_for_each_entry_in_use_and_row_to_whiten() {
+    let flow = flow().with_base(Base::Mixture { components: 4 });
+    let training = TrainingPlan::new(&flow, &Layout::new(&flow), &shape()).plan;
+    let step = program(&training, "training step");
+    let of = |kernel| dispatches(step, kernel).next().expect("a dispatch");
+    // Four triangles of three features, and their twelve numbers.
+    let (entries, numbers) = (4 * 6, 4 * 3);
+    let whiten = of("mixture_whiten");
+    assert_eq!(whiten.flops as usize, BATCH * (3 * entries + 10 * numbers));
+    assert_eq!(whiten.bytes as usize, 4 * (BATCH * (3 + numbers) + entries + numbers));
+    let backward = of("mixture_backward").flops as usize;
+    // Rows and entries, and then the coupling before, which transforms two features.
+    assert_eq!(backward, BATCH * (3 * entries + 4 * entries + 2 * numbers + 3 * 4 + 20 * 2));
+}
+
+#[test]
 fn every_kernel_but_the_permutation_by_itself_is_dispatched_by_a_plan() {
     let flows = [
+        flow().with_base(Base::Mixture { components: 2 }),
         flow().before_each_coupling(&[Transform::Actnorm, reversal(3), Transform::Lu]),
         flow().with_conditioner(ConditionerForm::Joint),
     ];
@@ -388,7 +449,7 @@ fn every_kernel_but_the_permutation_by_itself_is_dispatched_by_a_plan() {
         [TrainingPlan::new(flow, &layout, &shape()).plan, EvaluationPlan::new(flow, &layout, 64).plan]
     });
     let weighted = TrainingShape { weights: Some([9.0, 2.0]), ..shape() };
-    let weighted = TrainingPlan::new(&flows[0], &Layout::new(&flows[0]), &weighted).plan;
+    let weighted = TrainingPlan::new(&flows[1], &Layout::new(&flows[1]), &weighted).plan;
     let plans = layered.chain([weighted]).chain(fused(flow(), None));
     let dispatched: BTreeSet<&str> = plans
         .flat_map(|plan| plan.programs)

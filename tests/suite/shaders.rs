@@ -1,10 +1,10 @@
 //! Rust and WGSL agree: every shader validates, and structs, bindings and entry points are what the host believes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use moonflow::flow::ConditionerForm::{Joint, Residual, Separate};
-use moonflow::flow::{Activation, Flow};
+use moonflow::flow::{Activation, Base, Flow};
 use moonflow::gpu::Target;
 use moonflow::gpu::fused::Shape;
 use moonflow::gpu::kernel::{
@@ -24,9 +24,17 @@ fn parse(source: &str, name: &str) -> (naga::Module, ModuleInfo) {
     (module, info)
 }
 
+/// Constants that choose each of a kernel's base densities in turn.
+fn fillings(kernel: &Kernel) -> Vec<Vec<Constant>> {
+    if kernel.constants.iter().any(|(constant, _)| *constant == "BASE") {
+        return [0, 1].map(|base| vec![("BASE", base)]).into();
+    }
+    vec![Vec::new()]
+}
+
 /// What an entry point really uses: number, variable and access, in order of number.
-fn bindings_used(kernel: &Kernel) -> Vec<(u32, String, Access)> {
-    let (module, info) = parse(&kernel.source(), kernel.name);
+fn bindings_used(kernel: &Kernel, constants: &[Constant]) -> Vec<(u32, String, Access)> {
+    let (module, info) = parse(&kernel.specialised(constants), kernel.name);
     let index = module
         .entry_points
         .iter()
@@ -60,7 +68,9 @@ fn bindings_of_the_kernel_table_are_those_that_each_entry_point_uses() {
     for kernel in KERNELS {
         let table: Vec<_> =
             kernel.bindings.iter().map(|b| (b.number, b.name.to_string(), b.access)).collect();
-        assert_eq!(table, bindings_used(kernel), "{}", kernel.name);
+        for filling in fillings(kernel) {
+            assert_eq!(table, bindings_used(kernel, &filling), "{} {filling:?}", kernel.name);
+        }
     }
 }
 
@@ -76,6 +86,74 @@ fn every_bijector_is_valid_with_its_fewest_and_its_most_bins() {
             parse(&texts.join("\n"), &path.display().to_string());
         }
     }
+}
+
+/// Every file under `shaders`, with its text.
+fn shader_files() -> BTreeMap<PathBuf, String> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root().join("shaders")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).expect("UTF-8");
+                files.insert(path, text);
+            }
+        }
+    }
+    files
+}
+
+/// What is wrong with the header of a shader, if anything: a line that is missing where it has an entry point, or a twin
+/// that does not exist, file or function.
+fn header_fault(shader: &str) -> Option<String> {
+    let header: Vec<&str> = shader.lines().map_while(|line| line.strip_prefix("//")).collect();
+    for label in ["Equation", "Threads", "Data", "Order", "Twin"] {
+        let has = header.iter().any(|line| line.trim_start().starts_with(&format!("{label}:")));
+        if shader.contains("@compute") && !has {
+            return Some(format!("no line `{label}:`"));
+        }
+    }
+    let header = header.join(" ");
+    let (_, twin) = header.split_once("Twin:")?;
+    // `function and function in path, then function in path`, and after the last path anything.
+    let mut functions = Vec::new();
+    for word in twin.split_whitespace().map(|word| word.trim_end_matches([',', ';', '.'])) {
+        if !word.ends_with(".rs") {
+            functions.push(word);
+            continue;
+        }
+        let Ok(text) = std::fs::read_to_string(root().join(word)) else {
+            return Some(format!("there is no file `{word}`"));
+        };
+        for function in functions.drain(..).filter(|word| !["and", "in", "then"].contains(word)) {
+            let has = |what: &str| {
+                let name = format!("{what} {function}");
+                text.match_indices(&name).any(|(at, _)| text[at + name.len()..].starts_with(['(', '<', ' ']))
+            };
+            if !has("fn") && !has("struct") {
+                return Some(format!("there is no `{function}` in {word}"));
+            }
+        }
+    }
+    None
+}
+
+#[test]
+fn headers_are_whole_and_name_twins_that_exist() {
+    let faults: Vec<String> = shader_files()
+        .iter()
+        .filter_map(|(path, text)| Some(format!("{}: {}", path.display(), header_fault(text)?)))
+        .collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+
+    let fault = |text| header_fault(text).unwrap_or_default();
+    assert!(fault("// A kernel.\n\n@compute fn one() {}").contains("no line `Equation:`"));
+    assert!(fault("// Twin: src/cpu/nothing.rs").contains("no file `src/cpu/nothing.rs`"));
+    assert!(fault("// Twin: gathers in\n//    src/cpu/batch.rs").contains("no `gathers`"));
+    assert_eq!(fault("// Twin: gather in src/cpu/batch.rs, then adam in src/cpu/adam.rs. Nothing else."), "");
 }
 
 #[test]
@@ -133,6 +211,8 @@ fn fused() -> Vec<(&'static Kernel, Shape, Target)> {
         ] {
             let flow = Flow::new(features, 2, hidden).expect("valid").with_activation(activation);
             let flow = flow.with_conditioner(form);
+            // A mixture takes memory for its components too.
+            let flow = if features == 13 { flow.with_base(Base::Mixture { components: 20 }) } else { flow };
             let target = Target { software, ..Target::default() };
             for batch in [1, 100, 256, 4096] {
                 let step = Shape::training(&flow, &target, batch);

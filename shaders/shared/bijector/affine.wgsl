@@ -4,11 +4,11 @@
 // Twin: src/cpu/bijector/affine.rs
 
 // Numbers of θ; those of them, the first ones, that the way back reads; and whether it reads x instead of z.
-const PARAMETERS: u32 = 2u;
+const NUMBERS: u32 = 2u;
 const SAVED: u32 = 1u;
 const FROM_INPUT: bool = false;
 
-alias Theta = array<f32, PARAMETERS>;
+alias Theta = array<f32, NUMBERS>;
 
 struct BijectorGradient {
     d_x: f32,

@@ -4,8 +4,8 @@
 // chosen in them: once they are unrolled, no index of θ is dynamic and it stays in registers.
 // Twin: src/cpu/bijector/spline.rs. Durkan, Bekasov, Murray and Papamakarios, "Neural Spline Flows", 2019.
 
-const PARAMETERS: u32 = 3u * BINS - 1u;
-const SAVED: u32 = PARAMETERS;
+const NUMBERS: u32 = 3u * BINS - 1u;
+const SAVED: u32 = NUMBERS;
 const FROM_INPUT: bool = true;
 
 // Least width and height of a bin as a fraction of all, and least slope at a knot.
@@ -13,7 +13,7 @@ const LEAST: f32 = 1e-3;
 // ln(e^(1 − LEAST) − 1): what softplus takes to 1 − LEAST, so that a d of 0 is a slope of 1.
 const UNIT_SLOPE: f32 = 0.539742417;
 
-alias Theta = array<f32, PARAMETERS>;
+alias Theta = array<f32, NUMBERS>;
 
 struct BijectorGradient {
     d_x: f32,

@@ -5,7 +5,7 @@ use super::super::evaluation::{EvaluationPlan, Form};
 use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::uniforms;
-use super::{Packing, Shape, Work};
+use super::{FusedLayout, Shape, Work};
 use crate::flow::Flow;
 use crate::layout::Layout;
 use crate::random::NORMAL_TABLE;
@@ -15,18 +15,18 @@ impl EvaluationPlan {
     pub fn fused(flow: &Flow, layout: &Layout, capacity: usize, shape: &Shape) -> Self {
         let mut plan = Plan::default();
         let features = flow.features;
-        let packing = Packing::new(flow, layout);
+        let fused_layout = FusedLayout::new(flow, layout);
         let extent = plan.buffer("extent", 2);
         let request = plan.buffer("request", size_of::<uniforms::Latent>() / 4);
-        let parameters = plan.buffer("packed weights", packing.len());
-        let roles = plan.constant("roles", packing.roles());
+        let parameters = plan.buffer("packed weights", fused_layout.len());
+        let roles = plan.constant("roles", fused_layout.roles());
         let normal_table = plan.buffer("normal_table", NORMAL_TABLE.as_flattened().len());
         let input = plan.buffer("rows.0", capacity * features);
         let output = plan.buffer("rows.1", capacity * features);
         let log_det = plan.buffer("log_det", capacity);
         let log_prob = plan.buffer("log_prob", capacity);
 
-        let uniform = bytemuck::bytes_of(&packing.uniform(flow, uniforms::Rules::default(), 0)).to_vec();
+        let uniform = bytemuck::bytes_of(&fused_layout.uniform(flow, uniforms::Rules::default(), 0)).to_vec();
         let work = Work::new(flow, layout);
         let flops = capacity * (2 * work.all + work.forward);
         let mut program = |name, kernel: &'static Kernel, label: &str, buffers: &[BufferId], words: usize| {
@@ -39,7 +39,7 @@ impl EvaluationPlan {
                 buffers: buffers.to_vec(),
                 workgroups: [capacity.div_ceil(shape.rows) as u32, 1, 1],
                 flops: flops as u64,
-                bytes: 4 * (words + packing.len()) as u64,
+                bytes: 4 * (words + fused_layout.len()) as u64,
             });
             plan.program(program)
         };
@@ -71,7 +71,7 @@ impl EvaluationPlan {
             capacity_limited: false,
             extent,
             parameters,
-            form: Form::Fused { copies: packing.copies(), request },
+            form: Form::Fused { copies: fused_layout.copies(), request },
             normal_table,
             input,
             output,

@@ -7,10 +7,10 @@ use super::super::kernel::Constant;
 use super::super::plan::PlanKind;
 use super::super::target::Target;
 use super::super::uniforms::MOST_STEPS;
-use super::Packing;
-use super::packing::output_quads;
+use super::FusedLayout;
+use super::layout::output_quads;
 use crate::error::{Error, Remedy, Result};
-use crate::flow::{Activation, Bijector, ConditionerForm, Flow};
+use crate::flow::{Activation, Base, Bijector, ConditionerForm, Flow};
 
 impl PlanKind {
     /// The fused plan where `flow` fits `target`, else the layered one.
@@ -122,6 +122,8 @@ pub struct Shape {
     pub activation: Activation,
     /// The bijector of all couplings, but for its bound.
     pub bijector: Bijector,
+    /// The base density.
+    pub base: Base,
     /// Whether gradients at the networks' outputs are kept too.
     training: bool,
 }
@@ -190,7 +192,7 @@ impl Shape {
         if hidden > MOST_HIDDEN {
             return refuse(format!("there are {hidden} hidden layers, at most {MOST_HIDDEN} are supported"));
         }
-        if !Packing::holds(flow) {
+        if !FusedLayout::holds(flow) {
             return refuse(format!(
                 "at most {MOST_STEPS} transforms with few shapes of networks and one kind of bijector are supported, \
                  there are {} transforms",
@@ -241,7 +243,11 @@ impl Shape {
             .collect();
         let slices = slices_of(quads);
         let output_slices = slices_of(outputs.iter().map(|[_, quads]| *quads).max().unwrap_or(quads));
-        // Actnorms and LU layers use the same areas.
+        // Actnorms, LU layers and the base density use the same areas.
+        let of_base = match flow.base {
+            Base::StandardNormal => 0,
+            Base::Mixture { components } => 2 * quads + components,
+        };
         let most = |least: usize, area: &dyn Fn(usize) -> usize| {
             outputs.iter().map(|&[networks, outputs]| networks * area(outputs)).fold(least, usize::max)
         };
@@ -252,7 +258,9 @@ impl Shape {
             quads,
             slices,
             output_slices,
-            theta: most((slices + 1) * quads, &|outputs| (output_slices * outputs).max(slices * quads)),
+            theta: most(of_base.max((slices + 1) * quads), &|outputs| {
+                (output_slices * outputs).max(slices * quads)
+            }),
             d_theta: if alone { 0 } else { most(2 * quads, &|outputs| outputs) },
             width,
             tiles,
@@ -260,6 +268,7 @@ impl Shape {
             block,
             activation: flow.activation,
             bijector: flow.couplings().next().map_or(NO_BIJECTOR, |coupling| coupling.bijector),
+            base: flow.base,
             training,
         }
     }
@@ -296,6 +305,7 @@ impl Shape {
         let mut constants = vec![("ACTIVATION", self.activation.code())];
         constants.extend(sizes);
         constants.extend(self.bijector.constants());
+        constants.extend(self.base.constants());
         constants
     }
 }

@@ -6,7 +6,7 @@ use super::super::training::{
     HISTORY, Shard, TrainingPlan, VALIDATION_TILE, accumulate, close_program, dispatch, rules, shards,
 };
 use super::super::uniforms;
-use super::{Packing, Shape, Work};
+use super::{FusedLayout, Shape, Work};
 use crate::engine::TrainingShape;
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -31,18 +31,18 @@ impl TrainingPlan {
         [fused, evaluation]: [&Shape; 2],
     ) -> Self {
         let mut plan = Plan::default();
-        let packing = Packing::new(flow, layout);
-        let buffers = Buffers::new(&mut plan, flow, layout, shape, &packing);
+        let fused_layout = FusedLayout::new(flow, layout);
+        let buffers = Buffers::new(&mut plan, flow, layout, shape, &fused_layout);
         let validation_capacity = shape.validation_rows.clamp(1, VALIDATION_TILE);
-        let most = (PARTIAL_BYTES / (4 * packing.slot())).clamp(1, MOST_GROUPS);
+        let most = (PARTIAL_BYTES / (4 * fused_layout.slot())).clamp(1, MOST_GROUPS);
         let groups = shape.batch.div_ceil(fused.rows).clamp(1, most);
         let update_groups = layout.total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
         let rules = rules(flow.features, layout.total, shape, groups, update_groups, validation_capacity);
         let maker = Maker {
             features: flow.features,
-            uniform: packing.uniform(flow, rules, groups),
+            uniform: fused_layout.uniform(flow, rules, groups),
             work: Work::new(flow, layout),
-            packing: &packing,
+            fused_layout: &fused_layout,
             buffers: &buffers,
         };
         let step = maker.step_program(&mut plan, fused);
@@ -63,7 +63,7 @@ impl TrainingPlan {
             validation_rows: buffers.validation_rows,
             parameters,
             weights: buffers.weights,
-            packed: Some((buffers.packed, packing.copies())),
+            packed: Some((buffers.packed, fused_layout.copies())),
             gradient: buffers.gradient,
             moment1,
             moment2,
@@ -97,7 +97,13 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn new(plan: &mut Plan, flow: &Flow, layout: &Layout, shape: &TrainingShape, packing: &Packing) -> Self {
+    fn new(
+        plan: &mut Plan,
+        flow: &Flow,
+        layout: &Layout,
+        shape: &TrainingShape,
+        fused_layout: &FusedLayout,
+    ) -> Self {
         let (total, weighted) = (layout.total, shape.weights.is_some());
         let table = |plan: &mut Plan, label: &str, rows| shards(plan, label, rows, flow.features, usize::MAX);
         Self {
@@ -106,9 +112,9 @@ impl Buffers {
             history: plan.buffer("history", HISTORY * size_of::<uniforms::Record>() / 4),
             train: table(plan, "training rows", shape.train_rows),
             validation_rows: table(plan, "validation rows", shape.validation_rows),
-            roles: plan.constant("roles", packing.roles()),
+            roles: plan.constant("roles", fused_layout.roles()),
             parameters: plan.buffer("parameters", total),
-            packed: plan.buffer("packed weights", packing.len()),
+            packed: plan.buffer("packed weights", fused_layout.len()),
             moment1: plan.buffer("moment1", total),
             moment2: plan.buffer("moment2", total),
             best: plan.buffer("best parameters", total),
@@ -127,28 +133,29 @@ struct Maker<'a> {
     features: usize,
     uniform: uniforms::Fused,
     work: Work,
-    packing: &'a Packing,
+    fused_layout: &'a FusedLayout,
     buffers: &'a Buffers,
 }
 
 impl Maker<'_> {
     /// The gradient of a batch by each workgroup, their sum, and the update.
     fn step_program(&self, plan: &mut Plan, shape: &Shape) -> Program {
-        let Self { features, ref uniform, ref work, packing, buffers } = *self;
+        let Self { features, ref uniform, ref work, fused_layout, buffers } = *self;
         let rules = &uniform.rules;
         let (batch, total) = (rules.batch as usize, rules.parameters as usize);
         let (groups, update_groups) = (uniform.groups as usize, rules.norm_groups as usize);
         let &Buffers { state, roles, parameters, packed, moment1, moment2, gradient, report, .. } = buffers;
-        let saved_words = packing.saved() * groups * 4 * shape.rows;
+        let saved_words = fused_layout.saved() * groups * 4 * shape.rows;
         let saved = plan.buffer("saved for the way back", saved_words);
-        let partials = plan.buffer("partial gradients", groups * packing.slot());
-        let places = plan.constant("places of parameters", packing.places());
-        let slot_places = plan.constant("places in a slot", packing.slot_places());
+        let partials = plan.buffer("partial gradients", groups * fused_layout.slot());
+        let places = plan.constant("places of parameters", fused_layout.places());
+        let slot_places = plan.constant("places in a slot", fused_layout.slot_places());
 
         // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
         let products = 4 * work.all - work.last - work.first_transform;
         let flops = batch * (2 * products + work.forward + work.backward);
-        let moved = batch * (features + 1) + packing.len() + 2 * saved_words + groups * packing.slot();
+        let moved =
+            batch * (features + 1) + fused_layout.len() + 2 * saved_words + groups * fused_layout.slot();
         let mut step = Program::new("training step");
         let label = format!("gradient of a batch: {shape}");
         let weighted = ("WEIGHTED", u32::from(buffers.weights.is_some()));
@@ -180,7 +187,7 @@ impl Maker<'_> {
 
     /// A tile of validation rows and its part of their loss.
     fn validation_program(&self, plan: &mut Plan, shape: &Shape) -> Program {
-        let Self { features, ref uniform, ref work, packing, buffers } = *self;
+        let Self { features, ref uniform, ref work, fused_layout, buffers } = *self;
         let capacity = uniform.rules.validation_capacity as usize;
         let &Buffers { roles, packed, validation, .. } = buffers;
         let rows = plan.buffer("validation latent", capacity * features);
@@ -191,7 +198,8 @@ impl Maker<'_> {
         let label = format!("validation rows: {shape}");
         let bound = [roles, packed, validation, buffers.validation_rows[0].buffer, rows, log_det, log_prob];
         let groups = [capacity.div_ceil(shape.rows) as u32, 1, 1];
-        let cost = [capacity * (2 * work.all + work.forward), 2 * capacity * (features + 1) + packing.len()];
+        let cost =
+            [capacity * (2 * work.all + work.forward), 2 * capacity * (features + 1) + fused_layout.len()];
         validate.dispatches.push(Dispatch {
             constants: shape.constants(),
             ..dispatch(&FUSED_FORWARD, &label, uniform, &bound, groups, cost)

@@ -11,8 +11,8 @@
 use std::ops::Range;
 
 use super::super::kernel::{
-    COUPLING_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Constant, ELEMENTWISE_BACKWARD,
-    ELEMENTWISE_FORWARD, ELEMENTWISE_INVERSE, Kernel, LINEAR_BACKWARD, LINEAR_FORWARD,
+    COUPLING_FORWARD, COUPLING_INVERSE, Constant, ELEMENTWISE_BACKWARD, ELEMENTWISE_FORWARD,
+    ELEMENTWISE_INVERSE, FIRST_LAYER_BACKWARD, Kernel, LINEAR_BACKWARD, LINEAR_FORWARD,
 };
 use super::super::plan::{BufferId, Dispatch, Plan, Program, grid, groups_of_256};
 use super::super::tile::{Product, Tile};
@@ -207,7 +207,7 @@ impl Recorder<'_> {
             ("NETWORKS", linear.networks.len() as u32),
             ("FIRST", u32::from(linear.is_first())),
             ("LAST", u32::from(linear.is_last())),
-            ("NUMBERS", linear.networks[0].numbers as u32),
+            ("NETWORK_NUMBERS", linear.networks[0].numbers as u32),
             ("ACTIVATION", self.flow.activation.code()),
             ("ACTIVATED", u32::from(linear.span().activated)),
             ("ADDS", u32::from(adds)),
@@ -360,7 +360,7 @@ impl Recorder<'_> {
             program.dispatches.push(self.linear_backward(&linear, way.gradients, source, ends));
             d_output = ends[1];
         }
-        program.dispatches.push(self.first_layers_backward(&first, way, d_output));
+        program.dispatches.push(self.first_layer_backward(&first, way, d_output));
     }
 
     /// The bijector by itself, backward: from the gradient at the coupling's result those at its input and at θ.
@@ -444,10 +444,10 @@ impl Recorder<'_> {
 
     /// The first layer backward, and the gradient's way on to the transform before, through its bijector where that has
     /// no dispatch of its own.
-    fn first_layers_backward(&self, linear: &Linear, way: &WayBack, d_output: BufferId) -> Dispatch {
+    fn first_layer_backward(&self, linear: &Linear, way: &WayBack, d_output: BufferId) -> Dispatch {
         let shared = &self.shared;
         let (rows, features, kept) = (shared.capacity, self.flow.features, linear.kept);
-        let tile = self.tile(&COUPLING_BACKWARD, linear);
+        let tile = self.tile(&FIRST_LAYER_BACKWARD, linear);
         let (weight_groups, mut cost) = self.weight_gradient(linear, tile, way.gradients);
         let mut input_groups = 0;
         if self.is_asked(way.transform) {
@@ -465,7 +465,7 @@ impl Recorder<'_> {
         let rows_per_split = way.gradients.rows_per_split as u32;
         let source = way.rows[0];
         self.tiled(
-            &COUPLING_BACKWARD,
+            &FIRST_LAYER_BACKWARD,
             linear,
             (
                 &uniforms::Layer { input_groups, rows_per_split, ..self.layer(linear) },

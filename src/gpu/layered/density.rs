@@ -1,8 +1,11 @@
-//! The dispatches that sum a row: log-determinant and log-density, and where the backward pass begins.
+//! The base density: the dispatches that sum a row, log-determinant and log-density, and where the backward pass begins.
+//! Those of the standard normal are here, and those of a mixture in a file of their own.
 
-use super::super::kernel::{Kernel, LOG_DENSITY, LOG_DENSITY_BACKWARD, LOG_DETERMINANT};
-use super::super::plan::{BufferId, Program, lanes};
-use super::{Cost, Recorder, Stored};
+use super::super::kernel::{Kernel, LATENT_NOISE, LOG_DENSITY, LOG_DENSITY_BACKWARD, LOG_DETERMINANT};
+use super::super::plan::{BufferId, Dispatch, Program, groups_of_256, lanes};
+use super::super::uniforms;
+use super::{Cost, Gradients, Recorder, Stored};
+use crate::flow::Base;
 
 impl Recorder<'_> {
     /// A dispatch that sums features, [`lanes`] threads to a row; `cost` is that of a row.
@@ -34,6 +37,10 @@ impl Recorder<'_> {
         log_prob: BufferId,
         log_det: BufferId,
     ) {
+        if let Base::Mixture { components } = self.flow.base {
+            self.mixture(components).log_density(program, latent, log_prob, log_det);
+            return;
+        }
         let (features, shared) = (self.flow.features, &self.shared);
         let buffers = vec![shared.extent, latent, shared.shares, log_prob, log_det];
         let cost = Cost { flops: 3 * features, words: 2 * features + 2 };
@@ -49,20 +56,43 @@ impl Recorder<'_> {
 
     /// log p of every row from latent rows, and the gradient at them, passed on through the last transform where
     /// [`Recorder::coupling_before`] says so; that one has `stored`.
-    pub(super) fn log_density_backward(
+    pub(super) fn base_backward(
         &self,
         program: &mut Program,
         latent: BufferId,
         stored: &Stored,
+        gradients: &Gradients,
         log_prob: BufferId,
-        d_coupling: BufferId,
     ) {
         let (features, shared) = (self.flow.features, &self.shared);
         let behind = self.flow.transforms.len();
-        let [passed, each] = self.passed(behind);
         let saved = self.saved(behind, Some(stored), latent);
+        if let Base::Mixture { components } = self.flow.base {
+            self.mixture(components).backward(program, [latent, saved], gradients, log_prob);
+            return;
+        }
+        let [passed, each] = self.passed(behind);
+        let d_coupling = gradients.d_coupling[0];
         let buffers = vec![shared.extent, latent, shared.order, saved, d_coupling, shared.shares, log_prob];
         let cost = Cost { flops: 3 * features + each * passed, words: 3 * features + 3 * passed + 1 };
         self.sum_rows(program, &LOG_DENSITY_BACKWARD, buffers, cost);
+    }
+
+    /// Rows drawn from the base density, as the [`uniforms::Latent`] of the dispatch asks for them.
+    pub(super) fn draw(&self, normal_table: BufferId, latent: BufferId) -> Dispatch {
+        if let Base::Mixture { components } = self.flow.base {
+            return self.mixture(components).draw(normal_table, latent);
+        }
+        let (rows, modelled) = (self.shared.capacity, self.flow.modelled());
+        Dispatch {
+            kernel: &LATENT_NOISE,
+            constants: Vec::new(),
+            label: "latent noise".into(),
+            uniform: bytemuck::bytes_of(&uniforms::Latent::default()).to_vec(),
+            buffers: vec![normal_table, latent],
+            workgroups: groups_of_256(rows * modelled.div_ceil(2)),
+            flops: 0,
+            bytes: (4 * rows * modelled) as u64,
+        }
     }
 }

@@ -1,10 +1,8 @@
 //! The layered plan of evaluation.
 
 use super::super::evaluation::{EvaluationPlan, Form};
-use super::super::kernel::LATENT_NOISE;
-use super::super::plan::{Dispatch, Plan, Program, groups_of_256};
+use super::super::plan::{Plan, Program};
 use super::super::tile::Tiling;
-use super::super::uniforms;
 use super::{Direction, Factor, FlowBuffers, Recorder};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -29,7 +27,8 @@ impl EvaluationPlan {
         let log_det = plan.buffer("log_det", capacity);
         let log_prob = plan.buffer("log_prob", capacity);
         let shares = plan.buffer("shares of log_det", capacity * features);
-        let shared = FlowBuffers { capacity, extent, parameters, order, shares };
+        let whitened = Recorder::whitened(&mut plan, flow, capacity);
+        let shared = FlowBuffers { capacity, extent, parameters, order, shares, whitened };
         let recorder = Recorder { flow, layout, tiling, factor: Factor::Mean, shared };
         let stored = recorder.store(&mut plan, "", 0..flow.transforms.len());
 
@@ -39,16 +38,7 @@ impl EvaluationPlan {
         let mut inverse = Program::new("inverse");
         recorder.pass(&mut inverse, [input, other], &stored, Direction::Inverse);
         let mut sample = Program::new("sample");
-        sample.dispatches.push(Dispatch {
-            kernel: &LATENT_NOISE,
-            constants: Vec::new(),
-            label: "latent noise".into(),
-            uniform: bytemuck::bytes_of(&uniforms::Latent::default()).to_vec(),
-            buffers: vec![normal_table, input],
-            workgroups: groups_of_256(capacity * flow.modelled().div_ceil(2)),
-            flops: 0,
-            bytes: (4 * capacity * flow.modelled()) as u64,
-        });
+        sample.dispatches.push(recorder.draw(normal_table, input));
         sample.dispatches.extend(inverse.dispatches.iter().cloned());
         recorder.log_determinant(&mut inverse, log_det);
 

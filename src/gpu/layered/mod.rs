@@ -6,6 +6,7 @@ mod coupling;
 mod density;
 mod evaluation;
 mod lu;
+mod mixture;
 mod permutation;
 mod score;
 mod training;
@@ -28,6 +29,8 @@ struct FlowBuffers {
     order: BufferId,
     /// Each feature's share of log_det [capacity, D].
     shares: BufferId,
+    /// Of a base density that is a mixture, [`Recorder::whitened`].
+    whitened: Option<BufferId>,
 }
 
 /// What transforms keep for the backward pass. A kind uses what it needs.
@@ -36,7 +39,7 @@ struct Stored {
     /// Of a coupling, pre-activations of each layer but the last [networks, capacity, width].
     pre: Vec<BufferId>,
     /// Of a coupling's θ, what its bijector reads on the way back: [SAVED, capacity, D] at transformed features, or all
-    /// of it, [capacity, T · PARAMETERS]; see [`coupling::shares_a_dispatch`].
+    /// of it, [capacity, T · NUMBERS]; see [`coupling::shares_a_dispatch`].
     theta: Option<BufferId>,
     /// Of an LU layer, U · x [capacity, D], at modelled features.
     between: Option<BufferId>,
@@ -47,7 +50,7 @@ struct Gradients {
     /// On its way from transform to transform, then of each number of θ that has a network of its own:
     /// [1 + numbers, capacity, D]. Two by turns where a transform cannot leave its result in place.
     d_coupling: Vec<BufferId>,
-    /// Of θ where one network yields it [capacity, T · PARAMETERS].
+    /// Of θ where one network yields it [capacity, T · NUMBERS].
     d_theta: Option<BufferId>,
     /// Of the pre-activations of layers by turns, in two buffers [networks, capacity, width] at most: while that of one
     /// layer is computed, the other holds that of the layer after it.
@@ -309,7 +312,7 @@ impl Recorder<'_> {
     ) -> BufferId {
         let mut d_coupling = gradients.d_coupling[0];
         let last = stored.len() - 1;
-        self.log_density_backward(program, rows[last + 1], &stored[last], log_prob, d_coupling);
+        self.base_backward(program, rows[last + 1], &stored[last], gradients, log_prob);
         for transform in (0..=last).rev() {
             let before = transform.checked_sub(1).map(|before| &stored[before]);
             let rows = [rows[transform], rows[transform + 1]];

@@ -16,7 +16,8 @@ impl ScorePlan {
         let order = plan.constant("order", &Recorder::order(flow));
         let log_prob = plan.buffer("log_prob", capacity);
         let shares = plan.buffer("shares of log_det", capacity * flow.features);
-        let shared = FlowBuffers { capacity, extent, parameters, order, shares };
+        let whitened = Recorder::whitened(&mut plan, flow, capacity);
+        let shared = FlowBuffers { capacity, extent, parameters, order, shares, whitened };
         let recorder = Recorder { flow, layout, tiling, factor: Factor::Score, shared };
         let rows = recorder.rows(&mut plan);
         let stored = recorder.store_each(&mut plan);

@@ -143,15 +143,11 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn recorder(&self, capacity: usize, extent: BufferId, shares: BufferId) -> Recorder<'_> {
+    fn recorder(&self, plan: &mut Plan, capacity: usize, extent: BufferId, shares: BufferId) -> Recorder<'_> {
         let Self { flow, layout, tiling, factor, buffers: &Buffers { parameters, order, .. }, .. } = *self;
-        Recorder {
-            flow,
-            layout,
-            tiling,
-            factor,
-            shared: FlowBuffers { capacity, extent, parameters, order, shares },
-        }
+        let whitened = Recorder::whitened(plan, flow, capacity);
+        let shared = FlowBuffers { capacity, extent, parameters, order, shares, whitened };
+        Recorder { flow, layout, tiling, factor, shared }
     }
 
     /// Rows of the batch, their way through the flow and back, and the update.
@@ -161,7 +157,7 @@ impl Maker<'_> {
         let &Buffers { state, log_prob, .. } = *buffers;
         let partials = plan.buffer("partial gradients", rules.splits as usize * self.layout.total);
         let shares = plan.buffer("shares of log_det", batch * features);
-        let recorder = self.recorder(batch, state, shares);
+        let recorder = self.recorder(plan, batch, state, shares);
         let rows = recorder.rows(plan);
         let stored = recorder.store_each(plan);
         let (rows_per_split, _) = row_splits(batch);
@@ -237,7 +233,7 @@ impl Maker<'_> {
         let shares = plan.buffer("validation shares of log_det", capacity * features);
         let ends = [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), capacity * features));
         let log_det = plan.buffer("validation log_det", capacity);
-        let recorder = self.recorder(capacity, validation, shares);
+        let recorder = self.recorder(plan, capacity, validation, shares);
         let stored = recorder.store(plan, "validation ", 0..flow.transforms.len());
         let log_prob = plan.buffer("validation log_prob", capacity);
 

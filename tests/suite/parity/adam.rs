@@ -13,10 +13,10 @@ pub const ADAM: Adam = Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-5, weight_de
 const SCHEDULE: Schedule = Schedule { decay: Decay::Cosine, base: 3e-3, warmup_steps: 10, total_steps: 60 };
 
 pub fn rules(adam: &Adam, schedule: &Schedule) -> Rules {
-    let [rate1, rate2] = adam.rates().map(|rate| rate as f32);
+    let [gain1, gain2] = adam.gains().map(|gain| gain as f32);
     Rules {
-        rate1,
-        rate2,
+        gain1,
+        gain2,
         epsilon: adam.epsilon,
         weight_decay: adam.weight_decay,
         clip_norm: adam.clip_norm.min(f32::MAX),
@@ -278,7 +278,7 @@ pub fn advance() -> Case {
                 "state.learning_rate = learning_rate(rules, state.step);",
                 "state.learning_rate = learning_rate(rules, state.step + 1u);",
             ),
-            ("rules.rate2 * (1.0 - state.bias_correction2)", "rules.rate1 * (1.0 - state.bias_correction2)"),
+            ("rules.gain2 * (1.0 - state.bias_correction2)", "rules.gain1 * (1.0 - state.bias_correction2)"),
             ("f32(step + 1u) / f32(rules.warmup_steps)", "f32(step) / f32(rules.warmup_steps)"),
             ("min(step - rules.warmup_steps, span)", "min(step, span)"),
             ("1.0 / 362880.0", "0.0"),
@@ -357,8 +357,8 @@ pub fn adam() -> Case {
         calls: sizes.map(call).into(),
         changes: &[
             ("gradient * update.clip", "gradient"),
-            ("rules.rate1 * (g - moments.x)", "rules.rate1 * g"),
-            ("rules.rate2 * (g * g - moments.y)", "rules.rate1 * (g * g - moments.y)"),
+            ("rules.gain1 * (g - moments.x)", "rules.gain1 * g"),
+            ("rules.gain2 * (g * g - moments.y)", "rules.gain1 * (g * g - moments.y)"),
             ("(m / update.bias_correction1)", "m"),
             ("v / update.bias_correction2", "v / update.bias_correction1"),
             (

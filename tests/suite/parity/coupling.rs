@@ -1,4 +1,4 @@
-//! `shaders/layered/coupling.wgsl`, `shaders/layered/coupling_backward.wgsl` and `shaders/shared/bijector/affine.wgsl` against
+//! `shaders/layered/coupling.wgsl`, `shaders/layered/first_layer_backward.wgsl` and `shaders/shared/bijector/affine.wgsl` against
 //! `src/cpu/reference/linear.rs`, then `src/cpu/reference/coupling.rs`.
 
 use moonflow::cpu::Real;
@@ -7,7 +7,7 @@ use moonflow::cpu::reference::coupling::{
     coupling_inverse as cpu_inverse,
 };
 use moonflow::flow::Activation;
-use moonflow::gpu::kernel::{COUPLING_BACKWARD, COUPLING_FORWARD, COUPLING_INVERSE, Kernel};
+use moonflow::gpu::kernel::{COUPLING_FORWARD, COUPLING_INVERSE, FIRST_LAYER_BACKWARD, Kernel};
 use moonflow::gpu::plan::grid;
 use moonflow::gpu::uniforms;
 
@@ -329,9 +329,9 @@ impl Backward {
     }
 }
 
-pub fn coupling_backward() -> Case {
+pub fn first_layer_backward() -> Case {
     Case {
-        kernel: &COUPLING_BACKWARD,
+        kernel: &FIRST_LAYER_BACKWARD,
         factor: 4.0,
         calls: Backward::all().map(|backward| backward.call()).collect(),
         changes: &[

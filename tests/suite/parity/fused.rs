@@ -3,9 +3,9 @@
 use moonflow::cpu::adam::{AdamState, Rule, adam as cpu_adam};
 use moonflow::cpu::{CpuEngine, Real};
 use moonflow::engine::Sampling;
-use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
+use moonflow::flow::{Activation, Base, Bijector, ConditionerForm, Flow, Masking, Transform};
 use moonflow::gpu::Target;
-use moonflow::gpu::fused::{Packing, Shape};
+use moonflow::gpu::fused::{FusedLayout, Shape};
 use moonflow::gpu::kernel::{
     FUSED_ADAM, FUSED_FORWARD, FUSED_GRADIENT, FUSED_INVERSE, FUSED_SAMPLE, FUSED_SUM, Kernel,
 };
@@ -21,7 +21,7 @@ use crate::common::{from_wide, random_parameters, wide};
 /// A flow with all that its kernels read.
 struct Subject {
     flow: Flow,
-    packing: Packing,
+    fused_layout: FusedLayout,
     parameters: Vec<f32>,
     target: Target,
 }
@@ -38,7 +38,7 @@ impl Subject {
         let flow = flow.with_activation(activation).with_masking(Masking::HalfSplit);
         let layout = Layout::new(&flow);
         Self {
-            packing: Packing::new(&flow, &layout),
+            fused_layout: FusedLayout::new(&flow, &layout),
             parameters: from_wide(&random_parameters(&flow, 5)),
             flow,
             target: Target { software, ..Target::default() },
@@ -47,7 +47,7 @@ impl Subject {
 
     /// Ragged in every width, on a GPU's blocks and on a software adapter's. Changes of the shader are looked for in
     /// the first.
-    fn all() -> [Self; 7] {
+    fn all() -> [Self; 9] {
         [
             Self::new([5, 1], 2, &[17, 6], Activation::LeakyRelu, false).of(ConditionerForm::Joint),
             Self::new([5, 0], 2, &[17, 6], Activation::Relu, false),
@@ -60,7 +60,14 @@ impl Subject {
                 Transform::Permutation { permutation: vec![2, 0, 1] },
                 Transform::Lu,
             ]),
+            Self::new([5, 2], 2, &[17, 6], Activation::Relu, false).of_mixture(3),
+            Self::new([3, 0], 1, &[7], Activation::Silu, true).of_mixture(6),
         ]
+    }
+
+    /// The same with a mixture of so many components as base density.
+    fn of_mixture(self, components: usize) -> Self {
+        Self { flow: self.flow.with_base(Base::Mixture { components }), ..self }.with(&[])
     }
 
     /// The same with splines that end amid the rows.
@@ -78,7 +85,7 @@ impl Subject {
     fn with(self, added: &[Transform]) -> Self {
         let flow = self.flow.before_each_coupling(added);
         Self {
-            packing: Packing::new(&flow, &Layout::new(&flow)),
+            fused_layout: FusedLayout::new(&flow, &Layout::new(&flow)),
             parameters: from_wide(&random_parameters(&flow, 5)),
             flow,
             target: self.target,
@@ -98,15 +105,15 @@ impl Subject {
     /// A call of an evaluating kernel on `capacity` rows.
     fn call(&self, label: &str, capacity: usize) -> Call {
         let shape = self.evaluation();
-        let uniform = self.packing.uniform(&self.flow, Rules::default(), 0);
+        let uniform = self.fused_layout.uniform(&self.flow, Rules::default(), 0);
         let groups = capacity.div_ceil(shape.rows) as u32;
         let call = Call::new(format!("D {} {label}:", self.flow.features), &uniform, [groups, 1, 1]);
         self.weights(call.constants(&shape.constants()))
     }
 
     fn weights(&self, call: Call) -> Call {
-        call.bind("roles", self.packing.roles().to_vec())
-            .bind("packed", bits(&self.packing.pack(&self.parameters)))
+        call.bind("roles", self.fused_layout.roles().to_vec())
+            .bind("packed", bits(&self.fused_layout.pack(&self.parameters)))
     }
 }
 
@@ -159,6 +166,13 @@ pub fn fused_forward() -> Case {
             ("quad_at(extent.first + row, quad % QUADS)", "quad_at(row, quad % QUADS)"),
             ("log_dets[quad] += (shares", "log_dets[quad] = (shares"),
             ("log_det - 0.5 * squares", "log_det - squares"),
+            ("+ diagonal - 0.5 * squares", "- 0.5 * squares"),
+            ("factor_diagonal(k, quad) * centred_quad(k, row, quad)", "centred_quad(k, row, quad)"),
+            ("dot(packed[lower + 3u * QUADS + place], value)", "dot(packed[lower + QUADS + place], value)"),
+            ("place <= quad", "place < quad"),
+            ("return modelled_part(sum, quad);", "return sum;"),
+            ("- log_weight_sum(COMPONENTS)", ""),
+            ("item / COMPONENTS, item % COMPONENTS", "item / COMPONENTS, 0u"),
             ("(value - shift) * exp_quad(-s)", "value * exp_quad(-s) - shift"),
             ("log_dets[quad] -= sum;", "log_dets[quad] += sum;"),
             ("log_dets[quad] += lu_log_det(step, quad);", ""),
@@ -191,7 +205,7 @@ pub fn fused_inverse() -> Case {
                 "transform_rows(local, fused.transforms - 1u - place, true)",
                 "transform_rows(local, place, true)",
             ),
-            ("log_det[first + row] = density_of(row).x", "log_det[first + row] = density_of(row).y"),
+            ("log_det[first + row] = log_det_of(row);", "log_det[first + row] = -log_det_of(row);"),
             ("value * exp_quad(s) + shift", "(value + shift) * exp_quad(s)"),
             ("select(0u, QUADS, inverse)", "0u"),
             ("log_dets[quad] -= lu_log_det", "log_dets[quad] += lu_log_det"),
@@ -249,6 +263,11 @@ pub fn fused_sample() -> Case {
             ("if row < request.rows {\n            let at", "if row <= request.rows {\n            let at"),
             ("source[row * fused.features + feature];", "source[row * fused.modelled + feature];"),
             ("max(4u * quad, fused.modelled)", "4u * quad"),
+            ("known += dot(packed[component", "known -= dot(packed[component"),
+            ("* exp_accurate(-s);\n    }\n    for (var quad", ";\n    }\n    for (var quad"),
+            ("memory[at + quad] += packed[component + quad];", ""),
+            ("const STREAM_COMPONENT = 10u;", "const STREAM_COMPONENT = 9u;"),
+            ("draw_row(row, request.first_row + first + row);", "draw_row(row, request.first_row + row);"),
         ],
     }
 }
@@ -297,8 +316,8 @@ fn gradient_call(subject: &Subject, (train_rows, rows, first, groups): Batch, we
         ..Default::default()
     };
     let state = TrainState { rows: rows as u32, first: first as u32, epoch, clip: 0.5, ..Default::default() };
-    let uniform = subject.packing.uniform(&subject.flow, rules, groups);
-    let saved = subject.packing.saved() * groups * 4 * shape.rows;
+    let uniform = subject.fused_layout.uniform(&subject.flow, rules, groups);
+    let saved = subject.fused_layout.saved() * groups * 4 * shape.rows;
     let which = if weighted { "weighted " } else { "" };
     let label = format!("D {features}, {rows} {which}rows in {groups} groups of {}:", shape.rows);
     let mut constants = shape.constants();
@@ -339,7 +358,7 @@ fn expect_partials(
     batch: &[f32],
     factors: &[f32],
 ) -> Call {
-    let (slot, features) = (subject.packing.slot(), subject.flow.features);
+    let (slot, features) = (subject.fused_layout.slot(), subject.flow.features);
     let mut call = call.bind("partials", vec![POISON; groups * slot]);
     for group in 0..groups {
         let taken = |values: &[f32], width: usize| -> Vec<f32> {
@@ -350,12 +369,12 @@ fn expect_partials(
         let mut padding = vec![true; slot];
         for tensor in &Layout::new(&subject.flow).tensors {
             let (packed, nowhere): (Vec<usize>, Vec<usize>) =
-                tensor.range().partition(|&p| subject.packing.slot_places()[p] != NOWHERE);
+                tensor.range().partition(|&p| subject.fused_layout.slot_places()[p] != NOWHERE);
             assert!(nowhere.iter().all(|&p| truth[p] == 0.0), "{}", tensor.name);
             let places: Vec<usize> = packed
                 .iter()
                 .map(|&p| {
-                    let place = subject.packing.slot_places()[p] as usize;
+                    let place = subject.fused_layout.slot_places()[p] as usize;
                     padding[place] = false;
                     group * slot + place
                 })
@@ -365,8 +384,10 @@ fn expect_partials(
             call = call.expect(&format!("{group} {}", tensor.name), places, of(&truth), &own);
         }
         let zeros: Vec<usize> = (0..slot).filter(|&at| padding[at]).map(|at| group * slot + at).collect();
-        // An LU layer leaves gradients beside its triangles, which nobody reads.
-        call = if subject.flow.transforms.contains(&Transform::Lu) {
+        // An LU layer and a mixture leave gradients beside their triangles, which nobody reads.
+        let triangles =
+            subject.flow.transforms.contains(&Transform::Lu) || subject.flow.base != Base::StandardNormal;
+        call = if triangles {
             call.unchecked(zeros)
         } else {
             let count = zeros.len();
@@ -435,6 +456,16 @@ pub fn fused_gradient() -> Case {
                 "modelled_part(d_s, quad % QUADS), true)",
             ),
             ("= modelled_part(d_s, quad % QUADS);", "= d_s;"),
+            ("sum -= memory[AT_PULLED", "sum += memory[AT_PULLED"),
+            ("memory[AT_D_Z + quad] += pulled;", "memory[AT_D_Z + quad] = pulled;"),
+            ("counted_factor(first + row) * weight - memory", "weight - memory"),
+            ("* centred_quad(k, row, quad) * diagonal;", "* centred_quad(k, row, quad);"),
+            ("sum += along - memory[AT_TERMS + row * COMPONENTS + k];", "sum += along;"),
+            ("for (var i = 4u * quad; i", "for (var i = 4u * quad + 4u; i"),
+            ("let at = slot + component_at(k);", "let at = slot + component_at(0u);"),
+            ("memory[AT_ROWS + quad] = memory[AT_D_Z + quad];", ""),
+            ("select(0.0, row_factor(row), row < state.rows)", "row_factor(row)"),
+            ("item / QUADS, item % QUADS), add)", "item / QUADS, item / QUADS), add)"),
         ],
     }
 }
@@ -443,17 +474,17 @@ pub fn fused_sum() -> Case {
     let mut calls = Vec::new();
     let cases = [(3, 2, None), (2, 1, Some(1.5)), (1, 1, None), (5, 1, None), (2, 2, Some(0.0))];
     for (subject, (groups, norm_groups, weight)) in Subject::all().iter().zip(cases) {
-        let (total, slot) = (subject.parameters.len(), subject.packing.slot());
+        let (total, slot) = (subject.parameters.len(), subject.fused_layout.slot());
         let mut partials = vec![POISON; groups * slot];
         let share = |group: usize| -> Vec<f32> {
-            let places = subject.packing.slot_places().iter();
+            let places = subject.fused_layout.slot_places().iter();
             let share = numbers(total, 1.0, 20 + group as u64);
             // What no slot has a place for is zero.
             places.zip(share).map(|(&place, value)| if place == NOWHERE { 0.0 } else { value }).collect()
         };
         let shares: Vec<Vec<f32>> = (0..groups).map(share).collect();
         for (group, share) in shares.iter().enumerate() {
-            for (&place, value) in subject.packing.slot_places().iter().zip(share) {
+            for (&place, value) in subject.fused_layout.slot_places().iter().zip(share) {
                 if place != NOWHERE {
                     partials[group * slot + place as usize] = value.to_bits();
                 }
@@ -493,12 +524,12 @@ pub fn fused_sum() -> Case {
         let mut report = words(&TrainState { rows, ..Default::default() });
         report.resize(report.len() + batch as usize, POISON);
         report.extend(poisoned(&vec![weight.unwrap_or(0.0) as f32; rows as usize], batch as usize));
-        let uniform = subject.packing.uniform(&subject.flow, rules, groups);
+        let uniform = subject.fused_layout.uniform(&subject.flow, rules, groups);
         calls.push(
             Call::new(format!("{groups} slots of {total}:"), &uniform, [norm_groups as u32, 1, 1])
                 .constants(&[("WEIGHTED", weight.is_some().into())])
                 .bind("report", report)
-                .bind("slot_places", subject.packing.slot_places().to_vec())
+                .bind("slot_places", subject.fused_layout.slot_places().to_vec())
                 .bind("partials", partials)
                 .bind("gradient", vec![POISON; total + norm_groups + 9])
                 .expect("", 0..total, gradient, &own[0])
@@ -555,11 +586,11 @@ pub fn fused_adam() -> Case {
         let values = [of(40, 2.0), of(50, 1.0), of(60, 0.5), squares];
         let (truth, own) = (updated::<f64>(situation, &values), updated::<f32>(situation, &values));
         let rules = Rules { parameters: total as u32, ..situation.rules() };
-        let uniform = subject.packing.uniform(&subject.flow, rules, 1);
+        let uniform = subject.fused_layout.uniform(&subject.flow, rules, 1);
         let mut outcome = words(&situation.before());
         outcome.extend(poisoned(&situation.log_prob(), situation.rows + 300));
         let norms = situation.norms();
-        let places = subject.packing.places();
+        let places = subject.fused_layout.places();
         let gradient = [&values[0][..], &norms].concat();
         let call = Call::new(format!("{}:", situation.label), &uniform, [2, 1, 1])
             .bind("report", outcome)
@@ -575,7 +606,7 @@ pub fn fused_adam() -> Case {
                 &own[at],
             );
         }
-        call = call.bind("packed", vec![POISON; subject.packing.len()]);
+        call = call.bind("packed", vec![POISON; subject.fused_layout.len()]);
         if !situation.advance::<f64>().1 {
             let packed: Vec<usize> = (0..total).filter(|&p| places[p][0] != NOWHERE).collect();
             // A bias has one copy.

@@ -225,6 +225,7 @@ impl Setup {
             lanes: lanes(features),
             modelled: features as u32,
             factors: 0,
+            components: 0,
         }
     }
 
@@ -233,7 +234,7 @@ impl Setup {
             ("NETWORKS", self.form.networks as u32),
             ("FIRST", u32::from(self.form.place == Place::First)),
             ("LAST", u32::from(self.form.place == Place::Last)),
-            ("NUMBERS", self.form.numbers as u32),
+            ("NETWORK_NUMBERS", self.form.numbers as u32),
             ("ACTIVATION", self.activation.code()),
             ("ACTIVATED", u32::from(self.form.activated)),
             ("ADDS", u32::from(self.form.adds)),

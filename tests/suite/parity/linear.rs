@@ -85,8 +85,14 @@ pub fn linear_forward() -> Case {
         changes: &[
             ("values[j] + parameters[bias_index(network, out)];", "values[j];"),
             ("= skip[index] + value;", "= value;"),
-            ("out / NUMBERS] * NUMBERS + out % NUMBERS", "out / NUMBERS] * NUMBERS"),
-            ("out / NUMBERS] * NUMBERS + out % NUMBERS", "out % NUMBERS] * NUMBERS + out / NUMBERS"),
+            (
+                "out / NETWORK_NUMBERS] * NETWORK_NUMBERS + out % NETWORK_NUMBERS",
+                "out / NETWORK_NUMBERS] * NETWORK_NUMBERS",
+            ),
+            (
+                "out / NETWORK_NUMBERS] * NETWORK_NUMBERS + out % NETWORK_NUMBERS",
+                "out % NETWORK_NUMBERS] * NETWORK_NUMBERS + out / NETWORK_NUMBERS",
+            ),
             ("return row * layer.outputs + out;", "return row * layer.output_width + out;"),
             ("if ACTIVATED == 0u {", "if FIRST == 1u {"),
             ("return layer.bias + network * layer.network_stride +", "return layer.bias +"),
@@ -169,7 +175,10 @@ pub fn linear_backward() -> Case {
             ("values[j] * activation_slope(ACTIVATION, source[index]);", "values[j];"),
             ("destination[index] += gradient;", "destination[index] = gradient;"),
             ("if ACTIVATED == 1u {", "if true {"),
-            ("out / NUMBERS] * NUMBERS + out % NUMBERS", "out / NUMBERS] * NUMBERS"),
+            (
+                "out / NETWORK_NUMBERS] * NETWORK_NUMBERS + out % NETWORK_NUMBERS",
+                "out / NETWORK_NUMBERS] * NETWORK_NUMBERS",
+            ),
             ("let network = group % NETWORKS;", "let network = 0u;"),
             ("return NETWORKS * tiles_x", "return tiles_x"),
             ("min(TILE_DEPTH, layer.outputs - start)", "min(TILE_DEPTH, layer.outputs - start) - 1u"),

@@ -17,6 +17,7 @@ mod layer;
 mod layered;
 mod linear;
 mod lu;
+mod mixture;
 mod permutation;
 mod plan;
 mod plans;
@@ -57,13 +58,14 @@ macro_rules! cases {
 
 cases! {
     linear: linear_forward linear_backward;
-    coupling: coupling_forward coupling_inverse coupling_backward;
+    coupling: coupling_forward coupling_inverse first_layer_backward;
     elementwise: elementwise_forward elementwise_inverse elementwise_backward;
     actnorm: actnorm_forward actnorm_inverse actnorm_backward;
     lu: lu_forward lu_inverse lu_backward;
     reorder: reorder reorder_backward;
     weigh: weigh;
     density: log_density log_determinant log_density_backward;
+    mixture: mixture_whiten mixture_density mixture_responsibilities mixture_backward mixture_noise;
     batch: gather take;
     reduce: sum_partials;
     adam: advance adam;

@@ -2,7 +2,7 @@
 
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::Engine;
-use moonflow::flow::{Activation, Bijector, ConditionerForm, Flow, Masking, Transform};
+use moonflow::flow::{Activation, Base, Bijector, ConditionerForm, Flow, Masking, Transform};
 use moonflow::gpu::fused::Shape;
 use moonflow::gpu::{GpuEngine, PlanKind, Target};
 use moonflow::layout::Layout;
@@ -14,6 +14,7 @@ on_both_plans! {
     loss_and_gradient_are_those_of_the_cpu_on_ragged_shapes_of_every_depth
     loss_and_gradient_of_splines_among_other_transforms_are_those_of_the_cpu
     loss_and_gradient_of_conditioners_of_every_form_in_one_flow_are_those_of_the_cpu
+    loss_and_gradient_of_mixtures_as_base_density_are_those_of_the_cpu
 }
 
 use ConditionerForm::{Joint, Residual, Separate};
@@ -87,6 +88,29 @@ fn loss_and_gradient_of_conditioners_of_every_form_in_one_flow_are_those_of_the_
     }
     let mut comparison = Comparison::new(format!("{plan} plan"));
     compare(&mut comparison, "every form", plan, &flow, (41, 3, 16.0));
+    comparison.finish();
+}
+
+fn loss_and_gradient_of_mixtures_as_base_density_are_those_of_the_cpu(plan: PlanKind) {
+    let mut comparison = Comparison::new(format!("{plan} plan"));
+    for (at, ([modelled, context], components, form, rows)) in [
+        ([2, 0], 1, Separate, 70),
+        ([3, 1], 5, Joint, 33),
+        ([9, 0], 3, Residual, 600),
+        ([2, 3], 12, Separate, 7),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let flow = Flow::conditional(modelled, context, 2, &[12, 12]).expect("valid").with_conditioner(form);
+        let mut flow = flow.with_base(Base::Mixture { components });
+        // The base density is behind a coupling, whose bijector the gradient passes through, or behind another transform.
+        if at % 2 == 1 {
+            flow.transforms.push(Transform::Actnorm);
+        }
+        let name = format!("{modelled} given {context}, {components} components");
+        compare(&mut comparison, &name, plan, &flow, (rows, at as u64, 16.0));
+    }
     comparison.finish();
 }
 

@@ -3,7 +3,7 @@
 
 use super::super::plan::{Copies, NOWHERE};
 use super::super::uniforms::{self, MOST_SPANS, MOST_STEPS, Span, Step};
-use crate::flow::{Coupling, Flow, NetworkShape, Transform};
+use crate::flow::{Base, Coupling, Flow, NetworkShape, Transform};
 use crate::layout::{Block, Layout, LinearSpan};
 
 /// Kinds of transforms, as the shaders number them.
@@ -17,7 +17,7 @@ const KEPT: u32 = u32::MAX;
 
 /// Where everything lies in the packed parameters. All offsets count quads.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Packing {
+pub struct FusedLayout {
     steps: Vec<Step>,
     spans: Vec<Span>,
     /// What each feature is to each step [steps, quads, 4]: kept, or its place among the transformed features. A
@@ -27,6 +27,9 @@ pub struct Packing {
     /// slot. In values, not quads; or [`NOWHERE`].
     places: Vec<[u32; 2]>,
     slot_places: Vec<u32>,
+    /// Where the base density begins among the packed parameters and in a slot, in quads.
+    base: usize,
+    base_slot: usize,
     /// Quads of the packed parameters, of a slot, and of what is saved of a row.
     packed: usize,
     slot: usize,
@@ -68,14 +71,15 @@ fn roles(flow: &Flow, transform: &Transform) -> Vec<u32> {
     }
 }
 
-impl Packing {
-    /// The packing of a flow's `layout`.
+impl FusedLayout {
+    /// The fused layout of a flow with this `layout`.
     pub fn new(flow: &Flow, layout: &Layout) -> Self {
-        let mut packing = Self::default();
+        let mut fused_layout = Self::default();
         for (transform, block) in flow.transforms.iter().zip(&layout.blocks) {
-            packing.add(flow, transform, block);
+            fused_layout.add(flow, transform, block);
         }
-        packing
+        fused_layout.add_base(flow);
+        fused_layout
     }
 
     /// Whether the kernels' tables have room for `flow`, and all its couplings have one kind of bijector.
@@ -185,6 +189,28 @@ impl Packing {
         self.slot += step.slot_stride as usize;
     }
 
+    /// The base density, as `shaders/fused/base/mixture.wgsl` reads a mixture: logits, then for each component means,
+    /// log-diagonals and the rows below its diagonal.
+    fn add_base(&mut self, flow: &Flow) {
+        (self.base, self.base_slot) = (self.packed, self.slot);
+        let Base::Mixture { components } = flow.base else { return };
+        let (size, width) = (flow.modelled(), 4 * quads(flow.features));
+        let logits = 4 * quads(components);
+        let of_component = 2 * width + width * width;
+        let component = |k: usize| logits + k * of_component;
+        let pairs = |columns: usize| (0..components * columns).map(move |at| (at / columns, at % columns));
+        (0..components).for_each(|k| self.put(Some([k; 2])));
+        pairs(size).for_each(|(k, j)| self.put(Some([component(k) + j; 2])));
+        pairs(size).for_each(|(k, i)| self.put(Some([component(k) + width + i; 2])));
+        for (k, entry) in pairs(size * size) {
+            let (i, j) = (entry / size, entry % size);
+            self.put((i > j).then(|| [component(k) + (2 + i) * width + j; 2]));
+        }
+        let whole = (logits + components * of_component) / 4;
+        self.packed += whole;
+        self.slot += whole;
+    }
+
     /// Places the layers of a network among its packed weights, and returns the quads of these.
     fn add_spans(&mut self, step: &mut Step, mut spans: Vec<Span>) -> usize {
         let [natural, whole] = place(&mut spans);
@@ -272,6 +298,8 @@ impl Packing {
             modelled: flow.modelled() as u32,
             groups: groups as u32,
             slot_quads: self.slot as u32,
+            base: self.base as u32,
+            base_slot: self.base_slot as u32,
             ..Default::default()
         };
         uniform.steps[..self.steps.len()].copy_from_slice(&self.steps);
@@ -357,6 +385,13 @@ impl Work {
                 Transform::Permutation { .. } => {}
             }
         }
+        if let Base::Mixture { components } = flow.base {
+            let numbers = components * flow.modelled();
+            // Entries of a component's factor three times forward, with a difference; three times as often backward.
+            let entries = numbers * (flow.modelled() + 1) / 2;
+            work.forward += 3 * entries + 16 * numbers + 30 * components;
+            work.backward += 9 * entries + 26 * numbers + 50 * components;
+        }
         work.first_transform = match (&flow.transforms[0], &layout.blocks[0].networks[..]) {
             (Transform::Lu, _) => flow.modelled() * flow.modelled(),
             (_, networks) => {
@@ -397,17 +432,17 @@ mod tests {
     fn every_weight_is_packed_in_both_orders_between_zeros() {
         let flow = Flow::new(3, 2, &[5, 6]).expect("valid");
         let layout = Layout::new(&flow);
-        let packing = Packing::new(&flow, &layout);
-        assert_eq!(packing.spans.len(), 3, "networks of one shape share their spans");
+        let fused_layout = FusedLayout::new(&flow, &layout);
+        assert_eq!(fused_layout.spans.len(), 3, "networks of one shape share their spans");
         let parameters: Vec<f32> = (1..=layout.total).map(|value| value as f32).collect();
-        let packed = packing.pack(&parameters);
+        let packed = fused_layout.pack(&parameters);
         let weights: usize =
             layout.tensors.iter().filter(|tensor| tensor.shape.len() == 2).map(|t| t.len()).sum();
         let filled = packed.iter().filter(|&&value| value != 0.0).count();
         assert_eq!(filled, layout.total + weights, "weights twice and biases once");
 
         // Coupling 1, translate, layer 1: 5 inputs in 2 quads, 6 outputs in 2 quads.
-        let (step, span) = (packing.steps[1], packing.spans[1]);
+        let (step, span) = (fused_layout.steps[1], fused_layout.spans[1]);
         assert_eq!((span.input_quads, span.output_quads), (2, 2));
         let natural = layout.blocks[1].networks[1].layers[1];
         let network = &packed[4 * (step.weights + step.weights_stride) as usize..];
@@ -420,12 +455,12 @@ mod tests {
     #[test]
     fn every_parameter_has_a_place_of_its_own_in_a_slot() {
         let flow = Flow::conditional(2, 3, 2, &[5, 6]).expect("valid");
-        let packing = Packing::new(&flow, &Layout::new(&flow));
-        let mut places = packing.slot_places().to_vec();
+        let fused_layout = FusedLayout::new(&flow, &Layout::new(&flow));
+        let mut places = fused_layout.slot_places().to_vec();
         places.sort_unstable();
         places.dedup();
-        assert_eq!(places.len(), packing.places().len());
-        assert!(places.last().is_some_and(|&last| (last as usize) < packing.slot()));
+        assert_eq!(places.len(), fused_layout.places().len());
+        assert!(places.last().is_some_and(|&last| (last as usize) < fused_layout.slot()));
     }
 
     #[test]
@@ -433,7 +468,7 @@ mod tests {
         let flow = Flow::new(5, 2, &[4]).expect("valid");
         let k = KEPT;
         assert_eq!(
-            Packing::new(&flow, &Layout::new(&flow)).roles(),
+            FusedLayout::new(&flow, &Layout::new(&flow)).roles(),
             [k, 0, k, 1, k, k, k, k, 0, k, 1, k, 2, k, k, k]
         );
     }
@@ -442,16 +477,16 @@ mod tests {
     fn a_single_network_is_packed_for_its_transformed_features_alone() {
         let flow = Flow::new(5, 2, &[6]).expect("valid").with_conditioner(ConditionerForm::Joint);
         let layout = Layout::new(&flow);
-        let packing = Packing::new(&flow, &layout);
+        let fused_layout = FusedLayout::new(&flow, &layout);
         assert_eq!(
-            packing.spans.len(),
+            fused_layout.spans.len(),
             4,
             "couplings that transform two and three features have spans of their own"
         );
         let parameters: Vec<f32> = (1..=layout.total).map(|value| value as f32).collect();
-        let packed = packing.pack(&parameters);
+        let packed = fused_layout.pack(&parameters);
         // Coupling 1 transforms features 0, 2 and 4: feature 2 is the second, and its numbers begin a quad.
-        let (step, span) = (packing.steps[1], packing.spans[3]);
+        let (step, span) = (fused_layout.steps[1], fused_layout.spans[3]);
         assert_eq!((span.input_quads, span.output_quads, step.transformed), (2, 3, 3));
         let last = layout.blocks[1].networks[0].layers[1];
         let network = &packed[4 * step.weights as usize..];
@@ -464,9 +499,9 @@ mod tests {
         }
         // Features 1 and 3 are kept: their numbers are packed nowhere.
         for p in [last.weight + 2 * 6, last.weight + 7 * 6 + 5, bias + 3, bias + 6] {
-            assert_eq!((packing.places()[p], packing.slot_places()[p]), ([NOWHERE; 2], NOWHERE));
+            assert_eq!((fused_layout.places()[p], fused_layout.slot_places()[p]), ([NOWHERE; 2], NOWHERE));
         }
-        let nowhere = packing.slot_places().iter().filter(|&&place| place == NOWHERE).count();
+        let nowhere = fused_layout.slot_places().iter().filter(|&&place| place == NOWHERE).count();
         assert_eq!(nowhere, (3 + 2) * 2 * (6 + 1));
     }
 }

@@ -11,7 +11,7 @@
 //            and coupling_backward in src/cpu/reference/coupling.rs
 
 @compute @workgroup_size(THREADS)
-fn coupling_backward(
+fn first_layer_backward(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
