@@ -20,7 +20,7 @@ pub struct Dataset {
     /// Validation rows, row-major [V, D], in the table's order; may be empty.
     pub validation: Vec<f64>,
     /// How much each training row and each validation row counts in losses, `[N]` and `[V]`; `None` where all count alike. Of
-    /// the preprocessing only [`Margins::Kernel`](super::Margins::Kernel) counts rows by them.
+    /// the preprocessing only [`Margins::Kernel`] counts rows by them.
     pub weights: Option<[Vec<f64>; 2]>,
 }
 
