@@ -147,6 +147,8 @@ fn is_given(given: &ArgMatches, key: &str) -> bool {
             "out" => named("resume"),
             "test" => named("test-fraction"),
             "test-fraction" => named("test"),
+            "gaussianise" => named("margins"),
+            "margins" => named("gaussianise"),
             // Rows and noise are a toy density's; they fall with it.
             "rows" | "noise" => named(DATA),
             _ => false,
@@ -231,7 +233,6 @@ impl Resolved<'_> {
         for (key, value) in self.table.entries().into_iter().chain(self.preprocess.entries()) {
             set(key, value.map(Value::from));
         }
-        set("gaussianise", Some(self.preprocess.gaussianise().into()));
         set("weights", self.weights.map(Value::from));
         set("test", self.test.map(whole_path));
         set("test-fraction", self.test_fraction.map(Value::from));

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use moonflow::Result;
-use moonflow::data::{Bounds, ColumnDomain, Johnson, Preprocessing, Standardise, Standardiser};
+use moonflow::data::{
+    Bounds, ColumnDomain, Johnson, MonotoneCurve, Preprocessing, Standardise, Standardiser,
+};
 use moonflow::flow::Flow;
 use moonflow::layout::Layout;
 use moonflow::model::{HeldOut, Model, Recipe, SelfCheck, TrainingRecord, WithinBounds};
@@ -54,6 +56,7 @@ fn as_json(model: &Model) -> serde_json::Value {
     let Standardiser { mean, std } = &preprocessing.standardiser;
     let columns = std::iter::zip(&model.columns, std::iter::zip(mean, std)).zip(&preprocessing.domains);
     let curves = |curves: &[Johnson], index: usize| curves.get(index).map(Johnson::numbers);
+    let knots = |curves: &[MonotoneCurve], index: usize| curves.get(index).map(|curve| curve.knots().len());
     json!({
         "format_version": model.format_version(),
         "context": model.flow.context,
@@ -61,6 +64,7 @@ fn as_json(model: &Model) -> serde_json::Value {
         "flow": output::as_json(&model.flow),
         "parameters": model.parameters.len(),
         "gaussianise": preprocessing.is_gaussianised(),
+        "margins": output::as_json(&preprocessing.margins()),
         "columns": columns
             .enumerate()
             .map(|(index, ((name, (mean, std)), domain))| {
@@ -68,6 +72,8 @@ fn as_json(model: &Model) -> serde_json::Value {
                     "name": name, "mean": mean, "std": std, "steps": output::as_json(domain),
                     "johnson": curves(&preprocessing.curves, index),
                     "whitened_johnson": curves(&preprocessing.whitened_curves, index),
+                    "kernel_knots": knots(&preprocessing.kernel, index),
+                    "whitened_kernel_knots": knots(&preprocessing.whitened_kernel, index),
                 })
             })
             .collect::<Vec<_>>(),
@@ -239,20 +245,22 @@ fn columns(model: &Model) -> String {
 
 /// What comes behind the standardiser, in its order: a name and a sentence each.
 fn describe_behind(preprocessing: &Preprocessing) -> Vec<(&'static str, String)> {
-    let bent = |curves: &[Johnson]| {
+    let bent = |curves: &[Johnson], kernel: &[MonotoneCurve]| {
         let bent = curves.iter().filter(|curve| **curve != Johnson::IDENTITY).count();
-        format!("{bent} of {} columns are bent to a normal shape by Johnson's curve", curves.len())
+        let johnson =
+            format!("{bent} of {} columns are bent to a normal shape by Johnson's curve", curves.len());
+        let knots: usize = kernel.iter().map(|curve| curve.knots().len()).sum();
+        let by_kernel =
+            format!("after that, all are by kernel densities, as curves of {knots} knots together");
+        let kernel = (!kernel.is_empty()).then_some(("bent", by_kernel));
+        let johnson = (!curves.is_empty()).then(|| ("bent", format!("after that, {johnson}")));
+        johnson.into_iter().chain(kernel)
     };
-    let mut lines = Vec::new();
-    if preprocessing.is_gaussianised() {
-        lines.push(("bent", format!("after that, {}", bent(&preprocessing.curves))));
-    }
+    let mut lines: Vec<_> = bent(&preprocessing.curves, &preprocessing.kernel).collect();
     if preprocessing.whitening.is_some() {
         lines.push(("whitened", "after that, the columns are freed of their correlations".into()));
     }
-    if !preprocessing.whitened_curves.is_empty() {
-        lines.push(("bent", format!("after that, {}", bent(&preprocessing.whitened_curves))));
-    }
+    lines.extend(bent(&preprocessing.whitened_curves, &preprocessing.whitened_kernel));
     lines
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Bounds, Chunk, ColumnDomain, PreprocessingPlan, Selection, Standardise, Table, unknown_column,
+    Bounds, Chunk, ColumnDomain, Margins, PreprocessingPlan, Selection, Standardise, Table, unknown_column,
 };
 use moonflow::{Error, Result};
 
@@ -31,16 +31,20 @@ pub struct PreprocessArgs {
     /// freed of their correlations
     #[arg(long, default_value = "mean", value_parser = PossibleValuesParser::new(["mean", "robust", "whiten"]))]
     standardise: String,
-    /// Bend each column to a normal shape by Johnson's curve, after --standardise and, where that whitens, before and
-    /// after it: for heavy tails, skewed columns and rows far out
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Bend each column to a normal shape, after --standardise and, where that whitens, before and after it: by Johnson's
+    /// curve, for heavy tails, skewed columns and rows far out; or by that and a kernel density, for any shape
+    #[arg(long, value_parser = PossibleValuesParser::new(Margins::ALL.map(|(name, _)| name)))]
+    margins: Option<String>,
+    /// The same as --margins johnson
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "margins")]
     gaussianise: Option<bool>,
 }
 
 impl PreprocessArgs {
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
-    /// stands among the bounds, which say the same.
-    pub fn entries(&self) -> [(&'static str, Option<String>); 4] {
+    /// stands among the bounds, which say the same, and so does --gaussianise among the margins.
+    pub fn entries(&self) -> [(&'static str, Option<String>); 5] {
+        let margins = self.margins();
         let bounds: Vec<String> = self
             .bounds
             .iter()
@@ -52,12 +56,20 @@ impl PreprocessArgs {
             ("dequantize", self.dequantize.clone()),
             ("bounds", (!bounds.is_empty()).then(|| bounds.join(","))),
             ("standardise", Some(self.standardise.clone())),
+            (
+                "margins",
+                Margins::ALL.iter().find(|(_, known)| *known == margins).map(|(name, _)| (*name).into()),
+            ),
         ]
     }
 
-    /// Whether columns are bent to a normal shape.
-    pub fn gaussianise(&self) -> bool {
-        self.gaussianise.unwrap_or_default()
+    /// How columns are bent to a normal shape.
+    fn margins(&self) -> Margins {
+        let named = self.margins.as_deref().and_then(|wanted| {
+            Margins::ALL.into_iter().find(|(name, _)| *name == wanted).map(|(_, margins)| margins)
+        });
+        let johnson = if self.gaussianise == Some(true) { Margins::Johnson } else { Margins::None };
+        named.unwrap_or(johnson)
     }
 
     /// What the flags say of a table called `name` with `columns`, the last `context` of which are given.
@@ -85,7 +97,7 @@ impl PreprocessArgs {
             "whiten" => Standardise::Whiten,
             _ => Standardise::Mean,
         };
-        let plan = PreprocessingPlan { domains, standardise, gaussianise: self.gaussianise(), context };
+        let plan = PreprocessingPlan { domains, standardise, margins: self.margins(), context };
         plan.validate(columns)?;
         Ok(plan)
     }

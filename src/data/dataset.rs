@@ -1,7 +1,7 @@
 //! A table split into training and validation rows, with the preprocessing fitted to the former.
 //! It follows the table and feeds training.
 
-use crate::data::{Preprocessing, PreprocessingPlan, Table, repeated};
+use crate::data::{Margins, Preprocessing, PreprocessingPlan, Table, repeated};
 use crate::error::{Error, Result, expect_length};
 use crate::random::{Permutation, Stream};
 use crate::shown::shown;
@@ -19,8 +19,8 @@ pub struct Dataset {
     pub train: Vec<f64>,
     /// Validation rows, row-major [V, D], in the table's order; may be empty.
     pub validation: Vec<f64>,
-    /// How much each training row and each validation row counts in losses, `[N]` and `[V]`; `None` where all count alike. The
-    /// preprocessing counts all rows alike.
+    /// How much each training row and each validation row counts in losses, `[N]` and `[V]`; `None` where all count alike. Of
+    /// the preprocessing only [`Margins::Kernel`] counts rows by them.
     pub weights: Option<[Vec<f64>; 2]>,
 }
 
@@ -133,7 +133,7 @@ impl Dataset {
         let order = Permutation::new(count, seed, Stream::Split, 0);
         let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
         let Table { name, columns, values: train } = table;
-        let preprocessing = plan.fit(&name, &train, &columns)?;
+        let preprocessing = plan.fit(&name, &train, None, &columns)?;
         Ok(Self { name, columns, preprocessing, train, validation, weights: None })
     }
 
@@ -160,6 +160,10 @@ impl Dataset {
             if !weights.is_empty() && weights.iter().all(|&weight| weight == 0.0) {
                 return Err(Error::data(&self.name, format!("the weights of all {rows} rows are zero")));
             }
+        }
+        if self.preprocessing.margins() == Margins::Kernel {
+            let plan = self.preprocessing.plan();
+            self.preprocessing = plan.fit(&self.name, &self.train, Some(&table.values), &self.columns)?;
         }
         self.weights = Some([table.values, validation]);
         Ok(self)
@@ -188,6 +192,20 @@ mod tests {
         let mut rows: Vec<&[f64]> = values.chunks(2).collect();
         rows.sort_by(|a, b| a[1].total_cmp(&b[1]));
         rows
+    }
+
+    #[test]
+    fn weights_count_in_kernel_margins_and_nowhere_else_in_the_preprocessing() {
+        let weights: Vec<f64> = (0..200).map(|row| if row < 100 { 9.0 } else { 1.0 }).collect();
+        for (_, margins) in Margins::ALL {
+            let plan = PreprocessingPlan { margins, ..PreprocessingPlan::default() };
+            let plain = Dataset::split_with(&table(200), 0.1, 1, &plan).expect("splits");
+            let even = plain.clone().with_weights(vec![2.0; 200], 1).expect("weights").preprocessing;
+            assert_eq!(even, plain.preprocessing);
+            let weighted = plain.clone().with_weights(weights.clone(), 1).expect("weights").preprocessing;
+            assert_eq!(weighted == even, margins != Margins::Kernel, "{margins:?}");
+            assert_eq!((&weighted.standardiser, &weighted.curves), (&even.standardiser, &even.curves));
+        }
     }
 
     #[test]

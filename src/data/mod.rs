@@ -21,8 +21,8 @@ pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub use preprocess::{
-    Bounds, ColumnDomain, Johnson, Preprocessed, Preprocessing, PreprocessingPlan, Standardise, Standardiser,
-    Whitening,
+    Bounds, ColumnDomain, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
+    PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};

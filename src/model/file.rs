@@ -5,9 +5,11 @@
 //! which calls them `steps`; the whitening after the standardiser is `standardiser.whitening` `[D, D]`. A file has version 2
 //! when there are any of these or a context, else version 1; and version 3 when columns are gaussianised, by
 //! `standardiser.johnson` `[D, 4]` and, after a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
-//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Beside the
-//! JSON there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models
-//! are equal files.
+//! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Version 5 has
+//! `standardiser.kernel` and, after a whitening, `standardiser.whitened_kernel` `[K, 3]`: place, score and slope of each
+//! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Beside the JSON
+//! there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models are equal
+//! files.
 
 use std::path::Path;
 
@@ -15,8 +17,11 @@ use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
 use super::container::{Container, Parsed, StoredTensor, Version, entry, serialise};
+use super::preprocessing::{
+    knot_counts, read_curves, read_kernel, read_standardiser, read_whitening, stored,
+};
 use super::{Model, TrainingRecord};
-use crate::data::{ColumnDomain, Johnson, Preprocessing, Standardise, Standardiser, Whitening, repeated};
+use crate::data::{ColumnDomain, MonotoneCurve, Preprocessing, Standardise, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -24,33 +29,31 @@ use crate::shown::shown;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has maps
 /// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
-/// has a flow that is a list of transforms.
-pub const FORMAT_VERSION: u32 = 4;
+/// has a flow that is a list of transforms; version 5 has curves by kernel densities.
+pub const FORMAT_VERSION: u32 = 5;
 
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
 
-/// Name of the whitening's factor.
-const WHITENING: &str = "standardiser.whitening";
-
-/// Names of the curves of standardised and of whitened columns.
-const CURVES: [&str; 2] = ["standardiser.johnson", "standardiser.whitened_johnson"];
-
 /// What the tensors do not say.
 #[derive(Serialize, Deserialize)]
-struct Header {
+pub(super) struct Header {
     format_version: u32,
-    flow: Flow,
-    columns: Vec<String>,
+    pub(super) flow: Flow,
+    pub(super) columns: Vec<String>,
     /// Of version 2: what is done to each column before it is standardised.
     #[serde(default, rename = "steps", skip_serializing_if = "Vec::is_empty")]
     domains: Vec<ColumnDomain>,
     /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
-    standardise: Standardise,
+    pub(super) standardise: Standardise,
     /// Of version 3: whether there are curves.
     #[serde(default, skip_serializing_if = "is_default")]
-    gaussianise: bool,
+    pub(super) gaussianise: bool,
+    /// Of version 5: how many knots the curve of each column has, for the curves of standardised columns and, after a
+    /// whitening, for those of whitened columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) kernel_knots: Vec<Vec<usize>>,
     training: TrainingRecord,
 }
 
@@ -61,7 +64,10 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
-        let Preprocessing { whitening, context, .. } = &self.preprocessing;
+        let Preprocessing { whitening, context, kernel, .. } = &self.preprocessing;
+        if !kernel.is_empty() {
+            return 5;
+        }
         if !self.flow.is_uniform() {
             return 4;
         }
@@ -83,9 +89,9 @@ impl Model {
             domains: if self.format_version() == 1 { Vec::new() } else { self.preprocessing.domains.clone() },
             standardise: self.preprocessing.standardise,
             gaussianise: self.preprocessing.is_gaussianised(),
+            kernel_knots: knot_counts(&self.preprocessing),
             training: self.record.clone(),
         };
-        let standardiser = &self.preprocessing.standardiser;
         let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
 
         let mut tensors = Vec::new();
@@ -99,20 +105,7 @@ impl Model {
         for (name, values) in constants(&self.flow) {
             tensors.push(StoredTensor::f32(name, vec![values.len()], &values));
         }
-        for (name, values) in [("mean", &standardiser.mean), ("std", &standardiser.std)] {
-            tensors.push(StoredTensor::f64(format!("standardiser.{name}"), vec![values.len()], values));
-        }
-        if let Some(whitening) = &self.preprocessing.whitening {
-            let features = whitening.features();
-            tensors.push(StoredTensor::f64(WHITENING, vec![features, features], whitening.factor()));
-        }
-        let Preprocessing { curves, whitened_curves, .. } = &self.preprocessing;
-        for (name, curves) in CURVES.into_iter().zip([curves, whitened_curves]) {
-            if !curves.is_empty() {
-                let numbers: Vec<f64> = curves.iter().flat_map(Johnson::numbers).collect();
-                tensors.push(StoredTensor::f64(name, vec![curves.len(), 4], &numbers));
-            }
-        }
+        tensors.extend(stored(&self.preprocessing));
         serialise(tensors, ENTRY, &json)
     }
 
@@ -193,7 +186,14 @@ impl Header {
         }
         let features = self.flow.features as u128;
         let factor = if self.standardise == Standardise::Whiten { 8 * features * features } else { 0 };
-        let most = needed + features * (4 * self.flow.transforms.len() as u128 + 8 * (2 + 2 * 4)) + factor;
+        let knots = self
+            .kernel_knots
+            .iter()
+            .flatten()
+            .map(|&knots| 3 * 8 * knots.min(MonotoneCurve::MOST_KNOTS) as u128)
+            .sum::<u128>();
+        let columns = features * (4 * self.flow.transforms.len() as u128 + 8 * (2 + 2 * 4));
+        let most = needed + columns + factor + knots;
         if bytes as u128 > most + SMALL {
             return Err(format!("its tensors have {bytes} bytes, but its flow needs {most} at most"));
         }
@@ -202,7 +202,7 @@ impl Header {
 }
 
 impl Header {
-    /// That a list of transforms or gaussianised columns are in a file of a version that has them.
+    /// That a list of transforms, gaussianised columns or kernel densities are in a file of a version that has them.
     fn check_version_of_parts(&self) -> Parsed<()> {
         let version = self.format_version;
         if version < 4 && !self.flow.is_uniform() {
@@ -210,6 +210,9 @@ impl Header {
         }
         if version < 3 && self.gaussianise {
             return Err(format!("it has format version {version}, but gaussianised columns"));
+        }
+        if version < 5 && !self.kernel_knots.is_empty() {
+            return Err(format!("it has format version {version}, but curves by kernel densities"));
         }
         Ok(())
     }
@@ -269,33 +272,26 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
     header.check_version_of_parts()?;
     let [curves, whitened_curves] = read_curves(&tensors, &header)?;
     let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
-    let optional = optional.into_iter().filter(|&there| there).count();
+    let optional = optional.into_iter().filter(|&there| there).count() + header.kernel_knots.len();
     // Besides these, mean and deviation of the standardiser.
     check_count(&tensors, layout.tensors.len() + constants + 2 + optional)?;
     header.check_columns()?;
+    let [kernel, whitened_kernel] = read_kernel(&tensors, &header)?;
     let domains = header.domains_of_columns()?;
     let Header { flow, columns, standardise, training: record, .. } = header;
     let context = flow.context;
-    let preprocessing =
-        Preprocessing { domains, standardise, standardiser, whitening, curves, whitened_curves, context };
-    Ok(Model { flow, parameters, preprocessing, columns, record })
-}
-
-fn read_standardiser(tensors: &Container, features: usize) -> Parsed<Standardiser> {
-    let standardiser = Standardiser {
-        mean: tensors.f64("standardiser.mean", &[features])?,
-        std: tensors.f64("standardiser.std", &[features])?,
+    let preprocessing = Preprocessing {
+        domains,
+        standardise,
+        standardiser,
+        whitening,
+        curves,
+        kernel,
+        whitened_curves,
+        whitened_kernel,
+        context,
     };
-    // A subnormal one has lost digits, and its reciprocal may not be finite.
-    if let Some(feature) = standardiser.std.iter().position(|&std| !(std > 0.0 && std.is_normal())) {
-        let (std, rule) = (standardiser.std[feature], "tensor `standardiser.std` must");
-        return Err(if std > 0.0 {
-            format!("{rule} not be subnormal, got {std:e} at {feature}")
-        } else {
-            format!("{rule} be positive, got {std} at {feature}")
-        });
-    }
-    Ok(standardiser)
+    Ok(Model { flow, parameters, preprocessing, columns, record })
 }
 
 /// That the tensors which repeat the JSON say the same; gives their number.
@@ -322,33 +318,6 @@ fn read_parameters(tensors: &Container, layout: &Layout) -> Parsed<Vec<f32>> {
         parameters[tensor.range()].copy_from_slice(&tensors.f32(&tensor.name, &tensor.shape)?);
     }
     Ok(parameters)
-}
-
-fn read_whitening(tensors: &Container, header: &Header) -> Parsed<Option<Whitening>> {
-    let features = header.flow.features;
-    match header.standardise {
-        Standardise::Mean | Standardise::Robust => Ok(None),
-        Standardise::Whiten => {
-            let factor = tensors.f64(WHITENING, &[features, features])?;
-            let fail = |error: Error| format!("tensor `{WHITENING}`: {error}");
-            Ok(Some(Whitening::from_factor(factor, features).map_err(fail)?))
-        }
-    }
-}
-
-/// The curves of standardised and of whitened columns, `[D]` each; empty where there are none.
-fn read_curves(tensors: &Container, header: &Header) -> Parsed<[Vec<Johnson>; 2]> {
-    let whitened = header.standardise == Standardise::Whiten;
-    let read = |name: &str, there: bool| -> Parsed<Vec<Johnson>> {
-        if !there {
-            return Ok(Vec::new());
-        }
-        let numbers = tensors.f64(name, &[header.flow.features, 4])?;
-        let curve = |numbers: &[f64; 4]| Johnson::from_numbers(*numbers);
-        let curves: Result<Vec<Johnson>> = numbers.as_chunks::<4>().0.iter().map(curve).collect();
-        curves.map_err(|error| format!("tensor `{name}`: {error}"))
-    };
-    Ok([read(CURVES[0], header.gaussianise)?, read(CURVES[1], header.gaussianise && whitened)?])
 }
 
 /// That the file has no tensors but the `known` ones.

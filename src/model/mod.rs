@@ -5,6 +5,7 @@ mod cells;
 pub(crate) mod container;
 mod file;
 mod held_out;
+mod preprocessing;
 mod recipe;
 mod record;
 

@@ -2,7 +2,8 @@
 
 use moonflow::Error;
 use moonflow::data::{
-    Bounds, ColumnDomain, Johnson, Preprocessing, Standardise, Standardiser, Table, Whitening,
+    Bounds, ColumnDomain, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Table,
+    Whitening,
 };
 use moonflow::engine::Sampling;
 use moonflow::flow::{Flow, Transform};
@@ -72,7 +73,9 @@ fn second() -> Model {
             standardiser: Standardiser { mean: vec![1.5, -300.25, 0.5], std: vec![0.1, 40.0, 2.0] },
             whitening: Some(Whitening::from_factor(factor, 3).expect("a triangle")),
             curves: Vec::new(),
+            kernel: Vec::new(),
             whitened_curves: Vec::new(),
+            whitened_kernel: Vec::new(),
             context: 1,
         },
         columns: ["k", "b", "given"].map(String::from).into(),
@@ -95,12 +98,27 @@ fn third() -> Model {
 }
 
 /// The same with other transforms than couplings, which make version 4.
-fn newest() -> Model {
+fn fourth() -> Model {
     let mut model = third();
     model.record.recipe.actnorm = true;
     model.flow = model.flow.before_each_coupling(&[Transform::Actnorm]);
     let total = Layout::new(&model.flow).total;
     model.parameters = (0..total).map(|i| (i as f32 - 7.5) / 64.0).collect();
+    model
+}
+
+/// The third with curves by kernel densities, which make version 5.
+fn fifth() -> Model {
+    let mut model = third();
+    let curve = |knots: u8| {
+        let knot = |index: u8| {
+            let place = f64::from(index);
+            Knot { place, score: 0.5 * place - 1.0 / (1.0 + place), slope: 1.0 + 0.25 * place }
+        };
+        MonotoneCurve::from_knots((0..knots).map(knot).collect()).expect("a curve")
+    };
+    model.preprocessing.kernel = vec![curve(4), MonotoneCurve::identity(), curve(9)];
+    model.preprocessing.whitened_kernel = vec![curve(2), curve(3), curve(5)];
     model
 }
 
@@ -285,8 +303,8 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
     assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
     let cases: &[(Damage, &str)] = &[
         (
-            |parts| parts.replace("\"format_version\":1", "\"format_version\":5"),
-            "format version 5, and this moonflow reads up to version 4",
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":6"),
+            "format version 6, and this moonflow reads up to version 5",
         ),
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
         (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
@@ -341,7 +359,7 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
         ),
     ];
     refuse_damaged(&model(), cases);
-    assert_eq!(FORMAT_VERSION, 4, "a new version needs its cases here and below");
+    assert_eq!(FORMAT_VERSION, 5, "a new version needs its cases here and below");
 }
 
 fn refuse_damaged(model: &Model, cases: &[(Damage, &str)]) {
@@ -356,13 +374,51 @@ fn refuse_damaged(model: &Model, cases: &[(Damage, &str)]) {
     }
 }
 
+fn set(parts: &mut Parts, name: &str, place: usize, value: f64) {
+    parts.tensor(name).3[8 * place..8 * place + 8].copy_from_slice(&value.to_le_bytes());
+}
+
+#[test]
+fn inconsistent_kernel_curves_are_refused_with_the_column_and_what_is_wrong() {
+    const BEFORE: &str = "standardiser.kernel";
+    const BEHIND: &str = "standardiser.whitened_kernel";
+    let cases: &[(Damage, &str)] = &[
+        (
+            |parts| parts.replace("\"format_version\":5", "\"format_version\":4"),
+            "format version 4, but curves by kernel densities",
+        ),
+        (|parts| parts.replace("\"gaussianise\":true,", ""), "tensors, but its flow has"),
+        (|parts| parts.replace("[[4,2,9],[2,3,5]]", "[[4,2,9]]"), "tensors, but its flow has"),
+        (|parts| parts.replace("[[4,2,9],[2,3,5]]", "[[4,2,9],[2,3,5],[1]]"), "tensors, but its flow has"),
+        (
+            |parts| parts.replace("[2,3,5]", "[5,5]"),
+            "`kernel_knots` of 2 columns, but its flow has 3 features",
+        ),
+        (|parts| parts.replace("[2,3,5]", "[1,4,5]"), "1 knots for column `k`, expected 2 to 1024"),
+        (|parts| parts.replace("[2,3,5]", "[2,99999,5]"), "99999 knots for column `b`"),
+        (|parts| parts.replace("[2,3,5]", "[2,4,5]"), "has shape [10, 3], expected [11, 3]"),
+        (|parts| parts.replace("[2,3,5]", "[2,-3,5]"), "invalid value: integer `-3`"),
+        (|parts| parts.tensors.retain(|tensor| tensor.0 != BEHIND), "tensors, but its flow has"),
+        (|parts| parts.tensor(BEFORE).1 = Dtype::I64, "has type I64, expected F64"),
+        (|parts| set(parts, BEFORE, 2, f64::NAN), "`standardiser.kernel` is not finite: NaN at 2"),
+        (
+            |parts| set(parts, BEFORE, 2, 0.0),
+            "tensor `standardiser.kernel`, column `k`: a curve needs finite knots",
+        ),
+        (|parts| set(parts, BEFORE, 5, 1e-70), "column `k`: a curve needs finite knots with positive slopes"),
+        (|parts| set(parts, BEFORE, 15, -1.0), "column `b`: a curve needs knots that ascend"),
+        (
+            |parts| set(parts, BEHIND, 28, -9.0),
+            "tensor `standardiser.whitened_kernel`, column `given`: a curve needs",
+        ),
+    ];
+    refuse_damaged(&fifth(), cases);
+}
+
 #[test]
 fn inconsistent_curves_are_refused_with_what_is_wrong() {
     const BEFORE: &str = "standardiser.johnson";
     const BEHIND: &str = "standardiser.whitened_johnson";
-    fn set(parts: &mut Parts, name: &str, place: usize, value: f64) {
-        parts.tensor(name).3[8 * place..8 * place + 8].copy_from_slice(&value.to_le_bytes());
-    }
     let cases: &[(Damage, &str)] = &[
         (
             |parts| parts.replace("\"format_version\":3", "\"format_version\":2"),
@@ -404,7 +460,7 @@ fn inconsistent_curves_are_refused_with_what_is_wrong() {
             "`transforms.2.log_scale` is missing",
         ),
     ];
-    refuse_damaged(&newest(), cases);
+    refuse_damaged(&fourth(), cases);
 }
 
 #[test]
@@ -441,13 +497,16 @@ fn files_of_other_kinds_and_lying_headers_are_refused() {
 
 #[test]
 fn every_version_comes_back_whole_and_is_the_oldest_that_can_hold_the_model() {
-    for (model, version) in [(model(), 1), (second(), 2), (third(), 3), (newest(), FORMAT_VERSION)] {
+    for (model, version) in
+        [(model(), 1), (second(), 2), (third(), 3), (fourth(), 4), (fifth(), FORMAT_VERSION)]
+    {
         assert_eq!(model.format_version(), version);
         let bytes = model.to_bytes();
         assert_eq!(Model::from_bytes("m", &bytes).expect("own file"), model);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert_eq!(text.contains("johnson") && text.contains("gaussianise"), version >= 3);
         assert_eq!(text.contains("\\\"transforms\\\""), version == 4);
+        assert_eq!(text.contains("standardiser.kernel") && text.contains("kernel_knots"), version == 5);
         assert!(version >= 3 || !text.contains("johnson") && !text.contains("gaussianise"), "{version}");
     }
     // Without a whitening there is nothing behind it.
@@ -466,7 +525,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         in_header in any::<bool>(),
-        subject in prop::sample::select(vec![model(), second(), third(), newest()]),
+        subject in prop::sample::select(vec![model(), second(), third(), fourth(), fifth()]),
     ) {
         let mut bytes = subject.to_bytes();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
@@ -492,6 +551,12 @@ proptest! {
             let Preprocessing { curves, whitened_curves, .. } = &model.preprocessing;
             prop_assert!(curves.is_empty() || curves.len() == model.flow.features);
             prop_assert_eq!(whitened_curves.len(), if whitened { curves.len() } else { 0 });
+            let Preprocessing { kernel, whitened_kernel, .. } = &model.preprocessing;
+            prop_assert!(kernel.is_empty() || kernel.len() == curves.len());
+            prop_assert_eq!(whitened_kernel.len(), if whitened { kernel.len() } else { 0 });
+            for curve in kernel.iter().chain(whitened_kernel) {
+                prop_assert!(curve.forward(0.5).0.is_finite() && curve.inverse(0.5).is_finite());
+            }
             for curve in curves.iter().chain(whitened_curves) {
                 let [_, scale, _, tail] = curve.numbers();
                 prop_assert!(scale > 0.0 && tail > 0.0 && curve.numbers().iter().all(|n| n.is_finite()));

@@ -211,7 +211,8 @@ fn write(table: &Table, path: &Path) {
 fn trained() -> tempfile::TempDir {
     let folder = folder();
     write(&table(), &folder.path().join("t.csv"));
-    let options = ["--checkpoint-every", "1", "--ema", "0.5", "--standardise", "whiten", "--gaussianise"];
+    let options =
+        ["--checkpoint-every", "1", "--ema", "0.5", "--standardise", "whiten", "--margins", "kernel"];
     train(folder.path(), "t.csv", "o", &options);
     folder
 }
@@ -426,7 +427,7 @@ fn nasty_tables_are_trained_on_with_pictures_or_refused() {
         ]));
         line.extend(words(&["--validation-fraction", random.word(&["0", "0.1", "0.5"])]));
         if random.chance(40) {
-            line.push("--gaussianise".into());
+            line.extend(words(&["--margins", random.word(&["johnson", "kernel"])]));
         }
         if random.chance(20) {
             line.extend(words(&["--test-fraction", "0.3"]));

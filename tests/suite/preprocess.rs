@@ -5,7 +5,9 @@ use std::fs;
 
 use moonflow::Error;
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Bounds, ColumnDomain, Dataset, Johnson, PreprocessingPlan, Standardise, Table};
+use moonflow::data::{
+    Bounds, ColumnDomain, Dataset, Johnson, Margins, PreprocessingPlan, Standardise, Table,
+};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Model, Recipe};
 use moonflow::random;
@@ -29,16 +31,23 @@ fn fitted(table: &Table, domains: Vec<ColumnDomain>, standardise: Standardise) -
     fitted_by(table, &PreprocessingPlan { domains, standardise, ..Default::default() })
 }
 
-/// The same behind curves.
+/// The same behind Johnson's curves.
 fn bent(table: &Table, domains: Vec<ColumnDomain>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
-    fitted_by(table, &PreprocessingPlan { domains, standardise, gaussianise: true, ..Default::default() })
+    let margins = Margins::Johnson;
+    fitted_by(table, &PreprocessingPlan { domains, standardise, margins, ..Default::default() })
+}
+
+/// The same behind kernel densities.
+fn kernel(table: &Table, domains: Vec<ColumnDomain>, standardise: Standardise) -> (Model, CpuEngine<f32>) {
+    let margins = Margins::Kernel;
+    fitted_by(table, &PreprocessingPlan { domains, standardise, margins, ..Default::default() })
 }
 
 fn fitted_by(table: &Table, plan: &PreprocessingPlan) -> (Model, CpuEngine<f32>) {
     let recipe = Recipe { epochs: 15, batch: 64, layers: 4, hidden: vec![12], ..Recipe::default() };
     let dataset = Dataset::split_with(table, 0.1, 0, plan).expect("splits");
     let source = DataSource { name: "t".into(), noise: None, toy: false, rows: table.rows() };
-    let mut engine = CpuEngine::<f32>::new(recipe.flow(dataset.features()).expect("valid")).expect("made");
+    let mut engine = CpuEngine::<f32>::new(recipe.flow_over(&dataset).expect("valid")).expect("made");
     let fitted = pollster::block_on(fit(&mut engine, &dataset, &recipe, source, &mut ())).expect("trains");
     let last = fitted.history.epochs.last().expect("epochs");
     assert!(last.train_nll < fitted.history.epochs[0].train_nll, "it learns");
@@ -68,6 +77,7 @@ fn the_score_function_is_the_slope_of_log_p_in_the_users_units() {
         fitted(&shares(), domains.clone(), Standardise::Robust),
         bent(&heavy_shares(), domains.clone(), Standardise::Mean),
         bent(&heavy_shares(), domains.clone(), Standardise::Whiten),
+        kernel(&heavy_shares(), domains.clone(), Standardise::Robust),
     ] {
         let rows = [0.4, 1.5, 0.75, 3.0, 0.9, 0.7, 0.2, 2.0];
         let scores = pollster::block_on(model.score(&mut engine, &rows)).expect("scores");
@@ -102,15 +112,16 @@ fn a_bounded_models_mass_is_1_in_the_users_units_and_none_lies_outside() {
         bent(&heavy_shares(), domains.clone(), Standardise::Whiten),
     ] {
         assert!(!subject.0.preprocessing.curves.contains(&Johnson::IDENTITY));
-        mass_is_1_and_none_lies_outside(&mut subject);
+        mass_is_1_and_none_lies_outside(&mut subject, 240);
     }
+    // A kernel's density has detail of a fraction of a deviation.
+    mass_is_1_and_none_lies_outside(&mut kernel(&heavy_shares(), domains, Standardise::Mean), 1200);
 }
 
-fn mass_is_1_and_none_lies_outside(subject: &mut (Model, CpuEngine<f32>)) {
+fn mass_is_1_and_none_lies_outside(subject: &mut (Model, CpuEngine<f32>), cells: usize) {
     // Midpoints of x = 1 / (1 + e^−a) and y = e^b, with dx = x (1 − x) da and dy = y db.
-    const CELLS: usize = 240;
-    let step = 32.0 / CELLS as f64;
-    let places: Vec<f64> = (0..CELLS).map(|index| (index as f64 + 0.5) * step - 16.0).collect();
+    let step = 32.0 / cells as f64;
+    let places: Vec<f64> = (0..cells).map(|index| (index as f64 + 0.5) * step - 16.0).collect();
     let mut rows = Vec::new();
     for a in &places {
         for b in &places {
@@ -215,6 +226,28 @@ fn probabilities_of_whole_numbers_sum_to_1() {
             .map(|(_, value)| value.exp() * step)
             .sum();
         assert!((zeros - want).abs() < 5.0 * (want * (1.0 - want) / 2000.0).sqrt() + 2e-3, "{zeros} {want}");
+    }
+}
+
+#[test]
+fn probabilities_of_whole_numbers_behind_kernel_margins_sum_to_1_given_a_context() {
+    let rows = table(
+        &["count", "x"],
+        (0..600).map(|i| {
+            let count = f64::from((i * i) % 5);
+            vec![count, (f64::from(i) * 0.7).sin() + count]
+        }),
+    );
+    let bounded = ColumnDomain { bounds: Some(Bounds { low: Some(0.0), high: Some(4.0) }), ..WHOLE };
+    for domain in [WHOLE, bounded] {
+        let domains = vec![domain, ColumnDomain::default()];
+        let plan = PreprocessingPlan { domains, margins: Margins::Kernel, context: 1, ..Default::default() };
+        let mut subject = fitted_by(&rows, &plan);
+        for x in [-0.9, 0.3, 1.0, 2.5, 4.8] {
+            let counts: Vec<f64> = (-20..30).flat_map(|count| [f64::from(count), x]).collect();
+            let mass: f64 = scores(&mut subject, &counts).iter().map(|value| value.exp()).sum();
+            assert!((mass - 1.0).abs() < 1e-3, "{domain:?}, {x}: Σ P = {mass}");
+        }
     }
 }
 
@@ -464,6 +497,69 @@ fn flags_reach_the_model_and_rows_outside_are_minus_infinity_with_a_note() {
 }
 
 #[test]
+fn kernel_margins_from_the_command_line_are_kept_and_repeat_from_the_configuration() {
+    let folder = folder();
+    let path = folder.path();
+    let rows = heavy(300, 1).values;
+    let rows: String =
+        rows.chunks(2).enumerate().map(|(i, row)| format!("{},{},{}\n", row[0], row[1], i % 3)).collect();
+    fs::write(path.join("t.csv"), format!("t,price,w\n{rows}")).expect("written");
+    let options = [
+        "--margins",
+        "kernel",
+        "--standardise",
+        "whiten",
+        "--checkpoint-every",
+        "1",
+        "--weights",
+        "w",
+        "--decay",
+        "constant",
+    ];
+    train(path, "t.csv", "o", &options);
+    let info = succeed(path, &["info", "o/model.safetensors"]);
+    for part in
+        ["format version 5", "2 of 2 columns are bent to a normal shape", "all are by kernel densities"]
+    {
+        assert!(info.contains(part), "`{part}` is not in: {info}");
+    }
+    let json = succeed(path, &["info", "o/model.safetensors", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((&json["margins"], &json["format_version"]), (&"kernel".into(), &5.into()));
+    assert!(json["columns"][1]["whitened_kernel_knots"].as_u64().is_some_and(|knots| knots > 2), "{json}");
+    let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
+    assert!(config.contains("margins = \"kernel\"") && !config.contains("gaussianise"), "{config}");
+    succeed(path, &["train", "--config", "o/config.toml", "--out", "again"]);
+    let file = |name: &str| fs::read(path.join(name)).expect("written");
+    assert!(file("o/model.safetensors") == file("again/model.safetensors"), "the configuration repeats it");
+
+    // The old name stands for Johnson's curves, in a configuration and before it.
+    let old = config.replace("margins = \"kernel\"", "gaussianise = true");
+    fs::write(path.join("old.toml"), old).expect("written");
+    let version = |out: &str, more: &[&str]| {
+        succeed(path, &[&["train", "--config", "old.toml", "--out", out][..], more].concat());
+        Model::load(path.join(out).join("model.safetensors")).expect("whole").format_version()
+    };
+    assert_eq!(version("old", &[]), 3);
+    assert_eq!(version("none", &["--margins", "none"]), 2);
+    let both = moonflow(path, &["train", "t.csv", "--gaussianise", "--margins", "kernel"]);
+    assert!(both.status.code() == Some(2) && text(&both.stderr).contains("cannot be used with"));
+
+    let cpu = ["--model", "o/model.safetensors", "--device", "cpu"];
+    let numbers = |text: String| -> Vec<f64> {
+        let cells = text.lines().skip(1).filter_map(|line| line.rsplit(',').next()).map(|cell| cell.parse());
+        cells.collect::<Result<_, _>>().expect("numbers")
+    };
+    let scored = numbers(succeed(path, &[&["score", "t.csv"][..], &cpu].concat()));
+    assert!(scored.len() == 300 && scored.iter().all(|value| value.is_finite()));
+    let drawn = numbers(succeed(path, &[&["sample", "-n", "300", "--temperature", "20"][..], &cpu].concat()));
+    assert!(drawn.len() == 300 && drawn.iter().all(|value| value.is_finite()));
+    let refused = moonflow(path, &["train", "--resume", "o", "--epochs", "9", "--margins", "johnson"]);
+    assert!(text(&refused.stderr).contains("the checkpoint cannot be gone on with"));
+    succeed(path, &["train", "--resume", "o", "--epochs", "9"]);
+}
+
+#[test]
 fn the_command_line_gaussianises_keeps_it_and_undoes_it() {
     let folder = folder();
     let path = folder.path();
@@ -486,7 +582,7 @@ fn the_command_line_gaussianises_keeps_it_and_undoes_it() {
     assert!(json["columns"][1]["whitened_johnson"][3].is_number());
 
     let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
-    assert!(config.lines().any(|line| line == "gaussianise = true"), "{config}");
+    assert!(config.lines().any(|line| line == "margins = \"johnson\""), "{config}");
     succeed(path, &["train", "--config", "o/config.toml", "--out", "again"]);
     let file = |name: &str| fs::read(path.join(name)).expect("written");
     assert!(file("o/model.safetensors") == file("again/model.safetensors"), "the configuration repeats it");

@@ -4,24 +4,27 @@
 //! the user's units.
 
 mod bounds;
+mod curve;
 mod domain;
 mod johnson;
+mod kernel;
 mod plan;
 mod stage;
 mod standardiser;
 mod whitening;
 
 pub use bounds::Bounds;
+pub use curve::{Knot, MonotoneCurve};
 pub use domain::ColumnDomain;
 pub use johnson::Johnson;
-pub use plan::{PreprocessingPlan, Standardise};
+pub use plan::{Margins, PreprocessingPlan, Standardise};
 pub use standardiser::Standardiser;
 pub use whitening::Whitening;
 
 use crate::error::{Error, Result};
 use crate::shown::shown;
 
-use stage::Stage;
+use stage::{ColumnMap, Stage};
 
 /// The kinds of stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,25 +33,31 @@ enum StageKind {
     Domains,
     /// Mean 0 and deviation 1, or median 0 and a robust deviation of 1.
     Standardiser,
-    /// A curve for each standardised column.
+    /// Johnson's curve for each standardised column.
     Curves,
+    /// A curve by a kernel density for each of these.
+    Kernel,
     /// The linear map after which columns are uncorrelated.
     Whitening,
-    /// A curve for each whitened column.
+    /// Johnson's curve for each whitened column.
     WhitenedCurves,
+    /// A curve by a kernel density for each of these.
+    WhitenedKernel,
 }
 
 /// The order of the stages, from the user's units to the engine's. Fitting, mapping and its inverse all follow it.
-const ORDER: [StageKind; 5] = [
+const ORDER: [StageKind; 7] = [
     StageKind::Domains,
     StageKind::Standardiser,
     StageKind::Curves,
+    StageKind::Kernel,
     StageKind::Whitening,
     StageKind::WhitenedCurves,
+    StageKind::WhitenedKernel,
 ];
 
 /// The stages between the user's units and the engine's, in their order: the domain of every column, the standardiser,
-/// curves, a whitening, and curves again.
+/// curves of each column, a whitening, and curves again.
 ///
 /// The last columns may be context. They are mapped like the others, but their log-determinant does not count: log p is
 /// that of the others given them.
@@ -63,10 +72,14 @@ pub struct Preprocessing {
     /// Of [`Standardise::Whiten`]: the map of rows whose context stands before the other columns, so that these are
     /// uncorrelated with it, and the context depends on itself alone.
     pub whitening: Option<Whitening>,
-    /// Where columns are gaussianised, the curves of standardised columns `[D]`, else empty.
+    /// Where columns are gaussianised, Johnson's curves of standardised columns `[D]`, else empty.
     pub curves: Vec<Johnson>,
-    /// Where they are and there is a whitening, the curves of whitened columns `[D]`, else empty.
+    /// Of [`Margins::Kernel`]: the curves that follow these `[D]`, else empty.
+    pub kernel: Vec<MonotoneCurve>,
+    /// Where columns are gaussianised and there is a whitening, Johnson's curves of whitened columns `[D]`, else empty.
     pub whitened_curves: Vec<Johnson>,
+    /// Of [`Margins::Kernel`] and a whitening: the curves that follow these `[D]`, else empty.
+    pub whitened_kernel: Vec<MonotoneCurve>,
     /// How many of the columns, the last ones, are context.
     pub context: usize,
 }
@@ -118,15 +131,15 @@ impl MeanLogDet {
 impl From<Standardiser> for Preprocessing {
     /// No stage but the standardiser.
     fn from(standardiser: Standardiser) -> Self {
-        let domains = vec![ColumnDomain::default(); standardiser.features()];
-        let (curves, whitened_curves) = (Vec::new(), Vec::new());
         Self {
-            domains,
+            domains: vec![ColumnDomain::default(); standardiser.features()],
             standardise: Standardise::Mean,
             standardiser,
             whitening: None,
-            curves,
-            whitened_curves,
+            curves: Vec::new(),
+            kernel: Vec::new(),
+            whitened_curves: Vec::new(),
+            whitened_kernel: Vec::new(),
             context: 0,
         }
     }
@@ -135,7 +148,7 @@ impl From<Standardiser> for Preprocessing {
 impl Preprocessing {
     /// The stage of a kind, where there is one and it does something.
     fn stage(&self, kind: StageKind) -> Option<&dyn Stage> {
-        fn curves(curves: &Vec<Johnson>) -> Option<&dyn Stage> {
+        fn curves<C: ColumnMap>(curves: &Vec<C>) -> Option<&dyn Stage> {
             (!curves.is_empty()).then_some(curves)
         }
 
@@ -143,8 +156,10 @@ impl Preprocessing {
             StageKind::Domains => (!self.is_plain()).then_some(&self.domains),
             StageKind::Standardiser => Some(&self.standardiser),
             StageKind::Curves => curves(&self.curves),
+            StageKind::Kernel => curves(&self.kernel),
             StageKind::Whitening => self.whitening.as_ref().map(|whitening| whitening as &dyn Stage),
             StageKind::WhitenedCurves => curves(&self.whitened_curves),
+            StageKind::WhitenedKernel => curves(&self.whitened_kernel),
         }
     }
 
@@ -176,6 +191,25 @@ impl Preprocessing {
     /// Whether columns are bent to a normal shape.
     pub fn is_gaussianised(&self) -> bool {
         !self.curves.is_empty()
+    }
+
+    /// By which curves columns are bent to a normal shape.
+    pub fn margins(&self) -> Margins {
+        match (self.is_gaussianised(), self.kernel.is_empty()) {
+            (false, _) => Margins::None,
+            (true, true) => Margins::Johnson,
+            (true, false) => Margins::Kernel,
+        }
+    }
+
+    /// What was to be done to the columns.
+    pub(in crate::data) fn plan(&self) -> PreprocessingPlan {
+        PreprocessingPlan {
+            domains: self.domains.clone(),
+            standardise: self.standardise,
+            margins: self.margins(),
+            context: self.context,
+        }
     }
 
     /// User's units → standardised, with log-determinants: `rows` row-major [B, D], whose dequantised columns have
@@ -322,18 +356,18 @@ mod tests {
     use crate::data::Bounds;
 
     fn fitted(standardise: Standardise) -> (Preprocessing, Vec<f64>) {
-        fitted_given((standardise, false), [0, 1, 2], 0)
+        fitted_given((standardise, Margins::None), [0, 1, 2], 0)
     }
 
     /// Every way to standardise, with curves and without.
-    fn ways() -> impl Iterator<Item = (Standardise, bool)> {
+    fn ways() -> impl Iterator<Item = (Standardise, Margins)> {
         let all = [Standardise::Mean, Standardise::Robust, Standardise::Whiten];
-        all.into_iter().flat_map(|standardise| [(standardise, false), (standardise, true)])
+        all.into_iter().flat_map(|standardise| Margins::ALL.map(|(_, margins)| (standardise, margins)))
     }
 
     /// Columns `a`, `b`, `c` in the order `order`, of which the last `context` are given.
     fn fitted_given(
-        (standardise, gaussianise): (Standardise, bool),
+        (standardise, margins): (Standardise, Margins),
         order: [usize; 3],
         context: usize,
     ) -> (Preprocessing, Vec<f64>) {
@@ -349,7 +383,7 @@ mod tests {
                 })
                 .into(),
             standardise,
-            gaussianise,
+            margins,
             context,
         };
         let mut rows: Vec<f64> = (1..60)
@@ -363,14 +397,14 @@ mod tests {
             plan.add_noise(values, row as u32, 1);
         }
         let columns = order.map(|column| ["a", "b", "c"][column].to_owned());
-        (plan.fit("t", &rows, &columns).expect("fits"), rows)
+        (plan.fit("t", &rows, None, &columns).expect("fits"), rows)
     }
 
     #[test]
     fn inverse_undoes_forward_with_whole_numbers_whole_again() {
         for way in ways() {
             let (preprocessing, rows) = fitted_given(way, [0, 1, 2], 0);
-            assert_eq!(preprocessing.is_gaussianised(), way.1);
+            assert_eq!(preprocessing.margins(), way.1);
             let there = preprocessing.forward(&rows);
             let back = preprocessing.inverse(&there.values);
             for (back, row) in back.chunks(3).zip(rows.chunks(3)) {
@@ -399,7 +433,7 @@ mod tests {
     #[test]
     fn whitened_columns_are_uncorrelated() {
         for (order, context) in ORDERS {
-            let (preprocessing, rows) = fitted_given((Standardise::Whiten, false), order, context);
+            let (preprocessing, rows) = fitted_given((Standardise::Whiten, Margins::None), order, context);
             let values = preprocessing.forward(&rows).values;
             for (i, j) in [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)] {
                 let products = values.chunks(3).map(|row| f64::from(row[i]) * f64::from(row[j]));
@@ -420,15 +454,20 @@ mod tests {
             let (preprocessing, rows) = fitted_given(way, order, context);
             // The Jacobian of the modelled columns by differences, expanded along its first row.
             let modelled = 3 - context;
-            let row = &rows[30..33];
+            // Between training rows, where a kernel's curve may have its knots.
+            let row: Vec<f64> = std::iter::zip(&rows[30..33], order)
+                .map(|(value, column)| value + [7.0, 0.011, 0.007][column])
+                .collect();
             let column = |moved: usize| -> Vec<f64> {
                 let at = |by: f64| {
-                    let mut row = row.to_vec();
+                    let mut row = row.clone();
                     row[moved] += by;
                     preprocessing.forward(&row).values
                 };
                 // Single precision resolves no less of column `a`, which goes up to 3,481.
                 let step = if order[moved] == 0 { 10.0 } else { 1e-2 };
+                // A kernel's curve bends within less.
+                let step = if way.1 == Margins::Kernel { 0.03 * step } else { step };
                 std::iter::zip(at(step), at(-step))
                     .map(|(up, down)| f64::from(up - down) / (2.0 * step))
                     .collect()
@@ -445,7 +484,7 @@ mod tests {
                         + jacobian[0][2] * minor(1, 2, [0, 1])
                 }
             };
-            let log_det = preprocessing.forward(row).log_det[0];
+            let log_det = preprocessing.forward(&row).log_det[0];
             let want = determinant.abs().ln();
             assert!((want - log_det).abs() < 3e-3, "{way:?} {order:?} {context}: {log_det}, expected {want}");
         }
@@ -458,19 +497,22 @@ mod tests {
             .collect();
         let columns = ["a", "b"].map(String::from);
         for standardise in [Standardise::Mean, Standardise::Robust, Standardise::Whiten] {
-            let plan = |gaussianise| PreprocessingPlan { standardise, gaussianise, ..Default::default() };
-            let fit = |gaussianise| plan(gaussianise).fit("t", &heavy, &columns).expect("fits");
-            let (bent, plain) = (fit(true), fit(false));
+            let plan = |margins| PreprocessingPlan { standardise, margins, ..Default::default() };
+            let fit = |margins| plan(margins).fit("t", &heavy, None, &columns).expect("fits");
+            let [plain, bent, kernel] = Margins::ALL.map(|(_, margins)| fit(margins));
             let loss = |preprocessing: &Preprocessing| {
                 let Preprocessed { values, log_det } = preprocessing.forward(&heavy);
                 let squares = values.chunks(2).map(|row| row.iter().map(|y| 0.5 * y * y).sum::<f32>());
                 squares.zip(log_det).map(|(square, log_det)| f64::from(square) - log_det).sum::<f64>() / 399.0
             };
             assert!(loss(&bent) < loss(&plain) - 1.0, "{standardise:?}: {} {}", loss(&bent), loss(&plain));
-            let far = bent.forward(&[1e9, -1e30, -1e15, 1e60]).values;
-            assert!(far.iter().all(|y| y.abs() < 500.0), "{standardise:?}: {far:?}");
-            let back = bent.inverse(&[1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, 40.0, -40.0]);
-            assert!(back.iter().all(|x| x.is_finite()), "{standardise:?}: {back:?}");
+            assert!(loss(&kernel) < loss(&bent) - 0.1, "{standardise:?}: {} {}", loss(&kernel), loss(&bent));
+            for curves in [bent, kernel] {
+                let far = curves.forward(&[1e9, -1e30, -1e15, 1e60]).values;
+                assert!(far.iter().all(|y| y.abs() < 500.0), "{standardise:?}: {far:?}");
+                let back = curves.inverse(&[1e30, -1e30, f32::INFINITY, f32::NEG_INFINITY, 40.0, -40.0]);
+                assert!(back.iter().all(|x| x.is_finite()), "{standardise:?}: {back:?}");
+            }
         }
     }
 
@@ -485,7 +527,9 @@ mod tests {
             let want: Vec<f32> = there.values.chunks(3).flat_map(|row| [row[1], row[2]]).collect();
             assert_eq!(mapped, want);
             // One column is modelled, and no bound: without a curve the same log-determinant in every row.
-            assert!(way.1 || there.log_det.iter().all(|log_det| *log_det == there.log_det[0]));
+            assert!(
+                way.1 != Margins::None || there.log_det.iter().all(|log_det| *log_det == there.log_det[0])
+            );
             for (given, part) in [
                 ([1.0, 2.5], "context 1, column `b`: 2.5 does not lie between"),
                 ([f64::NAN, 1.0], "context 1, column `a`: NaN is not finite"),

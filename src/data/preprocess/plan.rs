@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::kernel::fit_columns;
 use super::{ColumnDomain, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal};
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox};
@@ -24,6 +25,26 @@ pub enum Standardise {
     Whiten,
 }
 
+/// By which curves each column is bent to a normal shape.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Margins {
+    /// By none.
+    #[default]
+    None,
+    /// By Johnson's, which has four numbers.
+    Johnson,
+    /// By Johnson's, and then by the distribution function of a kernel density.
+    Kernel,
+}
+
+impl Margins {
+    /// Every kind by its name.
+    pub const ALL: [(&str, Self); 3] =
+        [("none", Self::None), ("johnson", Self::Johnson), ("kernel", Self::Kernel)];
+}
+
 /// How to preprocess the columns of a table whose statistics are not known yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PreprocessingPlan {
@@ -31,8 +52,8 @@ pub struct PreprocessingPlan {
     pub domains: Vec<ColumnDomain>,
     /// How to standardise the results.
     pub standardise: Standardise,
-    /// Whether to bend each column to a normal shape: after the standardiser, and again after the whitening.
-    pub gaussianise: bool,
+    /// How to bend each column to a normal shape: after the standardiser, and again after the whitening.
+    pub margins: Margins,
     /// How many of the columns, the last ones, are context: given, not modelled.
     pub context: usize,
 }
@@ -83,14 +104,21 @@ impl PreprocessingPlan {
         match kind {
             StageKind::Domains => self.domains.iter().any(|domain| domain.bounds.is_some()),
             StageKind::Standardiser => true,
-            StageKind::Curves => self.gaussianise,
+            StageKind::Curves => self.margins != Margins::None,
+            StageKind::Kernel => self.margins == Margins::Kernel,
             StageKind::Whitening => self.standardise == Standardise::Whiten,
-            StageKind::WhitenedCurves => self.gaussianise && self.standardise == Standardise::Whiten,
+            StageKind::WhitenedCurves => {
+                self.includes(StageKind::Curves) && self.includes(StageKind::Whitening)
+            }
+            StageKind::WhitenedKernel => {
+                self.includes(StageKind::Kernel) && self.includes(StageKind::Whitening)
+            }
         }
     }
 
     /// Fits each stage in turn to the training rows `values`, row-major [N, D], as the stages before it leave them. They
-    /// have their noise; errors name `source_name`.
+    /// have their noise; errors name `source_name`. Kernel densities count each row by its weight `[N]`, where there are any;
+    /// everything else counts all rows alike.
     ///
     /// # Errors
     /// Those of [`Standardiser::fit`], and [`Error::Data`] for a column whose middle half is one value, when robust.
@@ -98,6 +126,7 @@ impl PreprocessingPlan {
         &self,
         source_name: &str,
         values: &[f64],
+        weights: Option<&[f64]>,
         columns: &[String],
     ) -> Result<Preprocessing> {
         self.validate(columns)?;
@@ -133,14 +162,52 @@ impl PreprocessingPlan {
                     }?;
                 }
                 StageKind::Curves => fitted.curves = Johnson::fit_columns(&rows, features),
+                StageKind::Kernel => {
+                    let least = self.least_widths(values, &fitted);
+                    fitted.kernel = fit_columns(&rows, weights, &least);
+                }
                 StageKind::Whitening => {
                     fitted.whitening = Some(Whitening::fit_given(rows.to_mut(), features, self.context)?);
                 }
                 StageKind::WhitenedCurves => fitted.whitened_curves = Johnson::fit_columns(&rows, features),
+                StageKind::WhitenedKernel => {
+                    fitted.whitened_kernel = fit_columns(&rows, weights, &vec![0.0; features]);
+                }
             }
             mapped_by = Some(kind);
         }
         Ok(fitted)
+    }
+
+    /// The least width of a kernel for each column `[D]` of `values`, as the stages before the kernels map it: a part of the
+    /// cell that a whole number is spread over, so that the few nodes of its probability see all of the density.
+    fn least_widths(&self, values: &[f64], fitted: &Preprocessing) -> Vec<f64> {
+        const PART: f64 = 0.25;
+
+        let features = fitted.domains.len();
+        let stages: Vec<_> = ORDER.into_iter().take_while(|kind| *kind != StageKind::Kernel).collect();
+        let mapped = |column: usize, value: f64| {
+            let mut row = vec![0.0; features];
+            row[column] = value;
+            for stage in stages.iter().filter_map(|&kind| fitted.stage(kind)) {
+                stage.forward(&mut row, fitted.modelled(), &mut 0.0);
+            }
+            row[column]
+        };
+        let cell = |column: usize| {
+            let mut cells: Vec<f64> =
+                values[column..].iter().step_by(features).map(|value| value.floor()).collect();
+            cells.sort_unstable_by(f64::total_cmp);
+            cells.dedup();
+            let centres = cells.iter().map(|cell| (*cell, mapped(column, cell + 0.5)));
+            let centres: Vec<(f64, f64)> = centres.collect();
+            let mut widths: Vec<f64> =
+                centres.array_windows().map(|[a, b]| (b.1 - a.1) / (b.0 - a.0)).collect();
+            widths.sort_unstable_by(f64::total_cmp);
+            widths.get(widths.len() / 2).map_or(0.0, |width| PART * width)
+        };
+        let dequantised = |column: usize| fitted.domains[column].dequantize;
+        (0..features).map(|column| if dequantised(column) { cell(column) } else { 0.0 }).collect()
     }
 }
 

@@ -63,7 +63,8 @@ impl<C: ColumnMap> Stage for Vec<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Bounds, ColumnDomain, Johnson, Standardiser, Whitening};
+    use super::super::kernel::fit_columns;
+    use super::super::{Bounds, ColumnDomain, Johnson, Knot, MonotoneCurve, Standardiser, Whitening};
     use super::*;
 
     /// A stage by name, with rows of its input.
@@ -91,6 +92,15 @@ mod tests {
             curve([2.0, 40.0, -3.0, 35.0]),
             curve([0.1, 0.01, 0.0, 0.3]),
         ];
+        let knots =
+            [[-2.0, -3.0, 0.5], [-1.0, -2.0, 2.0], [-0.9, -1.0, 30.0], [3.0, -0.9, 1e-3], [4.0, 2.0, 1.5]];
+        let knots = knots.map(|[place, score, slope]| Knot { place, score, slope });
+        let few = MonotoneCurve::from_knots(knots.into()).expect("a curve");
+        // Half of the second column is one value.
+        let column = |i: i32| [f64::from(i * i % 83 - 40) / 20.0, (f64::from(i % 40) - 20.0).max(0.0).sin()];
+        let kernel = fit_columns(&(0..400).flat_map(column).collect::<Vec<f64>>(), None, &[0.0; 2]);
+        let kernel: Vec<MonotoneCurve> = [few, MonotoneCurve::identity()].into_iter().chain(kernel).collect();
+        let along = [-9.0, -1.4517, -0.957, 0.303, 1.0123, 2.9, 3.3, 11.0].map(|u| vec![u; 4]).into();
         let outliers = [-30.0, -2.5, -0.1, 0.0, 0.4, 1.0, 7.0, 400.0].map(|w| vec![w; 5]).into();
         let standardiser = Standardiser { mean: vec![1.0, -250.0, 1e4], std: vec![0.25, 40.0, 3.0] };
         let factor = vec![2.0, 0.0, 0.0, 0.5, 1.5, 0.0, -0.75, 0.3, 0.5];
@@ -99,6 +109,7 @@ mod tests {
         vec![
             ("domains of the columns", Box::new(domains), inside),
             ("curves", Box::new(curves), outliers),
+            ("kernel", Box::new(kernel), along),
             ("standardiser", Box::new(standardiser), rows.clone()),
             ("whitening", Box::new(whitening), rows),
         ]
