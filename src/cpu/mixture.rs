@@ -27,13 +27,13 @@ pub(super) struct MixtureDensity {
 /// Planes for a tile, [`MixtureDensity::stride`] apart.
 #[derive(Debug, Default)]
 pub(super) struct MixtureScratch<R> {
-    /// The modelled features, and the gradient at them [M].
+    /// The modelled features, and the gradient at them `[M]`.
     z: Buffer<R>,
     d_z: Buffer<R>,
-    /// z − mean_k, and A_k · (z − mean_k) [M]. The gradient then stands in place of the latter.
+    /// z − mean_k, and A_k · (z − mean_k) `[M]`. The gradient then stands in place of the latter.
     centred: Buffer<R>,
     whitened: Buffer<R>,
-    /// Logarithm of weight and density of each component, then its share in the row's gradient [K].
+    /// Logarithm of weight and density of each component, then its share in the row's gradient `[K]`.
     terms: Buffer<R>,
     /// log p without the log-determinant.
     log_density: Buffer<R>,

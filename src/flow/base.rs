@@ -84,7 +84,7 @@ impl Base {
     /// Fewest and most components of a mixture.
     pub const COMPONENTS: RangeInclusive<usize> = 1..=256;
 
-    /// Names and shapes of its tensors over `modelled` features M, in the order in which they lie: `logits` [K], `mean`
+    /// Names and shapes of its tensors over `modelled` features M, in the order in which they lie: `logits` `[K]`, `mean`
     /// [K, M], `log_diagonal` [K, M] and `lower` [K, M, M].
     pub(crate) fn tensors(self, modelled: usize) -> Vec<(&'static str, Vec<usize>)> {
         match self {

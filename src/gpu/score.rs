@@ -1,5 +1,5 @@
 //! What a plan of the score function ∇ₓ log p is, `capacity` rows at a time: forward, and back to the rows, without gradients
-//! of parameters. [`layered`](super::layered) makes such plans; the fused plan has none.
+//! of parameters. `gpu::layered` makes such plans; the fused plan has none.
 
 use super::plan::{BufferId, Plan, ProgramId};
 
