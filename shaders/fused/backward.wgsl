@@ -5,7 +5,7 @@
 // Threads:   products as in product.wgsl; a weight's gradient in blocks of as many outputs as inputs. There is one
 //            place in the text for each of the two, because compilers copy it to every place where it is used.
 // Data:      a tile for each hidden layer. Where h tells act' (ReLU, leaky ReLU) it holds h_l, else, and in residual
-//            networks, y_l, and tile 0 the h at hand. Then d_y_l takes its place: its product needs d_y_(l+1), and where
+//            networks, y_l, and tile 0 the current h. Then d_y_l takes its place: its product needs d_y_(l+1), and where
 //            y_l was added to y_(l+2), d_y_(l+2).
 // Order:     a barrier after each step; sums over increasing row.
 // Twin:      src/cpu/reference/linear.rs. Follows rows.wgsl; the text after it has partials and memory.
@@ -184,14 +184,14 @@ fn through_network(local: u32, transform: u32, network: u32, group: u32, first: 
             put_gradient(local, delta, input_of(step, layer), span, slot, add);
             let of_bias = select(delta, AT_LU, step.kind == LU && layer == 0u);
             put_column_sums(local, of_bias, span.output_quads, slot + span.bias, add);
-            // A tile that was read is overwritten, unless its activations were at hand in tile 0.
+            // A tile that was read is overwritten, unless its activations were in tile 0.
             if ACTIVE_TILES || span.activated == 0u {
                 workgroupBarrier();
             }
             task = back_product(step, base, network, layer, delta);
             delta = select(task.destination, AT_ROWS, step.kind == LU);
         }
-        // Nobody asks for the gradient of the data.
+        // The gradient of the data is not wanted.
         if upwards || layer > 0u || transform > 0u {
             multiply(local, task);
         }

@@ -1,6 +1,6 @@
 // Back through a coupling's bijectors.
 //
-// Equation:  that of bijector_backward; θ is saved on the way forward.
+// Equation:  that of bijector_backward; θ is saved in the forward pass.
 // Threads:   each takes the transformed features of its quads.
 // Data:      saved, behind a coupling's input: the numbers of θ that its bijector needs, those of two networks [number, ROWS,
 //            QUADS], else [place, quad, ROWS]. AT_D_THETA: the gradients at θ, in the layout of a network's outputs.
@@ -16,7 +16,7 @@ fn theta_at(step: Step, group: u32) -> u32 {
     return saved_at(step.saved + QUADS, count, group);
 }
 
-// Saves the numbers of θ that the way back through a quad's bijectors needs.
+// Saves the numbers of θ that the backward pass of a quad's bijectors needs.
 fn save_theta(step: Step, group: u32, quad: u32) {
     let first = theta_at(step, group);
     if step.networks > 1u {
@@ -77,7 +77,7 @@ fn bijector_quad_backward(step: Step, group: u32, quad: u32, counts: bool, facto
     let d_z = memory[AT_ROWS + quad];
     let input = saved[input_at(step, group, quad)];
     let value = select(memory[AT_KEPT + quad], input, FROM_INPUT);
-    // Outputs that nobody reads have no gradient either.
+    // Outputs that are not read have no gradient either.
     for (var network = 0u; step.networks > 1u && network < step.networks; network++) {
         memory[AT_D_THETA + network * ROW_QUADS + quad] = vec4<f32>();
     }

@@ -104,7 +104,7 @@ fn receive_gradient(local: u32, transform: u32, group: u32) {
     workgroupBarrier();
 }
 
-// The way forward through a transform after its networks.
+// The forward pass of a transform after its networks.
 fn end_forward(local: u32, group: u32, step: Step) {
     if step.kind == PERMUTATION {
         permute_rows(local, step, false);
@@ -122,7 +122,7 @@ fn end_forward(local: u32, group: u32, step: Step) {
     }
 }
 
-// The way back through a transform before its networks.
+// The backward pass of a transform before its networks.
 fn begin_backward(local: u32, group: u32, step: Step, first: u32) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let row = first + quad / QUADS;
@@ -135,7 +135,7 @@ fn begin_backward(local: u32, group: u32, step: Step, first: u32) {
     }
 }
 
-// The way back through a transform after its networks.
+// The backward pass of a transform after its networks.
 fn end_backward(local: u32, group: u32, step: Step, first: u32) {
     switch step.kind {
         case ACTNORM: { actnorm_backward(local, group, step, first); }

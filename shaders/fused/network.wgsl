@@ -10,12 +10,12 @@
 // Twin:      src/cpu/reference/linear.rs. Precedes coupling.wgsl and lu.wgsl.
 
 // The tile of what hidden layer `layer` gives out. Layers take turns with the tiles, so that none writes what a slower
-// thread may still read. Unless tiles hold activations, tile 0 is the activations at hand and takes no turn.
+// thread may still read. Unless tiles hold activations, tile 0 is the current activations and takes no turn.
 fn tile_of(layer: u32) -> u32 {
     return AT_TILES + select(1u + layer % (TILES - 1u), layer % TILES, ACTIVE_TILES) * TILE_SIZE;
 }
 
-// What goes into layer `layer`: kept features, the activations at hand, or a tile as it is.
+// What goes into layer `layer`: kept features, the current activations, or a tile as it is.
 fn input_of(step: Step, layer: u32) -> u32 {
     if layer == 0u || step.kind == LU {
         return AT_KEPT;

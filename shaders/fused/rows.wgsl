@@ -11,7 +11,7 @@
 
 const HALF_LN_TAU: f32 = 0.9189385332046727;
 const ROW_QUADS: u32 = ROWS * QUADS;
-// Areas of memory, in quads: the rows at hand, or their gradient; what products read of them, such as kept features; the
+// Areas of memory, in quads: the current rows, or their gradient; what products read of them, such as kept features; the
 // networks' outputs in OUTPUT_SLICES shares of the depth, or what is as wide as the features in SLICES shares; tiles of
 // hidden layers.
 const AT_ROWS: u32 = 0u;

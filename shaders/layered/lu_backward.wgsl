@@ -2,8 +2,8 @@
 //
 // Equation:  UPPER: d_x = d_y · U, d_U = d_yᵀ · x, of its diagonal d_log_diagonal_i = (d_U)_ii · exp(log_diagonal_i) − Σ_rows
 //            factor; d_x is passed on (through.wgsl). Else d_y = d_z · L, d_L = d_zᵀ · y, d_bias = Σ_rows d_z.
-// Threads:   a workgroup makes a tile of one of the two (tile.wgsl, gradient.wgsl). The first transform, before which nobody
-//            asks for d_x, has only the latter of UPPER.
+// Threads:   a workgroup makes a tile of one of the two (tile.wgsl, gradient.wgsl). The first transform, at whose input d_x
+//            is not wanted, has only the latter of UPPER.
 // Data:      source is x or y, d_output d_y or d_z [capacity, D]; d_coupling as in through.wgsl, or takes d_y; partials
 //            [splits, P].
 // Order:     two barriers a depth tile; sums over increasing depth, partials over increasing rows.

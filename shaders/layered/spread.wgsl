@@ -5,7 +5,7 @@ fn spread_lanes(local: u32, lanes: u32, value: f32) -> f32 {
     lane_sum[local] = value;
     workgroupBarrier();
     let first = lane_sum[local - local % lanes];
-    // Nobody may begin the next exchange before everybody has read this one.
+    // No thread may begin the next exchange before all have read this one.
     workgroupBarrier();
     return first;
 }

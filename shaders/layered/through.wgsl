@@ -3,7 +3,7 @@
 // source holds that coupling's output z.
 
 @group(0) @binding(7) var<storage, read> saved: array<f32>;
-// [1 + NUMBERS, capacity, D]: the gradient on its way from transform to transform, then that of θ, the latter only at
+// [1 + NUMBERS, capacity, D]: the gradient between transforms, then that of θ, the latter only at
 // transformed features; after these planes the rows' factors [capacity].
 @group(0) @binding(8) var<storage, read_write> d_coupling: array<f32>;
 

@@ -53,7 +53,7 @@ struct Rules {
     decay: u32,
     validation_rows: u32,
     validation_capacity: u32,
-    // Place of the first row of the buffer at hand, where a table is cut into several.
+    // Place of the first row of the current buffer, where a table is cut into several.
     shard_first: u32,
     // Sums of the weights of training and validation rows: their numbers, where all rows count alike.
     train_weight: f32,

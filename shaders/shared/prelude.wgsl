@@ -1,4 +1,4 @@
-// What every kernel shares: the extent of the rows at hand, the numbers of activations, and bit tests.
+// What every kernel shares: the extent of the rows that hold data, the numbers of activations, and bit tests.
 
 // Rows that a dispatch works on. Kernels are dispatched for a buffer's whole capacity and mask what lies beyond.
 struct Extent {

@@ -12,7 +12,7 @@ fn sum_workgroup(local: u32, value: f32) -> f32 {
         workgroupBarrier();
     }
     let total = tree[0];
-    // Nobody may start the next sum before everybody has read this one.
+    // No thread may start the next sum before all have read this one.
     workgroupBarrier();
     return total;
 }

@@ -8,7 +8,7 @@
 // Twin:      src/cpu/training.rs
 
 struct Validation {
-    // Where Extent has them: rows of the tile at hand, and its first row.
+    // Where Extent has them: rows of the current tile, and its first row.
     rows: u32,
     first: u32,
     log_prob_sum: f32,

@@ -4,7 +4,6 @@
 use crate::flow::{Activation, LEAKY_SLOPE};
 
 use super::Real;
-use super::simd::vectorised;
 
 /// h = a(pre), elementwise. A NaN stays a NaN.
 pub fn activate<R: Real>(activation: Activation, pre: &[R], h: &mut [R]) {
@@ -20,7 +19,7 @@ pub fn activate<R: Real>(activation: Activation, pre: &[R], h: &mut [R]) {
 
 #[inline(always)]
 fn map<R: Real>(from: &[R], to: &mut [R], f: impl Fn(R) -> R) {
-    vectorised(
+    R::vectorised(
         #[inline(always)]
         || {
             for (to, &from) in to.iter_mut().zip(from) {
@@ -53,7 +52,7 @@ pub(super) fn scale_by_slope<R: Real>(activation: Activation, pre: &[R], d: &mut
 
 #[inline(always)]
 fn update<R: Real>(pre: &[R], d: &mut [R], f: impl Fn(R, R) -> R) {
-    vectorised(
+    R::vectorised(
         #[inline(always)]
         || {
             for (d, &pre) in d.iter_mut().zip(pre) {

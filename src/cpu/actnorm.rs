@@ -7,7 +7,7 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::step::{Backward, Parameters, PartSize, Scratch, Step, Sum, Tile, Trace};
+use super::code::{Backward, Parameters, PartSize, Scratch, Sum, Tile, Trace, TransformCode};
 
 /// Data → latent, in place; log_det −= Σ s for every row.
 pub fn actnorm_forward<R: Real>(
@@ -74,12 +74,12 @@ pub fn actnorm_backward<R: Real>(
 
 /// An actnorm; packed are b and s, one after the other, as the flat buffer has them.
 #[derive(Debug)]
-pub(super) struct ActnormStep {
+pub(super) struct ActnormCode {
     features: usize,
     modelled: usize,
 }
 
-impl ActnormStep {
+impl ActnormCode {
     pub fn new(flow: &Flow) -> Self {
         Self { features: flow.features, modelled: flow.modelled() }
     }
@@ -89,7 +89,7 @@ impl ActnormStep {
     }
 }
 
-impl<R: Real> Parameters<R> for ActnormStep {
+impl<R: Real> Parameters<R> for ActnormCode {
     fn parts(&self) -> Vec<PartSize> {
         vec![PartSize { weights: 2 * self.modelled, gradient: 2 * self.modelled }]
     }
@@ -103,7 +103,7 @@ impl<R: Real> Parameters<R> for ActnormStep {
     }
 }
 
-impl<R: Real> Step<R> for ActnormStep {
+impl<R: Real> TransformCode<R> for ActnormCode {
     fn forward(
         &self,
         weights: &[Buffer<R>],

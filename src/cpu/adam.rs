@@ -4,7 +4,7 @@
 use crate::optimiser::{Adam, Decay, Schedule, decimal};
 
 use super::Real;
-use super::simd::{LANES, vectorised};
+use super::simd::LANES;
 
 /// [`Adam`]'s numbers in the precision computed with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,7 +105,7 @@ pub fn global_norm<R: Real>(gradient: &[R]) -> R {
 
 /// Σ g², summed in a fixed order: blocks, lanes within a block.
 pub(super) fn squared_norm<R: Real>(gradient: &[R]) -> R {
-    vectorised(
+    R::vectorised(
         #[inline(always)]
         || {
             let mut total = R::zero();
@@ -163,7 +163,7 @@ pub fn adam<R: Real>(
     let settled = |moment: R, least: R| R::pick(moment.abs() < least, R::zero(), moment);
     let moments = moment1.iter_mut().zip(moment2);
     let values = parameters.iter_mut().zip(moments).zip(gradient);
-    vectorised(
+    R::vectorised(
         #[inline(always)]
         || {
             for ((parameter, (m, v)), &gradient) in values {

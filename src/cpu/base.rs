@@ -6,10 +6,10 @@ use crate::flow::{Base, Flow};
 
 use super::Real;
 use super::buffer::Buffer;
+use super::code::{Parameters, PartSize, Sum};
 use super::loss::{negative_log_likelihood, negative_log_likelihood_backward};
 use super::mixture::{MixtureDensity, MixtureScratch};
 use super::sampling::{self, Noise};
-use super::step::{Parameters, PartSize, Sum};
 
 /// The code of a base density.
 pub(super) trait BaseDensity<R: Real>: Parameters<R> + Debug + Send + Sync {

@@ -7,10 +7,10 @@ use crate::flow::{Activation, LEAKY_SLOPE};
 use super::Real;
 use super::activation::{activate, scale_by_slope};
 use super::buffer::Buffer;
+use super::code::Sum;
 use super::packed::{Layer, PackedNetwork, Place, stride};
 use super::product::{Finish, Matrix, Panels, Start, dots, padded, panels};
-use super::simd::{LANES, vectorised};
-use super::step::Sum;
+use super::simd::LANES;
 
 /// A tile's rows at the kept features [T, kept + 1]; the last column is 1, which makes the bias one more weight in the
 /// first layer's gradient.
@@ -225,7 +225,7 @@ fn forward<R: Real>(
 
 /// d_bias = Σ over rows of d, or += where `add`, in the order of the rows.
 fn sum_rows<R: Real>((d, stride): (&[R], usize), add: bool, d_bias: &mut [R]) {
-    vectorised(
+    R::vectorised(
         #[inline(always)]
         || {
             let (blocks, rest) = d_bias.as_chunks_mut::<LANES>();

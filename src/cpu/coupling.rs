@@ -7,13 +7,12 @@ use crate::layout::Block;
 use super::Real;
 use super::bijector::{Elementwise, Traced, elementwise};
 use super::buffer::Buffer;
+use super::code::{Backward, Parameters, PartSize, Scratch, Tile, Trace, TransformCode};
 use super::packed::{PackedNetwork, Ports};
-use super::simd::vectorised;
-use super::step::{Backward, Parameters, PartSize, Scratch, Step, Tile, Trace};
 
 /// A coupling's networks and bijector.
 #[derive(Debug)]
-pub(super) struct CouplingStep<R> {
+pub(super) struct CouplingCode<R> {
     features: usize,
     activation: Activation,
     ports: Ports,
@@ -24,7 +23,7 @@ pub(super) struct CouplingStep<R> {
     bijector: Box<dyn Elementwise<R>>,
 }
 
-impl<R: Real> CouplingStep<R> {
+impl<R: Real> CouplingCode<R> {
     pub fn new(flow: &Flow, coupling: &Coupling, block: &Block) -> Self {
         let (kept, transformed) = coupling.split();
         let ports = Ports { kept, transformed };
@@ -89,7 +88,7 @@ impl<R: Real> CouplingStep<R> {
     }
 }
 
-impl<R: Real> Parameters<R> for CouplingStep<R> {
+impl<R: Real> Parameters<R> for CouplingCode<R> {
     fn parts(&self) -> Vec<PartSize> {
         let size =
             |network: &PackedNetwork| PartSize { weights: network.weights, gradient: network.gradient };
@@ -105,7 +104,7 @@ impl<R: Real> Parameters<R> for CouplingStep<R> {
     }
 }
 
-impl<R: Real> Step<R> for CouplingStep<R> {
+impl<R: Real> TransformCode<R> for CouplingCode<R> {
     fn forward(
         &self,
         weights: &[Buffer<R>],
@@ -194,7 +193,7 @@ fn spread<R: Real>(output: &[R], number: usize, [count, stride, output_stride]: 
         plane.iter_mut().zip(column).for_each(|(to, &from)| *to = from);
         return;
     }
-    vectorised(
+    R::vectorised(
         #[inline(always)]
         || {
             for (to, from) in plane.chunks_exact_mut(stride).zip(output.chunks_exact(output_stride)) {
@@ -218,7 +217,7 @@ fn collect<R: Real>(
         column.zip(plane).for_each(|(to, &from)| *to = from);
         return;
     }
-    vectorised(
+    R::vectorised(
         #[inline(always)]
         || {
             for (from, to) in plane.chunks_exact(stride).zip(output.chunks_exact_mut(output_stride)) {

@@ -1,5 +1,5 @@
 //! The loss: negative log-likelihood under the standard normal base, in nats.
-//! It is where the forward pass ends and the backward pass begins. `shaders/layered/density.wgsl` is held to it.
+//! It is where the forward pass ends and the backward pass begins. `shaders/layered/density.wgsl` is compared with it.
 
 use super::Real;
 

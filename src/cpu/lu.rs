@@ -7,15 +7,15 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
+use super::code::{Backward, Parameters, PartSize, Scratch, Sum, Tile, Trace, TransformCode};
 use super::packed::pack_panels;
 use super::product::{Finish, Matrix, Panels, Start, padded, panels};
 use super::reference::lu::Lu;
-use super::step::{Backward, Parameters, PartSize, Scratch, Step, Sum, Tile, Trace};
 
 /// An LU layer. Packed are W in panels of the forward and of the backward pass, the bias, L and U as [M, M], and the
 /// log-determinant; the packed gradient is [M + 1, padded M]: G, and the gradients at bias and log-determinant.
 #[derive(Debug)]
-pub(super) struct LuStep {
+pub(super) struct LuCode {
     features: usize,
     modelled: usize,
 }
@@ -30,7 +30,7 @@ struct Places {
     len: usize,
 }
 
-impl LuStep {
+impl LuCode {
     pub fn new(flow: &Flow) -> Self {
         Self { features: flow.features, modelled: flow.modelled() }
     }
@@ -70,7 +70,7 @@ impl LuStep {
     }
 }
 
-impl<R: Real> Parameters<R> for LuStep {
+impl<R: Real> Parameters<R> for LuCode {
     fn parts(&self) -> Vec<PartSize> {
         let gradient = (self.modelled + 2) * padded::<R>(self.modelled);
         vec![PartSize { weights: self.places::<R>().len, gradient }]
@@ -127,7 +127,7 @@ impl<R: Real> Parameters<R> for LuStep {
     }
 }
 
-impl<R: Real> Step<R> for LuStep {
+impl<R: Real> TransformCode<R> for LuCode {
     fn forward(
         &self,
         weights: &[Buffer<R>],

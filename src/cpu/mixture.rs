@@ -9,10 +9,10 @@ use crate::random;
 use super::Real;
 use super::base::BaseDensity;
 use super::buffer::Buffer;
+use super::code::{Parameters, PartSize, Sum};
 use super::reference::mixture::Mixture;
 use super::sampling::{self, Noise};
-use super::simd::{LANES, lane_sum, vectorised};
-use super::step::{Parameters, PartSize, Sum};
+use super::simd::{LANES, lane_sum};
 
 /// A mixture. Packed are for each component the logarithm of its weight and of the constant before its exponential `[K]`,
 /// its weight `[K]`, mean [K, M] and A [K, M, M]. The packed gradient has sums over rows of each component's share `[K]`, of that
@@ -116,7 +116,7 @@ impl MixtureDensity {
         log_density.resize(stride);
         sum.resize(stride);
         let half = R::from_wide(0.5);
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 for (k, terms) in terms.chunks_exact_mut(stride).enumerate() {
@@ -269,7 +269,7 @@ impl<R: Real> BaseDensity<R> for MixtureDensity {
         let stride = Self::stride(factors.len());
         let MixtureScratch { z, d_z: planes, centred, whitened, terms, log_density, .. } = scratch;
         planes.resize(size * stride);
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 planes.fill(R::zero());

@@ -4,7 +4,7 @@
 //! leaves its gradient in a slot; `shares` decides how many slots are needed, and in which order all is added. So the result is the
 //! same in every bit for any number of threads.
 //!
-//! The functions in [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are held to shaders as the engine runs them.
+//! The functions in [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are those that shaders are compared with, and the engine runs them.
 //! Linear layers and couplings have their definitions in [`mod@reference`], which no engine runs: here they are computed on
 //! packed weights, in a register-blocked product, over the features that a mask lets through.
 
@@ -19,6 +19,7 @@ mod base;
 pub mod batch;
 mod bijector;
 mod buffer;
+mod code;
 mod conditioner;
 mod coupling;
 mod engine;
@@ -37,7 +38,7 @@ pub mod reference;
 pub mod sampling;
 mod shares;
 mod simd;
-mod step;
+
 mod team;
 mod training;
 #[cfg(test)]
@@ -55,9 +56,9 @@ pub use real::Real;
 pub use training::{Optimiser, StepRecord};
 
 use buffer::Buffer;
+use code::{FlowCode, Part, Sum};
 use pass::{PackedFlow, Workspace};
 use shares::Shares;
-use step::{Part, Steps, Sum};
 use team::Team;
 use training::LoadedTraining;
 
@@ -83,8 +84,8 @@ pub struct CpuEngine<R: Real> {
     flow: Flow,
     layout: Layout,
     parameters: Vec<R>,
-    steps: Steps<R>,
-    /// `parameters` as steps read them, part by part.
+    code: FlowCode<R>,
+    /// `parameters` as the code reads them, part by part.
     packed: Vec<Buffer<R>>,
     workspaces: Pool<R>,
     /// Packed gradients.
@@ -108,7 +109,7 @@ impl<R: Real> CpuEngine<R> {
     pub fn new(flow: Flow) -> Result<Self> {
         flow.validate()?;
         let layout = Layout::new(&flow);
-        let steps = Steps::new(&flow, &layout);
+        let code = FlowCode::new(&flow, &layout);
         let zeros = vec![R::zero(); layout.total];
         let threads = rayon::current_num_threads();
         let plural = if threads == 1 { "" } else { "s" };
@@ -119,10 +120,10 @@ impl<R: Real> CpuEngine<R> {
                 software: false,
             },
             parameters: zeros.clone(),
-            packed: of_parts(&steps, |part| part.weights),
-            sums: of_parts(&steps, |part| part.gradient.len()),
-            squares: vec![R::zero(); steps.parts.len()],
-            steps,
+            packed: of_parts(&code, |part| part.weights),
+            sums: of_parts(&code, |part| part.gradient.len()),
+            squares: vec![R::zero(); code.parts.len()],
+            code,
             gradient: zeros,
             workspaces: Pool::default(),
             slots: Vec::new(),
@@ -159,8 +160,8 @@ impl<R: Real> CpuEngine<R> {
 
     /// Brings the packed weights to where the parameters are.
     fn pack(&mut self) {
-        for (part, (packed, range)) in self.packed.iter_mut().zip(self.steps.ranges()).enumerate() {
-            self.steps.pack(part, &self.parameters[range], packed);
+        for (part, (packed, range)) in self.packed.iter_mut().zip(self.code.ranges()).enumerate() {
+            self.code.pack(part, &self.parameters[range], packed);
         }
     }
 
@@ -209,7 +210,7 @@ impl<R: Real> CpuEngine<R> {
         let (features, given) = (self.flow.features, self.flow.context);
         expect_length("context", context.len(), rows * given)?;
         let mut values = vec![R::zero(); rows * features];
-        let base = &self.steps.base;
+        let base = &self.code.base;
         let draw = |tile: usize, z: &mut [R]| {
             let row = tile * SCORING_TILE;
             let noise = sampling::Noise { first: first.wrapping_add(row as u32), seed, temperature };
@@ -286,15 +287,15 @@ impl<R: Real> CpuEngine<R> {
         let tile = slot_rows.div_ceil(slot_rows.div_ceil(TRAINING_TILE.1));
         let slots = rows.div_ceil(slot_rows);
         if self.slots.len() < slots {
-            self.slots.resize_with(slots, || Buffer::zeros(self.steps.gradient));
+            self.slots.resize_with(slots, || Buffer::zeros(self.code.gradient));
         }
         resize(&mut self.nll, rows);
         batch.factors(&mut self.factors);
         let factors = &self.factors[..];
-        let weights = PackedFlow { steps: &self.steps, parts: &self.packed };
+        let weights = PackedFlow { code: &self.code, parts: &self.packed };
         let slots = &mut self.slots[..slots];
         // A slot that no cache holds is written faster than it is added to.
-        let merge = slot_rows == tile && self.steps.gradient * size_of::<R>() <= CACHED;
+        let merge = slot_rows == tile && self.code.gradient * size_of::<R>() <= CACHED;
         let shares = Shares::new(slot_rows, &mut self.nll, slots);
         team.run(&|| {
             self.workspaces.with(|workspace| {
@@ -309,11 +310,11 @@ impl<R: Real> CpuEngine<R> {
             });
         });
         let merged = shares.merged();
-        let flat = split(&mut self.gradient, self.steps.ranges());
+        let flat = split(&mut self.gradient, self.code.ranges());
         let parts = self.sums.iter_mut().zip(flat).zip(&mut self.squares).enumerate();
         team.each(parts, |(part, ((sum, flat), squares))| {
-            merged.add_up(slots, self.steps.parts[part].gradient.clone(), sum);
-            self.steps.unpack(part, &self.packed[part], sum, flat);
+            merged.add_up(slots, self.code.parts[part].gradient.clone(), sum);
+            self.code.unpack(part, &self.packed[part], sum, flat);
             *squares = adam::squared_norm(flat);
         });
         let squared_norm = self.squares.iter().fold(R::zero(), |sum, &squares| sum + squares);
@@ -345,7 +346,7 @@ impl<R: Real> CpuEngine<R> {
     }
 
     fn weights(&self) -> PackedFlow<'_, R> {
-        PackedFlow { steps: &self.steps, parts: &self.packed }
+        PackedFlow { code: &self.code, parts: &self.packed }
     }
 
     /// Number of rows in a batch to take a loss over: at least one.
@@ -429,8 +430,8 @@ fn copy_rows<R: Copy>(from: &[R], features: usize, first: usize, to: &mut [R]) {
 }
 
 /// A buffer for each part.
-fn of_parts<R: Real>(steps: &Steps<R>, size: impl Fn(&Part) -> usize) -> Vec<Buffer<R>> {
-    steps.parts.iter().map(|part| Buffer::zeros(size(part))).collect()
+fn of_parts<R: Real>(code: &FlowCode<R>, size: impl Fn(&Part) -> usize) -> Vec<Buffer<R>> {
+    code.parts.iter().map(|part| Buffer::zeros(size(part))).collect()
 }
 
 /// `values` cut into ranges that tile them.

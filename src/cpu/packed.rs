@@ -8,7 +8,6 @@ use crate::layout::{LinearSpan, NetworkSpan};
 
 use super::Real;
 use super::product::{padded, panel};
-use super::simd::vectorised;
 
 /// Columns up to which a product is made of dots instead of panels.
 pub(super) const THIN: usize = 8;
@@ -172,7 +171,7 @@ impl PackedNetwork {
 
     /// Packs its weights from its stretch of the flat buffer.
     pub fn pack<R: Real>(&self, flat: &[R], to: &mut [R]) {
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 for layer in &self.layers {

@@ -1,14 +1,14 @@
-//! One tile of rows on its way through the whole flow: forward, inverse, and forward then backward.
+//! One tile of rows through the whole flow: forward, inverse, and forward then backward.
 //! As in the GPU's fused plan, all that a tile needs stays in a core's cache.
 
 use super::Real;
 use super::buffer::Buffer;
-use super::step::{Backward, Scratch, Steps, Sum, Tile, Trace};
+use super::code::{Backward, FlowCode, Scratch, Sum, Tile, Trace};
 
 /// A flow together with its packed parameters.
 #[derive(Clone, Copy)]
 pub(super) struct PackedFlow<'a, R> {
-    pub steps: &'a Steps<R>,
+    pub code: &'a FlowCode<R>,
     /// Packed parameters of every part.
     pub parts: &'a [Buffer<R>],
 }
@@ -16,12 +16,12 @@ pub(super) struct PackedFlow<'a, R> {
 /// Buffers for a tile of T rows. They hold nothing from one tile to the next.
 #[derive(Debug, Default)]
 pub(super) struct Workspace<R> {
-    /// One for each step when a gradient is computed; otherwise a single one for all.
+    /// One for each transform when a gradient is computed; otherwise a single one for all.
     traces: Vec<Trace<R>>,
     scratch: Scratch<R>,
     log_det: Vec<R>,
     d_log_det: Vec<R>,
-    /// Rows on their way [T, D], and gradients on their way back.
+    /// Rows, and gradients at them, both [T, D].
     values: Vec<R>,
     d_values: Vec<R>,
 }
@@ -38,7 +38,7 @@ impl<R: Real> Workspace<R> {
         self.prepare(1);
         log_det.fill(R::zero());
         let mut tile = Tile { values, log_det };
-        for placed in &weights.steps.steps {
+        for placed in &weights.code.transforms {
             let parts = placed.weights(weights.parts);
             placed.code.forward(parts, &mut tile, &mut self.traces[0], &mut self.scratch);
         }
@@ -52,7 +52,7 @@ impl<R: Real> Workspace<R> {
         values.extend_from_slice(x);
         log_det.resize(log_prob.len(), R::zero());
         self.forward(weights, &mut values, &mut log_det);
-        let base = &weights.steps.base;
+        let base = &weights.code.base;
         let parts = base.weights(weights.parts);
         base.code.negative_log_likelihood(parts, &values, &log_det, log_prob, &mut self.scratch.mixture);
         for value in log_prob {
@@ -67,7 +67,7 @@ impl<R: Real> Workspace<R> {
         self.prepare(1);
         log_det.fill(R::zero());
         let mut tile = Tile { values, log_det };
-        for placed in weights.steps.steps.iter().rev() {
+        for placed in weights.code.transforms.iter().rev() {
             let parts = placed.weights(weights.parts);
             placed.code.inverse(parts, &mut tile, &mut self.traces[0], &mut self.scratch);
         }
@@ -105,15 +105,15 @@ impl<R: Real> Workspace<R> {
         nll: &mut [R],
         mut gradient: Option<Sum<R>>,
     ) {
-        let Steps { features, ref steps, ref base, .. } = *weights.steps;
-        self.prepare(steps.len());
+        let FlowCode { features, ref transforms, ref base, .. } = *weights.code;
+        self.prepare(transforms.len());
         let Self { traces, scratch, log_det, d_log_det, values, d_values } = self;
         values.resize(nll.len() * features, R::zero());
         x(values);
         log_det.clear();
         log_det.resize(nll.len(), R::zero());
         let mut tile = Tile { values, log_det };
-        for (placed, trace) in steps.iter().zip(&mut *traces) {
+        for (placed, trace) in transforms.iter().zip(&mut *traces) {
             placed.code.forward(placed.weights(weights.parts), &mut tile, trace, scratch);
         }
 
@@ -125,7 +125,7 @@ impl<R: Real> Workspace<R> {
         d_log_det.clear();
         d_log_det.extend(factors.iter().map(|&factor| -factor));
         let of_x = gradient.is_none();
-        for (index, (placed, trace)) in steps.iter().zip(&*traces).enumerate().rev() {
+        for (index, (placed, trace)) in transforms.iter().zip(&*traces).enumerate().rev() {
             let mut way = Backward {
                 values: &mut *d_values,
                 d_log_det,

@@ -4,17 +4,17 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::step::{Backward, Parameters, PartSize, Scratch, Step, Tile, Trace};
+use super::code::{Backward, Parameters, PartSize, Scratch, Tile, Trace, TransformCode};
 
 /// A permutation; it has no parameters.
 #[derive(Debug)]
-pub(super) struct PermutationStep {
+pub(super) struct PermutationCode {
     features: usize,
     permutation: Vec<usize>,
     inverse: Vec<usize>,
 }
 
-impl PermutationStep {
+impl PermutationCode {
     pub fn new(flow: &Flow, permutation: &[usize]) -> Self {
         let mut inverse = vec![0; permutation.len()];
         for (to, &from) in permutation.iter().enumerate() {
@@ -36,7 +36,7 @@ impl PermutationStep {
     }
 }
 
-impl<R: Real> Parameters<R> for PermutationStep {
+impl<R: Real> Parameters<R> for PermutationCode {
     fn parts(&self) -> Vec<PartSize> {
         vec![PartSize { weights: 0, gradient: 0 }]
     }
@@ -46,7 +46,7 @@ impl<R: Real> Parameters<R> for PermutationStep {
     fn unpack(&self, _part: usize, _weights: &[R], _packed: &[R], _flat: &mut [R]) {}
 }
 
-impl<R: Real> Step<R> for PermutationStep {
+impl<R: Real> TransformCode<R> for PermutationCode {
     fn forward(
         &self,
         _weights: &[Buffer<R>],

@@ -9,7 +9,6 @@
 use pulp::{Simd, WithSimd};
 
 use super::Real;
-use super::simd::with_registers;
 
 /// Values in a panel: a cache line's worth of columns, two registers of AVX2 or one of AVX-512.
 pub(super) const fn panel<R>() -> usize {
@@ -138,7 +137,7 @@ pub(super) fn panels<R: Real>(
     if let Finish::Gate { gate, .. } = finish {
         assert!(gate.len() >= reach, "gate holds less than [{m}, {n}]");
     }
-    with_registers(PanelProduct { m, n, depth, left, right, start, finish, to, stride });
+    R::with_registers(PanelProduct { m, n, depth, left, right, start, finish, to, stride });
 }
 
 struct PanelProduct<'a, 'b, R> {
@@ -286,7 +285,7 @@ pub(super) fn dots<R: Real>(
         "product holds less than [{m}, {columns}]"
     );
     assert!(bias.is_none_or(|bias| bias.len() >= columns), "bias holds less than [{columns}]");
-    with_registers(Dots { m, columns, depth, left, left_stride, right, bias, to, stride });
+    R::with_registers(Dots { m, columns, depth, left, left_stride, right, bias, to, stride });
 }
 
 struct Dots<'a, 'b, R> {

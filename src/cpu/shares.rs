@@ -9,7 +9,6 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::Real;
 use super::buffer::Buffer;
-use super::simd::vectorised;
 
 /// Part of a batch: one or more tiles whose gradients are added to one slot.
 pub(super) struct Share<'a, R> {
@@ -131,7 +130,7 @@ impl Merged {
         const BLOCK: usize = 512;
 
         let (first, second) = slots.split_at(middle(slots.len()));
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 let mut other = [R::zero(); BLOCK];

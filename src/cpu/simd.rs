@@ -1,26 +1,15 @@
 //! Vector registers: those of either precision, and loops compiled for the widest that the processor turns out to have.
+//!
+//! What is compiled for several widths is long, so that is left to single precision, in which models are trained and used.
+//! Products in double precision know AVX2, its other loops what every processor has: they call the standard library.
 
 use pulp::{Arch, Simd, WithSimd};
 
 /// Independent sums in a reduction: two registers of AVX-512 in `f32`.
 pub(super) const LANES: usize = 32;
 
-/// Runs `work` compiled for AVX2 or AVX-512 where the processor has it.
-///
-/// What `work` calls must be inlined into it to be compiled so.
-#[inline(always)]
-pub(super) fn vectorised<T>(work: impl FnOnce() -> T) -> T {
-    Arch::new().dispatch(work)
-}
-
-/// Runs `work` with the processor's registers.
-#[inline(always)]
-pub(super) fn with_registers<W: WithSimd>(work: W) -> W::Output {
-    Arch::new().dispatch(work)
-}
-
 /// Σ term(i) over 0..`len`, a multiple of [`LANES`], in an order that does not depend on the registers' width. To be called
-/// within [`vectorised`].
+/// within [`Registers::vectorised`].
 #[inline(always)]
 pub(super) fn lane_sum<R: super::Real>(len: usize, term: impl Fn(usize) -> R) -> R {
     let mut lanes = [R::zero(); LANES];
@@ -44,6 +33,17 @@ pub(super) fn lane_sum<R: super::Real>(len: usize, term: impl Fn(usize) -> R) ->
 pub trait Registers: Copy {
     /// A register full of values.
     type Vector<S: Simd>: Copy;
+
+    /// Whether [`Registers::vectorised`] chooses among several widths.
+    const VECTORISED: bool;
+
+    /// Runs `work` compiled for AVX2 or AVX-512 where the processor has it and [`Registers::VECTORISED`] holds.
+    ///
+    /// What `work` calls must be inlined into it to be compiled so.
+    fn vectorised<T>(work: impl FnOnce() -> T) -> T;
+
+    /// Runs `work` with the processor's registers.
+    fn with_registers<W: WithSimd>(work: W) -> W::Output;
 
     /// Values in a register.
     fn lanes<S: Simd>() -> usize {
@@ -96,9 +96,11 @@ pub trait Registers: Copy {
 }
 
 macro_rules! registers {
-    ($real:ty, $vector:ident, $splat:ident, $multiply_add:ident, $add:ident, $greater:ident, $less:ident, $select:ident, $sum:ident) => {
+    ($real:ty, { $($dispatch:tt)* }, $vector:ident, $splat:ident, $multiply_add:ident, $add:ident, $greater:ident, $less:ident, $select:ident, $sum:ident) => {
         impl Registers for $real {
             type Vector<S: Simd> = S::$vector;
+
+            $($dispatch)*
 
             #[inline(always)]
             fn splat<S: Simd>(simd: S, value: Self) -> S::$vector {
@@ -140,6 +142,19 @@ macro_rules! registers {
 
 registers!(
     f32,
+    {
+        const VECTORISED: bool = true;
+
+        #[inline(always)]
+        fn vectorised<T>(work: impl FnOnce() -> T) -> T {
+            Arch::new().dispatch(work)
+        }
+
+        #[inline(always)]
+        fn with_registers<W: WithSimd>(work: W) -> W::Output {
+            Arch::new().dispatch(work)
+        }
+    },
     f32s,
     splat_f32s,
     mul_add_e_f32s,
@@ -151,6 +166,25 @@ registers!(
 );
 registers!(
     f64,
+    {
+        const VECTORISED: bool = false;
+
+        #[inline(always)]
+        fn vectorised<T>(work: impl FnOnce() -> T) -> T {
+            work()
+        }
+
+        #[inline(always)]
+        fn with_registers<W: WithSimd>(work: W) -> W::Output {
+            #[cfg(target_arch = "x86_64")]
+            return match pulp::x86::V3::try_new() {
+                Some(simd) => Simd::vectorize(simd, work),
+                None => Simd::vectorize(pulp::Scalar, work),
+            };
+            #[cfg(not(target_arch = "x86_64"))]
+            Arch::new().dispatch(work)
+        }
+    },
     f64s,
     splat_f64s,
     mul_add_e_f64s,

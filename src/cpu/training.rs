@@ -119,13 +119,13 @@ impl<R: Real> CpuEngine<R> {
         let norm = squared_norm.sqrt();
         let Optimiser { rule, schedule, moment1, moment2, progress } = optimiser;
         advance(rule, schedule, R::from_wide(loss), norm, progress);
-        let parts = || self.steps.ranges();
+        let parts = || self.code.ranges();
         let moments = split(moment1, parts()).zip(split(moment2, parts()));
         let values = split(&mut self.parameters, parts()).zip(parts().map(|range| &self.gradient[range]));
         let all = self.packed.iter_mut().zip(values.zip(moments)).enumerate();
         team.each(all, |(part, (packed, ((parameters, gradient), (moment1, moment2))))| {
             adam(rule, progress, gradient, parameters, moment1, moment2);
-            self.steps.pack(part, parameters, packed);
+            self.code.pack(part, parameters, packed);
         });
         StepRecord {
             loss,

@@ -19,7 +19,7 @@ pub struct Adapter {
 /// Every adapter that wgpu finds, hardware first. Reads `WGPU_BACKEND` and its kin from the environment.
 pub async fn adapters() -> Vec<Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    // Validation layers cost time and are of use to nobody but developers, who set WGPU_VALIDATION.
+    // Validation layers cost time and are of use to developers alone, who set WGPU_VALIDATION.
     if std::env::var_os("WGPU_VALIDATION").is_none() {
         descriptor.flags = wgpu::InstanceFlags::empty();
     }

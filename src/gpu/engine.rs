@@ -27,7 +27,7 @@ use crate::random::{self, NORMAL_TABLE, Permutation, Stream};
 const TILE_ROWS: (usize, usize) = (64, 16_384);
 /// Bytes that an evaluation's buffers may take together before its tile is made smaller.
 const TILE_BYTES: u64 = 256 << 20;
-/// Submissions on their way before the host waits for the oldest.
+/// Submissions in flight before the host waits for the oldest.
 const IN_FLIGHT: usize = 3;
 
 /// A buffer that an evaluation leaves its results in, and how many values it holds for each row.
@@ -599,7 +599,7 @@ impl Engine for GpuEngine {
 
 /// Submits `epochs` epochs, the first from row `first_row` on, and reads their records. Submissions take what `pace` has
 /// learned to be a tenth of a second; the host waits for none of them but the oldest of [`IN_FLIGHT`], so that the device
-/// always has the next one at hand, and the last one reads the records.
+/// always has the next one queued, and the last one reads the records.
 async fn run_epochs(
     executor: &Executor,
     plan: &TrainingPlan,

@@ -28,7 +28,7 @@ pub struct EvaluationPlan {
     pub capacity: usize,
     /// Whether limits or memory kept the capacity below what was asked for.
     pub capacity_limited: bool,
-    /// Rows at hand: [`uniforms::Extent`].
+    /// Rows that hold data: [`uniforms::Extent`].
     pub extent: BufferId,
     /// Flat parameters `[P]`, or their packed copies.
     pub parameters: BufferId,

@@ -213,7 +213,7 @@ impl Executor {
         let index = self.context.queue.submit([encoder.finish()]);
         let (sender, done) = oneshot::channel();
         self.context.queue.on_submitted_work_done(move || {
-            // The receiver may be gone when nobody waits for this submission.
+            // The receiver may be gone when this submission is not waited for.
             let _ = sender.send(clock());
         });
         let (sender, mapped) = oneshot::channel();
@@ -298,7 +298,7 @@ impl Executor {
     }
 }
 
-/// Work on its way.
+/// Work in flight.
 pub struct Submission {
     index: wgpu::SubmissionIndex,
     submitted: f64,

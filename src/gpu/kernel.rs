@@ -145,7 +145,7 @@ impl Base {
     }
 }
 
-/// Bins of a spline; 8 where nobody says otherwise.
+/// Bins of a spline; 8 by default.
 const BINS: Constant = ("BINS", 8);
 
 impl Bijector {
@@ -157,7 +157,7 @@ impl Bijector {
         }
     }
 
-    /// Whether its way back reads its input x instead of its result z: `FROM_INPUT` in its text.
+    /// Whether its backward pass reads its input x instead of its result z: `FROM_INPUT` in its text.
     pub fn from_input(&self) -> bool {
         match self {
             Self::Affine { .. } => false,

@@ -10,7 +10,7 @@ pub struct ScorePlan {
     pub plan: Plan,
     /// Rows computed at a time.
     pub capacity: usize,
-    /// Rows at hand: [`Extent`](super::uniforms::Extent).
+    /// Rows that hold data: [`Extent`](super::uniforms::Extent).
     pub extent: BufferId,
     /// Parameters `[P]`.
     pub parameters: BufferId,

@@ -25,7 +25,7 @@ macro_rules! shared {
 }
 
 shared! {
-    /// Rows at hand; `shaders/shared/prelude.wgsl`.
+    /// Rows that hold data; `shaders/shared/prelude.wgsl`.
     Extent { rows: u32, first: u32 }
 }
 

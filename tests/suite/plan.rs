@@ -251,7 +251,7 @@ fn other_transforms_take_few_dispatches() {
     for (transform, each) in
         [(Transform::Actnorm, [2, 1, 1]), (Transform::Lu, [4, 2, 1]), (reversal(5), [2, 1, 1])]
     {
-        // Nothing asks for the gradient before the first transform, which is all that a permutation's way back makes.
+        // Nothing asks for the gradient before the first transform, which is all that a permutation's backward pass makes.
         let unasked = usize::from(matches!(transform, Transform::Permutation { .. }));
         let after = counts(&plain.clone().before_each_coupling(std::slice::from_ref(&transform)));
         let want: Vec<usize> = before.iter().zip(each).map(|(before, each)| before + 3 * each).collect();
@@ -470,8 +470,12 @@ fn activations_of_the_fused_plan_take_no_more_memory_for_more_couplings() {
         let blocks = Shape::training(&flow, &target, BATCH).expect("fits");
         let block = Shape::evaluation(&flow, &target).expect("fits");
         let plan = TrainingPlan::fused(&flow, &Layout::new(&flow), &shape(), [&blocks, &block]).plan;
-        let bytes =
-            plan.buffers.iter().find(|buffer| buffer.label == "saved for the way back").expect("saved").bytes;
+        let bytes = plan
+            .buffers
+            .iter()
+            .find(|buffer| buffer.label == "saved for the backward pass")
+            .expect("saved")
+            .bytes;
         (blocks.workgroup_bytes(), bytes)
     };
     let ((tiles, short), (more_tiles, long)) = (trail(1), trail(50));

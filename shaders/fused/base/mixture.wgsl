@@ -9,7 +9,7 @@
 // Order:     a barrier after the terms; sums over increasing feature and component.
 // Twin:      log_density in src/cpu/reference/mixture.rs. Follows rows.wgsl.
 
-// Within the area of θ: two planes of rows for the way back, then a quad for each component of a row.
+// Within the area of θ: two planes of rows for the backward pass, then a quad for each component of a row.
 const AT_TERMS: u32 = AT_THETA + 2u * ROW_QUADS;
 const LOGIT_QUADS: u32 = (COMPONENTS + 3u) / 4u;
 // Quads of a component's parameters, and of those before its rows below the diagonal.

@@ -3,7 +3,7 @@
 // together: .x is the value, .y the feature's share of the log-determinant.
 // Twin: src/cpu/bijector/affine.rs
 
-// Numbers of θ; those of them, the first ones, that the way back reads; and whether it reads x instead of z.
+// Numbers of θ; those of them, the first ones, that the backward pass reads; and whether it reads x instead of z.
 const NUMBERS: u32 = 2u;
 const SAVED: u32 = 1u;
 const FROM_INPUT: bool = false;

@@ -2,7 +2,6 @@
 //! Twin of `shaders/shared/bijector/affine.wgsl`. Dinh, Sohl-Dickstein and Bengio, "Density estimation using Real NVP", 2017.
 
 use super::super::Real;
-use super::super::simd::vectorised;
 use super::{Elementwise, Planes, Traced};
 
 /// θ = (o, t), s = c · tanh(o / c), z = (x − t) · e⁻ˢ.
@@ -21,7 +20,7 @@ impl<R: Real> Elementwise<R> for Affine<R> {
     fn forward(&self, theta: &Planes<R>, values: &mut [R], log_det: &mut [R], saved: &mut Planes<R>) {
         let bound = self.bound;
         let (raw, shift, [shrink]) = (theta.plane(0), theta.plane(1), saved.planes_mut());
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 let results = values.iter_mut().zip(log_det).zip(shrink);
@@ -38,7 +37,7 @@ impl<R: Real> Elementwise<R> for Affine<R> {
     fn inverse(&self, theta: &Planes<R>, values: &mut [R], log_det: &mut [R]) {
         let bound = self.bound;
         let (raw, shift) = (theta.plane(0), theta.plane(1));
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 for ((z, s), (&o, &t)) in values.iter_mut().zip(log_det).zip(raw.iter().zip(shift)) {
@@ -54,7 +53,7 @@ impl<R: Real> Elementwise<R> for Affine<R> {
         let bound = self.bound;
         let Traced { theta, z, saved } = traced;
         let (raw, shrink, [d_raw, d_shift]) = (theta.plane(0), saved.plane(0), d_theta.planes_mut());
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 let traced = z.iter().zip(shrink).zip(raw.iter().zip(d_log_det));

@@ -3,7 +3,6 @@
 //! and Papamakarios, "Neural Spline Flows", 2019.
 
 use super::super::Real;
-use super::super::simd::vectorised;
 use super::{Elementwise, Planes, Traced};
 
 /// Values that are computed side by side.
@@ -403,12 +402,12 @@ impl<R: Real> Spline<R> {
     }
 }
 
-/// Calls a method with the least of a few capacities that holds the bins.
+/// Calls a method with the least of a few capacities that holds the bins; where the loops are not vectorised, there is one.
 macro_rules! with_capacity {
     ($spline:expr, $method:ident, $($argument:expr),*) => {
         match $spline.bins {
-            0..=8 => $spline.$method::<8>($($argument),*),
-            9..=16 => $spline.$method::<16>($($argument),*),
+            0..=8 if const { R::VECTORISED } => $spline.$method::<8>($($argument),*),
+            9..=16 if const { R::VECTORISED } => $spline.$method::<16>($($argument),*),
             _ => $spline.$method::<64>($($argument),*),
         }
     };
@@ -421,7 +420,7 @@ impl<R: Real> Elementwise<R> for Spline<R> {
     }
 
     fn forward(&self, theta: &Planes<R>, values: &mut [R], log_det: &mut [R], saved: &mut Planes<R>) {
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 for place in (0..values.len()).step_by(LANES) {
@@ -432,7 +431,7 @@ impl<R: Real> Elementwise<R> for Spline<R> {
     }
 
     fn inverse(&self, theta: &Planes<R>, values: &mut [R], log_det: &mut [R]) {
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 for place in (0..values.len()).step_by(LANES) {
@@ -443,7 +442,7 @@ impl<R: Real> Elementwise<R> for Spline<R> {
     }
 
     fn backward(&self, traced: Traced<R>, d_log_det: &[R], values: &mut [R], d_theta: &mut Planes<R>) {
-        vectorised(
+        R::vectorised(
             #[inline(always)]
             || {
                 for place in (0..values.len()).step_by(LANES) {

@@ -220,7 +220,7 @@ impl FusedLayout {
         whole
     }
 
-    /// Notes the place of the next parameter, in values: in the network at hand, in both orders.
+    /// Notes the place of the next parameter, in values: in the current network, in both orders.
     fn put(&mut self, places: Option<[usize; 2]>) {
         let packed = |place: usize| (4 * self.packed + place) as u32;
         self.places.push(places.map_or([NOWHERE; 2], |places| places.map(packed)));
@@ -253,7 +253,7 @@ impl FusedLayout {
         4 * self.slot
     }
 
-    /// Quads that a training step saves of a row for its way back.
+    /// Quads that a training step saves of a row for its backward pass.
     pub fn saved(&self) -> usize {
         self.saved
     }

@@ -32,7 +32,7 @@ const MOST_SLICES: usize = 4;
 struct Preferences {
     /// Rows of a block that a workgroup takes when training, from the best to the least.
     rows: &'static [usize],
-    /// The same for evaluation; one number whatever the rows at hand, because the order of sums depends on it.
+    /// The same for evaluation; one number whatever the number of rows, because the order of sums depends on it.
     evaluation_rows: &'static [usize],
     /// Workgroups that a batch should be spread over before a workgroup takes more rows.
     enough_groups: usize,

@@ -146,7 +146,7 @@ impl Maker<'_> {
         let (groups, update_groups) = (uniform.groups as usize, rules.norm_groups as usize);
         let &Buffers { state, roles, parameters, packed, moment1, moment2, gradient, report, .. } = buffers;
         let saved_words = fused_layout.saved() * groups * 4 * shape.rows;
-        let saved = plan.buffer("saved for the way back", saved_words);
+        let saved = plan.buffer("saved for the backward pass", saved_words);
         let partials = plan.buffer("partial gradients", groups * fused_layout.slot());
         let places = plan.constant("places of parameters", fused_layout.places());
         let slot_places = plan.constant("places in a slot", fused_layout.slot_places());

@@ -136,7 +136,7 @@ impl Recorder<'_> {
         }
     }
 
-    /// Values of a row of what couplings need on the way back.
+    /// Values of a row of what couplings need in the backward pass.
     pub(super) fn gradient_widths(&self) -> Widths {
         let mut widths = Widths { coupling: self.flow.features, ..Widths::default() };
         for (transform, block) in self.flow.transforms.iter().zip(&self.layout.blocks) {

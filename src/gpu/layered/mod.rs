@@ -38,7 +38,7 @@ struct FlowBuffers {
 struct Stored {
     /// Of a coupling, pre-activations of each layer but the last [networks, capacity, width].
     pre: Vec<BufferId>,
-    /// Of a coupling's θ, what its bijector reads on the way back: [SAVED, capacity, D] at transformed features, or all
+    /// Of a coupling's θ, what its bijector reads in the backward pass: [SAVED, capacity, D] at transformed features, or all
     /// of it, [capacity, T · NUMBERS]; see [`coupling::shares_a_dispatch`].
     theta: Option<BufferId>,
     /// Of an LU layer, U · x [capacity, D], at modelled features.
@@ -47,12 +47,12 @@ struct Stored {
 
 /// What the backward pass of a training step writes.
 struct Gradients {
-    /// On its way from transform to transform, then of each number of θ that has a network of its own:
-    /// [1 + numbers, capacity, D]. Two by turns where a transform cannot leave its result in place.
+    /// The gradient between transforms, then of each number of θ that has a network of its own:
+    /// [1 + numbers, capacity, D]. Two, in alternation, where a transform cannot leave its result in place.
     d_coupling: Vec<BufferId>,
     /// Of θ where one network yields it [capacity, T · NUMBERS].
     d_theta: Option<BufferId>,
-    /// Of the pre-activations of layers by turns, in two buffers [networks, capacity, width] at most: while that of one
+    /// Of the pre-activations of layers, in two alternating buffers [networks, capacity, width] at most: while that of one
     /// layer is computed, the other holds that of the layer after it.
     d_pre: Vec<BufferId>,
     /// Of what lies between the triangles of an LU layer [capacity, D].
@@ -83,7 +83,7 @@ struct Recorder<'a> {
     shared: FlowBuffers,
 }
 
-/// What a transform's way forward, or its inverse, reads and writes.
+/// What a transform's forward pass, or its inverse, reads and writes.
 struct Way<'a> {
     direction: Direction,
     /// Number of the transform.
@@ -95,7 +95,7 @@ struct Way<'a> {
     stored: &'a Stored,
 }
 
-/// What a transform's way back reads and writes.
+/// What a transform's backward pass reads and writes.
 struct WayBack<'a> {
     /// Number of the transform.
     transform: usize,
@@ -211,7 +211,7 @@ impl Recorder<'_> {
         transform > 0 || self.factor == Factor::Score
     }
 
-    /// Splits of the rows, of which each has a sum of weight gradients; none where nobody asks for these.
+    /// Splits of the rows, of which each has a sum of weight gradients; none where these are not wanted.
     fn splits(&self, gradients: &Gradients) -> usize {
         match self.factor {
             Factor::Score => 0,
@@ -248,7 +248,7 @@ impl Recorder<'_> {
         self.coupling_before(transform).map_or([0, 0], passed)
     }
 
-    /// A dispatch over the rows at hand without a tile.
+    /// A dispatch over the rows that hold data, without a tile.
     fn untiled(
         kernel: &'static Kernel,
         label: String,

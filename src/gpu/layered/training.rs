@@ -150,7 +150,7 @@ impl Maker<'_> {
         Recorder { flow, layout, tiling, factor, shared }
     }
 
-    /// Rows of the batch, their way through the flow and back, and the update.
+    /// Rows of the batch, the forward and the backward pass, and the update.
     fn step_program(&self, plan: &mut Plan) -> Program {
         let Self { flow, rules, buffers, .. } = self;
         let (features, batch) = (flow.features, rules.batch as usize);

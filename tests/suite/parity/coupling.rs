@@ -43,7 +43,7 @@ struct Coupling {
 }
 
 impl Coupling {
-    /// Every size with every pipeline; both parities and both ends by turns.
+    /// Every size with every pipeline; both parities and both ends in alternation.
     fn all() -> impl Iterator<Item = Self> {
         (0..PIPELINES.len())
             .flat_map(|turn| SIZES.into_iter().enumerate().map(move |(at, size)| Self::new(at, turn, size)))

@@ -159,7 +159,7 @@ impl Setup {
         let numbers = self.theta.len() / self.rows * self.capacity;
         let mut theta = poisoned(&self.theta, numbers);
         if let Bijector::Affine { .. } = self.bijector {
-            // The way back does not read the shift.
+            // The backward pass does not read the shift.
             theta.iter_mut().skip(1).step_by(parameters).for_each(|word| *word = POISON);
         }
         let [d_x, d_theta] = self.gradients::<f64>();

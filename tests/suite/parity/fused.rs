@@ -117,7 +117,7 @@ impl Subject {
     }
 }
 
-/// Rows at hand, the first of them in the table, and rows that there is room for.
+/// Rows that hold data, the first of them in the table, and rows that there is room for.
 const ROWS: [(usize, usize, usize); 2] = [(21, 3, 35), (1, 0, 4)];
 
 fn evaluating(
@@ -384,7 +384,7 @@ fn expect_partials(
             call = call.expect(&format!("{group} {}", tensor.name), places, of(&truth), &own);
         }
         let zeros: Vec<usize> = (0..slot).filter(|&at| padding[at]).map(|at| group * slot + at).collect();
-        // An LU layer and a mixture leave gradients beside their triangles, which nobody reads.
+        // An LU layer and a mixture leave gradients beside their triangles, which are not read.
         let triangles =
             subject.flow.transforms.contains(&Transform::Lu) || subject.flow.base != Base::StandardNormal;
         call = if triangles {

@@ -299,7 +299,7 @@ impl Setup {
         parameters
     }
 
-    /// Planes of `capacity` rows each, poisoned beyond the rows at hand and in columns that are not used.
+    /// Planes of `capacity` rows each, poisoned beyond the rows that hold data and in columns that are not used.
     pub fn planes(&self, planes: &[Vec<f32>], width: usize, used: &[bool]) -> Vec<u32> {
         let plane = |plane: &Vec<f32>| {
             let mut words = poisoned(plane, self.capacity * width);

@@ -39,7 +39,7 @@ const FORMS: [(Form, Activation, usize); 3] = [
     (Form { adds: true, ..Form::joint(Place::Hidden, 1) }, Activation::Tanh, 0),
 ];
 
-/// Every size with every pipeline: two networks at either of `places` by turns, then [`FORMS`].
+/// Every size with every pipeline: two networks at either of `places` in alternation, then [`FORMS`].
 fn setups(places: [Place; 2]) -> impl Iterator<Item = Setup> {
     let separate = PIPELINES
         .into_iter()

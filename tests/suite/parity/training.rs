@@ -98,7 +98,7 @@ impl Outcome {
         }
     }
 
-    /// The truth. Moments are rounded to single precision on their way out.
+    /// The truth. Moments are rounded to single precision on output.
     fn exact(training: &Training, epochs: u32) -> Self {
         let mut engine = CpuEngine::<f64>::new(flow()).expect("valid");
         engine.begin_training(training, &state()).expect("fits");

@@ -1,4 +1,4 @@
-//! A transform as the engine executes it: on a tile of rows, with packed parameters.
+//! A flow and its transforms as the engine executes them: on a tile of rows, with packed parameters.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -7,17 +7,17 @@ use crate::flow::{Flow, Transform};
 use crate::layout::Layout;
 
 use super::Real;
-use super::actnorm::ActnormStep;
+use super::actnorm::ActnormCode;
 use super::base::{self, BaseDensity};
 use super::bijector::Planes;
 use super::buffer::Buffer;
 use super::conditioner::{self, Kept, LayerGradients};
-use super::coupling::CouplingStep;
-use super::lu::LuStep;
+use super::coupling::CouplingCode;
+use super::lu::LuCode;
 use super::mixture::MixtureScratch;
-use super::permutation::PermutationStep;
+use super::permutation::PermutationCode;
 
-/// Sizes of a part of a step, as one thread packs and updates it; see [`Block::parts`](crate::layout::Block::parts).
+/// Sizes of a part of a transform or base density, as one thread packs and updates it; see [`Block::parts`](crate::layout::Block::parts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PartSize {
     /// Values of its packed parameters.
@@ -26,21 +26,21 @@ pub(super) struct PartSize {
     pub gradient: usize,
 }
 
-/// Rows on their way through the flow.
+/// Rows in the forward pass or the inverse.
 pub(super) struct Tile<'a, R> {
     /// [T, D], in place.
     pub values: &'a mut [R],
-    /// Log-determinants of the way so far `[T]`.
+    /// Log-determinants of the transforms so far `[T]`.
     pub log_det: &'a mut [R],
 }
 
-/// LayerGradients on their way back.
+/// What goes through the backward pass.
 pub(super) struct Backward<'a, R> {
-    /// d_z [T, D] of the step's output, in place: then d_x of its input.
+    /// d_z [T, D] of the transform's output, in place: then d_x of its input.
     pub values: &'a mut [R],
     /// The gradient at the log-determinant of each row `[T]`.
     pub d_log_det: &'a [R],
-    /// The step's packed gradient, part after part; `None` where only d_x is wanted.
+    /// The transform's packed gradient, part after part; `None` where only d_x is wanted.
     pub gradient: Option<Sum<'a, R>>,
     /// Whether d_x is wanted.
     pub wants_input: bool,
@@ -60,7 +60,7 @@ impl<R> Sum<'_, R> {
     }
 }
 
-/// What a step leaves of its forward pass for its way back. A kind uses what it needs; the rest stays empty.
+/// What a transform leaves of its forward pass for the backward pass. A kind uses what it needs; the rest stays empty.
 #[derive(Debug, Default)]
 pub(super) struct Trace<R> {
     pub kept: Kept<R>,
@@ -73,7 +73,7 @@ pub(super) struct Trace<R> {
     pub saved: Planes<R>,
 }
 
-/// Buffers that hold nothing from one step to the next.
+/// Buffers that hold nothing from one transform to the next.
 #[derive(Debug, Default)]
 pub(super) struct Scratch<R> {
     pub gradients: LayerGradients<R>,
@@ -103,7 +103,7 @@ pub(super) trait Parameters<R: Real> {
 }
 
 /// The code of a transform.
-pub(super) trait Step<R: Real>: Parameters<R> + Debug + Send + Sync {
+pub(super) trait TransformCode<R: Real>: Parameters<R> + Debug + Send + Sync {
     /// Data → latent. `weights`: its parts, packed.
     fn forward(
         &self,
@@ -122,7 +122,7 @@ pub(super) trait Step<R: Real>: Parameters<R> + Debug + Send + Sync {
         scratch: &mut Scratch<R>,
     );
 
-    /// Backward of [`Step::forward`], whose `trace` this is.
+    /// Backward of [`TransformCode::forward`], whose `trace` this is.
     fn backward(
         &self,
         weights: &[Buffer<R>],
@@ -157,9 +157,9 @@ pub(super) struct Part {
 
 /// A flow's transforms in data → latent order, and its base density.
 #[derive(Debug)]
-pub(super) struct Steps<R> {
+pub(super) struct FlowCode<R> {
     pub features: usize,
-    pub steps: Vec<Placed<dyn Step<R>>>,
+    pub transforms: Vec<Placed<dyn TransformCode<R>>>,
     pub base: Placed<dyn BaseDensity<R>>,
     /// They tile the flat buffer in order.
     pub parts: Vec<Part>,
@@ -167,21 +167,21 @@ pub(super) struct Steps<R> {
     pub gradient: usize,
 }
 
-impl<R: Real> Steps<R> {
+impl<R: Real> FlowCode<R> {
     pub fn new(flow: &Flow, layout: &Layout) -> Self {
         let mut parts = Vec::new();
-        let steps: Vec<Placed<dyn Step<R>>> = flow
+        let transforms: Vec<Placed<dyn TransformCode<R>>> = flow
             .transforms
             .iter()
             .zip(&layout.blocks)
             .enumerate()
             .map(|(index, (transform, block))| {
-                let code: Box<dyn Step<R>> = match transform {
-                    Transform::Coupling(coupling) => Box::new(CouplingStep::new(flow, coupling, block)),
-                    Transform::Actnorm => Box::new(ActnormStep::new(flow)),
-                    Transform::Lu => Box::new(LuStep::new(flow)),
+                let code: Box<dyn TransformCode<R>> = match transform {
+                    Transform::Coupling(coupling) => Box::new(CouplingCode::new(flow, coupling, block)),
+                    Transform::Actnorm => Box::new(ActnormCode::new(flow)),
+                    Transform::Lu => Box::new(LuCode::new(flow)),
                     Transform::Permutation { permutation } => {
-                        Box::new(PermutationStep::new(flow, permutation))
+                        Box::new(PermutationCode::new(flow, permutation))
                     }
                 };
                 let sizes = code.parts();
@@ -190,9 +190,9 @@ impl<R: Real> Steps<R> {
             .collect();
         let code = base::density(flow);
         let sizes = code.parts();
-        let base = Placed::new(code, steps.len(), &sizes, vec![layout.base.clone()], &mut parts);
+        let base = Placed::new(code, transforms.len(), &sizes, vec![layout.base.clone()], &mut parts);
         let gradient = base.gradient.end;
-        Self { features: flow.features, steps, base, parts, gradient }
+        Self { features: flow.features, transforms, base, parts, gradient }
     }
 
     /// Where parts lie in the flat buffer.
@@ -214,7 +214,7 @@ impl<R: Real> Steps<R> {
     }
 
     fn owner(&self, owner: usize) -> &dyn Parameters<R> {
-        match self.steps.get(owner) {
+        match self.transforms.get(owner) {
             Some(placed) => &*placed.code,
             None => &*self.base.code,
         }
