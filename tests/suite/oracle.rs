@@ -338,40 +338,56 @@ fn weights_and_score_on_the_gpu(oracle: &Oracle, tolerances: [f64; 3]) {
     comparison.finish();
 }
 
-#[test]
-fn row_weights_and_the_score_function_agree_with_pytorch() {
-    for oracle in Oracle::NAMES.map(Oracle::load) {
-        weights_and_score::<f64>(&oracle, [1e-9; 3]);
-        let Amplification { of, score, .. } = Amplification::of(&oracle);
-        let gradient = of.iter().filter(|(name, _)| name.starts_with("grad")).map(|(_, factors)| factors[0]);
-        let widened = |factor: f64| f64::from(f32::EPSILON) * (ROUNDINGS * factor).max(128.0);
-        let tolerances = [of["log_prob"][0], gradient.fold(0.0, f64::max), score].map(widened);
-        weights_and_score::<f32>(&oracle, tolerances);
-        weights_and_score_on_the_gpu(&oracle, tolerances);
+fn weights_and_score_agree(oracle: &Oracle, amplification: &Amplification) {
+    weights_and_score::<f64>(oracle, [1e-9; 3]);
+    let Amplification { of, score, .. } = amplification;
+    let gradient = of.iter().filter(|(name, _)| name.starts_with("grad")).map(|(_, factors)| factors[0]);
+    let widened = |factor: f64| f64::from(f32::EPSILON) * (ROUNDINGS * factor).max(128.0);
+    let tolerances = [of["log_prob"][0], gradient.fold(0.0, f64::max), *score].map(widened);
+    weights_and_score::<f32>(oracle, tolerances);
+    weights_and_score_on_the_gpu(oracle, tolerances);
+}
+
+fn every_engine_agrees(oracle: &Oracle, amplification: &Amplification) {
+    let all = || subjects(&oracle.flow, &oracle.parameters());
+    for index in 0..all().len() {
+        let fresh = || all().swap_remove(index);
+        let title = format!("{} on {}", oracle.name, fresh().name());
+        let cases = cases(oracle, amplification, &fresh);
+        let mut comparison = Comparison::new(&title);
+        for case in &cases {
+            check(&mut comparison, case);
+            let (meaningless, all) = (meaningless(case), case.tolerances.len());
+            assert!(
+                meaningless as f64 <= MEANINGLESS_ROWS * all as f64,
+                "{title}: {}: {meaningless} of {all} parts are allowed to be off by more than {MEANINGFUL}",
+                case.name
+            );
+        }
+        comparison.finish();
+        cases.into_iter().for_each(|case| every_corruption_is_found(&title, case));
     }
 }
 
-#[test]
-fn every_engine_agrees_with_pytorch_and_no_corruption_does() {
-    for oracle in Oracle::NAMES.map(Oracle::load) {
-        let all = || subjects(&oracle.flow, &oracle.parameters());
-        let amplification = Amplification::of(&oracle);
-        for index in 0..all().len() {
-            let fresh = || all().swap_remove(index);
-            let title = format!("{} on {}", oracle.name, fresh().name());
-            let cases = cases(&oracle, &amplification, &fresh);
-            let mut comparison = Comparison::new(&title);
-            for case in &cases {
-                check(&mut comparison, case);
-                let (meaningless, all) = (meaningless(case), case.tolerances.len());
-                assert!(
-                    meaningless as f64 <= MEANINGLESS_ROWS * all as f64,
-                    "{title}: {}: {meaningless} of {all} parts are allowed to be off by more than {MEANINGFUL}",
-                    case.name
-                );
-            }
-            comparison.finish();
-            cases.into_iter().for_each(|case| every_corruption_is_found(&title, case));
+/// A test for each file, so that they run side by side.
+macro_rules! agree_with_pytorch {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            let oracle = Oracle::load(stringify!($name));
+            let amplification = Amplification::of(&oracle);
+            every_engine_agrees(&oracle, &amplification);
+            weights_and_score_agree(&oracle, &amplification);
+        })*
+
+        #[test]
+        fn every_file_has_a_test() {
+            assert_eq!(Oracle::NAMES, [$(stringify!($name)),*]);
         }
-    }
+    };
 }
+
+agree_with_pytorch!(
+    moons_2d odd_3d deep_5d wide_12d affine_given_4d actnorm_4d affine_joint_4d spline_2d spline_given_5d mixed_6d
+    mixture_3d
+);
