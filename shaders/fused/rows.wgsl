@@ -9,7 +9,6 @@
 // Order:     a barrier after each layer; sums run over increasing depth, shares of the depth in order.
 // Twin:      src/cpu/pass.rs
 
-const HALF_LN_TAU: f32 = 0.9189385332046727;
 const ROW_QUADS: u32 = ROWS * QUADS;
 // Areas of memory, in quads: the current rows, or their gradient; what products read of them, such as kept features; the
 // networks' outputs in OUTPUT_SLICES shares of the depth, or what is as wide as the features in SLICES shares; tiles of

@@ -11,28 +11,6 @@
 // Twin:      negative_log_likelihood and negative_log_likelihood_backward in src/cpu/loss.rs, then coupling_backward in
 //            src/cpu/reference/coupling.rs
 
-const HALF_LN_TAU: f32 = 0.9189385332046727;
-
-@group(0) @binding(9) var<storage, read> shares: array<f32>;
-@group(0) @binding(10) var<storage, read_write> log_prob: array<f32>;
-@group(0) @binding(11) var<storage, read_write> log_det: array<f32>;
-
-// The row of a thread among the threads that share one.
-fn row_of(group: u32, local: u32) -> u32 {
-    return group * (256u / layer.lanes) + local / layer.lanes;
-}
-
-// Each thread's part of Σ_j shares_j.
-fn sum_shares(row: u32, lane: u32) -> f32 {
-    var sum = 0.0;
-    if row < extent.rows {
-        for (var j = lane; j < layer.features; j += layer.lanes) {
-            sum += shares[row * layer.features + j];
-        }
-    }
-    return sum;
-}
-
 // Each thread's part of Σ_j z_j².
 fn sum_squares(row: u32, lane: u32) -> f32 {
     var sum = 0.0;

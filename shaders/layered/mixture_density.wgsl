@@ -8,30 +8,10 @@
 // Order:     y over increasing feature, shares lane by lane; over lanes by a fixed tree.
 // Twin:      log_density in src/cpu/reference/mixture.rs
 
-const HALF_LN_TAU: f32 = 0.9189385332046727;
 const LOWEST: f32 = -3.4e38;
 
 @group(0) @binding(5) var<storage, read_write> whitened: array<f32>;
 @group(0) @binding(8) var<storage, read> d_coupling: array<f32>;
-@group(0) @binding(9) var<storage, read> shares: array<f32>;
-@group(0) @binding(10) var<storage, read_write> log_prob: array<f32>;
-@group(0) @binding(11) var<storage, read_write> log_det: array<f32>;
-
-// The row of a thread among the threads that share one.
-fn row_of(group: u32, local: u32) -> u32 {
-    return group * (256u / layer.lanes) + local / layer.lanes;
-}
-
-// Each thread's part of Σ_j shares_j.
-fn sum_shares(row: u32, lane: u32) -> f32 {
-    var sum = 0.0;
-    if row < extent.rows {
-        for (var j = lane; j < layer.features; j += layer.lanes) {
-            sum += shares[row * layer.features + j];
-        }
-    }
-    return sum;
-}
 
 // t_k, but for what is the same for all components.
 fn term(row: u32, k: u32) -> f32 {

@@ -13,6 +13,8 @@ const TANH: u32 = 1u;
 const LEAKY_RELU: u32 = 2u;
 const SILU: u32 = 3u;
 const LEAKY_SLOPE: f32 = 0.01;
+// ½ · ln 2π: the constant of a normal density.
+const HALF_LN_TAU: f32 = 0.9189385332046727;
 
 // WGSL may assume that no NaN or infinity occurs, so finiteness is read from the exponent's bits.
 fn is_finite(value: f32) -> bool {

@@ -6,7 +6,7 @@ use crate::flow::{Base, Flow};
 
 use super::Real;
 use super::buffer::Buffer;
-use super::code::{Parameters, PartSize, Sum};
+use super::code::{Parameters, Sum};
 use super::loss::{negative_log_likelihood, negative_log_likelihood_backward};
 use super::mixture::{MixtureDensity, MixtureScratch};
 use super::sampling::{self, Noise};
@@ -55,15 +55,7 @@ struct StandardNormal {
     context: usize,
 }
 
-impl<R: Real> Parameters<R> for StandardNormal {
-    fn parts(&self) -> Vec<PartSize> {
-        Vec::new()
-    }
-
-    fn pack(&self, _part: usize, _flat: &[R], _packed: &mut [R]) {}
-
-    fn unpack(&self, _part: usize, _weights: &[R], _packed: &[R], _flat: &mut [R]) {}
-}
+impl<R: Real> Parameters<R> for StandardNormal {}
 
 impl<R: Real> BaseDensity<R> for StandardNormal {
     fn negative_log_likelihood(

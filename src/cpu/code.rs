@@ -90,16 +90,19 @@ pub(super) struct Scratch<R> {
     pub mixture: MixtureScratch<R>,
 }
 
-/// The parameters of a transform or a base density, as threads pack them and take their gradient.
+/// The parameters of a transform or a base density, as threads pack them and take their gradient. What has none keeps the
+/// methods as they are.
 pub(super) trait Parameters<R: Real> {
     /// Sizes of its parts, in the order of [`Block::parts`](crate::layout::Block::parts).
-    fn parts(&self) -> Vec<PartSize>;
+    fn parts(&self) -> Vec<PartSize> {
+        Vec::new()
+    }
 
     /// Packs a part's parameters.
-    fn pack(&self, part: usize, flat: &[R], packed: &mut [R]);
+    fn pack(&self, _part: usize, _flat: &[R], _packed: &mut [R]) {}
 
     /// Unpacks a part's gradient; `weights`: its packed parameters. Entries of `flat` without a gradient stay zero.
-    fn unpack(&self, part: usize, weights: &[R], packed: &[R], flat: &mut [R]);
+    fn unpack(&self, _part: usize, _weights: &[R], _packed: &[R], _flat: &mut [R]) {}
 }
 
 /// The code of a transform.

@@ -10,7 +10,7 @@ use super::Real;
 use super::base::BaseDensity;
 use super::buffer::Buffer;
 use super::code::{Parameters, PartSize, Sum};
-use super::reference::mixture::Mixture;
+use super::reference::mixture::{Mixture, choose};
 use super::sampling::{self, Noise};
 use super::simd::{LANES, lane_sum};
 
@@ -293,7 +293,7 @@ impl<R: Real> BaseDensity<R> for MixtureDensity {
         }
     }
 
-    // Twin of `Mixture::choose` and `Mixture::place`, on packed parameters.
+    // `Mixture::place` on packed parameters.
     fn draw(&self, weights: &[Buffer<R>], noise: Noise, z: &mut [R]) {
         let (size, packed) = (self.modelled, self.packed(weights));
         sampling::latent(self.features, self.features - size, noise, z);
@@ -308,21 +308,6 @@ impl<R: Real> BaseDensity<R> for MixtureDensity {
             z.iter_mut().zip(&packed.means[k * size..][..size]).for_each(|(z, &mean)| *z += mean);
         }
     }
-}
-
-/// The first component whose weight, added to those before it, exceeds `uniform`; else the last that has a weight.
-fn choose<R: Real>(shares: &[R], uniform: R) -> usize {
-    let (mut chosen, mut sum) = (0, R::zero());
-    for (k, &share) in shares.iter().enumerate() {
-        sum += share;
-        if share > R::zero() {
-            chosen = k;
-        }
-        if uniform < sum {
-            break;
-        }
-    }
-    chosen
 }
 
 #[cfg(test)]

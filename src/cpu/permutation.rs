@@ -4,7 +4,7 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::code::{Backward, Parameters, PartSize, Scratch, Tile, Trace, TransformCode};
+use super::code::{Backward, Parameters, Scratch, Tile, Trace, TransformCode};
 
 /// A permutation; it has no parameters.
 #[derive(Debug)]
@@ -36,15 +36,7 @@ impl PermutationCode {
     }
 }
 
-impl<R: Real> Parameters<R> for PermutationCode {
-    fn parts(&self) -> Vec<PartSize> {
-        vec![PartSize { weights: 0, gradient: 0 }]
-    }
-
-    fn pack(&self, _part: usize, _flat: &[R], _packed: &mut [R]) {}
-
-    fn unpack(&self, _part: usize, _weights: &[R], _packed: &[R], _flat: &mut [R]) {}
-}
+impl<R: Real> Parameters<R> for PermutationCode {}
 
 impl<R: Real> TransformCode<R> for PermutationCode {
     fn forward(

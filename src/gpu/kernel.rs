@@ -312,6 +312,7 @@ const DENSITY: &[&str] = texts!(
     "layered/layer",
     "layered/factor",
     "layered/through",
+    "layered/determinant",
     "layered/density"
 );
 const MIXTURE_WHITEN_TEXTS: &[&str] =
@@ -324,6 +325,7 @@ const MIXTURE_DENSITY_TEXTS: &[&str] = texts!(
     "layered/mixture",
     "shared/mixture",
     "layered/factor",
+    "layered/determinant",
     "layered/mixture_density"
 );
 const MIXTURE_BACKWARD_TEXTS: &[&str] = texts!(

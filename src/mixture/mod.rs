@@ -77,11 +77,11 @@ impl Mixture {
     }
 }
 
-/// ln Σ exp(values); −∞ where all are.
-fn log_sum_exp(values: &[f64]) -> f64 {
-    let largest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if largest == f64::NEG_INFINITY {
-        return largest;
+/// ln Σ exp of `terms`; −∞ where all are.
+pub(crate) fn log_sum_exp(terms: &[f64]) -> f64 {
+    let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if !largest.is_finite() {
+        return terms.iter().sum();
     }
-    largest + values.iter().map(|value| (value - largest).exp()).sum::<f64>().ln()
+    largest + terms.iter().map(|term| (term - largest).exp()).sum::<f64>().ln()
 }

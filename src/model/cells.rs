@@ -92,18 +92,10 @@ fn legendre(index: usize, count: usize) -> (f64, f64) {
     ((1.0 - x) / 2.0, 1.0 / ((1.0 - x * x) * slope * slope))
 }
 
-/// ln Σ exp of `terms`.
-pub(super) fn log_sum_exp(terms: &[f64]) -> f64 {
-    let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if !largest.is_finite() {
-        return terms.iter().sum();
-    }
-    largest + terms.iter().map(|term| (term - largest).exp()).sum::<f64>().ln()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mixture::log_sum_exp;
 
     /// ∫ over the unit cube of Π exp(−a u), whose value is Π (1 − e^−a) / a.
     fn error(dimensions: usize, a: f64) -> f64 {

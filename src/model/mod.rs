@@ -11,7 +11,7 @@ mod record;
 
 use std::borrow::Cow;
 
-use cells::{Cells, log_sum_exp};
+use cells::Cells;
 pub use file::FORMAT_VERSION;
 pub(crate) use held_out::mean_and_error;
 pub use recipe::Recipe;
@@ -21,7 +21,7 @@ use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
-use crate::mixture::Mixture;
+use crate::mixture::{Mixture, log_sum_exp};
 use crate::shown::{shown, shown_list};
 
 /// A fitted density over named columns.

@@ -121,19 +121,9 @@ impl<'a, R: Real> Mixture<'a, R> {
         }
     }
 
-    /// The component that `uniform` in [0, 1) chooses: the first whose weight, added to those before it, exceeds it.
+    /// The component that `uniform` in [0, 1) chooses; see [`choose`].
     pub fn choose(&self, uniform: R) -> usize {
-        let (mut chosen, mut sum) = (0, R::zero());
-        for (k, &weight) in self.weights().iter().enumerate() {
-            sum += weight;
-            if weight > R::zero() {
-                chosen = k;
-            }
-            if uniform < sum {
-                break;
-            }
-        }
-        chosen
+        choose(&self.weights(), uniform)
     }
 
     /// mean_k + A_k⁻¹ · noise, in the place of `noise` `[M]`.
@@ -147,4 +137,20 @@ impl<'a, R: Real> Mixture<'a, R> {
             *value += mean;
         }
     }
+}
+
+/// The component that `uniform` in [0, 1) chooses by the `weights` π `[K]`: the first whose weight, added to those before it,
+/// exceeds it; else the last that has a weight.
+pub fn choose<R: Real>(weights: &[R], uniform: R) -> usize {
+    let (mut chosen, mut sum) = (0, R::zero());
+    for (k, &weight) in weights.iter().enumerate() {
+        sum += weight;
+        if weight > R::zero() {
+            chosen = k;
+        }
+        if uniform < sum {
+            break;
+        }
+    }
+    chosen
 }
