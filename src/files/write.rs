@@ -28,12 +28,14 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
 }
 
 /// Removes the temporary files of all that this process is writing: for the handler of a signal that ends the process
-/// next, before anything could be dropped.
+/// next, before anything could be dropped. Threads that begin a file afterwards, or end one, wait for that end.
 pub fn remove_unfinished() {
-    for path in std::mem::take(&mut *unfinished()) {
+    let mut paths = unfinished();
+    for path in paths.drain(..) {
         // What cannot be removed has taken its place meanwhile.
         let _ = fs::remove_file(path);
     }
+    std::mem::forget(paths);
 }
 
 /// Removes the temporary files in `folder` that killed processes have left there, and nothing else: those that a process
@@ -170,8 +172,7 @@ fn temporary(folder: &Path) -> io::Result<(File, TempPath, Unfinished)> {
     #[cfg(unix)]
     builder.permissions(permissions);
     loop {
-        let (file, path) = builder.tempfile_in(folder)?.into_parts();
-        let unfinished = Unfinished::new(&path);
+        let (file, path, unfinished) = Unfinished::begin(&builder, folder)?;
         // Before it is locked another process may take it for a stale one; then another is made.
         if !matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock)) && path.exists() {
             return Ok((file, path, unfinished));
@@ -188,9 +189,13 @@ fn unfinished() -> std::sync::MutexGuard<'static, Vec<PathBuf>> {
 struct Unfinished(PathBuf);
 
 impl Unfinished {
-    fn new(path: &Path) -> Self {
-        unfinished().push(path.to_path_buf());
-        Self(path.to_path_buf())
+    /// A new file in `folder`. It is in the list before a signal's handler can look there.
+    fn begin(builder: &tempfile::Builder, folder: &Path) -> io::Result<(File, TempPath, Self)> {
+        let mut paths = unfinished();
+        let (file, path) = builder.tempfile_in(folder)?.into_parts();
+        paths.push(path.to_path_buf());
+        let unfinished = Self(path.to_path_buf());
+        Ok((file, path, unfinished))
     }
 }
 
