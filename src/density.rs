@@ -5,9 +5,9 @@ use crate::data::{Dataset, Table, ToyDensity};
 use crate::device::{AnyEngine, Device};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
-use crate::model::{DataSource, HeldOut, Model, Outcome, Recipe};
+use crate::model::{DataSource, Engines, Ensemble, HeldOut, Model, Outcome, Recipe};
 use crate::shown::shown_list;
-use crate::train::{Fitted, History, Observer, Options, TestSets, fit_with};
+use crate::train::{Fitted, History, Members, Observer, Options, TestSets, fit_with};
 
 /// A recipe and where to carry it out.
 ///
@@ -43,9 +43,9 @@ pub struct Trainer {
 pub struct Trained {
     /// The fitted density, on the device that it was trained on.
     pub density: Density,
-    /// What every epoch did.
+    /// What every epoch did; of an ensemble, those of its first fit.
     pub history: History,
-    /// How training ended.
+    /// How training ended; of an ensemble, how its first fit did.
     pub outcome: Outcome,
 }
 
@@ -93,7 +93,7 @@ impl Trainer {
         self
     }
 
-    /// Fits the recipe's flow to `dataset`.
+    /// Fits the recipe's flow to `dataset`; of an ensemble, the fits from the second on split its rows anew.
     ///
     /// # Errors
     /// Those of the device and of [`fit_with`]; [`Error::Argument`] when the test has other columns than the dataset, or
@@ -102,10 +102,11 @@ impl Trainer {
         self.fit_watched(dataset, &mut ())
     }
 
-    /// As [`Trainer::fit`], under the eyes of `observer`, which may end it.
+    /// As [`Trainer::fit`], under the eyes of `observer`, which may end it. Of an ensemble it sees one fit after the other; one
+    /// that is ended before its time is left out, unless it is the first.
     ///
     /// # Errors
-    /// As [`Trainer::fit`], and those of the observer.
+    /// As [`Trainer::fit`], and those of the observer; [`Error::Argument`] when an ensemble is to go on from a checkpoint.
     pub fn fit_watched(&self, dataset: &Dataset, observer: &mut impl Observer) -> Result<Trained> {
         let rows = (dataset.train.len() + dataset.validation.len()) / dataset.features();
         let source = match &self.drawn_from {
@@ -113,13 +114,32 @@ impl Trainer {
             None => DataSource::table(&dataset.name, rows),
         };
         let sets = self.test_sets(dataset)?;
+        if self.recipe.ensemble > 1 && self.options.resume.is_some() {
+            return Err(Error::Argument("an ensemble cannot go on from the checkpoint of one fit".into()));
+        }
         pollster::block_on(async {
-            let mut engine = self.device.engine(self.recipe.flow_over(dataset)?, None).await?.engine;
-            let options = self.options.clone();
-            let fitted = fit_with(&mut engine, dataset, &self.recipe, source, options, observer).await?;
-            let Fitted { mut model, history, outcome } = fitted;
-            sets.score(&mut model, &mut engine).await?;
-            Ok(Trained { density: Density { model, engine }, history, outcome })
+            let mut fits = Members::new(&self.recipe, dataset.clone());
+            let (mut models, mut made, mut first) = (Vec::new(), Vec::new(), None);
+            while let Some((recipe, dataset)) = fits.next_fit()? {
+                let mut engine = self.device.engine(recipe.flow_over(dataset)?, None).await?.engine;
+                let (options, source) = (self.options.clone(), source.clone());
+                let fitted = fit_with(&mut engine, dataset, &recipe, source, options, observer).await?;
+                let Fitted { model, history, outcome } = fitted;
+                let whole = outcome.is_whole();
+                if whole || models.is_empty() {
+                    models.push(model);
+                    made.push(engine);
+                    first.get_or_insert((history, outcome));
+                }
+                if !whole {
+                    break;
+                }
+            }
+            let (history, outcome) = first.expect("invariant: a recipe has a fit");
+            let mut ensemble = Ensemble::average(models, &self.recipe)?;
+            let mut engines = Engines::of_each(made);
+            sets.score(&mut ensemble, &mut engines).await?;
+            Ok(Trained { density: Density { ensemble, engines }, history, outcome })
         })
     }
 
@@ -140,7 +160,7 @@ impl Trainer {
     }
 }
 
-/// A model on a device.
+/// A model, or an ensemble of several, on a device.
 ///
 /// Its methods take `&mut self`: an engine computes in buffers that it owns. For several threads make a density for each.
 ///
@@ -157,23 +177,30 @@ impl Trainer {
 /// ```
 #[derive(Debug)]
 pub struct Density {
-    model: Model,
-    engine: AnyEngine,
+    ensemble: Ensemble,
+    engines: Engines<AnyEngine>,
 }
 
 impl Density {
-    /// `model` on `device`.
+    /// `model`, a [`Model`] or an [`Ensemble`], on `device`.
     ///
     /// # Errors
     /// Those of [`Device::engine`].
-    pub fn new(model: Model, device: &Device) -> Result<Self> {
-        let engine = pollster::block_on(device.engine(model.flow.clone(), None))?.engine;
-        Ok(Self { model, engine })
+    pub fn new(model: impl Into<Ensemble>, device: &Device) -> Result<Self> {
+        let ensemble = model.into();
+        let make = async |flow| Ok(device.engine(flow, None).await?.engine);
+        let engines = pollster::block_on(Engines::new(&ensemble, make))?;
+        Ok(Self { ensemble, engines })
     }
 
-    /// The model: columns, preprocessing, record; what [`Model::save`] keeps.
+    /// The model: columns, preprocessing, record; what [`Model::save`] keeps. Of an ensemble, its first member.
     pub fn model(&self) -> &Model {
-        &self.model
+        self.ensemble.first()
+    }
+
+    /// All members; what [`Ensemble::save`] keeps.
+    pub fn ensemble(&self) -> &Ensemble {
+        &self.ensemble
     }
 
     /// log p(x) of each row `[B]`, as [`Model::log_prob`]. `rows`: row-major [B, D], in the user's units.
@@ -181,7 +208,7 @@ impl Density {
     /// # Errors
     /// Those of [`Model::log_prob`].
     pub fn log_prob(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
-        pollster::block_on(self.model.log_prob(&mut self.engine, rows))
+        pollster::block_on(self.ensemble.log_prob(&mut self.engines, rows))
     }
 
     /// The loss on `rows`, row-major [B, D], that training has not seen, as [`Model::held_out`].
@@ -189,7 +216,7 @@ impl Density {
     /// # Errors
     /// Those of [`Model::log_prob`].
     pub fn held_out(&mut self, rows: &[f64]) -> Result<HeldOut> {
-        pollster::block_on(self.model.held_out(&mut self.engine, rows, |_| None))
+        pollster::block_on(self.ensemble.held_out(&mut self.engines, rows, |_| None))
     }
 
     /// Latent z of each row, row-major [B, D], as [`Model::latent`].
@@ -197,7 +224,7 @@ impl Density {
     /// # Errors
     /// Those of [`Model::latent`].
     pub fn latent(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
-        pollster::block_on(self.model.latent(&mut self.engine, rows))
+        pollster::block_on(self.ensemble.latent(&mut self.engines, rows))
     }
 
     /// `rows` rows drawn from the model, row-major [rows, D], in the user's units: the same for the same `seed`.
@@ -213,7 +240,7 @@ impl Density {
     /// # Errors
     /// Those of [`Model::sample_given`].
     pub fn sample_given(&mut self, context: &[f64], seed: u64) -> Result<Vec<f64>> {
-        let rows = context.len() / self.model.flow.context.max(1);
+        let rows = context.len() / self.model().flow.context.max(1);
         self.sample_with(Sampling { rows, first: 0, seed, temperature: 1.0 }, context)
     }
 
@@ -239,7 +266,7 @@ impl Density {
     /// # }
     /// ```
     pub fn sample_with(&mut self, sampling: Sampling, context: &[f64]) -> Result<Vec<f64>> {
-        pollster::block_on(self.model.sample_given(&mut self.engine, sampling, context))
+        pollster::block_on(self.ensemble.sample_given(&mut self.engines, sampling, context))
     }
 }
 

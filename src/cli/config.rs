@@ -254,8 +254,15 @@ impl Resolved<'_> {
         set("tail-bound", Some(decimal(recipe.tail_bound)));
         set("mixing", name_of(&Mixing::ALL, recipe.mixing));
         set("actnorm", Some(recipe.actnorm.into()));
-        set("base", name_of(&BaseKind::ALL, recipe.base));
-        set("components", Some(whole(recipe.components as u64)));
+        let numbers =
+            |numbers: &[usize]| numbers.iter().map(|&number| whole(number as u64)).collect::<Vec<_>>();
+        if recipe.bases.len() > 1 {
+            set("components", Some(numbers(&recipe.bases).into()));
+        } else {
+            set("base", name_of(&BaseKind::ALL, recipe.base));
+            set("components", Some(whole(recipe.components as u64)));
+        }
+        set("ensemble", Some(whole(recipe.ensemble as u64)));
         set("lr", Some(decimal(recipe.learning_rate)));
         set("decay", Some(recipe.decay.name().into()));
         set("warmup", Some(whole(recipe.warmup)));

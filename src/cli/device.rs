@@ -4,6 +4,7 @@ use moonflow::Result;
 use moonflow::device::{AnyEngine, Chosen, Device};
 use moonflow::flow::Flow;
 use moonflow::gpu::{PlanKind, Target};
+use moonflow::model::{Engines, Ensemble};
 
 use super::advice::with_flags;
 use super::output::note;
@@ -81,5 +82,13 @@ impl DeviceArgs {
             recall(engine);
         }
         Ok(engine)
+    }
+
+    /// Engines for the members of `ensemble`, as [`DeviceArgs::engine`].
+    ///
+    /// # Errors
+    /// Those of [`DeviceArgs::engine`].
+    pub async fn engines(&self, ensemble: &Ensemble) -> Result<Engines<AnyEngine>> {
+        Engines::new(ensemble, async |flow| self.engine(flow).await).await
     }
 }

@@ -7,9 +7,9 @@ use moonflow::Result;
 use moonflow::data::{
     Bounds, ColumnDomain, Johnson, MonotoneCurve, Preprocessing, Standardise, Standardiser,
 };
-use moonflow::flow::Flow;
+use moonflow::flow::{Base, Flow};
 use moonflow::layout::Layout;
-use moonflow::model::{HeldOut, Model, Recipe, SelfCheck, TrainingRecord, WithinBounds};
+use moonflow::model::{Ensemble, HeldOut, Model, Recipe, SelfCheck, TrainingRecord, WithinBounds};
 use moonflow::optimiser::Decay;
 use moonflow::shown::{shown, shown_list, shown_path};
 use serde_json::json;
@@ -31,19 +31,28 @@ pub struct InfoArgs {
 /// # Errors
 /// When the model cannot be read, and those of standard output.
 pub fn run(args: &InfoArgs) -> Result<()> {
-    let model = Model::load(&args.file)?;
+    let ensemble = Ensemble::load(&args.file)?;
     if args.json {
-        return output::write_json(&as_json(&model));
+        return output::write_json(&match ensemble.members() {
+            [only] => as_json(only),
+            members => json!({
+                "format_version": ensemble.format_version(),
+                "members": members.iter().map(as_json).collect::<Vec<_>>(),
+                "training": output::as_json(ensemble.record()),
+            }),
+        });
     }
+    let (model, record) = (ensemble.first(), ensemble.record());
     let bytes = std::fs::metadata(&args.file).map(|metadata| metadata.len()).unwrap_or_default();
-    let version = model.format_version();
+    let version = ensemble.format_version();
     let mut text = format!("{}: moonflow model, format version {version}", shown_path(&args.file));
     text += &format!(", {} bytes\n\n", grouped(bytes));
+    text += &members(&ensemble);
     text += &format!("flow       {}\n\n", describe_flow(&model.flow));
-    text += &transforms(&model);
-    text += &columns(&model);
-    text += &training(&model.record);
-    if let Some(check) = &model.record.check {
+    text += &transforms(model);
+    text += &columns(model);
+    text += &training(record);
+    if let Some(check) = &record.check {
         text += "\n";
         text += &latent(check, &model.columns);
         text += &describe_check(check).iter().map(|line| format!("check      {line}\n")).collect::<String>();
@@ -115,6 +124,13 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
     }
     if let Some(decay) = recipe.ema {
         text += &format!(", weights averaged with decay {decay}");
+    }
+    if recipe.ensemble > 1 {
+        text += &format!(", average of {} fits", recipe.ensemble);
+    }
+    if !recipe.bases.is_empty() {
+        let bases: Vec<String> = recipe.bases.iter().map(usize::to_string).collect();
+        text += &format!(" with {} Gaussians as their base in turns", bases.join(", "));
     }
     if let Some(patience) = recipe.patience {
         text += &format!(", patience {patience}");
@@ -193,6 +209,38 @@ const SENTENCE: usize = 800;
 
 /// Most names in a list of features; more are counted.
 const LISTED: usize = 6;
+
+/// A row for each of several members; what follows it is the first one's.
+fn members(ensemble: &Ensemble) -> String {
+    if ensemble.members().len() == 1 {
+        return String::new();
+    }
+    let mut table =
+        vec![["fit", "seed", "base density", "parameters", "epoch", "validation"].map(str::to_owned)];
+    for (index, Model { flow, parameters, record, .. }) in ensemble.members().iter().enumerate() {
+        let epoch = record.best_epoch.map_or_else(String::new, |epoch| epoch.to_string());
+        let nll = record.validation_nll.map_or_else(String::new, |nll| format!("{nll:.4}"));
+        table.push([
+            (index + 1).to_string(),
+            record.recipe.seed.to_string(),
+            describe_base(&flow.base),
+            grouped(parameters.len() as u64),
+            epoch,
+            nll,
+        ]);
+    }
+    format!("average    of {} fits, of which the first is shown below\n\n", ensemble.members().len())
+        + &aligned(&table)
+}
+
+/// A base density in a few words.
+pub fn describe_base(base: &Base) -> String {
+    match base {
+        Base::Mixture { components: 1 } => "a Gaussian".into(),
+        Base::Mixture { components } => format!("{components} Gaussians"),
+        _ => "standard normal".into(),
+    }
+}
 
 fn transforms(model: &Model) -> String {
     let mut table = vec![["transform", "kind", "keeps", "transforms", "parameters"].map(str::to_owned)];

@@ -1,13 +1,15 @@
 //! A training from its rows to its files: what it says, what it keeps on the way, and what it writes at the end.
 
 use std::path::Path;
+use std::time::Instant;
 
+use moonflow::Dataset;
 use moonflow::device::AnyEngine;
 use moonflow::engine::Engine;
 use moonflow::files::write_atomically;
-use moonflow::model::{Model, Outcome, Recipe};
+use moonflow::model::{Engines, Ensemble, Model, Outcome, Recipe};
 use moonflow::shown::{shown, shown_path};
-use moonflow::train::{Checkpoint, Fitted, History, Options, TestSets, fit_with, training_shape};
+use moonflow::train::{Checkpoint, Fitted, History, Members, Options, TestSets, fit_with, training_shape};
 use moonflow::{Error, Result};
 use serde_json::json;
 
@@ -15,7 +17,8 @@ use super::animate::Animated;
 use super::config::Resolved;
 use super::folder::Files;
 use super::info::{
-    describe_check, describe_columns, describe_flow, describe_held_out, describe_recipe, describe_rows,
+    describe_base, describe_check, describe_columns, describe_flow, describe_held_out, describe_recipe,
+    describe_rows,
 };
 use super::output::{self, grouped, note};
 use super::plan::SHARDED;
@@ -39,11 +42,28 @@ pub struct TrainingJob<'a> {
     pub animation: Option<Animated>,
 }
 
-/// What a training leaves besides its result.
+/// Training and validation rows.
+fn rows(dataset: &Dataset) -> [usize; 2] {
+    [&dataset.train, &dataset.validation].map(|rows| rows.len() / dataset.features())
+}
+
+/// What a training leaves besides its model.
 pub struct Artifacts {
+    /// Of the first fit.
+    pub history: History,
+    /// Of the last fit.
+    pub outcome: Outcome,
     checkpoint: Option<Checkpoint>,
-    /// Epochs and parameters for the moving picture.
+    /// Epochs and parameters of the first fit, for the moving picture.
     snapshots: Vec<(u32, Vec<f32>)>,
+}
+
+/// One fit of the job's ensemble.
+struct Fit<'a> {
+    /// Of how many, from 0.
+    index: usize,
+    recipe: Recipe,
+    dataset: &'a Dataset,
 }
 
 impl TrainingJob<'_> {
@@ -54,16 +74,10 @@ impl TrainingJob<'_> {
         }
     }
 
-    /// Training and validation rows.
-    fn rows(&self) -> [usize; 2] {
-        let dataset = &self.data.dataset;
-        [&dataset.train, &dataset.validation].map(|rows| rows.len() / dataset.features())
-    }
-
-    /// Says what is about to be trained.
-    pub fn introduce(&self, engine: &AnyEngine, checkpoint: Option<&Checkpoint>) {
-        let Data { test, dataset, notes, context, .. } = &self.data;
-        let [train, validation] = self.rows().map(|rows| grouped(rows as u64));
+    /// Says what is about to be trained, by the engine of the first fit.
+    fn introduce(&self, dataset: &Dataset, engine: &AnyEngine, checkpoint: Option<&Checkpoint>) {
+        let Data { test, notes, context, .. } = &self.data;
+        let [train, validation] = rows(dataset).map(|rows| grouped(rows as u64));
         let test = test.as_ref().map(|test| format!(", {} for the test", grouped(test.rows() as u64)));
         self.say(format_args!(
             "data     {}: {train} rows for training and {validation} for validation{}, columns {}",
@@ -76,7 +90,12 @@ impl TrainingJob<'_> {
         self.say(format_args!("recipe   {}", describe_recipe(self.recipe)));
         self.say(format_args!("device   {}", engine.describe()));
         if let Some(checkpoint) = checkpoint {
-            self.say(format_args!("resumed  after epoch {}", checkpoint.trainer.history.epochs.len()));
+            let epochs = checkpoint.trainer.history.epochs.len();
+            let fit = match self.index_of(checkpoint) {
+                0 => String::new(),
+                fit => format!(" of fit {}", fit + 1),
+            };
+            self.say(format_args!("resumed  after epoch {epochs}{fit}"));
             if !checkpoint.has_the_bits_of(engine.device()) {
                 note(format_args!(
                     "warning: the checkpoint was made on {}; on another device training goes on, but not with the same bits",
@@ -87,28 +106,126 @@ impl TrainingJob<'_> {
     }
 
     /// Checks that the engine has room for the training, and finds the fastest tiles for it where that is asked for.
-    pub async fn tune(&self, engine: &mut AnyEngine) -> Result<()> {
-        let [train_rows, validation_rows] = self.rows();
-        let shape = training_shape(self.recipe, train_rows, validation_rows)?;
+    async fn tune(&self, engine: &mut AnyEngine, fit: &Fit<'_>) -> Result<()> {
+        let [train_rows, validation_rows] = rows(fit.dataset);
+        let shape = training_shape(&fit.recipe, train_rows, validation_rows)?;
         self.data.need.check_engine(engine, &shape)?;
         if let AnyEngine::Gpu(engine) = engine
             && engine.training_kind(&shape) != engine.plan_kind()
+            && fit.index == 0
         {
             note(format_args!("note: {SHARDED}"));
         }
         self.args.device.tune(engine, Work::Training(shape)).await
     }
 
-    /// Trains, from `checkpoint` where there is one, and writes checkpoints on the way.
+    /// Which fit a checkpoint is of, by its seed; the first where it is of none.
+    fn index_of(&self, checkpoint: &Checkpoint) -> usize {
+        let index = checkpoint.recipe.seed.wrapping_sub(self.recipe.seed);
+        usize::try_from(index).ok().filter(|index| *index < self.recipe.ensemble).unwrap_or(0)
+    }
+
+    /// Trains every fit of the recipe's ensemble, from `checkpoint` where there is one, and writes checkpoints on the way. A
+    /// fit that is ended before its time is left out, unless it is the first, and so are those after it.
+    ///
+    /// `prepare` is called once all is known to fit together and before the first epoch.
     pub async fn fit(
+        &mut self,
+        dataset: Dataset,
+        checkpoint: Option<Checkpoint>,
+        prepare: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<(Ensemble, Engines<AnyEngine>, Artifacts)> {
+        let begun = Instant::now();
+        let mut prepare = Some(prepare);
+        let mut fits = Members::new(self.recipe, dataset);
+        let (mut models, mut engines) = (self.finished(checkpoint.as_ref()), Vec::new());
+        let resumed = checkpoint.as_ref().map(|checkpoint| self.index_of(checkpoint));
+        let mut checkpoint = checkpoint;
+        let mut artifacts: Option<Artifacts> = None;
+        let mut index = 0;
+        while let Some((recipe, dataset)) = fits.next_fit()? {
+            let fit = Fit { index, recipe, dataset };
+            index += 1;
+            let mut engine = self.args.device.engine(fit.recipe.flow_over(dataset)?).await?;
+            if let Some(prepare) = prepare.take() {
+                prepare(self)?;
+                self.animation = (self.args.animated())
+                    .map(|path| Animated::new(path, engine.flow(), self.recipe.epochs))
+                    .transpose()?;
+                self.introduce(dataset, &engine, checkpoint.as_ref());
+            }
+            if fit.index < models.len() {
+                engines.push(engine);
+                continue;
+            }
+            self.tune(&mut engine, &fit).await?;
+            let from = (resumed == Some(fit.index)).then(|| checkpoint.take()).flatten();
+            let limit = self.args.time_limit.map(|limit| limit - begun.elapsed().as_secs_f64());
+            let (fitted, kept) = self.fit_one(&mut engine, &fit, from, limit).await?;
+            let Fitted { model, outcome, .. } = fitted;
+            if matches!(outcome, Outcome::NonFinite { .. }) && index < self.recipe.ensemble {
+                note(format_args!("warning: fit {index} is left out: {outcome}"));
+                continue;
+            }
+            let whole = outcome.is_whole();
+            if whole || models.is_empty() {
+                models.push(model);
+                engines.push(engine);
+            }
+            artifacts = Some(match artifacts {
+                None => Artifacts { history: fitted.history, outcome, ..kept },
+                Some(first) => Artifacts { outcome, checkpoint: kept.checkpoint, ..first },
+            });
+            if !whole {
+                break;
+            }
+            if self.args.checkpoint_every.is_some() && index < self.recipe.ensemble {
+                // What a later checkpoint goes on from.
+                Ensemble::average(models.clone(), self.recipe)?.save(&self.files.model)?;
+            }
+        }
+        let ensemble = Ensemble::average(models, self.recipe)?;
+        let artifacts = artifacts.unwrap_or_else(|| Artifacts {
+            history: History::default(),
+            outcome: ensemble.record().outcome,
+            checkpoint: None,
+            snapshots: Vec::new(),
+        });
+        Ok((ensemble, Engines::of_each(engines), artifacts))
+    }
+
+    /// The fits before the one that `checkpoint` is of, as far as the model file beside it has them; others are trained anew.
+    fn finished(&self, checkpoint: Option<&Checkpoint>) -> Vec<Model> {
+        let before = checkpoint.map_or(0, |checkpoint| self.index_of(checkpoint));
+        if before == 0 {
+            return Vec::new();
+        }
+        let Ok(ensemble) = Ensemble::load(&self.files.model) else { return Vec::new() };
+        let members = ensemble.members().iter().take(before).enumerate();
+        members
+            .take_while(|(index, model)| model.record.recipe == self.recipe.of_member(*index))
+            .map(|(_, model)| model.clone())
+            .collect()
+    }
+
+    /// Trains one fit, within `limit` seconds.
+    async fn fit_one(
         &self,
         engine: &mut AnyEngine,
+        fit: &Fit<'_>,
         checkpoint: Option<Checkpoint>,
+        limit: Option<f64>,
     ) -> Result<(Fitted, Artifacts)> {
+        let first = fit.index == 0;
         let options = Options {
-            time_limit: self.args.time_limit,
+            time_limit: limit,
             checkpoint_every: self.args.checkpoint_every,
-            snapshots: self.animation.as_ref().map(|animation| animation.epochs.clone()).unwrap_or_default(),
+            snapshots: self
+                .animation
+                .as_ref()
+                .filter(|_| first)
+                .map(|animation| animation.epochs.clone())
+                .unwrap_or_default(),
             resume: checkpoint,
         };
         // The configuration goes with the first checkpoint, since both are needed to go on, and not before: a refused
@@ -121,32 +238,34 @@ impl TrainingJob<'_> {
             }
             checkpoint.save(&self.files.checkpoint)
         };
-        let [train_rows, _] = self.rows();
+        let [train_rows, _] = rows(fit.dataset);
         let mut progress =
             EpochProgress::new(self.recipe.epochs, train_rows, self.source.floor(), stop_flag());
         progress.format = self.args.log_format;
         progress.keep = Some(Box::new(keep));
-        let Data { dataset, record, .. } = &self.data;
-        let fitted = fit_with(engine, dataset, self.recipe, record.clone(), options, &mut progress).await;
+        if self.recipe.ensemble > 1 {
+            progress.of_fit(fit.index + 1, self.recipe.ensemble);
+        }
+        let Data { record, .. } = &self.data;
+        let fitted = fit_with(engine, fit.dataset, &fit.recipe, record.clone(), options, &mut progress).await;
         progress.finish();
+        let fitted = fitted?;
         let kept = Artifacts {
+            history: History::default(),
+            outcome: fitted.outcome,
             checkpoint: progress.last.take(),
             snapshots: std::mem::take(&mut progress.snapshots),
         };
-        Ok((fitted?, kept))
+        self.report_fit(fit, &fitted);
+        Ok((fitted, kept))
     }
 
-    /// Puts the losses on rows that training has not seen into the model's record.
-    pub async fn judge(&self, model: &mut Model, engine: &mut AnyEngine) -> Result<()> {
-        let test = self.data.test.as_ref();
-        let sets = TestSets { density: self.source.toy(), rows: test.map(|test| test.values.as_slice()) };
-        sets.score(model, engine).await
-    }
-
-    /// Prints the result of training.
-    pub fn report(&self, model: &Model, history: &History, outcome: Outcome) {
-        if let Some(last) = history.epochs.last() {
-            let [train_rows, _] = self.rows();
+    /// Prints the result of one fit: alone in full, among several in a line.
+    fn report_fit(&self, fit: &Fit<'_>, fitted: &Fitted) {
+        let Fitted { model, history, .. } = fitted;
+        let Some(last) = history.epochs.last() else { return };
+        let [train_rows, _] = rows(fit.dataset);
+        if self.recipe.ensemble == 1 {
             let rows_per_second = train_rows as f64 * f64::from(last.epoch) / last.seconds.max(f64::EPSILON);
             self.say(format_args!(
                 "trained  {} epochs in {}, {} rows/s",
@@ -154,8 +273,29 @@ impl TrainingJob<'_> {
                 duration(last.seconds),
                 grouped(rows_per_second as u64)
             ));
+            return;
         }
-        let record = &model.record;
+        let nll = model.record.validation_nll.map(|nll| format!(", validation NLL {nll:.4} nats"));
+        let number = format!("fit {}/{}", fit.index + 1, self.recipe.ensemble);
+        self.say(format_args!(
+            "{number:<8} {}: {} epochs in {}{}",
+            describe_base(&model.flow.base),
+            last.epoch,
+            duration(last.seconds),
+            nll.unwrap_or_default()
+        ));
+    }
+
+    /// Puts the losses on rows that training has not seen into the model's record.
+    pub async fn judge(&self, ensemble: &mut Ensemble, engines: &mut Engines<AnyEngine>) -> Result<()> {
+        let test = self.data.test.as_ref();
+        let sets = TestSets { density: self.source.toy(), rows: test.map(|test| test.values.as_slice()) };
+        sets.score(ensemble, engines).await
+    }
+
+    /// Prints the result of training.
+    pub fn report(&self, ensemble: &Ensemble, outcome: Outcome) {
+        let record = ensemble.record();
         if record.skipped_steps > 0 {
             self.say(format_args!(
                 "skipped  {} steps whose loss or gradient was not finite",
@@ -171,6 +311,11 @@ impl TrainingJob<'_> {
         }
         if let (Some(epoch), Some(nll)) = (record.best_epoch, record.validation_nll) {
             self.say(format_args!("best     epoch {epoch}, validation NLL {nll:.4} nats"));
+        } else if let (2.., Some(nll)) = (ensemble.members().len(), record.validation_nll) {
+            let count = ensemble.members().len();
+            self.say(format_args!(
+                "average  of {count} fits; their mean validation NLL is {nll:.4} nats, and the average's is lower"
+            ));
         }
         if let Some(test) = &record.test {
             self.say(format_args!("test     {}", describe_rows(test, "test")));
@@ -187,35 +332,36 @@ impl TrainingJob<'_> {
     /// Writes every file, the model before all else and pictures last.
     pub async fn write(
         &self,
-        engine: &mut AnyEngine,
-        model: &Model,
-        history: &History,
+        engines: &mut Engines<AnyEngine>,
+        ensemble: &Ensemble,
         kept: Artifacts,
     ) -> Results {
         let Self { files, data, .. } = self;
+        let Artifacts { history, checkpoint, snapshots, .. } = kept;
         let mut results = Results::default();
-        results.add(&files.model, true, model.save(&files.model));
+        results.add(&files.model, true, ensemble.save(&files.model));
         results.add(
             &files.history,
             true,
             write_atomically(&files.history, |writer| history.write_csv(writer)),
         );
         results.add(&files.config, true, self.resolved.write(&files.config));
-        if let Some(checkpoint) = kept.checkpoint {
+        if let Some(checkpoint) = checkpoint {
             results.add(&files.checkpoint, true, checkpoint.save(&files.checkpoint));
         }
         let floor = self.source.floor();
-        let picture = Picture { model, data: &data.head, history: Some(history), floor };
-        results.add(&files.picture, false, picture.write(engine, &files.picture).await);
+        let picture = Picture { ensemble, data: &data.head, history: Some(&history), floor };
+        results.add(&files.picture, false, picture.write(engines, &files.picture).await);
         if let Some(animation) = &self.animation {
-            let drawn = animation.write(model, engine, &data.head, history, kept.snapshots).await;
+            let (model, engine) = (ensemble.first(), engines.of(0));
+            let drawn = animation.write(model, engine, &data.head, &history, snapshots).await;
             results.add(&animation.path, true, drawn);
         }
         results
     }
 
     /// Says what was written.
-    pub fn conclude(&self, model: &Model, results: &Results) {
+    pub fn conclude(&self, ensemble: &Ensemble, results: &Results) {
         for line in results.lines() {
             self.say(line);
         }
@@ -225,7 +371,7 @@ impl TrainingJob<'_> {
                 [file, history, config, picture].map(|path| results.path(path));
             let animation = self.animation.as_ref().and_then(|animation| results.path(&animation.path));
             output::say_json(&json!({
-                "event": "end", "record": output::as_json(&model.record), "model": file, "history": history,
+                "event": "end", "record": output::as_json(ensemble.record()), "model": file, "history": history,
                 "config": config, "picture": picture, "animation": animation, "not_written": results.missing(),
             }));
         }

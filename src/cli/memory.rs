@@ -9,7 +9,7 @@ use moonflow::device::AnyEngine;
 use moonflow::engine::{Engine, TrainingShape};
 use moonflow::flow::{Activation, BaseKind, BijectorKind, ConditionerForm, Mixing};
 use moonflow::layout::Layout;
-use moonflow::model::{Model, Recipe};
+use moonflow::model::{Ensemble, Recipe};
 use moonflow::{Error, Result};
 
 use super::free_memory::available;
@@ -203,16 +203,18 @@ impl Need {
     }
 }
 
-/// That an engine for `model` fits into what is free.
+/// That engines for the members of `ensemble` fit into what is free.
 ///
 /// # Errors
 /// [`Error::Argument`] with what it needs and what there is.
-pub fn check_model(model: &Model) -> Result<()> {
-    let needed = model.parameters.len() as f64 * MODEL_PARAMETER;
+pub fn check_model(ensemble: &Ensemble) -> Result<()> {
+    let parameters: usize = ensemble.members().iter().map(|model| model.parameters.len()).sum();
+    let parameters = parameters as f64;
+    let needed = parameters * MODEL_PARAMETER;
     match available() {
         Some(available) if needed > available => Err(Error::Argument(format!(
             "the model's {} parameters need {} of memory, and {} are available",
-            approximately(model.parameters.len() as f64),
+            approximately(parameters),
             bytes(needed),
             bytes(available)
         ))),

@@ -21,7 +21,7 @@ use super::advice::with_flags;
 use super::device;
 use super::info::{describe_flow, describe_recipe};
 use super::output::{self, grouped};
-use super::recipe::RecipeArgs;
+use super::recipe::{RecipeArgs, Subject};
 use super::values;
 
 /// Arguments of `moonflow plan`.
@@ -77,7 +77,7 @@ const EVALUATED_ROWS: usize = 4096;
 /// # Errors
 /// When the flags make no flow, and those of standard output.
 pub async fn run(args: &PlanArgs) -> Result<()> {
-    let recipe = args.recipe.resolve()?;
+    let recipe = args.recipe.resolve(Subject::Toy)?;
     let flow = recipe.flow(args.features as usize)?;
     let layout = Layout::new(&flow);
     let train_rows = args.rows as usize;

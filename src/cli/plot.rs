@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use moonflow::data::ToyDensity;
 use moonflow::engine::{Engine, Sampling};
 use moonflow::files::{read_text, write_atomically};
-use moonflow::model::Model;
+use moonflow::model::{Engines, Ensemble, Model, TrainingRecord};
 use moonflow::report::{DensityGrid, Figure, LossCurves, limits};
 use moonflow::shown::shown_path;
 use moonflow::train::History;
@@ -51,8 +51,8 @@ const CELLS: usize = 320;
 /// When the picture would be written over what is read, when the model or data cannot be read or do not fit each other, and
 /// those of the engine, the drawing and the output.
 pub async fn run(args: PlotArgs) -> Result<()> {
-    let model = Model::load(&args.model)?;
-    let record = &model.record;
+    let ensemble = Ensemble::load(&args.model)?;
+    let (model, record) = (ensemble.first(), ensemble.record());
     let source = match &args.data {
         Some(data) => Some(Source::parse(data)?),
         None if record.data.toy => ToyDensity::parse(&record.data.name).map(Source::Toy),
@@ -76,10 +76,10 @@ pub async fn run(args: PlotArgs) -> Result<()> {
         Some(source) => {
             let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
                 let fits = |rows, columns: usize| memory::check_table(rows * columns as f64);
-                columns::into_table(args.table.open_for(&model, path)?, |_, _| Ok(()), fits)
+                columns::into_table(args.table.open_for(model, path)?, |_, _| Ok(()), fits)
             })?;
             let _busy = Busy::new("looking for rows outside of the bounds");
-            inside(&model, &model.arrange(&table)?)
+            inside(model, &model.arrange(&table)?)
         }
         None if model.flow.context > 0 => {
             return Err(Error::Argument(
@@ -93,12 +93,12 @@ pub async fn run(args: PlotArgs) -> Result<()> {
             Vec::new()
         }
     };
-    let history = history_in(&history_file, &model);
-    memory::check_model(&model)?;
-    let mut engine = args.device.engine(model.flow.clone()).await?;
+    let history = history_in(&history_file, model);
+    memory::check_model(&ensemble)?;
+    let mut engines = args.device.engines(&ensemble).await?;
     let floor = source.as_ref().and_then(Source::floor);
-    let picture = Picture { model: &model, data: &data, history: history.as_ref(), floor };
-    picture.write(&mut engine, &out).await?;
+    let picture = Picture { ensemble: &ensemble, data: &data, history: history.as_ref(), floor };
+    picture.write(&mut engines, &out).await?;
     say(format_args!("wrote {}", shown_path(&out)));
     Ok(())
 }
@@ -143,8 +143,8 @@ fn history_in(path: &Path, model: &Model) -> Option<History> {
 
 /// What a picture is made of.
 pub struct Picture<'a> {
-    /// The model.
-    pub model: &'a Model,
+    /// The model; its latent variable and its loss curves are those of its first member.
+    pub ensemble: &'a Ensemble,
     /// Rows beside it, row-major [N, D], in the user's units and the model's order of columns; may be empty.
     pub data: &'a [f64],
     /// The training.
@@ -158,9 +158,10 @@ impl Picture<'_> {
     ///
     /// # Errors
     /// Those of the engine, the drawing and the file.
-    pub async fn write<E: Engine>(&self, engine: &mut E, path: &Path) -> Result<()> {
+    pub async fn write<E: Engine>(&self, engines: &mut Engines<E>, path: &Path) -> Result<()> {
         let _busy = Busy::new("drawing");
-        let Self { model, data, history, floor } = *self;
+        let Self { ensemble, data, history, floor } = *self;
+        let model = ensemble.first();
         let features = model.flow.features;
         let data = &data[..data.len().min(ROWS * features)];
         let modelled = model.flow.modelled();
@@ -169,22 +170,22 @@ impl Picture<'_> {
             data.chunks_exact(features).flat_map(|row| &row[modelled..]).copied().collect();
         let rows = if model.flow.context > 0 { data.len() / features } else { ROWS };
         let sampling = Sampling { rows, first: 0, seed: model.record.recipe.seed, temperature: 1.0 };
-        let samples = model.sample_given(engine, sampling, &context).await?;
-        let latent = model.latent(engine, data).await?;
+        let samples = ensemble.sample_given(engines, sampling, &context).await?;
+        let latent = ensemble.latent(engines, data).await?;
         let latent: Vec<f64> =
             latent.chunks_exact(features).flat_map(|row| &row[..modelled]).copied().collect();
         let density = if features == 2 && modelled == 2 {
             let [x, y] = limits(data, &samples);
             let centres = DensityGrid::centres(x, y, CELLS, CELLS);
-            let log_density = model.log_density(engine, &centres).await?;
+            let log_density = ensemble.log_density(engines, &centres).await?;
             Some(DensityGrid { x, y, columns: CELLS, rows: CELLS, log_density })
         } else {
             None
         };
         let curves = history.map(loss_curves);
         let figure = Figure {
-            title: title(model),
-            subtitle: subtitle(model),
+            title: title(ensemble),
+            subtitle: subtitle(ensemble.record()),
             columns: &model.columns,
             context: model.flow.context,
             data,
@@ -225,15 +226,19 @@ fn loss_curves(history: &History) -> LossCurves {
     }
 }
 
-pub fn title(model: &Model) -> String {
+pub fn title(ensemble: &Ensemble) -> String {
+    let model = ensemble.first();
     let flow = &model.flow;
     let networks =
         flow.couplings().next().map_or(String::new(), |coupling| format!(", {} networks", coupling.hidden()));
-    format!("{}: {} of {}{networks}", model.record.data.name, flow.family(), flow.contents())
+    let average = match ensemble.members().len() {
+        1 => String::new(),
+        members => format!("average of {members}, "),
+    };
+    format!("{}: {average}{} of {}{networks}", model.record.data.name, flow.family(), flow.contents())
 }
 
-fn subtitle(model: &Model) -> String {
-    let record = &model.record;
+fn subtitle(record: &TrainingRecord) -> String {
     let loss = match (&record.held_out, record.validation_nll) {
         (Some(held_out), _) => format!("{} · ", describe_held_out(held_out)),
         (None, Some(nll)) => format!("validation NLL {nll:.4} nats · "),

@@ -38,9 +38,17 @@ pub struct PreprocessArgs {
     /// The same as --margins johnson
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "margins")]
     gaussianise: Option<bool>,
+    /// What the margins are where no flag says.
+    #[arg(skip)]
+    usual_margins: Margins,
 }
 
 impl PreprocessArgs {
+    /// Takes `margins` where no flag says what they are.
+    pub fn set_usual_margins(&mut self, margins: Margins) {
+        self.usual_margins = margins;
+    }
+
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
     /// stands among the bounds, which say the same, and so does --gaussianise among the margins.
     pub fn entries(&self) -> [(&'static str, Option<String>); 5] {
@@ -68,8 +76,11 @@ impl PreprocessArgs {
         let named = self.margins.as_deref().and_then(|wanted| {
             Margins::ALL.into_iter().find(|(name, _)| *name == wanted).map(|(_, margins)| margins)
         });
-        let johnson = if self.gaussianise == Some(true) { Margins::Johnson } else { Margins::None };
-        named.unwrap_or(johnson)
+        named.unwrap_or(match self.gaussianise {
+            None => self.usual_margins,
+            Some(true) => Margins::Johnson,
+            Some(false) => Margins::None,
+        })
     }
 
     /// What the flags say of a table called `name` with `columns`, the last `context` of which are given.

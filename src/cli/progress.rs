@@ -40,6 +40,8 @@ pub struct EpochProgress<'a> {
     pub last: Option<Checkpoint>,
     /// Epochs and parameters that were asked for on the way.
     pub snapshots: Vec<(u32, Vec<f32>)>,
+    /// Which fit of how many this is, where there are several; the first is 1.
+    fit: Option<[usize; 2]>,
     /// Whether the last checkpoint could not be kept.
     failing: bool,
     stop: Arc<AtomicBool>,
@@ -64,6 +66,7 @@ impl EpochProgress<'_> {
         });
         Self {
             format: LogFormat::Text,
+            fit: None,
             keep: None,
             last: None,
             failing: false,
@@ -75,6 +78,12 @@ impl EpochProgress<'_> {
             bar,
             last_line: None,
         }
+    }
+
+    /// Says that this is fit `fit`, from 1, of `fits`, each of which gets a line of its own in the end.
+    pub fn of_fit(&mut self, fit: usize, fits: usize) {
+        self.fit = Some([fit, fits]);
+        self.last_line = Some(Instant::now());
     }
 
     /// Ends the display.
@@ -97,7 +106,8 @@ impl EpochProgress<'_> {
 
     /// For a line of its own.
     fn line(&self, epoch: &Epoch) -> String {
-        let mut text = format!("epoch {}/{}  train {:.4}", epoch.epoch, self.epochs, epoch.train_nll);
+        let fit = self.fit.map(|[fit, fits]| format!("fit {fit}/{fits}  ")).unwrap_or_default();
+        let mut text = format!("{fit}epoch {}/{}  train {:.4}", epoch.epoch, self.epochs, epoch.train_nll);
         if let Some(nll) = epoch.validation_nll {
             text += &format!("  validation {nll:.4} nats");
         }
@@ -109,7 +119,8 @@ impl EpochProgress<'_> {
 
     /// For the space beside a bar, in 80 columns.
     fn message(&self, epoch: &Epoch) -> String {
-        let mut text = format!("train {:.3}", epoch.train_nll);
+        let fit = self.fit.map(|[fit, fits]| format!("fit {fit}/{fits}  ")).unwrap_or_default();
+        let mut text = format!("{fit}train {:.3}", epoch.train_nll);
         if let Some(nll) = epoch.validation_nll {
             text += &format!("  val {nll:.3}");
         }
@@ -134,7 +145,7 @@ impl Observer for EpochProgress<'_> {
     fn epoch(&mut self, epoch: &Epoch) -> ControlFlow<()> {
         if self.format == LogFormat::Json {
             say_json(&json!({
-                "event": "epoch", "epoch": epoch.epoch, "epochs": self.epochs, "train_nll": epoch.train_nll,
+                "event": "epoch", "fit": self.fit.map(|[fit, _]| fit), "epoch": epoch.epoch, "epochs": self.epochs, "train_nll": epoch.train_nll,
                 "validation_nll": epoch.validation_nll, "learning_rate": epoch.learning_rate,
                 "grad_norm": epoch.grad_norm, "seconds": epoch.seconds, "improved": epoch.improved,
                 "skipped": epoch.skipped, "above_floor": self.floor.map(|floor| epoch.nll() - floor),
@@ -142,7 +153,9 @@ impl Observer for EpochProgress<'_> {
         } else if let Some(bar) = &self.bar {
             bar.set_message(self.message(epoch));
             bar.set_position(u64::from(epoch.epoch));
-        } else if epoch.epoch == self.epochs || self.last_line.is_none_or(|last| last.elapsed() >= QUIET) {
+        } else if (epoch.epoch == self.epochs && self.fit.is_none())
+            || self.last_line.is_none_or(|last| last.elapsed() >= QUIET)
+        {
             self.last_line = Some(Instant::now());
             note(self.line(epoch));
         }

@@ -2,19 +2,19 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::value_parser;
-use moonflow::Result;
-use moonflow::flow::{Activation, Base, BaseKind, Bijector, BijectorKind, ConditionerForm, Masking, Mixing};
-use moonflow::model::Recipe;
+use moonflow::flow::{Activation, BaseKind, Bijector, BijectorKind, ConditionerForm, Masking, Mixing};
+use moonflow::model::{Ensemble, Recipe};
 use moonflow::optimiser::Decay;
+use moonflow::{Error, Result};
 
-use super::values::{self, Widths};
+use super::values::{self, Components, Widths};
 
 /// Flags of every command that takes a recipe.
 #[derive(clap::Args)]
 pub struct RecipeArgs {
-    /// Recipe to begin from; the flags below change it
-    #[arg(long, default_value = "default", value_parser = PossibleValuesParser::new(Recipe::PRESETS))]
-    preset: String,
+    /// Recipe to begin from; the flags below change it [default: table for tables, realnvp for toy densities]
+    #[arg(long, value_parser = PossibleValuesParser::new(Recipe::PRESETS))]
+    preset: Option<String>,
     /// Passes over the training rows
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=i64::from(Recipe::MAX_EPOCHS)))]
     epochs: Option<u32>,
@@ -66,9 +66,13 @@ pub struct RecipeArgs {
     /// Density of the latent variable: standard normal, or a trained mixture of Gaussians with full covariances
     #[arg(long, value_parser = PossibleValuesParser::new(BaseKind::ALL.map(|(name, _)| name)))]
     base: Option<String>,
-    /// Components of that mixture, which the flag implies where --base is not given; 1 is a Gaussian with a full covariance
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(*Base::COMPONENTS.start() as i64..=*Base::COMPONENTS.end() as i64))]
-    components: Option<u32>,
+    /// Components of that mixture, which the flag implies where --base is not given; 1 is a Gaussian with a full covariance.
+    /// Several, as in 0,1,5, are those of the fits of --ensemble in turns; 0 is the standard normal
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_parser = values::components)]
+    components: Option<Components>,
+    /// Fit N flows, each on a split and with weights of its own, and average their densities
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = value_parser!(u32).range(1..=Ensemble::MOST as i64))]
+    ensemble: Option<u32>,
     /// Global norm to which longer gradients are scaled down; 0 leaves them as they are
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::at_least_zero)]
     clip: Option<f32>,
@@ -92,13 +96,40 @@ pub struct RecipeArgs {
     seed: Option<u64>,
 }
 
+/// What a recipe is for, as far as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A toy density.
+    Toy,
+    /// A table, not read yet.
+    Table,
+    /// A table of rows and modelled columns.
+    Shape([usize; 2]),
+}
+
+/// Name of the preset whose numbers depend on the table.
+const TABLE: &str = "table";
+
 impl RecipeArgs {
-    /// The recipe that the flags describe.
+    /// Whether the recipe is the one for tables.
+    pub fn is_for_tables(&self, subject: Subject) -> bool {
+        self.preset_name(subject) == TABLE
+    }
+
+    fn preset_name(&self, subject: Subject) -> &str {
+        let usual = if subject == Subject::Toy { "realnvp" } else { TABLE };
+        self.preset.as_deref().unwrap_or(usual)
+    }
+
+    /// The recipe that the flags describe for `subject`.
     ///
     /// # Errors
-    /// Those of [`Recipe::validate`].
-    pub fn resolve(&self) -> Result<Recipe> {
-        let preset = Recipe::preset(&self.preset)?;
+    /// Those of [`Recipe::validate`]; [`Error::Argument`] when --base contradicts --components.
+    pub fn resolve(&self, subject: Subject) -> Result<Recipe> {
+        let preset = match (self.preset_name(subject), subject) {
+            (TABLE, Subject::Shape([rows, columns])) => Recipe::for_table(rows, columns),
+            (name, _) => Recipe::preset(name)?,
+        };
         let seed = self.seed.unwrap_or(preset.seed);
         let activation = named(&Activation::ALL, self.activation.as_deref());
         let bijector = named(&BijectorKind::ALL, self.bijector.as_deref()).unwrap_or(preset.bijector);
@@ -109,13 +140,10 @@ impl RecipeArgs {
                 }
                 _ => preset.conditioner,
             });
-        let implied = self.components.map_or(preset.base, |_| BaseKind::Mixture);
-        let base = named(&BaseKind::ALL, self.base.as_deref()).unwrap_or(implied);
+        let (base, components, bases) = self.base(&preset)?;
         let mixing = named(&Mixing::ALL, self.mixing.as_deref());
-        let masking = self
-            .mask
-            .as_deref()
-            .and_then(|wanted| Masking::all(seed).into_iter().find(|masking| masking.name() == wanted));
+        let mask = self.mask.as_deref().unwrap_or(preset.masking.name());
+        let masking = Masking::all(seed).into_iter().find(|masking| masking.name() == mask);
         let decay = self
             .decay
             .as_deref()
@@ -139,7 +167,9 @@ impl RecipeArgs {
             tail_bound: self.tail_bound.unwrap_or(preset.tail_bound),
             mixing: mixing.unwrap_or(preset.mixing),
             base,
-            components: self.components.map_or(preset.components, |components| components as usize),
+            components,
+            ensemble: self.ensemble.map_or(preset.ensemble, |fits| fits as usize),
+            bases,
             actnorm: self.actnorm.unwrap_or(preset.actnorm),
             clip_norm: self.clip.map_or(preset.clip_norm, |norm| (norm > 0.0).then_some(norm)),
             weight_decay: self.weight_decay.unwrap_or(preset.weight_decay),
@@ -152,6 +182,22 @@ impl RecipeArgs {
         };
         recipe.validate()?;
         Ok(recipe)
+    }
+
+    /// Base density, its components, and those of an ensemble's fits in turns.
+    fn base(&self, preset: &Recipe) -> Result<(BaseKind, usize, Vec<usize>)> {
+        let wanted = named(&BaseKind::ALL, self.base.as_deref());
+        match (&self.components, wanted) {
+            (None, None) => Ok((preset.base, preset.components, preset.bases.clone())),
+            (None, Some(base)) => Ok((base, preset.components, Vec::new())),
+            (Some(Components(counts)), wanted) => match counts.as_slice() {
+                [one] => Ok((wanted.unwrap_or(BaseKind::Mixture), *one, Vec::new())),
+                several if wanted.is_none() => Ok((preset.base, preset.components, several.to_vec())),
+                _ => Err(Error::Argument(
+                    "--components with several numbers says what the bases are; leave --base out".into(),
+                )),
+            },
+        }
     }
 }
 

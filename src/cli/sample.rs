@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, TableWriter, chunk_rows, unknown_column};
 use moonflow::engine::Sampling;
-use moonflow::model::Model;
+use moonflow::model::{Ensemble, Model};
 use moonflow::shown::{shown, shown_list};
 use moonflow::{Error, Result};
 
@@ -50,15 +50,18 @@ pub struct SampleArgs {
 pub async fn run(args: SampleArgs) -> Result<()> {
     let inputs = [Some(args.model.as_path()), args.given.as_deref().map(Path::new)];
     Inputs::new(inputs.into_iter().flatten()).spare(args.out.as_deref())?;
-    let model = Model::load(&args.model)?;
-    let mut given = Given::new(args.given.as_deref(), &model)?;
+    let ensemble = Ensemble::load(&args.model)?;
+    let model = ensemble.first();
+    let mut given = Given::new(args.given.as_deref(), model)?;
     let limit = chunk_rows(model.columns.len());
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let each = args.rows as usize;
     let mut next = given.next((limit / each).max(1))?;
-    memory::check_model(&model)?;
-    let mut engine = args.device.engine(model.flow.clone()).await?;
-    args.device.tune(&mut engine, Work::Evaluation(limit.min(each))).await?;
+    memory::check_model(&ensemble)?;
+    let mut engines = args.device.engines(&ensemble).await?;
+    for engine in engines.iter_mut() {
+        args.device.tune(engine, Work::Evaluation(limit.min(each))).await?;
+    }
     let mut writer = TableWriter::create(args.out.as_deref(), args.format, &[], &model.columns)?;
     let mut progress = RowProgress::new("sampling");
     let mut sampled: usize = 0;
@@ -73,7 +76,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
                 .collect();
             let first = u32::try_from(sampled).map_err(|_| too_many())?;
             let sampling = Sampling { rows, first, seed: args.seed, temperature: args.temperature };
-            writer.write(&[], &model.sample_given(&mut engine, sampling, &context).await?)?;
+            writer.write(&[], &ensemble.sample_given(&mut engines, sampling, &context).await?)?;
             sampled += rows;
             let within = (sampled - start) as f64 / wanted as f64;
             progress.update(sampled as u64, fraction.map(|[from, to]| from + within * (to - from)));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use moonflow::Result;
 use moonflow::data::{Encoding, TableWriter, chunk_rows};
 use moonflow::engine::Engine;
-use moonflow::model::Model;
+use moonflow::model::{Engines, Ensemble, Model};
 use moonflow::shown::shown;
 
 use super::columns::{self, TableArgs};
@@ -48,13 +48,18 @@ fn names(model: &Model, gradient: bool) -> Vec<String> {
 }
 
 /// log p of each row of a chunk, and with `gradient` its gradient behind it.
-async fn score<E: Engine>(model: &Model, engine: &mut E, rows: &[f64], gradient: bool) -> Result<Vec<f64>> {
-    let log_prob = model.log_prob(engine, rows).await?;
+async fn score<E: Engine>(
+    ensemble: &Ensemble,
+    engines: &mut Engines<E>,
+    rows: &[f64],
+    gradient: bool,
+) -> Result<Vec<f64>> {
+    let log_prob = ensemble.log_prob(engines, rows).await?;
     if !gradient {
         return Ok(log_prob);
     }
-    let scores = model.score(engine, rows).await?;
-    let scores = scores.chunks_exact(model.columns.len());
+    let scores = ensemble.score(engines, rows).await?;
+    let scores = scores.chunks_exact(ensemble.first().columns.len());
     Ok(log_prob.iter().zip(scores).flat_map(|(log_prob, score)| [&[*log_prob], score].concat()).collect())
 }
 
@@ -65,9 +70,10 @@ async fn score<E: Engine>(model: &Model, engine: &mut E, rows: &[f64], gradient:
 /// the output.
 pub async fn run(args: ScoreArgs) -> Result<()> {
     output::Inputs::new([args.model.as_path(), &args.data]).spare(args.out.as_deref())?;
-    let model = Model::load(&args.model)?;
-    let mut rows = args.table.open_for(&model, &args.data)?;
-    let names = names(&model, args.gradient);
+    let ensemble = Ensemble::load(&args.model)?;
+    let model = ensemble.first();
+    let mut rows = args.table.open_for(model, &args.data)?;
+    let names = names(model, args.gradient);
     if let Some(name) = rows.extras().iter().find(|name| names.contains(name)) {
         let name = shown(name);
         return Err(moonflow::Error::data(
@@ -78,14 +84,16 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     let limit = chunk_rows(model.columns.len() + rows.extras().len() + names.len() - 1);
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let mut next = rows.next(limit)?;
-    memory::check_model(&model)?;
-    let mut engine = args.device.engine(model.flow.clone()).await?;
-    args.device.tune(&mut engine, Work::Evaluation(next.as_ref().map_or(1, |chunk| chunk.rows))).await?;
+    memory::check_model(&ensemble)?;
+    let mut engines = args.device.engines(&ensemble).await?;
+    for engine in engines.iter_mut() {
+        args.device.tune(engine, Work::Evaluation(next.as_ref().map_or(1, |chunk| chunk.rows))).await?;
+    }
     let mut writer = TableWriter::create(args.out.as_deref(), args.out_format, rows.extras(), &names)?;
     let mut progress = RowProgress::new("scoring");
     let (mut scored, mut not_finite, mut outside) = (0, 0, 0);
     while let Some(chunk) = next {
-        let results = score(&model, &mut engine, &chunk.numbers, args.gradient).await?;
+        let results = score(&ensemble, &mut engines, &chunk.numbers, args.gradient).await?;
         if !model.preprocessing.is_plain() {
             let rows = chunk.numbers.chunks_exact(model.columns.len());
             outside += rows.filter(|row| !model.preprocessing.accepts(row)).count();

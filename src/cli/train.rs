@@ -3,15 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::value_parser;
-use moonflow::data::{Chunk, Dataset, Rows, Table, ToyDensity};
-use moonflow::engine::Engine;
+use moonflow::data::{Chunk, Dataset, Margins, Rows, Table, ToyDensity};
 use moonflow::model::{DataSource, Recipe};
 use moonflow::shown::shown;
-use moonflow::train::Fitted;
 use moonflow::{Error, Result};
 
 use super::advice::with_flags;
-use super::animate::Animated;
 use super::columns::{self, Roles, TableArgs};
 use super::config::Resolved;
 use super::folder::Files;
@@ -20,7 +17,7 @@ use super::memory::Need;
 use super::output::{Inputs, note};
 use super::preprocess::{self, PreprocessArgs};
 use super::progress::{Busy, LogFormat};
-use super::recipe::RecipeArgs;
+use super::recipe::{RecipeArgs, Subject};
 use super::source::Source;
 use super::test_rows::TestRows;
 use super::tune::TunedDeviceArgs;
@@ -125,31 +122,42 @@ impl TrainArgs {
 /// Bad arguments or data, a folder that cannot be written or that another training writes to (found before training
 /// starts), those of the engine; and, after what there was has been written, [`Error::NonFinite`] and those of what was not
 /// written.
-pub async fn run(args: TrainArgs) -> Result<()> {
-    let recipe = args.recipe.resolve()?;
+pub async fn run(mut args: TrainArgs) -> Result<()> {
     let source = args.source()?;
+    let subject = if source.toy().is_some() { Subject::Toy } else { Subject::Table };
+    if args.recipe.is_for_tables(subject) {
+        args.preprocess.set_usual_margins(Margins::Kernel);
+    }
+    // What of it depends on the table's size decides nothing before the table is read.
+    let provisional = args.recipe.resolve(subject)?;
     let folder = args.resume.as_ref().or(args.out.as_ref());
     let out = folder.cloned().unwrap_or_else(|| Path::new("runs").join(source.name()));
     let files = Files::new(&out, &source.name());
-    let resolved = args.resolved(&recipe, &source, &out);
-    args.spare_inputs(&source, &files, &resolved)?;
+    args.spare_inputs(&source, &files, &args.resolved(&provisional, &source, &out))?;
     let claim = files.claim_existing()?;
     let checkpoint = args.resume.is_some().then(|| files.load_checkpoint()).transpose()?;
-    let data = args.read(&source, &recipe)?;
-    let mut engine = args.device.engine(recipe.flow_over(&data.dataset)?).await?;
-    let _claim = files.prepare(claim)?;
-    let animation =
-        args.animate.as_deref().map(|path| Animated::new(path, engine.flow(), recipe.epochs)).transpose()?;
+    let (dataset, mut data) = args.read(&source, &provisional)?;
+    let recipe = args.recipe.resolve(match subject {
+        Subject::Toy => Subject::Toy,
+        _ => Subject::Shape(shape(&dataset)),
+    })?;
+    data.need = Need::new(&recipe, source.toy().is_some(), args.device.name());
+    let resolved = args.resolved(&recipe, &source, &out);
 
-    let job = TrainingJob { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation };
-    job.introduce(&engine, checkpoint.as_ref());
-    job.tune(&mut engine).await?;
-    let (Fitted { mut model, history, outcome }, kept) = job.fit(&mut engine, checkpoint).await?;
+    let mut job =
+        TrainingJob { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation: None };
+    let mut held = None;
+    let prepare = |job: &TrainingJob<'_>| {
+        held = Some(job.files.prepare(claim)?);
+        Ok(())
+    };
+    let (mut ensemble, mut engines, kept) = job.fit(dataset, checkpoint, prepare).await?;
+    let outcome = kept.outcome;
     // What fails from here on must not cost the training: its error comes last.
-    let judged = job.judge(&mut model, &mut engine).await;
-    job.report(&model, &history, outcome);
-    let results = job.write(&mut engine, &model, &history, kept).await;
-    job.conclude(&model, &results);
+    let judged = job.judge(&mut ensemble, &mut engines).await;
+    job.report(&ensemble, outcome);
+    let results = job.write(&mut engines, &ensemble, kept).await;
+    job.conclude(&ensemble, &results);
     let mut errors = [results.finish(), judged, job.end(outcome)].into_iter().filter_map(Result::err);
     let first = errors.next();
     for error in errors {
@@ -158,10 +166,15 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     first.map_or(Ok(()), Err)
 }
 
+/// Rows, validation rows included, and modelled columns.
+fn shape(dataset: &Dataset) -> [usize; 2] {
+    let rows = (dataset.train.len() + dataset.validation.len()) / dataset.features();
+    [rows, dataset.preprocessing.modelled()]
+}
+
 /// Rows of a training and where they are from.
 pub struct Data {
     pub test: Option<Table>,
-    pub dataset: Dataset,
     /// The table's first rows, for pictures, row-major [N, D], in the user's units.
     pub head: Vec<f64>,
     /// What there is to say of its columns.
@@ -176,6 +189,11 @@ pub struct Data {
 impl TrainArgs {
     fn roles(&self) -> Roles<'_> {
         Roles { context: self.preprocess.context.as_deref(), weights: self.weights.as_deref() }
+    }
+
+    /// Where the moving picture is to be written.
+    pub fn animated(&self) -> Option<&Path> {
+        self.animate.as_deref()
     }
 
     fn toy_rows(&self) -> u32 {
@@ -222,7 +240,7 @@ impl TrainArgs {
     }
 
     /// Reads all rows and splits them, if they and their training fit into the memory.
-    fn read(&self, source: &Source, recipe: &Recipe) -> Result<Data> {
+    fn read(&self, source: &Source, recipe: &Recipe) -> Result<(Dataset, Data)> {
         let drawn = matches!(source, Source::Toy(_));
         let need = Need::new(recipe, drawn, self.device.name());
         if drawn {
@@ -262,8 +280,8 @@ impl TrainArgs {
         };
         let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
         if self.weights.is_some() {
-            dataset = dataset.with_weights(weights, recipe.seed)?;
+            dataset = dataset.with_weights(weights)?;
         }
-        Ok(Data { test, dataset, head, notes, context, record, need })
+        Ok((dataset, Data { test, head, notes, context, record, need }))
     }
 }

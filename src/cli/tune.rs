@@ -11,6 +11,7 @@ use moonflow::gpu::autotune::Measured;
 use moonflow::gpu::cost::si;
 use moonflow::gpu::tile::Product;
 use moonflow::gpu::tile_cache::TileCache;
+use moonflow::model::{Engines, Ensemble};
 
 use super::device::DeviceArgs;
 use super::output::note;
@@ -41,6 +42,14 @@ impl TunedDeviceArgs {
     /// Those of [`DeviceArgs::engine`].
     pub async fn engine(&self, flow: Flow) -> Result<AnyEngine> {
         self.device.engine(flow).await
+    }
+
+    /// Engines for the members of `ensemble` on the device asked for.
+    ///
+    /// # Errors
+    /// Those of [`DeviceArgs::engine`].
+    pub async fn engines(&self, ensemble: &Ensemble) -> Result<Engines<AnyEngine>> {
+        self.device.engines(ensemble).await
     }
 
     /// What `--device` was given.

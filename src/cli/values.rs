@@ -1,6 +1,6 @@
 //! Argument values with rules of their own, parsed so that a refusal names the rule.
 
-use moonflow::flow::MAX_WIDTH;
+use moonflow::flow::{Base, MAX_WIDTH};
 
 /// Hidden widths, as in `64,64`.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,25 @@ pub fn widths(text: &str) -> Result<Widths, String> {
     text.split(',').map(width).collect::<Option<Vec<usize>>>().map(Widths).ok_or_else(|| {
         format!("expected whole numbers from 1 to {MAX_WIDTH} with commas between them, such as 64,64")
     })
+}
+
+/// Components of a base density, or of those of an ensemble's fits in turns, as in `0,1,5`; 0 is the standard normal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Components(pub Vec<usize>);
+
+/// Parses `5` or `0,1,5`.
+///
+/// # Errors
+/// The rule, when a part is not a whole number in range.
+pub fn components(text: &str) -> Result<Components, String> {
+    let most = *Base::COMPONENTS.end();
+    let count = |part: &str| part.trim().parse().ok().filter(|count| (0..=most).contains(count));
+    match text.split(',').map(count).collect::<Option<Vec<usize>>>() {
+        Some(counts) if counts != [0] => Ok(Components(counts)),
+        _ => Err(format!(
+            "expected a whole number from 1 to {most}, or several from 0 with commas between them, such as 0,1,5"
+        )),
+    }
 }
 
 /// Parses a learning rate.
@@ -127,6 +146,15 @@ mod tests {
         assert_eq!(widths("64, 32,8"), Ok(Widths(vec![64, 32, 8])));
         for text in ["", "64,,8", "64,x", "0", "64,-1", "65537", "99999999999999999999", "64,"] {
             assert!(widths(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn components_are_one_number_or_several_of_which_some_may_be_none() {
+        assert_eq!(components("5"), Ok(Components(vec![5])));
+        assert_eq!(components("0, 1,256"), Ok(Components(vec![0, 1, 256])));
+        for text in ["", "0", "1,", "257", "-1", "1,x"] {
+            assert!(components(text).is_err(), "{text:?}");
         }
     }
 

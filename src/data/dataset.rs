@@ -22,6 +22,8 @@ pub struct Dataset {
     /// How much each training row and each validation row counts in losses, `[N]` and `[V]`; `None` where all count alike. Of
     /// the preprocessing only [`Margins::Kernel`] counts rows by them.
     pub weights: Option<[Vec<f64>; 2]>,
+    /// Seed under which the rows were split.
+    pub seed: u64,
 }
 
 impl Dataset {
@@ -134,15 +136,15 @@ impl Dataset {
         let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
         let Table { name, columns, values: train } = table;
         let preprocessing = plan.fit(&name, &train, None, &columns)?;
-        Ok(Self { name, columns, preprocessing, train, validation, weights: None })
+        Ok(Self { name, columns, preprocessing, train, validation, weights: None, seed })
     }
 
-    /// The same dataset with a weight for each of the table's rows, which were split under `seed`.
+    /// The same dataset with a weight for each of the table's rows.
     ///
     /// # Errors
     /// [`Error::Length`] when there are not as many weights as rows; [`Error::Argument`] when one is negative or not finite,
     /// [`Error::Data`] when those of all training or of all validation rows are zero.
-    pub fn with_weights(mut self, weights: Vec<f64>, seed: u64) -> Result<Self> {
+    pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self> {
         let validation_rows = (self.validation.len() / self.features()) as u32;
         let rows = self.train.len() / self.features() + validation_rows as usize;
         expect_length("weights", weights.len(), rows)?;
@@ -153,7 +155,7 @@ impl Dataset {
                 row + 1
             )));
         }
-        let order = Permutation::new(rows as u32, seed, Stream::Split, 0);
+        let order = Permutation::new(rows as u32, self.seed, Stream::Split, 0);
         let mut table = Table { name: String::new(), columns: vec![String::new()], values: weights };
         let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
         for (rows, weights) in [("training", &table.values), ("validation", &validation)] {
@@ -169,6 +171,43 @@ impl Dataset {
         Ok(self)
     }
 
+    /// The table that was split, and its weights where it has some: its rows in their order, whole numbers of dequantised
+    /// columns without their noise.
+    pub fn into_table(self) -> (Table, Option<Vec<f64>>) {
+        let features = self.features();
+        let Self { name, columns, preprocessing, train, validation, weights, seed } = self;
+        let rows = (train.len() + validation.len()) / features;
+        let validation_rows = (validation.len() / features) as u32;
+        let order = Permutation::new(rows as u32, seed, Stream::Split, 0);
+        let merged = |sides: [&[f64]; 2], width: usize| {
+            let mut sides = sides.map(|values| values.chunks_exact(width));
+            let side = |row: u32| usize::from(order.place(row) < validation_rows);
+            let rows = (0..rows as u32).filter_map(|row| sides[side(row)].next());
+            rows.flatten().copied().collect::<Vec<f64>>()
+        };
+        let mut values = merged([&train, &validation], features);
+        for &column in &preprocessing.dequantized() {
+            values.iter_mut().skip(column).step_by(features).for_each(|value| *value = value.floor());
+        }
+        let weights = weights.map(|[train, validation]| merged([&train, &validation], 1));
+        (Table { name, columns, values }, weights)
+    }
+
+    /// The same rows split anew under `seed`, by a `validation_fraction`, with the preprocessing fitted to the new training
+    /// rows.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::split_with`] and [`Dataset::with_weights`].
+    pub fn resplit(self, validation_fraction: f64, seed: u64) -> Result<Self> {
+        let plan = self.preprocessing.plan();
+        let (table, weights) = self.into_table();
+        let dataset = Self::from_table(table, validation_fraction, seed, &plan)?;
+        match weights {
+            Some(weights) => dataset.with_weights(weights),
+            None => Ok(dataset),
+        }
+    }
+
     /// Number of features D, the context included.
     pub fn features(&self) -> usize {
         self.columns.len()
@@ -178,7 +217,7 @@ impl Dataset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Standardiser;
+    use crate::data::{ColumnDomain, Standardiser};
 
     fn table(rows: usize) -> Table {
         Table {
@@ -200,12 +239,27 @@ mod tests {
         for (_, margins) in Margins::ALL {
             let plan = PreprocessingPlan { margins, ..PreprocessingPlan::default() };
             let plain = Dataset::split_with(&table(200), 0.1, 1, &plan).expect("splits");
-            let even = plain.clone().with_weights(vec![2.0; 200], 1).expect("weights").preprocessing;
+            let even = plain.clone().with_weights(vec![2.0; 200]).expect("weights").preprocessing;
             assert_eq!(even, plain.preprocessing);
-            let weighted = plain.clone().with_weights(weights.clone(), 1).expect("weights").preprocessing;
+            let weighted = plain.clone().with_weights(weights.clone()).expect("weights").preprocessing;
             assert_eq!(weighted == even, margins != Margins::Kernel, "{margins:?}");
             assert_eq!((&weighted.standardiser, &weighted.curves), (&even.standardiser, &even.curves));
         }
+    }
+
+    #[test]
+    fn a_dataset_gives_its_table_back_and_splits_it_anew() {
+        let domains = vec![ColumnDomain { dequantize: true, bounds: None }, ColumnDomain::default()];
+        let plan = PreprocessingPlan { domains, margins: Margins::Kernel, ..PreprocessingPlan::default() };
+        let mut table = table(150);
+        table.values.iter_mut().step_by(2).for_each(|value| *value = value.floor());
+        let weights: Vec<f64> = (0..150).map(|row| f64::from(row % 7)).collect();
+        let split = |seed| {
+            let dataset = Dataset::split_with(&table, 0.2, seed, &plan).expect("splits");
+            dataset.with_weights(weights.clone()).expect("weights")
+        };
+        assert_eq!(split(3).into_table(), (table.clone(), Some(weights.clone())));
+        assert_eq!(split(3).resplit(0.2, 4).expect("splits"), split(4));
     }
 
     #[test]

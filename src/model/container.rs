@@ -56,6 +56,12 @@ impl StoredTensor {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self { name: name.into(), dtype: Dtype::F64, shape, bytes }
     }
+
+    /// The same with `prefix` before its name.
+    pub(crate) fn behind(mut self, prefix: &str) -> Self {
+        self.name.insert_str(0, prefix);
+        self
+    }
 }
 
 /// A file of `tensors` with `json` as the metadata's `entry`, and the checksum of both.
@@ -242,6 +248,11 @@ impl<'a> Container<'a> {
         ))
     }
 
+    /// Those whose names begin with `prefix`.
+    pub(crate) fn tensors<'b>(&'b self, prefix: &'b str) -> Tensors<'b> {
+        Tensors { container: self, prefix }
+    }
+
     pub(crate) fn f32(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f32>> {
         let bytes = self.bytes(name, Dtype::F32, shape)?;
         let (words, _) = bytes.as_chunks::<4>();
@@ -283,6 +294,26 @@ impl<'a> Container<'a> {
         // `Metadata` has checked that offsets ascend to `data_len` and span the shape, and `head` that this is here.
         let bytes = self.data.get(start..end);
         Ok((info, bytes.ok_or_else(|| format!("tensor `{}` lies outside of the file", shown(name)))?))
+    }
+}
+
+/// The tensors of a container whose names begin with `prefix`, which is left out of the names here.
+pub(crate) struct Tensors<'a> {
+    container: &'a Container<'a>,
+    prefix: &'a str,
+}
+
+impl Tensors<'_> {
+    pub(crate) fn f32(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f32>> {
+        self.container.f32(&self.whole(name), shape)
+    }
+
+    pub(crate) fn f64(&self, name: &str, shape: &[usize]) -> Parsed<Vec<f64>> {
+        self.container.f64(&self.whole(name), shape)
+    }
+
+    fn whole(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
     }
 }
 

@@ -7,20 +7,21 @@
 //! `standardiser.johnson` `[D, 4]` and, after a whitening, `standardiser.whitened_johnson` `[D, 4]`, a row ξ, λ, γ, δ
 //! for each column. Version 4 has a flow that is a list of transforms, in the JSON, and the tensors of each. Version 5 has
 //! `standardiser.kernel` and, after a whitening, `standardiser.whitened_kernel` `[K, 3]`: place, score and slope of each
-//! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Beside the JSON
-//! there is the checksum of [`container`](super::container). The bytes depend on the model alone, so equal models are equal
-//! files.
+//! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Version 6 is an
+//! ensemble: its JSON has that of each member, of an earlier version, in `members`, and the members' tensors begin with
+//! `members.{k}.`. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
+//! alone, so equal models are equal files.
 
 use std::path::Path;
 
 use safetensors::tensor::Metadata;
 use serde::{Deserialize, Serialize};
 
-use super::container::{Container, Parsed, StoredTensor, Version, entry, serialise};
+use super::container::{Container, Parsed, StoredTensor, Tensors, Version, entry, serialise};
 use super::preprocessing::{
     knot_counts, read_curves, read_kernel, read_standardiser, read_whitening, stored,
 };
-use super::{Model, TrainingRecord};
+use super::{Ensemble, Model, TrainingRecord};
 use crate::data::{ColumnDomain, MonotoneCurve, Preprocessing, Standardise, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
@@ -29,13 +30,16 @@ use crate::shown::shown;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has maps
 /// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
-/// has a flow that is a list of transforms; version 5 has curves by kernel densities.
-pub const FORMAT_VERSION: u32 = 5;
+/// has a flow that is a list of transforms; version 5 has curves by kernel densities; version 6 is an ensemble.
+pub const FORMAT_VERSION: u32 = 6;
 
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
 
-/// What the tensors do not say.
+/// The version of a file that holds several models.
+const ENSEMBLE_VERSION: u32 = 6;
+
+/// What the tensors do not say of a model.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Header {
     format_version: u32,
@@ -61,6 +65,20 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// What the tensors do not say of an ensemble.
+#[derive(Serialize, Deserialize)]
+struct EnsembleHeader {
+    format_version: u32,
+    members: Vec<Header>,
+    /// The training of all members together.
+    training: TrainingRecord,
+}
+
+/// What the names of a member's tensors begin with.
+fn prefix(member: usize) -> String {
+    format!("members.{member}.")
+}
+
 impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
@@ -82,7 +100,12 @@ impl Model {
     /// # Panics
     /// When [`Model::parameters`] has fewer numbers than the flow.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let header = Header {
+        let json = serde_json::to_string(&self.header()).expect("invariant: a header is plain data");
+        serialise(self.tensors(), ENTRY, &json)
+    }
+
+    fn header(&self) -> Header {
+        Header {
             format_version: self.format_version(),
             flow: self.flow.clone(),
             columns: self.columns.clone(),
@@ -91,9 +114,10 @@ impl Model {
             gaussianise: self.preprocessing.is_gaussianised(),
             kernel_knots: knot_counts(&self.preprocessing),
             training: self.record.clone(),
-        };
-        let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
+        }
+    }
 
+    fn tensors(&self) -> Vec<StoredTensor> {
         let mut tensors = Vec::new();
         for tensor in Layout::new(&self.flow).tensors {
             tensors.push(StoredTensor::f32(
@@ -106,7 +130,7 @@ impl Model {
             tensors.push(StoredTensor::f32(name, vec![values.len()], &values));
         }
         tensors.extend(stored(&self.preprocessing));
-        serialise(tensors, ENTRY, &json)
+        tensors
     }
 
     /// The model in the bytes of a model file. `name` is used in messages.
@@ -116,7 +140,74 @@ impl Model {
     /// misshaped, not finite or there twice, a mask that is not 0 or 1, a deviation that is no positive normal number, two
     /// columns of one name, another checksum than the contents', or parts that contradict each other.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
+        let mut ensemble = Ensemble::from_bytes(name.as_ref(), bytes)?;
+        match ensemble.members.len() {
+            1 => Ok(ensemble.members.remove(0)),
+            members => Err(Error::Model {
+                path: name.as_ref().to_owned(),
+                message: format!(
+                    "it is an ensemble of {members} models; read it as one, with `Ensemble::load`"
+                ),
+            }),
+        }
+    }
+}
+
+impl Ensemble {
+    /// The version of the format that its file has: the oldest that can hold it.
+    pub fn format_version(&self) -> u32 {
+        if self.members.len() == 1 { self.first().format_version() } else { ENSEMBLE_VERSION }
+    }
+
+    /// The ensemble as the bytes of its file; that of a single model is the model's own.
+    ///
+    /// # Panics
+    /// As [`Model::to_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        if let [only] = self.members.as_slice() {
+            return only.to_bytes();
+        }
+        let header = EnsembleHeader {
+            format_version: ENSEMBLE_VERSION,
+            members: self.members.iter().map(Model::header).collect(),
+            training: self.record().clone(),
+        };
+        let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
+        let tensors = self.members.iter().enumerate().flat_map(|(index, member)| {
+            member.tensors().into_iter().map(move |tensor| tensor.behind(&prefix(index)))
+        });
+        serialise(tensors.collect(), ENTRY, &json)
+    }
+
+    /// The ensemble in the bytes of a model file, of any version. `name` is used in messages.
+    ///
+    /// # Errors
+    /// Those of [`Model::from_bytes`], and of [`Ensemble::average`].
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
         parse(bytes).map_err(|message| Error::Model { path: name.as_ref().to_owned(), message })
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Ensemble {
+    /// Writes the model file. Either the whole file is there afterwards or what was there before.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let bytes = self.to_bytes();
+        crate::files::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
+    }
+
+    /// Reads a model file of any version. No more is read than models of what its header says can have.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read or is no regular one, and those of [`Ensemble::from_bytes`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let damaged = |message| Error::Model { path: path.to_owned(), message };
+        let bytes = super::container::read(path, |metadata| Headers::read(metadata).map(drop), damaged)?;
+        Self::from_bytes(path, &bytes)
     }
 }
 
@@ -131,14 +222,14 @@ impl Model {
         crate::files::write_atomically(path.as_ref(), |writer| writer.write_all(&bytes))
     }
 
-    /// Reads a model file. No more is read than a model of what its header says can have.
+    /// Reads a model file that holds a single model, as [`Ensemble::load`].
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read or is no regular one, and those of [`Model::from_bytes`].
+    /// Those of [`Ensemble::load`]; [`Error::Model`] when the file holds several models.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let damaged = |message| Error::Model { path: path.to_owned(), message };
-        let bytes = super::container::read(path, |metadata| Header::read(metadata).map(drop), damaged)?;
+        let bytes = super::container::read(path, |metadata| Headers::read(metadata).map(drop), damaged)?;
         Self::from_bytes(path, &bytes)
     }
 }
@@ -156,34 +247,73 @@ fn constants(flow: &Flow) -> Vec<(String, Vec<f32>)> {
         .collect()
 }
 
-impl Header {
-    /// The header, and where the flow's tensors lie: of a version that is known, and of a size that the file can hold.
-    fn read(metadata: &Metadata) -> Parsed<(Self, Layout)> {
-        let version: Version = entry(metadata, ENTRY)?.ok_or_else(|| {
+/// What the JSON of a file says, whatever its version.
+struct Headers {
+    members: Vec<Header>,
+    /// Of an ensemble.
+    training: Option<TrainingRecord>,
+}
+
+impl Headers {
+    /// The headers, of a version that is known, and flows of a size that the file can hold.
+    fn read(metadata: &Metadata) -> Parsed<Self> {
+        let Version { format_version } = entry(metadata, ENTRY)?.ok_or_else(|| {
             format!("it is a safetensors file, but no moonflow model: its metadata has no entry `{ENTRY}`")
         })?;
-        if version.format_version > FORMAT_VERSION {
+        if format_version > FORMAT_VERSION {
             return Err(format!(
-                "it has format version {}, and this moonflow reads up to version {FORMAT_VERSION}; update moonflow",
-                version.format_version
+                "it has format version {format_version}, and this moonflow reads up to version {FORMAT_VERSION}; update \
+                 moonflow"
             ));
         }
-        if version.format_version == 0 {
+        if format_version == 0 {
             return Err("its format version is 0, which never existed".into());
         }
-        let header: Self = entry(metadata, ENTRY)?.expect("invariant: the entry was read above");
-        header.flow.validate().map_err(|error| error.to_string())?;
-        // The layout's size follows from a few numbers of the header: hold it against the file before it is made.
-        let layout = header.layout_within(metadata.data_len())?;
-        Ok((header, layout))
+        let there = "invariant: the entry was read above";
+        let headers = if format_version == ENSEMBLE_VERSION {
+            let EnsembleHeader { members, training, .. } = entry(metadata, ENTRY)?.expect(there);
+            Self { members, training: Some(training) }
+        } else {
+            Self { members: vec![entry(metadata, ENTRY)?.expect(there)], training: None }
+        };
+        headers.check_members()?;
+        headers.check_size(metadata.data_len())?;
+        Ok(headers)
     }
 
-    /// The layout of the flow, refused when its tensors need much more or much less than `bytes` bytes.
-    fn layout_within(&self, bytes: usize) -> Parsed<Layout> {
-        let needed = 4 * self.flow.parameter_count();
+    fn check_members(&self) -> Parsed<()> {
+        if self.training.is_some() && !(2..=Ensemble::MOST).contains(&self.members.len()) {
+            let (count, most) = (self.members.len(), Ensemble::MOST);
+            return Err(format!("it is an ensemble of {count} members, expected 2 to {most}"));
+        }
+        for header in &self.members {
+            if self.training.is_some() && !(1..ENSEMBLE_VERSION).contains(&header.format_version) {
+                let version = header.format_version;
+                return Err(format!("a member of it has format version {version}, expected 1 to 5"));
+            }
+            header.flow.validate().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// That the flows' tensors need about `bytes` bytes. Layouts follow from a few numbers of the headers, so these are
+    /// held against the file before any is made.
+    fn check_size(&self, bytes: usize) -> Parsed<()> {
+        let needed: u128 = self.members.iter().map(|header| 4 * header.flow.parameter_count()).sum();
         if needed > SMALL.max(bytes as u128) {
             return Err(format!("its flow needs {needed} bytes of parameters, but its tensors have {bytes}"));
         }
+        let most = needed + self.members.iter().map(Header::other_bytes).sum::<u128>();
+        if bytes as u128 > most + SMALL {
+            return Err(format!("its tensors have {bytes} bytes, but its flow needs {most} at most"));
+        }
+        Ok(())
+    }
+}
+
+impl Header {
+    /// Most bytes of the tensors besides the flow's parameters.
+    fn other_bytes(&self) -> u128 {
         let features = self.flow.features as u128;
         let factor = if self.standardise == Standardise::Whiten { 8 * features * features } else { 0 };
         let knots = self
@@ -193,11 +323,7 @@ impl Header {
             .map(|&knots| 3 * 8 * knots.min(MonotoneCurve::MOST_KNOTS) as u128)
             .sum::<u128>();
         let columns = features * (4 * self.flow.transforms.len() as u128 + 8 * (2 + 2 * 4));
-        let most = needed + columns + factor + knots;
-        if bytes as u128 > most + SMALL {
-            return Err(format!("its tensors have {bytes} bytes, but its flow needs {most} at most"));
-        }
-        Ok(Layout::new(&self.flow))
+        columns + factor + knots
     }
 }
 
@@ -261,22 +387,39 @@ impl Header {
 /// that is not there or of no use can be named.
 const SMALL: u128 = 1 << 20;
 
-fn parse(bytes: &[u8]) -> Parsed<Model> {
-    let tensors = Container::new(bytes)?;
-    let (header, layout) = Header::read(&tensors.metadata)?;
-    tensors.verify(ENTRY)?;
-    let standardiser = read_standardiser(&tensors, header.flow.features)?;
-    let constants = check_constants(&tensors, &header.flow)?;
-    let parameters = read_parameters(&tensors, &layout)?;
-    let whitening = read_whitening(&tensors, &header)?;
+fn parse(bytes: &[u8]) -> Parsed<Ensemble> {
+    let container = Container::new(bytes)?;
+    let Headers { members: headers, training } = Headers::read(&container.metadata)?;
+    container.verify(ENTRY)?;
+    let (mut members, mut known) = (Vec::with_capacity(headers.len()), 0);
+    for (index, header) in headers.into_iter().enumerate() {
+        let prefix = if training.is_some() { prefix(index) } else { String::new() };
+        let (model, tensors) = member(&container.tensors(&prefix), header)?;
+        members.push(model);
+        known += tensors;
+    }
+    check_count(&container, known)?;
+    match training {
+        None => Ok(members.remove(0).into()),
+        Some(training) => Ensemble::with_record(members, training).map_err(|error| error.to_string()),
+    }
+}
+
+/// The model that `header` tells of, and how many tensors it has.
+fn member(tensors: &Tensors, header: Header) -> Parsed<(Model, usize)> {
+    let layout = Layout::new(&header.flow);
+    let standardiser = read_standardiser(tensors, header.flow.features)?;
+    let constants = check_constants(tensors, &header.flow)?;
+    let parameters = read_parameters(tensors, &layout)?;
+    let whitening = read_whitening(tensors, &header)?;
     header.check_version_of_parts()?;
-    let [curves, whitened_curves] = read_curves(&tensors, &header)?;
+    let [curves, whitened_curves] = read_curves(tensors, &header)?;
     let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
     let optional = optional.into_iter().filter(|&there| there).count() + header.kernel_knots.len();
     // Besides these, mean and deviation of the standardiser.
-    check_count(&tensors, layout.tensors.len() + constants + 2 + optional)?;
+    let count = layout.tensors.len() + constants + 2 + optional;
     header.check_columns()?;
-    let [kernel, whitened_kernel] = read_kernel(&tensors, &header)?;
+    let [kernel, whitened_kernel] = read_kernel(tensors, &header)?;
     let domains = header.domains_of_columns()?;
     let Header { flow, columns, standardise, training: record, .. } = header;
     let context = flow.context;
@@ -291,11 +434,11 @@ fn parse(bytes: &[u8]) -> Parsed<Model> {
         whitened_kernel,
         context,
     };
-    Ok(Model { flow, parameters, preprocessing, columns, record })
+    Ok((Model { flow, parameters, preprocessing, columns, record }, count))
 }
 
 /// That the tensors which repeat the JSON say the same; gives their number.
-fn check_constants(tensors: &Container, flow: &Flow) -> Parsed<usize> {
+fn check_constants(tensors: &Tensors, flow: &Flow) -> Parsed<usize> {
     let constants = constants(flow);
     for (name, want) in &constants {
         let values = tensors.f32(name, &[want.len()])?;
@@ -312,7 +455,7 @@ fn check_constants(tensors: &Container, flow: &Flow) -> Parsed<usize> {
 }
 
 /// Flat parameters `[P]`.
-fn read_parameters(tensors: &Container, layout: &Layout) -> Parsed<Vec<f32>> {
+fn read_parameters(tensors: &Tensors, layout: &Layout) -> Parsed<Vec<f32>> {
     let mut parameters = vec![0.0; layout.total];
     for tensor in &layout.tensors {
         parameters[tensor.range()].copy_from_slice(&tensors.f32(&tensor.name, &tensor.shape)?);
@@ -321,8 +464,8 @@ fn read_parameters(tensors: &Container, layout: &Layout) -> Parsed<Vec<f32>> {
 }
 
 /// That the file has no tensors but the `known` ones.
-fn check_count(tensors: &Container, known: usize) -> Parsed<()> {
-    match tensors.metadata.offset_keys().len() {
+fn check_count(container: &Container, known: usize) -> Parsed<()> {
+    match container.metadata.offset_keys().len() {
         there if there == known => Ok(()),
         there => {
             Err(format!("it has {there} tensors, but its flow has {known}; it may come from another program"))

@@ -1,6 +1,7 @@
 //! The loss of a model on rows that its training has not seen.
 
 use super::{HeldOut, Model, WithinBounds};
+use crate::data::Preprocessing;
 use crate::engine::Engine;
 use crate::error::Result;
 
@@ -18,28 +19,37 @@ impl Model {
         truth: impl Fn(&[f64]) -> Option<f64>,
     ) -> Result<HeldOut> {
         let log_prob = self.log_prob(engine, rows).await?;
-        let pairs = || std::iter::zip(rows.chunks_exact(self.columns.len()), &log_prob);
-        let inside: Vec<f64> = pairs()
-            .filter(|(row, _)| self.preprocessing.accepts(row))
-            .map(|(_, log_prob)| *log_prob)
-            .collect();
-        // Row by row, because the noise of the true density and that of the model's are nearly the same.
-        let above: Option<Vec<f64>> =
-            pairs().map(|(row, log_prob)| truth(row).map(|truth| truth - log_prob)).collect();
-        let above = above.as_deref().map(mean_and_error);
-        let (mean, standard_error) = mean_and_error(&log_prob);
-        let within_bounds = (inside.len() < log_prob.len()).then(|| {
-            let (mean, standard_error) = mean_and_error(&inside);
-            WithinBounds { rows: inside.len(), nll: -mean, standard_error }
-        });
-        Ok(HeldOut {
-            rows: log_prob.len(),
-            nll: -mean,
-            standard_error,
-            above_floor: above.map(|(mean, _)| mean),
-            above_floor_error: above.map(|(_, error)| error),
-            within_bounds,
-        })
+        Ok(summarise(&self.preprocessing, rows, &log_prob, truth))
+    }
+}
+
+/// The loss on `rows`, row-major [B, D], that have `log_prob` `[B]`; see [`Model::held_out`].
+pub(super) fn summarise(
+    preprocessing: &Preprocessing,
+    rows: &[f64],
+    log_prob: &[f64],
+    truth: impl Fn(&[f64]) -> Option<f64>,
+) -> HeldOut {
+    let pairs =
+        || std::iter::zip(rows.chunks_exact(preprocessing.modelled() + preprocessing.context), log_prob);
+    let inside: Vec<f64> =
+        pairs().filter(|(row, _)| preprocessing.accepts(row)).map(|(_, log_prob)| *log_prob).collect();
+    // Row by row, because the noise of the true density and that of the model's are nearly the same.
+    let above: Option<Vec<f64>> =
+        pairs().map(|(row, log_prob)| truth(row).map(|truth| truth - log_prob)).collect();
+    let above = above.as_deref().map(mean_and_error);
+    let (mean, standard_error) = mean_and_error(log_prob);
+    let within_bounds = (inside.len() < log_prob.len()).then(|| {
+        let (mean, standard_error) = mean_and_error(&inside);
+        WithinBounds { rows: inside.len(), nll: -mean, standard_error }
+    });
+    HeldOut {
+        rows: log_prob.len(),
+        nll: -mean,
+        standard_error,
+        above_floor: above.map(|(mean, _)| mean),
+        above_floor_error: above.map(|(_, error)| error),
+        within_bounds,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod cells;
 pub(crate) mod container;
+mod ensemble;
 mod file;
 mod held_out;
 mod preprocessing;
@@ -12,6 +13,7 @@ mod record;
 use std::borrow::Cow;
 
 use cells::Cells;
+pub use ensemble::{Engines, Ensemble};
 pub use file::FORMAT_VERSION;
 pub(crate) use held_out::mean_and_error;
 pub use recipe::Recipe;

@@ -1,7 +1,7 @@
 //! The preprocessing as tensors of a model file: the standardiser, the whitening and the curves of columns.
 //! [`file`](super::file) has what stands beside them in the JSON.
 
-use super::container::{Container, Parsed, StoredTensor};
+use super::container::{Parsed, StoredTensor, Tensors};
 use super::file::Header;
 use crate::data::{Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Whitening};
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ pub(super) fn stored(preprocessing: &Preprocessing) -> Vec<StoredTensor> {
     tensors
 }
 
-pub(super) fn read_standardiser(tensors: &Container, features: usize) -> Parsed<Standardiser> {
+pub(super) fn read_standardiser(tensors: &Tensors, features: usize) -> Parsed<Standardiser> {
     let standardiser = Standardiser {
         mean: tensors.f64("standardiser.mean", &[features])?,
         std: tensors.f64("standardiser.std", &[features])?,
@@ -68,7 +68,7 @@ pub(super) fn read_standardiser(tensors: &Container, features: usize) -> Parsed<
     Ok(standardiser)
 }
 
-pub(super) fn read_whitening(tensors: &Container, header: &Header) -> Parsed<Option<Whitening>> {
+pub(super) fn read_whitening(tensors: &Tensors, header: &Header) -> Parsed<Option<Whitening>> {
     let features = header.flow.features;
     match header.standardise {
         Standardise::Mean | Standardise::Robust => Ok(None),
@@ -81,7 +81,7 @@ pub(super) fn read_whitening(tensors: &Container, header: &Header) -> Parsed<Opt
 }
 
 /// The curves of standardised and of whitened columns, `[D]` each; empty where there are none.
-pub(super) fn read_curves(tensors: &Container, header: &Header) -> Parsed<[Vec<Johnson>; 2]> {
+pub(super) fn read_curves(tensors: &Tensors, header: &Header) -> Parsed<[Vec<Johnson>; 2]> {
     let whitened = header.standardise == Standardise::Whiten;
     let read = |name: &str, there: bool| -> Parsed<Vec<Johnson>> {
         if !there {
@@ -124,7 +124,7 @@ fn check_knots(header: &Header) -> Parsed<()> {
 }
 
 /// The curves by kernel densities of standardised and of whitened columns, `[D]` each; empty where there are none.
-pub(super) fn read_kernel(tensors: &Container, header: &Header) -> Parsed<[Vec<MonotoneCurve>; 2]> {
+pub(super) fn read_kernel(tensors: &Tensors, header: &Header) -> Parsed<[Vec<MonotoneCurve>; 2]> {
     check_knots(header)?;
     let mut stages = [Vec::new(), Vec::new()];
     for ((stage, name), counts) in stages.iter_mut().zip(KERNEL).zip(&header.kernel_knots) {

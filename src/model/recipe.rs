@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Ensemble;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::flow::{
@@ -89,6 +90,14 @@ pub struct Recipe {
     /// Components of a mixture.
     #[serde(default = "default_components", skip_serializing_if = "is_default_components")]
     pub components: usize,
+    /// How many fits are averaged: each under a seed of its own, from `seed` on, which splits the rows anew; see
+    /// [`Ensemble`](super::Ensemble).
+    #[serde(default = "default_ensemble", skip_serializing_if = "is_default_ensemble")]
+    pub ensemble: usize,
+    /// Components of the base density of each of these fits, in turns, where they differ: 0 is the standard normal. Empty
+    /// where all have `base`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<usize>,
     /// Seed of the initial weights, the split, the row orders and toy data.
     pub seed: u64,
 }
@@ -122,6 +131,14 @@ fn is_default_components(components: &usize) -> bool {
     *components == default_components()
 }
 
+fn default_ensemble() -> usize {
+    1
+}
+
+fn is_default_ensemble(members: &usize) -> bool {
+    *members == default_ensemble()
+}
+
 impl Default for Recipe {
     /// The `default` preset.
     fn default() -> Self {
@@ -151,6 +168,8 @@ impl Default for Recipe {
             mixing: Mixing::None,
             base: BaseKind::Normal,
             components: default_components(),
+            ensemble: default_ensemble(),
+            bases: Vec::new(),
             seed: 0,
         }
     }
@@ -158,7 +177,7 @@ impl Default for Recipe {
 
 impl Recipe {
     /// Names that [`Recipe::preset`] knows.
-    pub const PRESETS: [&'static str; 4] = ["default", "seed", "realnvp", "spline"];
+    pub const PRESETS: [&'static str; 5] = ["default", "seed", "realnvp", "spline", "table"];
 
     /// Most epochs of a training.
     pub const MAX_EPOCHS: u32 = 1_000_000;
@@ -173,7 +192,7 @@ impl Recipe {
     ///
     /// `default` is the recommended recipe; `seed` is the lab exercise that the project comes from: four
     /// couplings, 64×64 networks and Adam at a constant 1e-3 for 300 epochs. `realnvp` is affine couplings with separate
-    /// networks, and `spline` is spline couplings with joint ones.
+    /// networks, and `spline` is spline couplings with joint ones. `table` is [`Recipe::for_table`] of a small table.
     ///
     /// # Errors
     /// [`Error::Argument`] for any other name.
@@ -199,10 +218,52 @@ impl Recipe {
                 bijector: BijectorKind::Spline,
                 ..Self::default()
             }),
+            "table" => Ok(Self::for_table(1000, 5)),
             _ => Err(Error::Argument(format!(
                 "there is no preset `{name}`; the presets are {}",
                 Self::PRESETS.join(", ")
             ))),
+        }
+    }
+
+    /// The recommended recipe for a table of `rows` rows, validation rows included, of `columns` modelled columns, after
+    /// [`Margins::Kernel`](crate::data::Margins::Kernel): an average of spline flows with different base densities.
+    ///
+    /// The fewer the rows, the more fits are averaged, the smaller their networks, and the fewer the Gaussians of their bases:
+    /// with full covariances these need many rows for each column.
+    pub fn for_table(rows: usize, columns: usize) -> Self {
+        /// Rows, validation rows included, from which fits are larger and fewer, and from which there is only one.
+        const MANY: usize = 4_000;
+        const PLENTY: usize = 50_000;
+        /// Rows for each column that mixtures of 5 and of 10 Gaussians need.
+        const FIVE: usize = 25;
+        const TEN: usize = 50;
+        /// Rows that a fit goes through, at most some.
+        const PASSES: usize = 3_000_000;
+
+        let [hidden, bins, epochs] = if rows < MANY { [32, 8, 30] } else { [64, 16, 60] };
+        let ensemble = if rows < MANY { 8 } else { 4 };
+        let each = rows / columns.max(1);
+        let bases = [(5, FIVE), (1, 0), (10, TEN), (0, 0)];
+        let bases: Vec<usize> =
+            bases.into_iter().filter(|(_, needed)| each >= *needed).map(|(count, _)| count).collect();
+        let one = rows >= PLENTY;
+        Self {
+            preset: "table".into(),
+            epochs: epochs.min((PASSES / rows.max(1)).max(5)) as u32,
+            layers: 8,
+            hidden: vec![hidden; 2],
+            masking: Masking::Random { seed: 0 },
+            conditioner: ConditionerForm::Joint,
+            bijector: BijectorKind::Spline,
+            bins,
+            learning_rate: 3e-3,
+            weight_decay: 1.0,
+            base: if one { BaseKind::Mixture } else { BaseKind::Normal },
+            components: 5,
+            ensemble: if one { 1 } else { ensemble },
+            bases: if one { Vec::new() } else { bases },
+            ..Self::default()
         }
     }
 
@@ -283,6 +344,14 @@ impl Recipe {
                 self.validation_fraction
             ));
         }
+        if !(1..=Ensemble::MOST).contains(&self.ensemble) {
+            let (most, got) = (Ensemble::MOST, self.ensemble);
+            return fail(format!("an ensemble averages between 1 and {most} fits, got {got}"));
+        }
+        if let Some(count) = self.bases.iter().find(|&&count| count > *Base::COMPONENTS.end()) {
+            let most = Base::COMPONENTS.end();
+            return fail(format!("a mixture has at most {most} components, got {count}"));
+        }
         if self.patience == Some(0) {
             return fail("patience must be at least 1 epoch, got 0; leave it out to train all epochs".into());
         }
@@ -296,6 +365,22 @@ impl Recipe {
             return fail("patience needs validation rows to judge by, but the validation share is 0".into());
         }
         Ok(())
+    }
+
+    /// The recipe of fit `index`, from 0, of this recipe's ensemble: itself alone, under a seed of its own and with its base.
+    #[must_use]
+    pub fn of_member(&self, index: usize) -> Self {
+        let seed = self.seed.wrapping_add(index as u64);
+        let masking = match self.masking {
+            Masking::Random { .. } => Masking::Random { seed },
+            other => other,
+        };
+        let alone = Self { ensemble: 1, bases: Vec::new(), seed, masking, ..self.clone() };
+        match self.bases.get(index % self.bases.len().max(1)) {
+            None => alone,
+            Some(0) => Self { base: BaseKind::Normal, ..alone },
+            Some(&components) => Self { base: BaseKind::Mixture, components, ..alone },
+        }
     }
 
     /// The untrained flow of this recipe over `features` features.
@@ -388,7 +473,7 @@ mod tests {
         }
         let message = Recipe::preset("fast").expect_err("unknown").to_string();
         assert!(
-            message.contains("`fast`") && message.contains("default, seed, realnvp, spline"),
+            message.contains("`fast`") && message.contains("default, seed, realnvp, spline, table"),
             "{message}"
         );
     }
@@ -420,6 +505,8 @@ mod tests {
             (Recipe { clip_norm: Some(0.0), ..base() }, "clipping norm must be positive"),
             (Recipe { weight_decay: -0.1, ..base() }, "weight decay must lie between 0 and 1, got -0.1"),
             (Recipe { validation_fraction: 1.0, ..base() }, "below 1, got 1"),
+            (Recipe { ensemble: 65, ..base() }, "averages between 1 and 64 fits, got 65"),
+            (Recipe { bases: vec![0, 257], ..base() }, "at most 256 components, got 257"),
             (Recipe { patience: Some(0), ..base() }, "patience must be at least 1 epoch, got 0"),
             (Recipe { ema: Some(1.0), ..base() }, "must lie between 0 and 1, got 1"),
             (Recipe { ema: Some(f64::NAN), ..base() }, "must lie between 0 and 1, got NaN"),
@@ -430,6 +517,34 @@ mod tests {
         ] {
             let message = recipe.validate().expect_err(rule).to_string();
             assert!(message.contains(rule), "{message}");
+        }
+    }
+
+    #[test]
+    fn fits_of_an_ensemble_have_seeds_and_bases_of_their_own() {
+        let recipe = Recipe { seed: 7, ..Recipe::for_table(1000, 5) };
+        let members: Vec<Recipe> = (0..recipe.ensemble).map(|index| recipe.of_member(index)).collect();
+        for (index, member) in members.iter().enumerate() {
+            member.validate().expect("valid");
+            assert_eq!((member.ensemble, member.seed, member.bases.len()), (1, 7 + index as u64, 0));
+            assert_eq!(member.masking, Masking::Random { seed: member.seed });
+        }
+        let base = |recipe: &Recipe| (recipe.base == BaseKind::Mixture).then_some(recipe.components);
+        let bases: Vec<_> = members.iter().map(base).collect();
+        assert_eq!(bases, [Some(5), Some(1), Some(10), None].repeat(2));
+        assert_eq!(members[0].of_member(0), members[0]);
+    }
+
+    #[test]
+    fn recipes_for_tables_are_valid_at_every_size() {
+        for rows in [2, 30, 300, 3_999, 4_000, 49_999, 50_000, 10_000_000] {
+            for columns in [1, 2, 9, 100, 60_000] {
+                let recipe = Recipe::for_table(rows, columns);
+                recipe.validate().expect("valid");
+                assert!(recipe.epochs >= 5 && recipe.of_member(0).validate().is_ok());
+                let most = recipe.bases.iter().copied().max().unwrap_or_default();
+                assert!(most <= 1 || rows >= 25 * columns, "{most} Gaussians on {rows} × {columns}");
+            }
         }
     }
 

@@ -53,6 +53,13 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether training came to the end that its recipe has.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Finished | Self::EarlyStop)
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

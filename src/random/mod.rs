@@ -36,6 +36,8 @@ pub enum Stream {
     Mixture = 9,
     /// Component of that mixture that a sample is drawn from.
     Component = 10,
+    /// Member of an ensemble that a sample is drawn from.
+    Member = 11,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

@@ -5,6 +5,7 @@
 mod average;
 mod check;
 mod checkpoint;
+mod ensemble;
 mod fit;
 mod history;
 mod initialise;
@@ -18,6 +19,7 @@ use std::ops::ControlFlow;
 pub use average::Average;
 pub use check::self_check;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, fingerprint};
+pub use ensemble::Members;
 pub use fit::{Fitted, Options, fit, fit_with};
 pub use history::{Epoch, History};
 pub use shape::training_shape;

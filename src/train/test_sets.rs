@@ -1,10 +1,10 @@
-//! The loss of a finished model on rows that neither training nor validation has seen, for its record.
+//! The loss of finished models on rows that neither training nor validation has seen, for its record.
 //! It follows training and changes nothing else of the model.
 
 use crate::data::{Dataset, ToyDensity};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Engines, Ensemble};
 
 /// Rows that neither training nor validation sees.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,27 +36,28 @@ impl TestSets<'_> {
         crate::error::expect_length("test rows", values, values.next_multiple_of(features))
     }
 
-    /// Scores `model` on each and puts the losses into its record: [`held_out`](crate::model::TrainingRecord::held_out)
+    /// Scores `ensemble` on each and puts the losses into its record: [`held_out`](crate::model::TrainingRecord::held_out)
     /// on fresh rows, which are drawn under a seed that no training of its recipe uses, and
     /// [`test`](crate::model::TrainingRecord::test). A loss that cannot be computed is `None` and does not affect the other.
     ///
     /// # Errors
-    /// Those of [`Model::held_out`], of the first that fails.
-    pub async fn score<E: Engine>(&self, model: &mut Model, engine: &mut E) -> Result<()> {
+    /// Those of [`Ensemble::held_out`], of the first that fails.
+    pub async fn score<E: Engine>(&self, ensemble: &mut Ensemble, engines: &mut Engines<E>) -> Result<()> {
         let held_out = match self.density {
             Some(density) => {
-                let rows = density.sample(FRESH_ROWS, !model.record.recipe.seed);
+                let rows = density.sample(FRESH_ROWS, !ensemble.record().recipe.seed);
                 let truth = |row: &[f64]| density.log_density([row[0], row[1]]);
-                model.held_out(engine, &rows, truth).await.map(Some)
+                ensemble.held_out(engines, &rows, truth).await.map(Some)
             }
             None => Ok(None),
         };
         let test = match self.rows {
-            Some(rows) => model.held_out(engine, rows, |_| None).await.map(Some),
+            Some(rows) => ensemble.held_out(engines, rows, |_| None).await.map(Some),
             None => Ok(None),
         };
-        model.record.held_out = held_out.as_ref().copied().unwrap_or_default();
-        model.record.test = test.as_ref().copied().unwrap_or_default();
+        let record = ensemble.record_mut();
+        record.held_out = held_out.as_ref().copied().unwrap_or_default();
+        record.test = test.as_ref().copied().unwrap_or_default();
         held_out.and(test).map(drop)
     }
 }
