@@ -6,7 +6,7 @@ use std::time::Instant;
 use moonflow::Dataset;
 use moonflow::device::AnyEngine;
 use moonflow::engine::Engine;
-use moonflow::files::write_atomically;
+use moonflow::files::{read_text, write_atomically};
 use moonflow::model::{Engines, Ensemble, Model, Outcome, Recipe};
 use moonflow::shown::{shown, shown_path};
 use moonflow::train::{Checkpoint, Fitted, History, Members, Options, TestSets, fit_with, training_shape};
@@ -15,14 +15,14 @@ use serde_json::json;
 
 use super::animate::Animated;
 use super::config::Resolved;
-use super::folder::Files;
+use super::folder::{Files, HISTORY};
 use super::info::{
     describe_base, describe_check, describe_columns, describe_flow, describe_held_out, describe_recipe,
     describe_rows,
 };
 use super::output::{self, grouped, note};
 use super::plan::SHARDED;
-use super::plot::Picture;
+use super::plot::{HISTORY_BYTES, Picture};
 
 use super::progress::{EpochProgress, LogFormat, duration};
 use super::results::Results;
@@ -156,6 +156,7 @@ impl TrainingJob<'_> {
             }
             if fit.index < models.len() {
                 engines.push(engine);
+                artifacts.get_or_insert_with(|| self.kept_before(models[0].record.outcome));
                 continue;
             }
             self.tune(&mut engine, &fit).await?;
@@ -182,16 +183,21 @@ impl TrainingJob<'_> {
             if self.args.checkpoint_every.is_some() && index < self.recipe.ensemble {
                 // What a later checkpoint goes on from.
                 Ensemble::average(models.clone(), self.recipe)?.save(&self.files.model)?;
+                if let Some(Artifacts { history, .. }) = &artifacts {
+                    write_atomically(&self.files.history, |writer| history.write_csv(writer))?;
+                }
             }
         }
         let ensemble = Ensemble::average(models, self.recipe)?;
-        let artifacts = artifacts.unwrap_or_else(|| Artifacts {
-            history: History::default(),
-            outcome: ensemble.record().outcome,
-            checkpoint: None,
-            snapshots: Vec::new(),
-        });
+        let artifacts = artifacts.expect("invariant: a recipe has a fit");
         Ok((ensemble, Engines::of_each(engines), artifacts))
+    }
+
+    /// What an earlier training left of the first fit.
+    fn kept_before(&self, outcome: Outcome) -> Artifacts {
+        let text = read_text(&self.files.history, HISTORY_BYTES).unwrap_or_default();
+        let history = History::from_csv(HISTORY, &text).unwrap_or_default();
+        Artifacts { history, outcome, checkpoint: None, snapshots: Vec::new() }
     }
 
     /// The fits before the one that `checkpoint` is of, as far as the model file beside it has them; others are trained anew.

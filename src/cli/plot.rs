@@ -120,7 +120,7 @@ fn inside(model: &Model, rows: &[f64]) -> Vec<f64> {
 }
 
 /// Most bytes of `history.csv`: those of as many epochs as a training can have.
-const HISTORY_BYTES: u64 = 256 << 20;
+pub const HISTORY_BYTES: u64 = 256 << 20;
 
 /// The training's history, where the file beside the model is still there and belongs to it.
 fn history_in(path: &Path, model: &Model) -> Option<History> {

@@ -312,6 +312,12 @@ impl Tensors<'_> {
         self.container.f64(&self.whole(name), shape)
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        let names = self.container.metadata.offset_keys();
+        names.iter().filter(|name| name.starts_with(self.prefix)).count()
+    }
+
     fn whole(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }

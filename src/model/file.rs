@@ -394,19 +394,19 @@ fn parse(bytes: &[u8]) -> Parsed<Ensemble> {
     let (mut members, mut known) = (Vec::with_capacity(headers.len()), 0);
     for (index, header) in headers.into_iter().enumerate() {
         let prefix = if training.is_some() { prefix(index) } else { String::new() };
-        let (model, tensors) = member(&container.tensors(&prefix), header)?;
-        members.push(model);
-        known += tensors;
+        let tensors = container.tensors(&prefix);
+        members.push(member(&tensors, header)?);
+        known += tensors.count();
     }
-    check_count(&container, known)?;
+    check_count(container.tensors("").count(), known)?;
     match training {
         None => Ok(members.remove(0).into()),
         Some(training) => Ensemble::with_record(members, training).map_err(|error| error.to_string()),
     }
 }
 
-/// The model that `header` tells of, and how many tensors it has.
-fn member(tensors: &Tensors, header: Header) -> Parsed<(Model, usize)> {
+/// The model that `header` tells of, which all of `tensors` are of.
+fn member(tensors: &Tensors, header: Header) -> Parsed<Model> {
     let layout = Layout::new(&header.flow);
     let standardiser = read_standardiser(tensors, header.flow.features)?;
     let constants = check_constants(tensors, &header.flow)?;
@@ -417,7 +417,7 @@ fn member(tensors: &Tensors, header: Header) -> Parsed<(Model, usize)> {
     let optional = [whitening.is_some(), !curves.is_empty(), !whitened_curves.is_empty()];
     let optional = optional.into_iter().filter(|&there| there).count() + header.kernel_knots.len();
     // Besides these, mean and deviation of the standardiser.
-    let count = layout.tensors.len() + constants + 2 + optional;
+    check_count(tensors.count(), layout.tensors.len() + constants + 2 + optional)?;
     header.check_columns()?;
     let [kernel, whitened_kernel] = read_kernel(tensors, &header)?;
     let domains = header.domains_of_columns()?;
@@ -434,7 +434,7 @@ fn member(tensors: &Tensors, header: Header) -> Parsed<(Model, usize)> {
         whitened_kernel,
         context,
     };
-    Ok((Model { flow, parameters, preprocessing, columns, record }, count))
+    Ok(Model { flow, parameters, preprocessing, columns, record })
 }
 
 /// That the tensors which repeat the JSON say the same; gives their number.
@@ -463,12 +463,10 @@ fn read_parameters(tensors: &Tensors, layout: &Layout) -> Parsed<Vec<f32>> {
     Ok(parameters)
 }
 
-/// That the file has no tensors but the `known` ones.
-fn check_count(container: &Container, known: usize) -> Parsed<()> {
-    match container.metadata.offset_keys().len() {
-        there if there == known => Ok(()),
-        there => {
-            Err(format!("it has {there} tensors, but its flow has {known}; it may come from another program"))
-        }
+/// That of `there` tensors all are `known`.
+fn check_count(there: usize, known: usize) -> Parsed<()> {
+    if there == known {
+        return Ok(());
     }
+    Err(format!("it has {there} tensors, but its flow has {known}; it may come from another program"))
 }

@@ -190,9 +190,9 @@ impl Recipe {
 
     /// The preset called `name`.
     ///
-    /// `default` is the recommended recipe; `seed` is the lab exercise that the project comes from: four
-    /// couplings, 64×64 networks and Adam at a constant 1e-3 for 300 epochs. `realnvp` is affine couplings with separate
-    /// networks, and `spline` is spline couplings with joint ones. `table` is [`Recipe::for_table`] of a small table.
+    /// `realnvp`, affine couplings, and `spline`, spline couplings, are the recommended recipes for densities of two features,
+    /// and `table` is [`Recipe::for_table`] of a small table. `seed` is the lab exercise that the project comes from: four
+    /// couplings, separate 64×64 networks and Adam at a constant 1e-3 for 300 epochs. `default` is [`Recipe::default`].
     ///
     /// # Errors
     /// [`Error::Argument`] for any other name.
@@ -209,13 +209,23 @@ impl Recipe {
                 warmup: 0,
                 ..Self::default()
             }),
-            "realnvp" => Ok(Self { preset: "realnvp".into(), ..Self::default() }),
+            "realnvp" => Ok(Self {
+                preset: "realnvp".into(),
+                layers: 12,
+                hidden: vec![64, 64],
+                conditioner: ConditionerForm::Joint,
+                warmup: 5,
+                ema: Some(0.9),
+                ..Self::default()
+            }),
             "spline" => Ok(Self {
                 preset: "spline".into(),
                 epochs: 60,
                 layers: 8,
                 conditioner: ConditionerForm::Joint,
                 bijector: BijectorKind::Spline,
+                warmup: 5,
+                ema: Some(0.9),
                 ..Self::default()
             }),
             "table" => Ok(Self::for_table(1000, 5)),
@@ -229,8 +239,8 @@ impl Recipe {
     /// The recommended recipe for a table of `rows` rows, validation rows included, of `columns` modelled columns, after
     /// [`Margins::Kernel`](crate::data::Margins::Kernel): an average of spline flows with different base densities.
     ///
-    /// The fewer the rows, the more fits are averaged, the smaller their networks, and the fewer the Gaussians of their bases:
-    /// with full covariances these need many rows for each column.
+    /// The fewer the rows, the more fits are averaged, and the fewer the Gaussians of their bases: with full covariances these
+    /// need many rows for each column.
     pub fn for_table(rows: usize, columns: usize) -> Self {
         /// Rows, validation rows included, from which fits are larger and fewer, and from which there is only one.
         const MANY: usize = 4_000;
@@ -241,7 +251,7 @@ impl Recipe {
         /// Rows that a fit goes through, at most some.
         const PASSES: usize = 3_000_000;
 
-        let [hidden, bins, epochs] = if rows < MANY { [32, 8, 30] } else { [64, 16, 60] };
+        let [bins, epochs] = if rows < MANY { [8, 40] } else { [16, 60] };
         let ensemble = if rows < MANY { 8 } else { 4 };
         let each = rows / columns.max(1);
         let bases = [(5, FIVE), (1, 0), (10, TEN), (0, 0)];
@@ -252,7 +262,7 @@ impl Recipe {
             preset: "table".into(),
             epochs: epochs.min((PASSES / rows.max(1)).max(5)) as u32,
             layers: 8,
-            hidden: vec![hidden; 2],
+            hidden: vec![64, 64],
             masking: Masking::Random { seed: 0 },
             conditioner: ConditionerForm::Joint,
             bijector: BijectorKind::Spline,

@@ -205,7 +205,10 @@ fn training_that_blows_up_keeps_the_last_good_state_and_ends_with_status_1() {
     fs::write(folder.path().join("t.csv"), rows).expect("written");
     // Adam's first step moves every weight by the whole rate: each of 64 couplings then multiplies what it is given,
     // and `f32` ends at 3e38.
-    let blow_up = ["--lr", "1", "--epochs", "3", "--layers", "64", "--hidden", "8", "--device", "cpu"];
+    let blow_up = [
+        "--preset", "default", "--lr", "1", "--epochs", "3", "--layers", "64", "--hidden", "8", "--device",
+        "cpu",
+    ];
     let output = moonflow(folder.path(), &[&["train", "t.csv", "--out", "o"][..], &blow_up].concat());
     let message = text(&output.stderr);
     if output.status.success() {

@@ -11,8 +11,10 @@ use moonflow::data::Table;
 use moonflow::model::{Model, Outcome};
 use tempfile::TempDir;
 
-pub const TINY: [&str; 10] =
-    ["--epochs", "2", "--rows", "300", "--layers", "2", "--hidden", "8", "--device", "cpu"];
+pub const TINY: [&str; 12] = [
+    "--epochs", "2", "--rows", "300", "--layers", "2", "--hidden", "8", "--device", "cpu", "--preset",
+    "default",
+];
 
 pub fn folder() -> TempDir {
     tempfile::tempdir().expect("temporary folder")

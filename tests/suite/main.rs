@@ -8,6 +8,7 @@ mod conditional;
 mod damage;
 mod data;
 mod docs;
+mod ensemble;
 mod examples;
 mod files;
 mod gpu;

@@ -49,7 +49,7 @@ fn every_command_shows_names_escaped_and_cut_and_data_keep_them() {
     let folder = folder();
     let path = folder.path();
     write_table(&path.join("t.csv"));
-    let tiny = ["--epochs", "2", "--layers", "2", "--hidden", "8", "--device", "cpu"];
+    let tiny = ["--epochs", "2", "--layers", "2", "--hidden", "8", "--device", "cpu", "--preset", "default"];
     let trained = readable(path, &[&["train", "t.csv", "--out", "o"], &tiny[..]].concat());
     assert!(trained.contains("columns \\u{1b}[2J, ") && trained.contains("n\\nerror: forged"), "{trained}");
     let model = "o/model.safetensors";
@@ -111,7 +111,7 @@ fn files_with_such_names_are_read_and_written() {
     let path = folder.path();
     let name = "t\u{1b}[2J\nerror: forged\u{202e}.csv";
     write_table(&path.join(name));
-    let tiny = ["--epochs", "1", "--layers", "2", "--hidden", "8", "--device", "cpu"];
+    let tiny = ["--epochs", "1", "--layers", "2", "--hidden", "8", "--device", "cpu", "--preset", "default"];
     let trained = readable(path, &[&["train", name, "--out", "o\u{1b}[2J"], &tiny[..]].concat());
     assert!(trained.contains("o\\u{1b}[2J/model.safetensors"), "{trained}");
     readable(path, &["info", "o\u{1b}[2J/model.safetensors"]);

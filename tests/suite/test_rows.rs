@@ -48,7 +48,7 @@ fn a_test_is_read_as_the_table_is() {
         format!("{c}\tx\t{a}\t{b}")
     };
     write(&path.join("test.data"), "c\tother\ta\tb", 100..130, test);
-    let tiny = ["--epochs", "2", "--layers", "2", "--hidden", "8", "--device", "cpu"];
+    let tiny = ["--epochs", "2", "--layers", "2", "--hidden", "8", "--device", "cpu", "--preset", "default"];
     let choice = ["--drop", "word", "--columns", "1-3,c"];
     let with = |more: &[&'static str]| [&["train", "t.csv", "--out", "o"], &tiny[..], &choice, more].concat();
     // Tabs are read as such only where --format says so, which then holds for both.
@@ -142,7 +142,7 @@ fn data_in_a_configuration_are_never_a_flag() {
     let row = |i: f64| format!("{},{}", i.sin(), i.cos());
     write(&path.join("-x"), "a,b", 0..30, row);
     fs::write(path.join("c.toml"), "data = \"-x\"\nepochs = 1\nlayers = 2\nhidden = 8\n").expect("written");
-    let tiny = ["--config", "c.toml", "--device", "cpu", "--out", "o"];
+    let tiny = ["--config", "c.toml", "--device", "cpu", "--out", "o", "--preset", "default"];
     succeed(path, &[&["train"], &tiny[..]].concat());
     assert_eq!(Model::load(path.join("o").join(MODEL)).expect("whole").columns, ["a", "b"]);
     succeed(path, &[&["train", "moons", "--rows", "50"], &tiny[..]].concat());
@@ -161,7 +161,7 @@ fn a_training_goes_on_from_another_folder_and_after_its_own_was_moved() {
     write(&work.join("test.csv"), "a,b,c", 60..70, row);
     let whole = ["--decay", "constant", "--warmup", "0", "--test", "test.csv", "--checkpoint-every", "1"];
     train(&work, "data/t.csv", "o", &whole);
-    let tiny = ["--epochs", "4", "--layers", "2", "--hidden", "8", "--device", "cpu"];
+    let tiny = ["--epochs", "4", "--layers", "2", "--hidden", "8", "--device", "cpu", "--preset", "default"];
     succeed(&work, &[&["train", "data/t.csv", "--out", "whole"], &whole[..], &tiny].concat());
     let run = work.join("o");
     let said = succeed(
