@@ -40,13 +40,18 @@ impl Flow {
 
     /// The name under which the field knows it.
     pub fn family(&self) -> &'static str {
-        if self.is_realnvp() {
-            return "RealNVP";
+        let coupled = |of: fn(&Bijector) -> bool| {
+            let mut bijectors = self.couplings().map(|coupling| coupling.bijector).peekable();
+            bijectors.peek().is_some() && bijectors.all(|bijector| of(&bijector))
+        };
+        let mixed = self.transforms.iter().any(|transform| transform.coupling().is_none());
+        if !mixed && coupled(|bijector| matches!(bijector, Bijector::Affine { .. })) {
+            "RealNVP"
+        } else if coupled(|bijector| matches!(bijector, Bijector::Spline { .. })) {
+            "Neural spline flow"
+        } else {
+            "Flow"
         }
-        let mut bijectors = self.couplings().map(|coupling| coupling.bijector).peekable();
-        let splines = bijectors.peek().is_some()
-            && bijectors.all(|bijector| matches!(bijector, Bijector::Spline { .. }));
-        if splines { "Neural spline flow" } else { "Flow" }
     }
 }
 

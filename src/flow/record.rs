@@ -72,12 +72,7 @@ impl Flow {
     /// Whether a model file of version 3 can hold it: couplings alone, all alike but for their masks, with separate
     /// networks, and a standard normal base.
     pub fn is_uniform(&self) -> bool {
-        self.base == Base::StandardNormal && self.is_realnvp()
-    }
-
-    /// Whether it has affine couplings alone, all alike but for their masks, with separate networks.
-    pub(super) fn is_realnvp(&self) -> bool {
-        Uniform::of(&self.transforms).is_some()
+        self.base == Base::StandardNormal && Uniform::of(&self.transforms).is_some()
     }
 }
 

@@ -602,7 +602,8 @@ fn the_command_line_gaussianises_keeps_it_and_undoes_it() {
 
     // Resumed with its configuration and to the same file; refused with other preprocessing.
     let epochs = ["--epochs", "4", "--decay", "constant"];
-    let long = [&["train", "t.csv", "--gaussianise", "--layers", "2", "--hidden", "4"][..], &epochs].concat();
+    let long = ["train", "t.csv", "--gaussianise", "--layers", "2", "--hidden", "4"];
+    let long = [&long[..], &epochs, &["--preset", "default"]].concat();
     succeed(path, &[&long[..], &["--out", "long"]].concat());
     let mut short = [&long[..], &["--out", "short", "--checkpoint-every", "1"]].concat();
     short[8] = "2";

@@ -197,7 +197,8 @@ fn another_number_of_threads_is_no_other_device() {
         text(&output.stderr)
     };
     let tiny = ["--rows", "200", "--layers", "2", "--hidden", "8", "--device", "cpu", "--decay", "constant"];
-    let long = ["train", "moons", "--epochs", "2", "--checkpoint-every", "1", "--out", "o"];
+    let long =
+        ["train", "moons", "--preset", "default", "--epochs", "2", "--checkpoint-every", "1", "--out", "o"];
     on("1", &[&long[..], &tiny].concat());
     let said = on("3", &["train", "--resume", "o", "--epochs", "3"]);
     assert!(!said.contains("warning"), "{said}");
