@@ -162,7 +162,7 @@ impl TrainingJob<'_> {
             self.tune(&mut engine, &fit).await?;
             let from = (resumed == Some(fit.index)).then(|| checkpoint.take()).flatten();
             let limit = self.args.time_limit.map(|limit| limit - begun.elapsed().as_secs_f64());
-            let (fitted, kept) = self.fit_one(&mut engine, &fit, from, limit).await?;
+            let (fitted, left) = self.fit_one(&mut engine, &fit, from, limit).await?;
             let Fitted { model, outcome, .. } = fitted;
             if matches!(outcome, Outcome::NonFinite { .. }) && index < self.recipe.ensemble {
                 note(format_args!("warning: fit {index} is left out: {outcome}"));
@@ -174,8 +174,8 @@ impl TrainingJob<'_> {
                 engines.push(engine);
             }
             artifacts = Some(match artifacts {
-                None => Artifacts { history: fitted.history, outcome, ..kept },
-                Some(first) => Artifacts { outcome, checkpoint: kept.checkpoint, ..first },
+                None => Artifacts { history: fitted.history, outcome, ..left },
+                Some(first) => Artifacts { outcome, checkpoint: left.checkpoint, ..first },
             });
             if !whole {
                 break;
@@ -256,14 +256,14 @@ impl TrainingJob<'_> {
         let fitted = fit_with(engine, fit.dataset, &fit.recipe, record.clone(), options, &mut progress).await;
         progress.finish();
         let fitted = fitted?;
-        let kept = Artifacts {
+        let artifacts = Artifacts {
             history: History::default(),
             outcome: fitted.outcome,
             checkpoint: progress.last.take(),
             snapshots: std::mem::take(&mut progress.snapshots),
         };
         self.report_fit(fit, &fitted);
-        Ok((fitted, kept))
+        Ok((fitted, artifacts))
     }
 
     /// Prints the result of one fit: alone in full, among several in a line.
@@ -340,10 +340,10 @@ impl TrainingJob<'_> {
         &self,
         engines: &mut Engines<AnyEngine>,
         ensemble: &Ensemble,
-        kept: Artifacts,
+        artifacts: Artifacts,
     ) -> Results {
         let Self { files, data, .. } = self;
-        let Artifacts { history, checkpoint, snapshots, .. } = kept;
+        let Artifacts { history, checkpoint, snapshots, .. } = artifacts;
         let mut results = Results::default();
         results.add(&files.model, true, ensemble.save(&files.model));
         results.add(

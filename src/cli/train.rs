@@ -151,12 +151,12 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
         held = Some(job.files.prepare(claim)?);
         Ok(())
     };
-    let (mut ensemble, mut engines, kept) = job.fit(dataset, checkpoint, prepare).await?;
-    let outcome = kept.outcome;
+    let (mut ensemble, mut engines, artifacts) = job.fit(dataset, checkpoint, prepare).await?;
+    let outcome = artifacts.outcome;
     // What fails from here on must not cost the training: its error comes last.
     let judged = job.judge(&mut ensemble, &mut engines).await;
     job.report(&ensemble, outcome);
-    let results = job.write(&mut engines, &ensemble, kept).await;
+    let results = job.write(&mut engines, &ensemble, artifacts).await;
     job.conclude(&ensemble, &results);
     let mut errors = [results.finish(), judged, job.end(outcome)].into_iter().filter_map(Result::err);
     let first = errors.next();
