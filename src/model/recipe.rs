@@ -251,7 +251,7 @@ impl Recipe {
         /// Rows that a fit goes through, at most some.
         const PASSES: usize = 3_000_000;
 
-        let [bins, epochs] = if rows < MANY { [8, 40] } else { [16, 60] };
+        let [bins, epochs] = if rows < MANY { [8, 40] } else { [16, 45] };
         let ensemble = if rows < MANY { 8 } else { 4 };
         let each = rows / columns.max(1);
         let bases = [(5, FIVE), (1, 0), (10, TEN), (0, 0)];

@@ -202,7 +202,10 @@ fn another_number_of_threads_is_no_other_device() {
     on("1", &[&long[..], &tiny].concat());
     let said = on("3", &["train", "--resume", "o", "--epochs", "3"]);
     assert!(!said.contains("warning"), "{said}");
-    on("2", &[&["train", "moons", "--epochs", "3", "--out", "whole"], &tiny[..]].concat());
+    on(
+        "2",
+        &[&["train", "moons", "--preset", "default", "--epochs", "3", "--out", "whole"], &tiny[..]].concat(),
+    );
     let parameters = |out: &str| Model::load(path.join(out).join(MODEL)).expect("whole").parameters;
     assert_eq!(parameters("o"), parameters("whole"));
 
