@@ -154,9 +154,9 @@ impl Layout {
 }
 
 impl Block {
-    /// The parts of the flat buffer that tile it: its networks, or all of it where it has none. An engine may work on
-    /// parts side by side.
-    pub fn parts(&self) -> Vec<Range<usize>> {
+    /// The segments of its range of the flat buffer: its networks, or all of it where it has none. Threads may work on
+    /// segments side by side.
+    pub fn segments(&self) -> Vec<Range<usize>> {
         if self.networks.is_empty() {
             return vec![self.range.clone()];
         }
@@ -188,7 +188,7 @@ mod tests {
     fn blocks_and_parts_tile_the_buffer_too() {
         let layout = layout();
         let blocks: Vec<Range<usize>> = layout.blocks.iter().map(|block| block.range.clone()).collect();
-        for ranges in [blocks, layout.blocks.iter().flat_map(Block::parts).collect()] {
+        for ranges in [blocks, layout.blocks.iter().flat_map(Block::segments).collect()] {
             let end = ranges.iter().fold(0, |next, range| {
                 assert_eq!(range.start, next);
                 range.end

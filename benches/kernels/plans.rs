@@ -2,7 +2,7 @@
 
 use moonflow::engine::TrainingShape;
 use moonflow::flow::{Base, ConditionerForm, Flow, Transform};
-use moonflow::gpu::evaluation::{EvaluationPlan, Form};
+use moonflow::gpu::evaluation::{EvaluationPlan, Upload};
 use moonflow::gpu::kernel::{ACCUMULATE, KERNELS, Kernel, LATENT_NOISE, PERMUTE};
 use moonflow::gpu::plan::{BufferId, Dispatch, Plan, Program, ProgramId, groups_of_256};
 use moonflow::gpu::training::TrainingPlan;
@@ -258,9 +258,9 @@ fn evaluation(shape: &Shape, flow: &Flow, block: Option<&fused::Shape>) -> Prepa
         (evaluation.normal_table, bytes(NORMAL_TABLE.as_flattened())),
         (evaluation.input, bytes(&normal_rows(shape.batch, shape.features))),
     ];
-    match &evaluation.form {
-        Form::Layered => contents.push((evaluation.parameters, bytes(&parameters))),
-        Form::Fused { copies, request } => {
+    match &evaluation.upload {
+        Upload::Layered => contents.push((evaluation.parameters, bytes(&parameters))),
+        Upload::Fused { copies, request } => {
             contents.push((evaluation.parameters, bytes(&copies.pack(&parameters))));
             contents.push((*request, bytes(&[latent])));
         }

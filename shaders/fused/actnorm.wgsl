@@ -10,10 +10,10 @@ fn exp_quad(x: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(exp_accurate(x.x), exp_accurate(x.y), exp_accurate(x.z), exp_accurate(x.w));
 }
 
-fn normalise_quad(step: Step, quad: u32, inverse: bool) {
+fn normalise_quad(transform: FusedTransform, quad: u32, inverse: bool) {
     let value = memory[AT_ROWS + quad];
-    let shift = packed[step.weights + quad % QUADS];
-    let s = packed[step.weights + QUADS + quad % QUADS];
+    let shift = packed[transform.weights + quad % QUADS];
+    let s = packed[transform.weights + QUADS + quad % QUADS];
     let sum = (s.x + s.y) + (s.z + s.w);
     if inverse {
         memory[AT_ROWS + quad] = value * exp_quad(s) + shift;

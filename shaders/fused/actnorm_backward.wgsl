@@ -6,12 +6,12 @@
 // Order:     sums over increasing row.
 // Twin:      src/cpu/actnorm.rs. Follows backward.wgsl.
 
-fn actnorm_backward(local: u32, group: u32, step: Step, first: u32) {
+fn actnorm_backward(local: u32, group: u32, transform: FusedTransform, first: u32) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let d_z = memory[AT_ROWS + quad];
         let z = memory[AT_KEPT + quad];
         let counts = first + quad / QUADS < state.rows;
-        let shrink = exp_quad(-packed[step.weights + QUADS + quad % QUADS]);
+        let shrink = exp_quad(-packed[transform.weights + QUADS + quad % QUADS]);
         let d_x = select(vec4<f32>(), d_z * shrink, counts);
         let d_s = select(vec4<f32>(), vec4<f32>(row_factor(first + quad / QUADS)) - d_z * z, counts);
         memory[AT_ROWS + quad] = d_x;
@@ -20,7 +20,7 @@ fn actnorm_backward(local: u32, group: u32, step: Step, first: u32) {
     }
     workgroupBarrier();
     let add = first != group * ROWS;
-    let slot = group * fused.slot_quads + step.slot;
+    let slot = group * fused.slot_quads + transform.slot;
     put_column_sums(local, AT_D_THETA, QUADS, slot, add);
     put_column_sums(local, AT_D_THETA + ROW_QUADS, QUADS, slot + QUADS, add);
     workgroupBarrier();

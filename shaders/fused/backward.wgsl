@@ -1,4 +1,4 @@
-// A training step's way through one network of a coupling, in either direction: the heart of fused_gradient.
+// A training step through one network of a coupling or LU layer, forward or backward: the products of fused_gradient.
 //
 // Equation:  with h_l = act(y_l), y_l = W_l · h_(l−1) + b_l: d_W_l = d_y_lᵀ · h_(l−1), d_b_l = Σ_rows d_y_l,
 //            d_y_(l−1) = (d_y_l · W_l) ⊙ act'(y_(l−1)). Going back, activations are computed anew first.
@@ -7,27 +7,27 @@
 // Data:      a tile for each hidden layer. Where h tells act' (ReLU, leaky ReLU) it holds h_l, else, and in residual
 //            networks, y_l, and tile 0 the current h. Then d_y_l takes its place: its product needs d_y_(l+1), and where
 //            y_l was added to y_(l+2), d_y_(l+2).
-// Order:     a barrier after each step; sums over increasing row.
+// Order:     a barrier after each product; sums over increasing row.
 // Twin:      src/cpu/reference/linear.rs. Follows rows.wgsl; the text after it has partials and memory.
 
 // Where h tells act', tiles hold it.
 const ACTIVE_TILES: bool = RESIDUAL == 0u && (ACTIVATION == RELU || ACTIVATION == LEAKY_RELU);
 
 // From the d_y of layer `layer`, at `delta`: that of the layer below in place of what its tile holds, or the gradient of
-// the features, which is cut into shares.
-fn back_product(step: Step, base: u32, network: u32, layer: u32, delta: u32) -> Product {
-    let span = fused.spans[step.spans + layer];
+// the features, which is cut into slices.
+fn back_product(transform: FusedTransform, base: u32, network: u32, layer: u32, delta: u32) -> Product {
+    let span = fused.spans[transform.spans + layer];
     var task = Product(
         delta, span.output_quads, base + span.natural, span.input_quads, NO_BIAS,
         AT_THETA + network * SLICES * ROW_QUADS, Finish(PLAIN, NOTHING), SLICES,
     );
-    if layer > 0u && step.kind != LU {
+    if layer > 0u && transform.kind != LU {
         task.destination = tile_of(layer - 1u);
         task.finish.mode = select(PLAIN, SLOPED, span.activated == 1u);
         task.slices = 1u;
     }
     // What a layer two further on adds to its own result has that result's gradient as well.
-    if layer + 1u < step.depth && fused.spans[step.spans + layer + 1u].skips == 1u {
+    if layer + 1u < transform.depth && fused.spans[transform.spans + layer + 1u].skips == 1u {
         task.finish.added = tile_of(layer + 1u) - task.destination;
     }
     return task;
@@ -158,41 +158,41 @@ fn put_partial(at: u32, value: vec4<f32>, add: bool) {
 
 // A network on AT_KEPT: its hidden layers in turn, and then its last layer. Or, going back, its hidden layers, and then the
 // gradients of each layer from the last one down: places 0 to hidden − 1 go up, and hidden to 2 · hidden go down.
-fn through_network(local: u32, transform: u32, network: u32, group: u32, first: u32, back: bool) {
+fn through_network(local: u32, index: u32, network: u32, group: u32, first: u32, back: bool) {
     let add = first != group * ROWS;
-    let step = fused.steps[transform];
-    let base = step.weights + network * step.weights_stride;
-    let slot = group * fused.slot_quads + step.slot + network * step.slot_stride;
-    let hidden = step.depth - 1u;
-    var delta = AT_D_THETA + network * ROWS * fused.spans[step.spans + hidden].output_quads;
-    if step.kind == LU {
+    let transform = fused.transforms[index];
+    let base = transform.weights + network * transform.weights_stride;
+    let slot = group * fused.slot_quads + transform.slot + network * transform.slot_stride;
+    let hidden = transform.depth - 1u;
+    var delta = AT_D_THETA + network * ROWS * fused.spans[transform.spans + hidden].output_quads;
+    if transform.kind == LU {
         delta = AT_ROWS;
     }
     for (var place = 0u; place < select(hidden + 1u, 2u * hidden + 1u, back); place++) {
         let upwards = place < hidden || !back;
         let layer = select(2u * hidden - place, place, upwards);
-        if step.kind == LU && place > hidden {
-            lu_between(local, step, group, first);
+        if transform.kind == LU && place > hidden {
+            lu_between(local, transform, group, first);
         } else {
-            prepare_input(local, step, layer);
+            prepare_input(local, transform, layer);
         }
         var task: Product;
         if upwards {
-            task = layer_product(step, base, network, layer);
+            task = layer_product(transform, base, network, layer);
         } else {
-            let span = fused.spans[step.spans + layer];
-            put_gradient(local, delta, input_of(step, layer), span, slot, add);
-            let of_bias = select(delta, AT_LU, step.kind == LU && layer == 0u);
+            let span = fused.spans[transform.spans + layer];
+            put_gradient(local, delta, input_of(transform, layer), span, slot, add);
+            let of_bias = select(delta, AT_LU, transform.kind == LU && layer == 0u);
             put_column_sums(local, of_bias, span.output_quads, slot + span.bias, add);
             // A tile that was read is overwritten, unless its activations were in tile 0.
             if ACTIVE_TILES || span.activated == 0u {
                 workgroupBarrier();
             }
-            task = back_product(step, base, network, layer, delta);
-            delta = select(task.destination, AT_ROWS, step.kind == LU);
+            task = back_product(transform, base, network, layer, delta);
+            delta = select(task.destination, AT_ROWS, transform.kind == LU);
         }
         // The gradient of the data is not wanted.
-        if upwards || layer > 0u || transform > 0u {
+        if upwards || layer > 0u || index > 0u {
             multiply(local, task);
         }
         workgroupBarrier();

@@ -6,26 +6,26 @@
 // Order:     that of its kind.
 // Twin:      src/cpu/pass.rs. Precedes the text with the entry point.
 
-fn transform_rows(local: u32, transform: u32, inverse: bool) {
-    let step = fused.steps[transform];
-    if step.kind == PERMUTATION {
-        permute_rows(local, step, inverse);
+fn transform_rows(local: u32, index: u32, inverse: bool) {
+    let transform = fused.transforms[index];
+    if transform.kind == PERMUTATION {
+        permute_rows(local, transform, inverse);
         return;
     }
-    if step.kind == LU && inverse {
-        lu_inverse(local, step);
+    if transform.kind == LU && inverse {
+        lu_inverse(local, transform);
         return;
     }
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-        memory[AT_KEPT + quad] = kept_part(step, quad, memory[AT_ROWS + quad]);
+        memory[AT_KEPT + quad] = kept_part(transform, quad, memory[AT_ROWS + quad]);
     }
     workgroupBarrier();
-    run_networks(local, step);
+    run_networks(local, transform);
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-        switch step.kind {
-            case COUPLING: { transform_quad(step, quad, inverse); }
-            case ACTNORM: { normalise_quad(step, quad, inverse); }
-            default: { lu_quad(step, quad); }
+        switch transform.kind {
+            case COUPLING: { transform_quad(transform, quad, inverse); }
+            case ACTNORM: { normalise_quad(transform, quad, inverse); }
+            default: { lu_quad(transform, quad); }
         }
     }
 }

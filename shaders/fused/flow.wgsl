@@ -51,8 +51,8 @@ fn store_rows(local: u32, first: u32) {
 fn fused_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * ROWS;
     load_rows(local, first);
-    for (var transform = 0u; transform < fused.transforms; transform++) {
-        transform_rows(local, transform, false);
+    for (var index = 0u; index < fused.transform_count; index++) {
+        transform_rows(local, index, false);
     }
     store_rows(local, first);
     workgroupBarrier();
@@ -70,8 +70,8 @@ fn fused_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocat
 fn fused_inverse(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let first = group.x * ROWS;
     load_rows(local, first);
-    for (var place = 0u; place < fused.transforms; place++) {
-        transform_rows(local, fused.transforms - 1u - place, true);
+    for (var place = 0u; place < fused.transform_count; place++) {
+        transform_rows(local, fused.transform_count - 1u - place, true);
     }
     store_rows(local, first);
     workgroupBarrier();

@@ -32,8 +32,8 @@ fn saved_at(first: u32, count: u32, group: u32) -> u32 {
 }
 
 // A quad of a transform's input.
-fn input_at(step: Step, group: u32, quad: u32) -> u32 {
-    return saved_at(step.saved, QUADS, group) + quad;
+fn input_at(transform: FusedTransform, group: u32, quad: u32) -> u32 {
+    return saved_at(transform.saved, QUADS, group) + quad;
 }
 
 fn gather_rows(local: u32, first: u32) {
@@ -61,11 +61,11 @@ fn gather_rows(local: u32, first: u32) {
 }
 
 // Saves a transform's input, and takes to its networks what they read of it.
-fn save_input(local: u32, group: u32, step: Step) {
+fn save_input(local: u32, group: u32, transform: FusedTransform) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let value = memory[AT_ROWS + quad];
-        saved[input_at(step, group, quad)] = value;
-        memory[AT_KEPT + quad] = kept_part(step, quad, value);
+        saved[input_at(transform, group, quad)] = value;
+        memory[AT_KEPT + quad] = kept_part(transform, quad, value);
     }
 }
 
@@ -81,21 +81,21 @@ fn row_factor(row: u32) -> f32 {
 }
 
 // What a coupling's networks left of the gradient at a quad of its input.
-fn network_gradient(step: Step, quad: u32) -> vec4<f32> {
+fn network_gradient(transform: FusedTransform, quad: u32) -> vec4<f32> {
     var all = vec4<f32>();
-    for (var network = 0u; network < step.networks; network++) {
-        all += sum_of_shares(AT_THETA + network * SLICES * ROW_QUADS, quad);
+    for (var network = 0u; network < transform.networks; network++) {
+        all += sum_of_slices(AT_THETA + network * SLICES * ROW_QUADS, quad);
     }
-    return kept_part(step, quad, all);
+    return kept_part(transform, quad, all);
 }
 
-// What comes back to transform number `transform` from the next one: AT_ROWS becomes the whole gradient at its result, and
+// What comes back to transform number `index` from the next one: AT_ROWS becomes the whole gradient at its result, and
 // AT_KEPT the result, where the base density has not left both. A coupling leaves the gradient in two parts, in AT_ROWS
 // what came through its bijector and in AT_THETA what its networks add at kept features; here they are added.
-fn receive_gradient(local: u32, transform: u32, group: u32) {
-    for (var quad = local; transform + 1u < fused.transforms && quad < ROW_QUADS; quad += THREADS) {
+fn receive_gradient(local: u32, index: u32, group: u32) {
+    for (var quad = local; index + 1u < fused.transform_count && quad < ROW_QUADS; quad += THREADS) {
         let at_hand = memory[AT_ROWS + quad];
-        let next = fused.steps[transform + 1u];
+        let next = fused.transforms[index + 1u];
         memory[AT_KEPT + quad] = saved[input_at(next, group, quad)];
         if next.kind == COUPLING {
             memory[AT_ROWS + quad] = at_hand + network_gradient(next, quad);
@@ -105,44 +105,44 @@ fn receive_gradient(local: u32, transform: u32, group: u32) {
 }
 
 // The forward pass of a transform after its networks.
-fn end_forward(local: u32, group: u32, step: Step) {
-    if step.kind == PERMUTATION {
-        permute_rows(local, step, false);
+fn end_forward(local: u32, group: u32, transform: FusedTransform) {
+    if transform.kind == PERMUTATION {
+        permute_rows(local, transform, false);
         return;
     }
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-        switch step.kind {
+        switch transform.kind {
             case COUPLING: {
-                save_theta(step, group, quad);
-                transform_quad(step, quad, false);
+                save_theta(transform, group, quad);
+                transform_quad(transform, quad, false);
             }
-            case ACTNORM: { normalise_quad(step, quad, false); }
-            default: { lu_quad(step, quad); }
+            case ACTNORM: { normalise_quad(transform, quad, false); }
+            default: { lu_quad(transform, quad); }
         }
     }
 }
 
 // The backward pass of a transform before its networks.
-fn begin_backward(local: u32, group: u32, step: Step, first: u32) {
+fn begin_backward(local: u32, group: u32, transform: FusedTransform, first: u32) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let row = first + quad / QUADS;
         let counts = row < state.rows;
-        switch step.kind {
-            case COUPLING: { bijector_quad_backward(step, group, quad, counts, row_factor(row)); }
-            case LU: { lu_begin_backward(step, group, quad, counts); }
+        switch transform.kind {
+            case COUPLING: { bijector_quad_backward(transform, group, quad, counts, row_factor(row)); }
+            case LU: { lu_begin_backward(transform, group, quad, counts); }
             default: {}
         }
     }
 }
 
 // The backward pass of a transform after its networks.
-fn end_backward(local: u32, group: u32, step: Step, first: u32) {
-    switch step.kind {
-        case ACTNORM: { actnorm_backward(local, group, step, first); }
-        case PERMUTATION: { permute_rows(local, step, true); }
+fn end_backward(local: u32, group: u32, transform: FusedTransform, first: u32) {
+    switch transform.kind {
+        case ACTNORM: { actnorm_backward(local, group, transform, first); }
+        case PERMUTATION: { permute_rows(local, transform, true); }
         case LU: {
             for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-                lu_end_backward(step, quad);
+                lu_end_backward(transform, quad);
             }
         }
         default: {}
@@ -177,28 +177,28 @@ fn fused_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
     for (var first = group * ROWS; first == group * ROWS || first < state.rows; first += fused.groups * ROWS) {
         gather_rows(local, first);
         // All transforms forwards, then all of them backwards.
-        for (var place = 0u; place < 2u * fused.transforms; place++) {
-            let back = place >= fused.transforms;
-            let transform = select(place, 2u * fused.transforms - 1u - place, back);
-            let step = fused.steps[transform];
-            if place == fused.transforms {
+        for (var place = 0u; place < 2u * fused.transform_count; place++) {
+            let back = place >= fused.transform_count;
+            let index = select(place, 2u * fused.transform_count - 1u - place, back);
+            let transform = fused.transforms[index];
+            if place == fused.transform_count {
                 put_log_prob(local, first);
                 base_backward(local, group, first);
             }
             if back {
-                receive_gradient(local, transform, group);
-                begin_backward(local, group, step, first);
+                receive_gradient(local, index, group);
+                begin_backward(local, group, transform, first);
             } else {
-                save_input(local, group, step);
+                save_input(local, group, transform);
             }
             workgroupBarrier();
-            for (var network = 0u; network < step.networks; network++) {
-                through_network(local, transform, network, group, first, back);
+            for (var network = 0u; network < transform.networks; network++) {
+                through_network(local, index, network, group, first, back);
             }
             if back {
-                end_backward(local, group, step, first);
+                end_backward(local, group, transform, first);
             } else {
-                end_forward(local, group, step);
+                end_forward(local, group, transform);
             }
         }
     }

@@ -40,7 +40,7 @@ struct Span {
 }
 
 // A transform. Offsets are in quads.
-struct Step {
+struct FusedTransform {
     kind: u32,
     // Of its features' roles.
     roles: u32,
@@ -61,7 +61,7 @@ struct Step {
     transformed: u32,
 }
 
-// What a step leaves of its batch: the state before it; log p of its rows [batch], or where rows have weights, log p times
+// What a training step leaves of its batch: the state before it; log p of its rows [batch], or where rows have weights, log p times
 // weight, and then their weights [batch].
 struct BatchReport {
     before: TrainState,
@@ -70,7 +70,7 @@ struct BatchReport {
 
 struct Fused {
     rules: Rules,
-    transforms: u32,
+    transform_count: u32,
     features: u32,
     // Features whose density the flow is: all but the context, which follows them.
     modelled: u32,
@@ -81,7 +81,7 @@ struct Fused {
     base: u32,
     base_slot: u32,
     padding: u32,
-    steps: array<Step, 64>,
+    transforms: array<FusedTransform, 64>,
     spans: array<Span, 32>,
 }
 

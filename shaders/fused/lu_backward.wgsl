@@ -11,18 +11,18 @@
 const AT_LU: u32 = AT_THETA + SLICES * ROW_QUADS;
 
 // x to AT_KEPT, and no gradient for rows beyond the batch.
-fn lu_begin_backward(step: Step, group: u32, quad: u32, counts: bool) {
+fn lu_begin_backward(transform: FusedTransform, group: u32, quad: u32, counts: bool) {
     memory[AT_ROWS + quad] = select(vec4<f32>(), memory[AT_ROWS + quad], counts);
-    memory[AT_KEPT + quad] = saved[input_at(step, group, quad)];
+    memory[AT_KEPT + quad] = saved[input_at(transform, group, quad)];
 }
 
 // Between L and U: d_y, from d_z and its product with L.
-fn lu_between(local: u32, step: Step, group: u32, first: u32) {
+fn lu_between(local: u32, transform: FusedTransform, group: u32, first: u32) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
-        let d_y = memory[AT_ROWS + quad] + sum_of_shares(AT_THETA, quad);
-        let x = saved[input_at(step, group, quad)];
+        let d_y = memory[AT_ROWS + quad] + sum_of_slices(AT_THETA, quad);
+        let x = saved[input_at(transform, group, quad)];
         let row = first + quad / QUADS;
-        let d_s = d_y * x * lu_diagonal(step, quad) - row_factor(row);
+        let d_s = d_y * x * lu_diagonal(transform, quad) - row_factor(row);
         memory[AT_ROWS + quad] = d_y;
         memory[AT_KEPT + quad] = x;
         memory[AT_LU + quad] = select(vec4<f32>(), modelled_part(d_s, quad % QUADS), row < state.rows);
@@ -31,6 +31,6 @@ fn lu_between(local: u32, step: Step, group: u32, first: u32) {
 }
 
 // d_x, from d_y and its product with U.
-fn lu_end_backward(step: Step, quad: u32) {
-    memory[AT_ROWS + quad] = memory[AT_ROWS + quad] * lu_diagonal(step, quad) + sum_of_shares(AT_THETA, quad);
+fn lu_end_backward(transform: FusedTransform, quad: u32) {
+    memory[AT_ROWS + quad] = memory[AT_ROWS + quad] * lu_diagonal(transform, quad) + sum_of_slices(AT_THETA, quad);
 }

@@ -4,7 +4,7 @@
 // Equation:  y_l = W_l · h_(l−1) + b_l, plus y_(l−2) where layer l says so; h_l = act(y_l), or y_l where layer l + 1 takes
 //            it as it is.
 // Threads:   see product.wgsl.
-// Data:      layer 0 reads AT_KEPT, hidden layers go from tile to tile, the last layer leaves shares at AT_THETA. The text
+// Data:      layer 0 reads AT_KEPT, hidden layers go from tile to tile, the last layer leaves slices at AT_THETA. The text
 //            with the entry point says whether tiles hold h (ACTIVE_TILES) or y.
 // Order:     a barrier after each layer.
 // Twin:      src/cpu/reference/linear.rs. Precedes coupling.wgsl and lu.wgsl.
@@ -16,21 +16,21 @@ fn tile_of(layer: u32) -> u32 {
 }
 
 // What goes into layer `layer`: kept features, the current activations, or a tile as it is.
-fn input_of(step: Step, layer: u32) -> u32 {
-    if layer == 0u || step.kind == LU {
+fn input_of(transform: FusedTransform, layer: u32) -> u32 {
+    if layer == 0u || transform.kind == LU {
         return AT_KEPT;
     }
-    let at_hand = !ACTIVE_TILES && fused.spans[step.spans + layer].activated == 1u;
+    let at_hand = !ACTIVE_TILES && fused.spans[transform.spans + layer].activated == 1u;
     return select(tile_of(layer - 1u), AT_TILES, at_hand);
 }
 
 // Brings what goes into layer `layer` to hand, where its input is not there yet.
-fn prepare_input(local: u32, step: Step, layer: u32) {
-    if step.kind == LU {
-        lu_input(local, step, layer);
+fn prepare_input(local: u32, transform: FusedTransform, layer: u32) {
+    if transform.kind == LU {
+        lu_input(local, transform, layer);
         return;
     }
-    let span = fused.spans[step.spans + layer];
+    let span = fused.spans[transform.spans + layer];
     if ACTIVE_TILES || span.activated == 0u {
         return;
     }
@@ -42,22 +42,22 @@ fn prepare_input(local: u32, step: Step, layer: u32) {
 }
 
 // Layer `layer` of a network whose packed weights begin at `base`: hidden layers into a tile, the last one into the
-// network's shares.
-fn layer_product(step: Step, base: u32, network: u32, layer: u32) -> Product {
-    let span = fused.spans[step.spans + layer];
-    if step.kind == LU {
+// network's slices.
+fn layer_product(transform: FusedTransform, base: u32, network: u32, layer: u32) -> Product {
+    let span = fused.spans[transform.spans + layer];
+    if transform.kind == LU {
         return Product(
             AT_KEPT, QUADS, base + span.transposed, QUADS, NO_BIAS, AT_THETA, Finish(PLAIN, NOTHING), SLICES,
         );
     }
     var task = Product(
-        input_of(step, layer), span.input_quads, base + span.transposed, span.output_quads, base + span.bias,
+        input_of(transform, layer), span.input_quads, base + span.transposed, span.output_quads, base + span.bias,
         tile_of(layer), Finish(select(PLAIN, ACTIVATED, ACTIVE_TILES), NOTHING), 1u,
     );
     if span.skips == 1u {
         task.finish.added = tile_of(layer - 2u) - task.destination;
     }
-    if layer + 1u == step.depth {
+    if layer + 1u == transform.depth {
         task.bias = NO_BIAS;
         task.destination = AT_THETA + network * OUTPUT_SLICES * ROWS * span.output_quads;
         task.finish.mode = PLAIN;
@@ -67,13 +67,13 @@ fn layer_product(step: Step, base: u32, network: u32, layer: u32) -> Product {
 }
 
 // All networks of a transform on AT_KEPT, into AT_THETA.
-fn run_networks(local: u32, step: Step) {
-    for (var place = 0u; place < step.networks * step.depth; place++) {
-        let network = place / step.depth;
-        let layer = place % step.depth;
-        let base = step.weights + network * step.weights_stride;
-        prepare_input(local, step, layer);
-        multiply(local, layer_product(step, base, network, layer));
+fn run_networks(local: u32, transform: FusedTransform) {
+    for (var place = 0u; place < transform.networks * transform.depth; place++) {
+        let network = place / transform.depth;
+        let layer = place % transform.depth;
+        let base = transform.weights + network * transform.weights_stride;
+        prepare_input(local, transform, layer);
+        multiply(local, layer_product(transform, base, network, layer));
         workgroupBarrier();
     }
 }

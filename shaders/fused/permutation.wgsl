@@ -6,14 +6,14 @@
 // Order:     barriers around what crosses from quad to quad.
 // Twin:      src/cpu/permutation.rs
 
-fn permute_rows(local: u32, step: Step, inverse: bool) {
+fn permute_rows(local: u32, transform: FusedTransform, inverse: bool) {
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         memory[AT_KEPT + quad] = memory[AT_ROWS + quad];
     }
     workgroupBarrier();
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let row = AT_KEPT + quad / QUADS * QUADS;
-        let sources = roles[step.roles + select(0u, QUADS, inverse) + quad % QUADS];
+        let sources = roles[transform.roles + select(0u, QUADS, inverse) + quad % QUADS];
         memory[AT_ROWS + quad] = vec4<f32>(
             memory[row + sources.x / 4u][sources.x % 4u],
             memory[row + sources.y / 4u][sources.y % 4u],

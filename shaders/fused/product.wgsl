@@ -3,7 +3,7 @@
 // Equation:  C[r, o] = start[o] + Σ_k A[r, k] · M[k, o], for tiles of rows A and packed matrices M.
 // Threads:   a thread makes a block of 4 · ROW_BLOCKS rows × 4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a
 //            column of `c` is a row's quad, so that four rows of four more k are one product of matrices. A narrow
-//            product is cut along its depth into shares, which its readers add up.
+//            product is cut along its depth into slices, which its readers add up.
 // Data:      A in memory, M in packed, C into memory.
 // Order:     no barriers; sums run over increasing depth.
 // Twin:      src/cpu/reference/linear.rs. Precedes rows.wgsl.
@@ -192,20 +192,20 @@ struct Product {
     bias: u32,
     destination: u32,
     finish: Finish,
-    // Shares in which the depth is cut; each has a destination of its own after the previous one.
+    // Slices into which the depth is cut; each has a destination of its own after the previous one.
     slices: u32,
 }
 
 fn multiply(local: u32, task: Product) {
     let across = (task.quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
     let items = ROWS / (4u * ROW_BLOCKS) * across;
-    let share = (task.depth + task.slices - 1u) / task.slices;
+    let slice_depth = (task.depth + task.slices - 1u) / task.slices;
     for (var item = local; item < task.slices * items; item += THREADS) {
         let slice = item / items;
         let quad = item % items % across * COLUMN_BLOCKS;
         let row = item % items / across * (4u * ROW_BLOCKS);
-        let begin = min(slice * share, task.depth);
-        let count = min(share, task.depth - begin);
+        let begin = min(slice * slice_depth, task.depth);
+        let count = min(slice_depth, task.depth - begin);
         let columns = task.quads - quad;
         var start = Strip();
         if task.bias != NO_BIAS {

@@ -6,12 +6,12 @@
 //            ones throughout.
 // Data:      packed: every weight twice, [in, out] and [out, in], edges padded with zeros to multiples of 4, and biases;
 //            roles: of each feature in each transform. memory: see its areas below.
-// Order:     a barrier after each layer; sums run over increasing depth, shares of the depth in order.
+// Order:     a barrier after each layer; sums run over increasing depth, slices of the depth in order.
 // Twin:      src/cpu/pass.rs
 
 const ROW_QUADS: u32 = ROWS * QUADS;
 // Areas of memory, in quads: the current rows, or their gradient; what products read of them, such as kept features; the
-// networks' outputs in OUTPUT_SLICES shares of the depth, or what is as wide as the features in SLICES shares; tiles of
+// networks' outputs in OUTPUT_SLICES slices of the depth, or what is as wide as the features in SLICES slices; tiles of
 // hidden layers.
 const AT_ROWS: u32 = 0u;
 const AT_KEPT: u32 = ROW_QUADS;
@@ -28,13 +28,13 @@ const AT_END: u32 = AT_TILES + TILES * TILE_SIZE;
 var<workgroup> log_dets: array<f32, ROW_QUADS>;
 
 // The roles of a quad's features; those beyond the last feature count as kept, or stay where they are.
-fn roles_of(step: Step, quad: u32) -> vec4<u32> {
-    return roles[step.roles + quad % QUADS];
+fn roles_of(transform: FusedTransform, quad: u32) -> vec4<u32> {
+    return roles[transform.roles + quad % QUADS];
 }
 
 // Of a quad of features, those that a coupling keeps; the others are 0.
-fn kept_part(step: Step, quad: u32, value: vec4<f32>) -> vec4<f32> {
-    return select(vec4<f32>(), value, roles_of(step, quad) == vec4<u32>(KEPT));
+fn kept_part(transform: FusedTransform, quad: u32, value: vec4<f32>) -> vec4<f32> {
+    return select(vec4<f32>(), value, roles_of(transform, quad) == vec4<u32>(KEPT));
 }
 
 // In a table of whole rows: the index of a quad's first feature, and how many features the quad has.
@@ -43,8 +43,8 @@ fn quad_at(row: u32, quad: u32) -> vec2<u32> {
     return vec2<u32>(row * fused.features + first, min(4u, fused.features - first));
 }
 
-// A quad of a product that is as wide as the features: the sum of its shares, the first of which begins at `at`.
-fn sum_of_shares(at: u32, quad: u32) -> vec4<f32> {
+// A quad of a product that is as wide as the features: the sum of its slices, the first of which begins at `at`.
+fn sum_of_slices(at: u32, quad: u32) -> vec4<f32> {
     var sum = memory[at + quad];
     for (var slice = 1u; slice < SLICES; slice++) {
         sum += memory[at + slice * ROW_QUADS + quad];

@@ -43,8 +43,8 @@ fn fused_sample(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocati
         log_dets[quad] = 0.0;
     }
     draw_rows(local, first);
-    for (var place = 0u; place < fused.transforms; place++) {
-        transform_rows(local, fused.transforms - 1u - place, true);
+    for (var place = 0u; place < fused.transform_count; place++) {
+        transform_rows(local, fused.transform_count - 1u - place, true);
     }
     for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
         let value = memory[AT_ROWS + quad];

@@ -35,8 +35,8 @@ fn fused_sum(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_
     for (var p = group.x * 256u + local; p < fused.rules.parameters; p += fused.rules.norm_groups * 256u) {
         let at = slot_places[p];
         var sum = 0.0;
-        for (var share = 0u; at != NOWHERE && share < fused.groups; share++) {
-            sum += partials[share * slot + at];
+        for (var partial = 0u; at != NOWHERE && partial < fused.groups; partial++) {
+            sum += partials[partial * slot + at];
         }
         if WEIGHTED == 1u {
             sum *= scale;

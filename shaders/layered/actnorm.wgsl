@@ -1,8 +1,8 @@
 // Activation normalisation: a shift and a scale for each modelled feature. The context passes.
 //
-// Equation:  forward z = (x − b) · exp(−s), share −= s; inverse x = z · exp(s) + b, share += s.
+// Equation:  forward z = (x − b) · exp(−s), log_det_j −= s; inverse x = z · exp(s) + b, log_det_j += s.
 // Threads:   one for each feature of a row.
-// Data:      rows, destination, shares as in coupling.wgsl; b at layer.weight and s at layer.bias in parameters.
+// Data:      rows, destination, log_dets as in coupling.wgsl; b at layer.weight and s at layer.bias in parameters.
 // Order:     no barriers and no sums.
 // Twin:      actnorm_forward and actnorm_inverse in src/cpu/actnorm.rs
 
@@ -17,20 +17,20 @@ fn normalise(group: vec3<u32>, groups: vec3<u32>, local: u32, inverse: bool) {
         return;
     }
     var value = rows[index];
-    var share = 0.0;
+    var log_det = 0.0;
     if feature < layer.modelled {
         let shift = parameters[layer.weight + feature];
         let s = parameters[layer.bias + feature];
         if inverse {
             value = value * exp_accurate(s) + shift;
-            share = s;
+            log_det = s;
         } else {
             value = (value - shift) * exp_accurate(-s);
-            share = -s;
+            log_det = -s;
         }
     }
     destination[index] = value;
-    add_share(index, share);
+    add_log_det(index, log_det);
 }
 
 @compute @workgroup_size(256)

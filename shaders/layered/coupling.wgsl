@@ -1,12 +1,12 @@
 // The last linear layer of two separate networks and the bijector of two numbers that they parameterise, in one dispatch.
 //
-// Equation:  θ_k = h_k · W_kᵀ + b_k for k = 0, 1; transformed features go through the bijector, in either direction; share
-//            += its log-determinant; kept features pass.
+// Equation:  θ_k = h_k · W_kᵀ + b_k for k = 0, 1; transformed features go through the bijector, in either direction;
+//            log_det_j += its log-determinant; kept features pass.
 // Threads:   a workgroup makes one tile of θ_0 and the same tile of θ_1, rows × transformed features, and passes as many
 //            kept features on; x counts tiles of features, y of rows.
-// Data:      source [2, capacity, inputs] pre-activations; rows, destination, shares
-//            (shares.wgsl) [capacity, D]; saved [SAVED, capacity, D] for the backward pass.
-// Order:     two barriers a depth tile; sums over increasing depth, shares over transforms.
+// Data:      source [2, capacity, inputs] pre-activations; rows, destination, log_dets
+//            (log_dets.wgsl) [capacity, D]; saved [SAVED, capacity, D] for the backward pass.
+// Order:     two barriers a depth tile; sums over increasing depth, log_dets over transforms.
 // Twin:      linear_forward in src/cpu/reference/linear.rs, then coupling_forward and coupling_inverse in
 //            src/cpu/reference/coupling.rs
 
@@ -45,7 +45,7 @@ fn couple(group: vec3<u32>, local: u32, inverse: bool) {
                         for (var k = 0u; k < SAVED; k++) {
                             saved[k * plane + index] = theta[k];
                         }
-                        add_share(index, result.y);
+                        add_log_det(index, result.y);
                     }
                 }
             }
@@ -57,7 +57,7 @@ fn couple(group: vec3<u32>, local: u32, inverse: bool) {
         if row < extent.rows && place < layer.kept {
             let index = row * layer.features + order[layer.order + place];
             destination[index] = rows[index];
-            pass_share(index);
+            pass_log_det(index);
         }
     }
 }

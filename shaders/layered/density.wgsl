@@ -1,13 +1,13 @@
 // The log-density of each row under the flow, and the log-determinant that is a part of it.
 //
-// Equation:  log_det = Σ_j shares_j; log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π, in nats, for the standard normal
+// Equation:  log_det = Σ_j log_det_j; log p(x) = log_det − ½ Σ_j z_j² − M/2 · ln 2π, in nats, for the standard normal
 //            base, over the M modelled features; those after them are context.
 // Threads:   a row takes `lanes` neighbouring threads of a workgroup of 256 (a power of two).
 //            log_density_backward also starts the backward pass: d_z = factor · z (factor.wgsl), zero at the context, passed
 //            on as in through.wgsl.
-// Data:      shares, each feature's share of log_det, and source, the latent z [capacity, D]; log_det, log_prob
+// Data:      log_dets, log_det of each feature, and source, the latent z [capacity, D]; log_det, log_prob
 //            [capacity]; saved and d_coupling as in through.wgsl.
-// Order:     shares and squares are summed lane by lane over increasing feature, then over lanes by a fixed tree.
+// Order:     log_dets and squares are summed lane by lane over increasing feature, then over lanes by a fixed tree.
 // Twin:      negative_log_likelihood and negative_log_likelihood_backward in src/cpu/loss.rs, then coupling_backward in
 //            src/cpu/reference/coupling.rs
 
@@ -42,7 +42,7 @@ fn latent_gradient(row: u32, feature: u32) -> f32 {
 fn log_determinant(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = row_of(group.x, local);
     let lane = local % layer.lanes;
-    let determinant = sum_lanes(local, layer.lanes, sum_shares(row, lane));
+    let determinant = sum_lanes(local, layer.lanes, sum_log_dets(row, lane));
     if lane == 0u && row < extent.rows {
         log_det[row] = determinant;
     }
@@ -52,7 +52,7 @@ fn log_determinant(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invoc
 fn log_density(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = row_of(group.x, local);
     let lane = local % layer.lanes;
-    let determinant = sum_lanes(local, layer.lanes, sum_shares(row, lane));
+    let determinant = sum_lanes(local, layer.lanes, sum_log_dets(row, lane));
     let squares = sum_lanes(local, layer.lanes, sum_squares(row, lane));
     if lane == 0u && row < extent.rows {
         log_det[row] = determinant;
@@ -64,7 +64,7 @@ fn log_density(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocatio
 fn log_density_backward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = row_of(group.x, local);
     let lane = local % layer.lanes;
-    let determinant = sum_lanes(local, layer.lanes, sum_shares(row, lane));
+    let determinant = sum_lanes(local, layer.lanes, sum_log_dets(row, lane));
     let squares = sum_lanes(local, layer.lanes, sum_squares(row, lane));
     if lane == 0u && row < extent.rows {
         log_prob[row] = density(determinant, squares);

@@ -1,11 +1,11 @@
 // The bijector of a coupling whose one network yields all numbers of θ, elementwise.
 //
-// Equation:  a transformed feature goes through the bijector by its own θ, in either direction; share += its
+// Equation:  a transformed feature goes through the bijector by its own θ, in either direction; log_det_j += its
 //            log-determinant. Kept features pass.
 // Threads:   one for each transformed feature of a row, then one for each kept feature: neighbours do the same.
-// Data:      theta [capacity, T · NUMBERS] for the T transformed features in order; rows, destination and shares as in
+// Data:      theta [capacity, T · NUMBERS] for the T transformed features in order; rows, destination and log_dets as in
 //            coupling.wgsl.
-// Order:     no barriers; shares over transforms.
+// Order:     no barriers; log_dets over transforms.
 // Twin:      coupling_forward and coupling_inverse in src/cpu/reference/coupling.rs; spline_forward and spline_inverse in
 //            src/cpu/reference/spline.rs
 
@@ -36,7 +36,7 @@ fn transform_feature(number: u32, inverse: bool) {
         result = bijector_forward(rows[index], numbers, layer.bound);
     }
     destination[index] = result.x;
-    add_share(index, result.y);
+    add_log_det(index, result.y);
 }
 
 fn keep_feature(number: u32) {
@@ -46,7 +46,7 @@ fn keep_feature(number: u32) {
     }
     let index = row * layer.features + order[layer.order + number % layer.kept];
     destination[index] = rows[index];
-    pass_share(index);
+    pass_log_det(index);
 }
 
 fn apply(number: u32, inverse: bool) {

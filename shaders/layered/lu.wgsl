@@ -1,12 +1,12 @@
 // An LU layer z = L · (U · x) + bias over the M modelled features, half of it a dispatch: first y = U · x, then z. The context
 // passes.
 //
-// Equation:  UPPER: y = U · x, share += log_diagonal; else z = L · y + bias.
+// Equation:  UPPER: y = U · x, log_det_j += log_diagonal_j; else z = L · y + bias.
 // Threads:   a workgroup makes a tile of the product (tile.wgsl), rows × modelled features; x counts tiles of features, y of
 //            rows. The first tile of a row takes its context along.
-// Data:      source is x or y, rows x, destination y or z [capacity, D], of y only the modelled features; shares as in
+// Data:      source is x or y, rows x, destination y or z [capacity, D], of y only the modelled features; log_dets as in
 //            coupling.wgsl; the triangle at layer.weight, log_diagonal or bias at layer.bias in parameters.
-// Order:     two barriers a depth tile; sums over increasing depth, shares over transforms.
+// Order:     two barriers a depth tile; sums over increasing depth, log_dets over transforms.
 // Twin:      forward in src/cpu/reference/lu.rs
 
 @group(0) @binding(5) var<storage, read> rows: array<f32>;
@@ -19,7 +19,7 @@ fn pass_context(local: u32, first_row: u32) {
         let index = row * layer.features + layer.modelled + i % context;
         if row < extent.rows {
             if UPPER == 1u {
-                pass_share(index);
+                pass_log_det(index);
             } else {
                 destination[index] = rows[index];
             }
@@ -45,7 +45,7 @@ fn lu_forward(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation
                         let beside = parameters[layer.bias + out];
                         if UPPER == 1u {
                             destination[index] = values[j];
-                            add_share(index, beside);
+                            add_log_det(index, beside);
                         } else {
                             destination[index] = values[j] + beside;
                         }

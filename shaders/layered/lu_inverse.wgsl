@@ -1,9 +1,9 @@
 // An LU layer inverted, z to x, by substitution: first L · y = z − bias, then U · x = y. The context passes.
 //
 // Equation:  y_i = z_i − bias_i − Σ_{j<i} L_ij · y_j; x_i = (y_i − Σ_{j>i} U_ij · x_j) · exp(−log_diagonal_i), which takes y_i's
-//            place; share −= log_diagonal.
+//            place; log_det_j −= log_diagonal_j.
 // Threads:   one for each row, for every number needs those before it.
-// Data:      rows z, destination x [capacity, D]; shares as in coupling.wgsl; parameters from layer.weight on are lower and
+// Data:      rows z, destination x [capacity, D]; log_dets as in coupling.wgsl; parameters from layer.weight on are lower and
 //            upper [M, M], log_diagonal and bias [M].
 // Order:     no barriers; sums over increasing features.
 // Twin:      inverse in src/cpu/reference/lu.rs
@@ -41,10 +41,10 @@ fn lu_inverse(
         }
         let diagonal = parameters[log_diagonal + i];
         destination[first + i] = (destination[first + i] - known) * exp_accurate(-diagonal);
-        add_share(first + i, -diagonal);
+        add_log_det(first + i, -diagonal);
     }
     for (var i = size; i < layer.features; i++) {
         destination[first + i] = rows[first + i];
-        pass_share(first + i);
+        pass_log_det(first + i);
     }
 }

@@ -2,8 +2,8 @@
 // logits [K], mean [K, M], log_diagonal [K, M] and lower [K, M, M]. Factor A_k has exp(log_diagonal_k) on its diagonal and
 // lower_k below it; what lower has beside that is neither read nor written.
 //
-// whitened [K, capacity, M] has y = A_k · (z − mean_k) of each component, and behind it each component's share of the row's
-// density, its responsibility, times the row's factor [K, capacity].
+// whitened [K, capacity, M] has y = A_k · (z − mean_k) of each component, and behind it each component's responsibility for
+// the row, its share of the row's density, times the row's factor [K, capacity].
 
 fn mean_at(k: u32, j: u32) -> u32 {
     return layer.weight + layer.components + k * layer.modelled + j;

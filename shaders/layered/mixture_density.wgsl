@@ -1,11 +1,11 @@
 // The log-density of each row under a flow whose base density is a Gaussian mixture, and each component's part in it.
 //
 // Equation:  t_k = ln π_k + Σ_i log_diagonal_ki − ½ |y_k|² − M/2 · ln 2π with π the softmax of the logits;
-//            log p(x) = log_det + ln Σ_k exp(t_k), log_det = Σ_j shares_j; r_k = factor · exp(t_k) / Σ_l exp(t_l).
+//            log p(x) = log_det + ln Σ_k exp(t_k), log_det = Σ_j log_det_j; r_k = factor · exp(t_k) / Σ_l exp(t_l).
 // Threads:   a row takes `lanes` neighbouring threads of a workgroup of 256 (a power of two), each every lanes-th component.
-// Data:      whitened as mixture_whiten leaves it; shares [capacity, D]; log_det and log_prob [capacity]; d_coupling holds the
+// Data:      whitened as mixture_whiten leaves it; log_dets [capacity, D]; log_det and log_prob [capacity]; d_coupling holds the
 //            rows' factors (factor.wgsl). mixture_responsibilities leaves r where mixture.wgsl says.
-// Order:     y over increasing feature, shares lane by lane; over lanes by a fixed tree.
+// Order:     y over increasing feature, log_dets lane by lane; over lanes by a fixed tree.
 // Twin:      log_density in src/cpu/reference/mixture.rs
 
 const LOWEST: f32 = -3.4e38;
@@ -53,7 +53,7 @@ fn density(determinant: f32, log_sum: f32) -> f32 {
 fn mixture_density(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = row_of(group.x, local);
     let lane = local % layer.lanes;
-    let determinant = sum_lanes(local, layer.lanes, sum_shares(row, lane));
+    let determinant = sum_lanes(local, layer.lanes, sum_log_dets(row, lane));
     let log_sum = log_sum_of(local, row, lane);
     if lane == 0u && row < extent.rows {
         log_det[row] = determinant;
@@ -68,7 +68,7 @@ fn mixture_responsibilities(
 ) {
     let row = row_of(group.x, local);
     let lane = local % layer.lanes;
-    let determinant = sum_lanes(local, layer.lanes, sum_shares(row, lane));
+    let determinant = sum_lanes(local, layer.lanes, sum_log_dets(row, lane));
     let log_sum = log_sum_of(local, row, lane);
     if lane == 0u && row < extent.rows {
         log_prob[row] = density(determinant, log_sum);

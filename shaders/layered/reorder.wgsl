@@ -1,8 +1,8 @@
 // A permutation of the features, in either direction.
 //
-// Equation:  destination_j = rows_{order[j]}; the inverse is given the order of the inverse. No share of log_det.
+// Equation:  destination_j = rows_{order[j]}; the inverse is given the order of the inverse. log_det is 0.
 // Threads:   one for each feature of a row.
-// Data:      rows, destination, shares as in coupling.wgsl; D places at layer.order in order.
+// Data:      rows, destination, log_dets as in coupling.wgsl; D places at layer.order in order.
 // Order:     no barriers and no sums.
 // Twin:      reorder in tests/suite/parity/reorder.rs
 
@@ -21,5 +21,5 @@ fn reorder(
         return;
     }
     destination[index] = rows[row * layer.features + order[layer.order + index % layer.features]];
-    pass_share(index);
+    pass_log_det(index);
 }

@@ -29,7 +29,7 @@ struct Block {
     row3: vec4<f32>,
 }
 
-// A thread's share of a tile; what its block has no use for is never touched and so costs nothing.
+// A thread's part of a tile; what its block has no use for is never touched and so costs nothing.
 struct Tile {
     upper_left: Block,
     upper_right: Block,

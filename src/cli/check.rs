@@ -1,5 +1,5 @@
-//! The self-check in the words of the command line: its numbers in a line, and with everything that it found what to do about it,
-//! by flags of `train`.
+//! The self-check in the words of the command line: its numbers in a line, and with everything that it found what to do
+//! about it, by flags of `train`.
 
 use std::collections::HashSet;
 

@@ -128,11 +128,11 @@ impl TrainingJob<'_> {
         let Data { dataset, record, .. } = &self.data;
         let fitted = fit_with(engine, dataset, self.recipe, record.clone(), options, &mut progress).await;
         progress.finish();
-        let kept = Artifacts {
+        let artifacts = Artifacts {
             checkpoint: progress.last.take(),
             snapshots: std::mem::take(&mut progress.snapshots),
         };
-        Ok((fitted?, kept))
+        Ok((fitted?, artifacts))
     }
 
     /// Puts the losses on rows that training has not seen into the model's record.
@@ -189,7 +189,7 @@ impl TrainingJob<'_> {
         engine: &mut AnyEngine,
         model: &Model,
         history: &History,
-        kept: Artifacts,
+        artifacts: Artifacts,
     ) -> Results {
         let Self { files, data, .. } = self;
         let mut results = Results::default();
@@ -200,14 +200,14 @@ impl TrainingJob<'_> {
             write_atomically(&files.history, |writer| history.write_csv(writer)),
         );
         results.add(&files.config, true, self.resolved.write(&files.config));
-        if let Some(checkpoint) = kept.checkpoint {
+        if let Some(checkpoint) = artifacts.checkpoint {
             results.add(&files.checkpoint, true, checkpoint.save(&files.checkpoint));
         }
         let floor = self.source.floor();
         let picture = Picture { model, data: &data.head, history: Some(history), floor };
         results.add(&files.picture, false, picture.write(engine, &files.picture).await);
         if let Some(animation) = &self.animation {
-            let drawn = animation.write(model, engine, &data.head, history, kept.snapshots).await;
+            let drawn = animation.write(model, engine, &data.head, history, artifacts.snapshots).await;
             results.add(&animation.path, true, drawn);
         }
         results

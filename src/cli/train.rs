@@ -144,11 +144,11 @@ pub async fn run(args: TrainArgs) -> Result<()> {
     let job = TrainingJob { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation };
     job.introduce(&engine, checkpoint.as_ref());
     job.tune(&mut engine).await?;
-    let (Fitted { mut model, history, outcome }, kept) = job.fit(&mut engine, checkpoint).await?;
+    let (Fitted { mut model, history, outcome }, artifacts) = job.fit(&mut engine, checkpoint).await?;
     // What fails from here on must not cost the training: its error comes last.
     let judged = job.judge(&mut model, &mut engine).await;
     job.report(&model, &history, outcome);
-    let results = job.write(&mut engine, &model, &history, kept).await;
+    let results = job.write(&mut engine, &model, &history, artifacts).await;
     job.conclude(&model, &results);
     let mut errors = [results.finish(), judged, job.end(outcome)].into_iter().filter_map(Result::err);
     let first = errors.next();

@@ -7,7 +7,7 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::code::{Backward, Parameters, PartSize, Scratch, Sum, Tile, Trace, TransformCode};
+use super::code::{Backward, Parameters, Scratch, SegmentSize, Sum, Tile, Trace, TransformCode};
 
 /// Data → latent, in place; log_det −= Σ s for every row.
 pub fn actnorm_forward<R: Real>(
@@ -90,15 +90,15 @@ impl ActnormCode {
 }
 
 impl<R: Real> Parameters<R> for ActnormCode {
-    fn parts(&self) -> Vec<PartSize> {
-        vec![PartSize { weights: 2 * self.modelled, gradient: 2 * self.modelled }]
+    fn segments(&self) -> Vec<SegmentSize> {
+        vec![SegmentSize { weights: 2 * self.modelled, gradient: 2 * self.modelled }]
     }
 
-    fn pack(&self, _part: usize, flat: &[R], packed: &mut [R]) {
+    fn pack(&self, _segment: usize, flat: &[R], packed: &mut [R]) {
         packed.copy_from_slice(flat);
     }
 
-    fn unpack(&self, _part: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
+    fn unpack(&self, _segment: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
         flat.copy_from_slice(packed);
     }
 }
@@ -132,15 +132,23 @@ impl<R: Real> TransformCode<R> for ActnormCode {
         &self,
         weights: &[Buffer<R>],
         trace: &Trace<R>,
-        way: &mut Backward<R>,
+        pass: &mut Backward<R>,
         scratch: &mut Scratch<R>,
     ) {
         // The tile's own sum is complete before it is added: so a slot's bits do not depend on what it held.
         scratch.d_values.resize(2 * self.modelled);
         let (d_shift, d_log_scale) = scratch.d_values.split_at_mut(self.modelled);
         let log_scale = self.numbers(weights).1;
-        actnorm_backward(log_scale, way.d_log_det, &trace.z, way.values, d_shift, d_log_scale, self.features);
-        let Some(Sum { values, add }) = &mut way.gradient else { return };
+        actnorm_backward(
+            log_scale,
+            pass.d_log_det,
+            &trace.z,
+            pass.values,
+            d_shift,
+            d_log_scale,
+            self.features,
+        );
+        let Some(Sum { values, add }) = &mut pass.gradient else { return };
         for (to, &sum) in values.iter_mut().zip(&*scratch.d_values) {
             *to = if *add { *to + sum } else { sum };
         }

@@ -14,7 +14,7 @@ use super::sampling::{self, Noise};
 /// The code of a base density.
 pub(super) trait BaseDensity<R: Real>: Parameters<R> + Debug + Send + Sync {
     /// −log p of rows `z` [T, D] whose way here had the log-determinants `log_det`; `log_det` and `nll`, overwritten: `[T]`.
-    /// `weights`: its parts, packed.
+    /// `weights`: its segments, packed.
     fn negative_log_likelihood(
         &self,
         weights: &[Buffer<R>],

@@ -17,9 +17,10 @@ use super::lu::LuCode;
 use super::mixture::MixtureScratch;
 use super::permutation::PermutationCode;
 
-/// Sizes of a part of a transform or base density, as one thread packs and updates it; see [`Block::parts`](crate::layout::Block::parts).
+/// Sizes of a segment of the parameters of a transform or base density ([`Block::segments`](crate::layout::Block::segments)),
+/// which one thread packs and updates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PartSize {
+pub(super) struct SegmentSize {
     /// Values of its packed parameters.
     pub weights: usize,
     /// Values of its packed gradient.
@@ -40,7 +41,7 @@ pub(super) struct Backward<'a, R> {
     pub values: &'a mut [R],
     /// The gradient at the log-determinant of each row `[T]`.
     pub d_log_det: &'a [R],
-    /// The transform's packed gradient, part after part; `None` where only d_x is wanted.
+    /// The transform's packed gradient, segment after segment; `None` where only d_x is wanted.
     pub gradient: Option<Sum<'a, R>>,
     /// Whether d_x is wanted.
     pub wants_input: bool,
@@ -54,8 +55,8 @@ pub(super) struct Sum<'a, R> {
 }
 
 impl<R> Sum<'_, R> {
-    /// A part of it.
-    pub fn part(&mut self, range: Range<usize>) -> Sum<'_, R> {
+    /// A range of it.
+    pub fn range(&mut self, range: Range<usize>) -> Sum<'_, R> {
         Sum { values: &mut self.values[range], add: self.add }
     }
 }
@@ -93,21 +94,21 @@ pub(super) struct Scratch<R> {
 /// The parameters of a transform or a base density, as threads pack them and take their gradient. What has none keeps the
 /// methods as they are.
 pub(super) trait Parameters<R: Real> {
-    /// Sizes of its parts, in the order of [`Block::parts`](crate::layout::Block::parts).
-    fn parts(&self) -> Vec<PartSize> {
+    /// Sizes of its segments, in the order of [`Block::segments`](crate::layout::Block::segments).
+    fn segments(&self) -> Vec<SegmentSize> {
         Vec::new()
     }
 
-    /// Packs a part's parameters.
-    fn pack(&self, _part: usize, _flat: &[R], _packed: &mut [R]) {}
+    /// Packs a segment's parameters.
+    fn pack(&self, _segment: usize, _flat: &[R], _packed: &mut [R]) {}
 
-    /// Unpacks a part's gradient; `weights`: its packed parameters. Entries of `flat` without a gradient stay zero.
-    fn unpack(&self, _part: usize, _weights: &[R], _packed: &[R], _flat: &mut [R]) {}
+    /// Unpacks a segment's gradient; `weights`: its packed parameters. Entries of `flat` without a gradient stay zero.
+    fn unpack(&self, _segment: usize, _weights: &[R], _packed: &[R], _flat: &mut [R]) {}
 }
 
 /// The code of a transform.
 pub(super) trait TransformCode<R: Real>: Parameters<R> + Debug + Send + Sync {
-    /// Data → latent. `weights`: its parts, packed.
+    /// Data → latent. `weights`: its segments, packed.
     fn forward(
         &self,
         weights: &[Buffer<R>],
@@ -130,29 +131,29 @@ pub(super) trait TransformCode<R: Real>: Parameters<R> + Debug + Send + Sync {
         &self,
         weights: &[Buffer<R>],
         trace: &Trace<R>,
-        way: &mut Backward<R>,
+        pass: &mut Backward<R>,
         scratch: &mut Scratch<R>,
     );
 }
 
-/// The code of a transform or of the base density, and where its parts stand.
+/// The code of a transform or of the base density, and where its segments stand.
 #[derive(Debug)]
 pub(super) struct Placed<C: ?Sized> {
     pub code: Box<C>,
-    /// Number of its first part among all, and how many there are.
-    first_part: usize,
-    parts: usize,
+    /// Number of its first segment among all, and how many there are.
+    first_segment: usize,
+    segments: usize,
     /// Its packed gradient among all.
     pub gradient: Range<usize>,
 }
 
-/// A part and where its packed gradient lies.
+/// A segment and where its packed gradient lies.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct Segment {
     /// Number of its transform, or that of transforms for the base density; and its own within that.
     owner: usize,
     index: usize,
-    /// Its stretch of the flat buffer.
+    /// Its range of the flat buffer.
     pub flat: Range<usize>,
     pub weights: usize,
     pub gradient: Range<usize>,
@@ -165,14 +166,14 @@ pub(super) struct FlowCode<R> {
     pub transforms: Vec<Placed<dyn TransformCode<R>>>,
     pub base: Placed<dyn BaseDensity<R>>,
     /// They tile the flat buffer in order.
-    pub parts: Vec<Part>,
+    pub segments: Vec<Segment>,
     /// Values of the whole packed gradient.
     pub gradient: usize,
 }
 
 impl<R: Real> FlowCode<R> {
     pub fn new(flow: &Flow, layout: &Layout) -> Self {
-        let mut parts = Vec::new();
+        let mut segments = Vec::new();
         let transforms: Vec<Placed<dyn TransformCode<R>>> = flow
             .transforms
             .iter()
@@ -187,32 +188,32 @@ impl<R: Real> FlowCode<R> {
                         Box::new(PermutationCode::new(flow, permutation))
                     }
                 };
-                let sizes = code.parts();
-                Placed::new(code, index, &sizes, block.parts(), &mut parts)
+                let sizes = code.segments();
+                Placed::new(code, index, &sizes, block.segments(), &mut segments)
             })
             .collect();
         let code = base::density(flow);
-        let sizes = code.parts();
-        let base = Placed::new(code, transforms.len(), &sizes, vec![layout.base.clone()], &mut parts);
+        let sizes = code.segments();
+        let base = Placed::new(code, transforms.len(), &sizes, vec![layout.base.clone()], &mut segments);
         let gradient = base.gradient.end;
-        Self { features: flow.features, transforms, base, parts, gradient }
+        Self { features: flow.features, transforms, base, segments, gradient }
     }
 
-    /// Where parts lie in the flat buffer.
+    /// Where segments lie in the flat buffer.
     pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> {
-        self.parts.iter().map(|part| part.flat.clone())
+        self.segments.iter().map(|segment| segment.flat.clone())
     }
 
-    /// Packs one of all parts from its stretch of the flat parameters.
-    pub fn pack(&self, part: usize, flat: &[R], packed: &mut [R]) {
-        let Part { owner, index, .. } = self.parts[part];
+    /// Packs one of all segments from its range of the flat parameters.
+    pub fn pack(&self, segment: usize, flat: &[R], packed: &mut [R]) {
+        let Segment { owner, index, .. } = self.segments[segment];
         self.owner(owner).pack(index, flat, packed);
     }
 
-    /// Unpacks the gradient of one of all parts, whose packed parameters are `weights`, into its stretch of the flat
+    /// Unpacks the gradient of one of all segments, whose packed parameters are `weights`, into its range of the flat
     /// gradient.
-    pub fn unpack(&self, part: usize, weights: &[R], packed: &[R], flat: &mut [R]) {
-        let Part { owner, index, .. } = self.parts[part];
+    pub fn unpack(&self, segment: usize, weights: &[R], packed: &[R], flat: &mut [R]) {
+        let Segment { owner, index, .. } = self.segments[segment];
         self.owner(owner).unpack(index, weights, packed, flat);
     }
 
@@ -225,27 +226,27 @@ impl<R: Real> FlowCode<R> {
 }
 
 impl<C: ?Sized> Placed<C> {
-    /// Places the code of number `owner` after all in `parts`, to which its own are added: of these `sizes`, in these
-    /// stretches of the flat buffer.
+    /// Places the code of number `owner` after all in `segments`, to which its own are added: of these `sizes`, in these
+    /// ranges of the flat buffer.
     fn new(
         code: Box<C>,
         owner: usize,
-        sizes: &[PartSize],
-        stretches: Vec<Range<usize>>,
-        parts: &mut Vec<Part>,
+        sizes: &[SegmentSize],
+        ranges: Vec<Range<usize>>,
+        segments: &mut Vec<Segment>,
     ) -> Self {
-        let start = parts.last().map_or(0, |part: &Part| part.gradient.end);
-        let (first_part, mut end) = (parts.len(), start);
-        for (index, (size, flat)) in sizes.iter().zip(stretches).enumerate() {
+        let start = segments.last().map_or(0, |segment: &Segment| segment.gradient.end);
+        let (first_segment, mut end) = (segments.len(), start);
+        for (index, (size, flat)) in sizes.iter().zip(ranges).enumerate() {
             let gradient = end..end + size.gradient;
             end = gradient.end;
-            parts.push(Part { owner, index, flat, weights: size.weights, gradient });
+            segments.push(Segment { owner, index, flat, weights: size.weights, gradient });
         }
-        Self { code, first_part, parts: sizes.len(), gradient: start..end }
+        Self { code, first_segment, segments: sizes.len(), gradient: start..end }
     }
 
-    /// Its parts of all `weights`.
+    /// Its segments of all `weights`.
     pub fn weights<'a, R>(&self, weights: &'a [Buffer<R>]) -> &'a [Buffer<R>] {
-        &weights[self.first_part..][..self.parts]
+        &weights[self.first_segment..][..self.segments]
     }
 }

@@ -7,7 +7,7 @@ use crate::layout::Block;
 use super::Real;
 use super::bijector::{Elementwise, Traced, elementwise};
 use super::buffer::Buffer;
-use super::code::{Backward, Parameters, PartSize, Scratch, Tile, Trace, TransformCode};
+use super::code::{Backward, Parameters, Scratch, SegmentSize, Tile, Trace, TransformCode};
 use super::packed::{PackedNetwork, Ports};
 
 /// A coupling's networks and bijector.
@@ -89,18 +89,18 @@ impl<R: Real> CouplingCode<R> {
 }
 
 impl<R: Real> Parameters<R> for CouplingCode<R> {
-    fn parts(&self) -> Vec<PartSize> {
+    fn segments(&self) -> Vec<SegmentSize> {
         let size =
-            |network: &PackedNetwork| PartSize { weights: network.weights, gradient: network.gradient };
+            |network: &PackedNetwork| SegmentSize { weights: network.weights, gradient: network.gradient };
         self.networks.iter().map(size).collect()
     }
 
-    fn pack(&self, part: usize, flat: &[R], packed: &mut [R]) {
-        self.networks[part].pack(flat, packed);
+    fn pack(&self, network: usize, flat: &[R], packed: &mut [R]) {
+        self.networks[network].pack(flat, packed);
     }
 
-    fn unpack(&self, part: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
-        self.networks[part].unpack(packed, flat);
+    fn unpack(&self, network: usize, _weights: &[R], packed: &[R], flat: &mut [R]) {
+        self.networks[network].unpack(packed, flat);
     }
 }
 
@@ -133,23 +133,23 @@ impl<R: Real> TransformCode<R> for CouplingCode<R> {
         &self,
         weights: &[Buffer<R>],
         trace: &Trace<R>,
-        way: &mut Backward<R>,
+        pass: &mut Backward<R>,
         scratch: &mut Scratch<R>,
     ) {
         let Self { features, ref ports, .. } = *self;
-        let rows = way.values.len() / features;
+        let rows = pass.values.len() / features;
         let stride = ports.transformed_stride::<R>();
         scratch.d_values.resize(rows * stride);
         scratch.d_theta.resize(self.numbers, rows * stride);
-        take(way.values, features, &ports.transformed, &mut scratch.d_values, stride);
+        take(pass.values, features, &ports.transformed, &mut scratch.d_values, stride);
         let traced = Traced { theta: &trace.theta, z: &trace.z, saved: &trace.saved };
         let d_log_det = &mut scratch.log_det;
         d_log_det.resize(rows * stride);
-        for (to, &d) in d_log_det.chunks_exact_mut(stride).zip(way.d_log_det) {
+        for (to, &d) in d_log_det.chunks_exact_mut(stride).zip(pass.d_log_det) {
             to.fill(d);
         }
         self.bijector.backward(traced, d_log_det, &mut scratch.d_values, &mut scratch.d_theta);
-        put(&scratch.d_values, stride, &ports.transformed, way.values, features);
+        put(&scratch.d_values, stride, &ports.transformed, pass.values, features);
         let kept_stride = ports.kept_stride::<R>();
         scratch.d_kept.resize(rows * kept_stride);
         let (mut plane, mut start) = (0, 0);
@@ -172,13 +172,13 @@ impl<R: Real> TransformCode<R> for CouplingCode<R> {
                 trace_of,
                 d_output,
                 &mut scratch.gradients,
-                way.gradient.as_mut().map(|gradient| gradient.part(start..start + network.gradient)),
-                way.wants_input.then_some(&mut *scratch.d_kept),
+                pass.gradient.as_mut().map(|gradient| gradient.range(start..start + network.gradient)),
+                pass.wants_input.then_some(&mut *scratch.d_kept),
             );
             plane += network.numbers;
             start += network.gradient;
-            if way.wants_input {
-                add_to(&scratch.d_kept, kept_stride, &ports.kept, way.values, features);
+            if pass.wants_input {
+                add_to(&scratch.d_kept, kept_stride, &ports.kept, pass.values, features);
             }
         }
     }

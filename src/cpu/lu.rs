@@ -7,7 +7,7 @@ use crate::flow::Flow;
 
 use super::Real;
 use super::buffer::Buffer;
-use super::code::{Backward, Parameters, PartSize, Scratch, Sum, Tile, Trace, TransformCode};
+use super::code::{Backward, Parameters, Scratch, SegmentSize, Sum, Tile, Trace, TransformCode};
 use super::packed::pack_panels;
 use super::product::{Finish, Matrix, Panels, Start, padded, panels};
 use super::reference::lu::Lu;
@@ -71,12 +71,12 @@ impl LuCode {
 }
 
 impl<R: Real> Parameters<R> for LuCode {
-    fn parts(&self) -> Vec<PartSize> {
+    fn segments(&self) -> Vec<SegmentSize> {
         let gradient = (self.modelled + 2) * padded::<R>(self.modelled);
-        vec![PartSize { weights: self.places::<R>().len, gradient }]
+        vec![SegmentSize { weights: self.places::<R>().len, gradient }]
     }
 
-    fn pack(&self, _part: usize, flat: &[R], packed: &mut [R]) {
+    fn pack(&self, _segment: usize, flat: &[R], packed: &mut [R]) {
         let size = self.modelled;
         let places = self.places::<R>();
         let lu = Lu::new(flat, size);
@@ -100,7 +100,7 @@ impl<R: Real> Parameters<R> for LuCode {
         pack_panels(size, size, |o, k| product[o * size + k], &mut packed[places.backward..]);
     }
 
-    fn unpack(&self, _part: usize, weights: &[R], packed: &[R], flat: &mut [R]) {
+    fn unpack(&self, _segment: usize, weights: &[R], packed: &[R], flat: &mut [R]) {
         let (size, wide) = (self.modelled, padded::<R>(self.modelled));
         let places = self.places::<R>();
         let (lower, upper) = (&weights[places.lower..], &weights[places.upper..]);
@@ -173,33 +173,34 @@ impl<R: Real> TransformCode<R> for LuCode {
         &self,
         weights: &[Buffer<R>],
         trace: &Trace<R>,
-        way: &mut Backward<R>,
+        pass: &mut Backward<R>,
         scratch: &mut Scratch<R>,
     ) {
         let (size, wide) = (self.modelled, padded::<R>(self.modelled));
         let places = self.places::<R>();
-        let rows = way.values.len() / self.features;
-        if let Some(Sum { values, add }) = &mut way.gradient {
+        let rows = pass.values.len() / self.features;
+        if let Some(Sum { values, add }) = &mut pass.gradient {
             let finish = if *add { Finish::Add } else { Finish::Identity };
-            let (left, right) = (Matrix::transposed(way.values, self.features), Panels::rows(&trace.z, wide));
+            let (left, right) =
+                (Matrix::transposed(pass.values, self.features), Panels::rows(&trace.z, wide));
             let (g, sums) = values.split_at_mut(size * wide);
             panels([size, wide, rows], left, right, Start::Zero, finish, g, wide);
             let (d_bias, d_log_det) = sums.split_at_mut(wide);
             let total = |column: &mut dyn Iterator<Item = &R>| column.fold(R::zero(), |sum, &d| sum + d);
             for (feature, d_bias) in d_bias.iter_mut().enumerate().take(size) {
-                let sum = total(&mut way.values[feature..].iter().step_by(self.features));
+                let sum = total(&mut pass.values[feature..].iter().step_by(self.features));
                 *d_bias = if *add { *d_bias + sum } else { sum };
             }
-            let sum = total(&mut way.d_log_det.iter());
+            let sum = total(&mut pass.d_log_det.iter());
             d_log_det[0] = if *add { d_log_det[0] + sum } else { sum };
         }
-        if way.wants_input {
+        if pass.wants_input {
             let d_x = &mut scratch.d_values;
             d_x.resize(rows * wide);
-            let left = Matrix::rows(way.values, self.features);
+            let left = Matrix::rows(pass.values, self.features);
             let right = Panels::packed(&weights[0][places.backward..], size);
             panels([rows, wide, size], left, right, Start::Zero, Finish::Identity, d_x, wide);
-            self.put(d_x, way.values);
+            self.put(d_x, pass.values);
         }
     }
 }

@@ -9,14 +9,14 @@ use crate::random;
 use super::Real;
 use super::base::BaseDensity;
 use super::buffer::Buffer;
-use super::code::{Parameters, PartSize, Sum};
+use super::code::{Parameters, SegmentSize, Sum};
 use super::reference::mixture::{Mixture, choose};
 use super::sampling::{self, Noise};
 use super::simd::{LANES, lane_sum};
 
 /// A mixture. Packed are for each component the logarithm of its weight and of the constant before its exponential `[K]`,
-/// its weight `[K]`, mean [K, M] and A [K, M, M]. The packed gradient has sums over rows of each component's share `[K]`, of that
-/// times y = A · (z − mean) [K, M], and of that times (z − mean)ᵀ [K, M, M].
+/// its weight `[K]`, mean [K, M] and A [K, M, M]. The packed gradient has sums over rows of each component's responsibility
+/// `[K]`, of that times y = A · (z − mean) [K, M], and of that times (z − mean)ᵀ [K, M, M].
 #[derive(Debug)]
 pub(super) struct MixtureDensity {
     features: usize,
@@ -33,7 +33,8 @@ pub(super) struct MixtureScratch<R> {
     /// z − mean_k, and A_k · (z − mean_k) `[M]`. The gradient then stands in place of the latter.
     centred: Buffer<R>,
     whitened: Buffer<R>,
-    /// Logarithm of weight and density of each component, then its share in the row's gradient `[K]`.
+    /// Logarithm of weight and density of each component; then its responsibility for the row, times the row's factor
+    /// `[K]`.
     terms: Buffer<R>,
     /// log p without the log-determinant.
     log_density: Buffer<R>,
@@ -44,7 +45,7 @@ pub(super) struct MixtureScratch<R> {
 /// The packed parameters.
 struct Packed<'a, R> {
     constants: &'a [R],
-    shares: &'a [R],
+    weights: &'a [R],
     means: &'a [R],
     factors: &'a [R],
 }
@@ -64,9 +65,9 @@ impl MixtureDensity {
         R: Real,
     {
         let (constants, rest) = weights[0].split_at(self.components);
-        let (shares, rest) = rest.split_at(self.components);
+        let (weights, rest) = rest.split_at(self.components);
         let (means, factors) = rest.split_at(self.components * self.modelled);
-        Packed { constants, shares, means, factors }
+        Packed { constants, weights, means, factors }
     }
 
     /// Fills the planes of z. Rows that a plane has beyond those of the tile are zero.
@@ -149,19 +150,20 @@ impl MixtureDensity {
         );
     }
 
-    /// The gradient that component `k` adds, at z and, packed, at its parameters. `share`: of each row, times its factor.
+    /// The gradient that component `k` adds, at z and, packed, at its parameters. `responsibility`: for each row, times its
+    /// factor.
     #[inline(always)]
     fn add_component<R: Real>(
         &self,
         packed: &Packed<R>,
         k: usize,
-        (share, stride): (&[R], usize),
+        (responsibility, stride): (&[R], usize),
         (centred, whitened, d_z): (&[R], &mut [R], &mut [R]),
         gradient: Option<&mut Sum<R>>,
     ) {
         let size = self.modelled;
         for plane in whitened.chunks_exact_mut(stride) {
-            plane.iter_mut().zip(share).for_each(|(y, &share)| *y *= share);
+            plane.iter_mut().zip(responsibility).for_each(|(y, &r)| *y *= r);
         }
         let factor = &packed.factors[k * size * size..][..size * size];
         for (i, whitened) in whitened.chunks_exact(stride).enumerate() {
@@ -171,9 +173,9 @@ impl MixtureDensity {
         }
         let Some(Sum { values, add }) = gradient else { return };
         let put = |to: &mut R, sum: R| *to = if *add { *to + sum } else { sum };
-        let (shares, rest) = values.split_at_mut(self.components);
+        let (totals, rest) = values.split_at_mut(self.components);
         let (sums, factors) = rest.split_at_mut(self.components * size);
-        put(&mut shares[k], lane_sum(stride, |row| share[row]));
+        put(&mut totals[k], lane_sum(stride, |row| responsibility[row]));
         for (i, whitened) in whitened.chunks_exact(stride).enumerate() {
             put(&mut sums[k * size + i], lane_sum(stride, |row| whitened[row]));
             let factors = &mut factors[(k * size + i) * size..][..=i];
@@ -185,27 +187,27 @@ impl MixtureDensity {
 }
 
 impl<R: Real> Parameters<R> for MixtureDensity {
-    fn parts(&self) -> Vec<PartSize> {
+    fn segments(&self) -> Vec<SegmentSize> {
         let (count, size) = (self.components, self.modelled);
-        vec![PartSize {
+        vec![SegmentSize {
             weights: count * (2 + size + size * size),
             gradient: count * (1 + size + size * size),
         }]
     }
 
-    fn pack(&self, _part: usize, flat: &[R], packed: &mut [R]) {
+    fn pack(&self, _segment: usize, flat: &[R], packed: &mut [R]) {
         let (count, size) = (self.components, self.modelled);
         let mixture = Mixture::new(flat, count, size);
         let largest = mixture.logits.iter().fold(R::neg_infinity(), |a, &b| a.max(b));
         let sum = mixture.logits.iter().fold(R::zero(), |sum, &logit| sum + (logit - largest).exp_lane());
         let constant = R::from_wide(0.5 * size as f64 * std::f64::consts::TAU.ln());
         let (constants, rest) = packed.split_at_mut(count);
-        let (shares, rest) = rest.split_at_mut(count);
+        let (weights, rest) = rest.split_at_mut(count);
         let (means, factors) = rest.split_at_mut(count * size);
         for (k, &logit) in mixture.logits.iter().enumerate() {
             let diagonal = &mixture.log_diagonal[k * size..][..size];
             let volume = diagonal.iter().fold(R::zero(), |sum, &value| sum + value);
-            shares[k] = (logit - largest).exp_lane() / sum;
+            weights[k] = (logit - largest).exp_lane() / sum;
             constants[k] = (logit - largest) - sum.ln_lane() + volume - constant;
             for i in 0..size {
                 let row = (k * size + i) * size;
@@ -216,17 +218,17 @@ impl<R: Real> Parameters<R> for MixtureDensity {
         means.copy_from_slice(mixture.mean);
     }
 
-    fn unpack(&self, _part: usize, weights: &[R], packed: &[R], flat: &mut [R]) {
+    fn unpack(&self, _segment: usize, weights: &[R], packed: &[R], flat: &mut [R]) {
         let (count, size) = (self.components, self.modelled);
-        let (shares, factors) = (&weights[count..2 * count], &weights[count * (2 + size)..]);
+        let (weights, factors) = (&weights[count..2 * count], &weights[count * (2 + size)..]);
         let (sums, rest) = packed.split_at(count);
         let (pulled, d_factors) = rest.split_at(count * size);
-        let total = sums.iter().fold(R::zero(), |sum, &share| sum + share);
+        let total = sums.iter().fold(R::zero(), |sum, &value| sum + value);
         let (d_logits, rest) = flat.split_at_mut(count);
         let (d_means, rest) = rest.split_at_mut(count * size);
         let (d_diagonal, d_lower) = rest.split_at_mut(count * size);
         for k in 0..count {
-            d_logits[k] = shares[k] * total - sums[k];
+            d_logits[k] = weights[k] * total - sums[k];
             for i in 0..size {
                 let row = (k * size + i) * size;
                 d_lower[row..row + i].copy_from_slice(&d_factors[row..row + i]);
@@ -273,16 +275,16 @@ impl<R: Real> BaseDensity<R> for MixtureDensity {
             #[inline(always)]
             || {
                 planes.fill(R::zero());
-                for (k, share) in terms.chunks_exact_mut(stride).enumerate() {
-                    for (share, &log_density) in share.iter_mut().zip(&**log_density) {
-                        *share = (*share - log_density).exp_lane();
+                for (k, responsibility) in terms.chunks_exact_mut(stride).enumerate() {
+                    for (term, &log_density) in responsibility.iter_mut().zip(&**log_density) {
+                        *term = (*term - log_density).exp_lane();
                     }
-                    let (counted, beyond) = share.split_at_mut(factors.len());
-                    counted.iter_mut().zip(factors).for_each(|(share, &factor)| *share *= factor);
+                    let (counted, beyond) = responsibility.split_at_mut(factors.len());
+                    counted.iter_mut().zip(factors).for_each(|(r, &factor)| *r *= factor);
                     beyond.fill(R::zero());
                     self.whiten(&packed, k, z, stride, centred, whitened);
                     let planes = (&**centred, &mut **whitened, &mut **planes);
-                    self.add_component(&packed, k, (share, stride), planes, gradient.as_mut());
+                    self.add_component(&packed, k, (responsibility, stride), planes, gradient.as_mut());
                 }
             },
         );
@@ -299,7 +301,7 @@ impl<R: Real> BaseDensity<R> for MixtureDensity {
         sampling::latent(self.features, self.features - size, noise, z);
         for (row, z) in z.chunks_exact_mut(self.features).enumerate() {
             let uniform = random::component(noise.first.wrapping_add(row as u32), noise.seed);
-            let k = choose(packed.shares, R::from_wide(uniform.into()));
+            let k = choose(packed.weights, R::from_wide(uniform.into()));
             let factor = &packed.factors[k * size * size..][..size * size];
             for i in 0..size {
                 let known = (0..i).fold(R::zero(), |sum, j| sum + factor[i * size + j] * z[j]);
@@ -428,8 +430,12 @@ mod tests {
                 .filter(|row| (row[0] - mean).abs() < 10.0 && row[3] == 7.0)
                 .map(|row| [row[0] - mean, row[1], row[2]].map(f64::from))
                 .collect();
-            let share = f64::from(logits[k]).exp() / total;
-            assert!((own.len() as f64 / rows as f64 - share).abs() < 0.008, "{k}: {} of {share}", own.len());
+            let weight = f64::from(logits[k]).exp() / total;
+            assert!(
+                (own.len() as f64 / rows as f64 - weight).abs() < 0.008,
+                "{k}: {} of {weight}",
+                own.len()
+            );
             let second =
                 |i: usize, j: usize| own.iter().map(|row| row[i] * row[j]).sum::<f64>() / own.len() as f64;
             for (i, j, want) in [(0, 0, 0.25), (0, 1, -0.25), (1, 1, 1.25), (2, 2, 4.0), (0, 2, 0.0)] {

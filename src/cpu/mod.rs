@@ -1,12 +1,12 @@
 //! The CPU engine: reference for the GPU, and default where there is no GPU. Generic over `f32` and `f64`.
 //!
 //! Rows are cut into tiles whose size depends on sizes alone. Each tile goes through the whole flow on one thread and
-//! leaves its gradient in a slot; `shares` decides how many slots are needed, and in which order all is added. So the result is the
-//! same in every bit for any number of threads.
+//! leaves its gradient in a slot; `splits` decides how many slots are needed, and in which order all is added. So the result
+//! is the same in every bit for any number of threads.
 //!
-//! The functions in [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are those that shaders are compared with, and the engine runs them.
-//! Linear layers and couplings have their definitions in [`mod@reference`], which no engine runs: here they are computed on
-//! packed weights, in a register-blocked product, over the features that a mask lets through.
+//! The functions in [`loss`], [`adam`](mod@adam), [`batch`] and [`sampling`] are those that shaders are compared with, and the
+//! engine runs them. Linear layers and couplings have their definitions in [`mod@reference`], which no engine runs: here they
+//! are computed on packed weights, in a register-blocked product, over the features that a mask lets through.
 
 #[doc(hidden)]
 pub mod activation;
@@ -36,8 +36,8 @@ mod real;
 pub mod reference;
 #[doc(hidden)]
 pub mod sampling;
-mod shares;
 mod simd;
+mod splits;
 
 mod team;
 mod training;
@@ -56,9 +56,9 @@ pub use real::Real;
 pub use training::{Optimiser, StepRecord};
 
 use buffer::Buffer;
-use code::{FlowCode, Part, Sum};
+use code::{FlowCode, Segment, Sum};
 use pass::{PackedFlow, Workspace};
-use shares::Shares;
+use splits::Splits;
 use team::Team;
 use training::LoadedTraining;
 
@@ -69,7 +69,7 @@ const SCORING_TILE: usize = 128;
 const TRAINING_TILE: (usize, usize) = (64, 128);
 /// Most slots for the gradient of a training batch: each costs a gradient's size in memory and in the sum over slots.
 const SLOTS: usize = 16;
-/// Bytes of a slot up to which several shares are added to it one after the other.
+/// Bytes of a slot up to which several splits are added to it one after the other.
 const CACHED: usize = 2 << 20;
 /// Parameters from which there are half as many slots: then their memory is no longer in a cache.
 const MANY_PARAMETERS: usize = 1 << 19;
@@ -85,20 +85,20 @@ pub struct CpuEngine<R: Real> {
     layout: Layout,
     parameters: Vec<R>,
     code: FlowCode<R>,
-    /// `parameters` as the code reads them, part by part.
+    /// `parameters` as the code reads them, segment by segment.
     packed: Vec<Buffer<R>>,
     workspaces: Pool<R>,
     /// Packed gradients.
     slots: Vec<Buffer<R>>,
-    /// Sum of the slots, packed and part by part; and flat `[P]`.
+    /// Sum of the slots, packed and segment by segment; and flat `[P]`.
     sums: Vec<Buffer<R>>,
     gradient: Vec<R>,
-    /// Σ g² of each part.
+    /// Σ g² of each segment.
     squares: Vec<R>,
     /// −log p per row of the batch, and its factor in the loss `[B]`.
     nll: Vec<R>,
     factors: Vec<R>,
-    run: Option<LoadedTraining<R>>,
+    training: Option<LoadedTraining<R>>,
 }
 
 impl<R: Real> CpuEngine<R> {
@@ -120,16 +120,16 @@ impl<R: Real> CpuEngine<R> {
                 software: false,
             },
             parameters: zeros.clone(),
-            packed: of_parts(&code, |part| part.weights),
-            sums: of_parts(&code, |part| part.gradient.len()),
-            squares: vec![R::zero(); code.parts.len()],
+            packed: of_segments(&code, |segment| segment.weights),
+            sums: of_segments(&code, |segment| segment.gradient.len()),
+            squares: vec![R::zero(); code.segments.len()],
             code,
             gradient: zeros,
             workspaces: Pool::default(),
             slots: Vec::new(),
             nll: Vec::new(),
             factors: Vec::new(),
-            run: None,
+            training: None,
             flow,
             layout,
         };
@@ -160,8 +160,8 @@ impl<R: Real> CpuEngine<R> {
 
     /// Brings the packed weights to where the parameters are.
     fn pack(&mut self) {
-        for (part, (packed, range)) in self.packed.iter_mut().zip(self.code.ranges()).enumerate() {
-            self.code.pack(part, &self.parameters[range], packed);
+        for (segment, (packed, range)) in self.packed.iter_mut().zip(self.code.ranges()).enumerate() {
+            self.code.pack(segment, &self.parameters[range], packed);
         }
     }
 
@@ -292,14 +292,14 @@ impl<R: Real> CpuEngine<R> {
         resize(&mut self.nll, rows);
         batch.factors(&mut self.factors);
         let factors = &self.factors[..];
-        let weights = PackedFlow { code: &self.code, parts: &self.packed };
+        let weights = PackedFlow { code: &self.code, segments: &self.packed };
         let slots = &mut self.slots[..slots];
         // A slot that no cache holds is written faster than it is added to.
         let merge = slot_rows == tile && self.code.gradient * size_of::<R>() <= CACHED;
-        let shares = Shares::new(slot_rows, &mut self.nll, slots);
+        let splits = Splits::new(slot_rows, &mut self.nll, slots);
         team.run(&|| {
             self.workspaces.with(|workspace| {
-                shares.work(merge, |first, nll, gradient, add| {
+                splits.work(merge, |first, nll, gradient, add| {
                     for (place, nll) in nll.chunks_mut(tile).enumerate() {
                         let first = first + place * tile;
                         let factors = &factors[first..first + nll.len()];
@@ -309,12 +309,12 @@ impl<R: Real> CpuEngine<R> {
                 });
             });
         });
-        let merged = shares.merged();
-        let flat = split(&mut self.gradient, self.code.ranges());
-        let parts = self.sums.iter_mut().zip(flat).zip(&mut self.squares).enumerate();
-        team.each(parts, |(part, ((sum, flat), squares))| {
-            merged.add_up(slots, self.code.parts[part].gradient.clone(), sum);
-            self.code.unpack(part, &self.packed[part], sum, flat);
+        let merged = splits.merged();
+        let flat = cut(&mut self.gradient, self.code.ranges());
+        let segments = self.sums.iter_mut().zip(flat).zip(&mut self.squares).enumerate();
+        team.each(segments, |(segment, ((sum, flat), squares))| {
+            merged.add_up(slots, self.code.segments[segment].gradient.clone(), sum);
+            self.code.unpack(segment, &self.packed[segment], sum, flat);
             *squares = adam::squared_norm(flat);
         });
         let squared_norm = self.squares.iter().fold(R::zero(), |sum, &squares| sum + squares);
@@ -346,7 +346,7 @@ impl<R: Real> CpuEngine<R> {
     }
 
     fn weights(&self) -> PackedFlow<'_, R> {
-        PackedFlow { code: &self.code, parts: &self.packed }
+        PackedFlow { code: &self.code, segments: &self.packed }
     }
 
     /// Number of rows in a batch to take a loss over: at least one.
@@ -429,13 +429,13 @@ fn copy_rows<R: Copy>(from: &[R], features: usize, first: usize, to: &mut [R]) {
     to.copy_from_slice(&from[first * features..][..to.len()]);
 }
 
-/// A buffer for each part.
-fn of_parts<R: Real>(code: &FlowCode<R>, size: impl Fn(&Part) -> usize) -> Vec<Buffer<R>> {
-    code.parts.iter().map(|part| Buffer::zeros(size(part))).collect()
+/// A buffer for each segment.
+fn of_segments<R: Real>(code: &FlowCode<R>, size: impl Fn(&Segment) -> usize) -> Vec<Buffer<R>> {
+    code.segments.iter().map(|segment| Buffer::zeros(size(segment))).collect()
 }
 
 /// `values` cut into ranges that tile them.
-fn split<R>(
+fn cut<R>(
     mut values: &mut [R],
     ranges: impl Iterator<Item = Range<usize>>,
 ) -> impl Iterator<Item = &mut [R]> {

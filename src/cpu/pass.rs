@@ -9,8 +9,8 @@ use super::code::{Backward, FlowCode, Scratch, Sum, Tile, Trace};
 #[derive(Clone, Copy)]
 pub(super) struct PackedFlow<'a, R> {
     pub code: &'a FlowCode<R>,
-    /// Packed parameters of every part.
-    pub parts: &'a [Buffer<R>],
+    /// Packed parameters of every segment.
+    pub segments: &'a [Buffer<R>],
 }
 
 /// Buffers for a tile of T rows. They hold nothing from one tile to the next.
@@ -39,8 +39,8 @@ impl<R: Real> Workspace<R> {
         log_det.fill(R::zero());
         let mut tile = Tile { values, log_det };
         for placed in &weights.code.transforms {
-            let parts = placed.weights(weights.parts);
-            placed.code.forward(parts, &mut tile, &mut self.traces[0], &mut self.scratch);
+            let packed = placed.weights(weights.segments);
+            placed.code.forward(packed, &mut tile, &mut self.traces[0], &mut self.scratch);
         }
     }
 
@@ -53,8 +53,8 @@ impl<R: Real> Workspace<R> {
         log_det.resize(log_prob.len(), R::zero());
         self.forward(weights, &mut values, &mut log_det);
         let base = &weights.code.base;
-        let parts = base.weights(weights.parts);
-        base.code.negative_log_likelihood(parts, &values, &log_det, log_prob, &mut self.scratch.mixture);
+        let packed = base.weights(weights.segments);
+        base.code.negative_log_likelihood(packed, &values, &log_det, log_prob, &mut self.scratch.mixture);
         for value in log_prob {
             *value = -*value;
         }
@@ -68,15 +68,15 @@ impl<R: Real> Workspace<R> {
         log_det.fill(R::zero());
         let mut tile = Tile { values, log_det };
         for placed in weights.code.transforms.iter().rev() {
-            let parts = placed.weights(weights.parts);
-            placed.code.inverse(parts, &mut tile, &mut self.traces[0], &mut self.scratch);
+            let packed = placed.weights(weights.segments);
+            placed.code.inverse(packed, &mut tile, &mut self.traces[0], &mut self.scratch);
         }
     }
 
-    /// The tile's part in the loss of a batch and in its gradient, Σ factor · (−log p).
+    /// What the tile adds to the loss of a batch and to its gradient, Σ factor · (−log p).
     ///
     /// `x` fills in the tile's rows [T, D]; `factors`: of each row `[T]`; `nll`: −log p per row `[T]`, overwritten;
-    /// `gradient`: packed, of every part.
+    /// `gradient`: packed, of every segment.
     pub fn loss_and_gradient(
         &mut self,
         weights: PackedFlow<R>,
@@ -114,25 +114,25 @@ impl<R: Real> Workspace<R> {
         log_det.resize(nll.len(), R::zero());
         let mut tile = Tile { values, log_det };
         for (placed, trace) in transforms.iter().zip(&mut *traces) {
-            placed.code.forward(placed.weights(weights.parts), &mut tile, trace, scratch);
+            placed.code.forward(placed.weights(weights.segments), &mut tile, trace, scratch);
         }
 
-        let parts = base.weights(weights.parts);
-        base.code.negative_log_likelihood(parts, values, log_det, nll, &mut scratch.mixture);
+        let packed = base.weights(weights.segments);
+        base.code.negative_log_likelihood(packed, values, log_det, nll, &mut scratch.mixture);
         d_values.resize(values.len(), R::zero());
-        let of_base = gradient.as_mut().map(|gradient| gradient.part(base.gradient.clone()));
-        base.code.backward(parts, factors, values, d_values, of_base, &mut scratch.mixture);
+        let of_base = gradient.as_mut().map(|gradient| gradient.range(base.gradient.clone()));
+        base.code.backward(packed, factors, values, d_values, of_base, &mut scratch.mixture);
         d_log_det.clear();
         d_log_det.extend(factors.iter().map(|&factor| -factor));
         let of_x = gradient.is_none();
         for (index, (placed, trace)) in transforms.iter().zip(&*traces).enumerate().rev() {
-            let mut way = Backward {
+            let mut pass = Backward {
                 values: &mut *d_values,
                 d_log_det,
-                gradient: gradient.as_mut().map(|gradient| gradient.part(placed.gradient.clone())),
+                gradient: gradient.as_mut().map(|gradient| gradient.range(placed.gradient.clone())),
                 wants_input: of_x || index > 0,
             };
-            placed.code.backward(placed.weights(weights.parts), trace, &mut way, scratch);
+            placed.code.backward(placed.weights(weights.segments), trace, &mut pass, scratch);
         }
     }
 }

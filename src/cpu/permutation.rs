@@ -63,9 +63,9 @@ impl<R: Real> TransformCode<R> for PermutationCode {
         &self,
         _weights: &[Buffer<R>],
         _trace: &Trace<R>,
-        way: &mut Backward<R>,
+        pass: &mut Backward<R>,
         scratch: &mut Scratch<R>,
     ) {
-        self.reorder(&self.inverse, way.values, &mut scratch.d_values);
+        self.reorder(&self.inverse, pass.values, &mut scratch.d_values);
     }
 }

@@ -10,7 +10,7 @@ use crate::optimiser::{Adam, Best, Schedule, State};
 use super::adam::{AdamState, Rule, adam, advance};
 use super::batch::{batches, gather};
 use super::team::Team;
-use super::{BatchWeights, CpuEngine, Real, copy_rows, mean, split, weighted_mean};
+use super::{BatchWeights, CpuEngine, Real, copy_rows, cut, mean, weighted_mean};
 
 /// Adam's moments and progress: all that steps change besides the parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,13 +119,13 @@ impl<R: Real> CpuEngine<R> {
         let norm = squared_norm.sqrt();
         let Optimiser { rule, schedule, moment1, moment2, progress } = optimiser;
         advance(rule, schedule, R::from_wide(loss), norm, progress);
-        let parts = || self.code.ranges();
-        let moments = split(moment1, parts()).zip(split(moment2, parts()));
-        let values = split(&mut self.parameters, parts()).zip(parts().map(|range| &self.gradient[range]));
+        let ranges = || self.code.ranges();
+        let moments = cut(moment1, ranges()).zip(cut(moment2, ranges()));
+        let values = cut(&mut self.parameters, ranges()).zip(ranges().map(|range| &self.gradient[range]));
         let all = self.packed.iter_mut().zip(values.zip(moments)).enumerate();
-        team.each(all, |(part, (packed, ((parameters, gradient), (moment1, moment2))))| {
+        team.each(all, |(segment, (packed, ((parameters, gradient), (moment1, moment2))))| {
             adam(rule, progress, gradient, parameters, moment1, moment2);
-            self.code.pack(part, parameters, packed);
+            self.code.pack(segment, parameters, packed);
         });
         StepRecord {
             loss,
@@ -144,7 +144,7 @@ impl<R: Real> CpuEngine<R> {
         training.validate(state, self.flow.features, self.layout.total)?;
         self.parameters = widen(&state.parameters);
         self.pack();
-        self.run = Some(LoadedTraining {
+        self.training = Some(LoadedTraining {
             train: R::shared(&training.train),
             validation: R::shared(&training.validation),
             weights: training.weights.as_ref().map(|weights| {
@@ -169,33 +169,33 @@ impl<R: Real> CpuEngine<R> {
     /// # Errors
     /// [`Error::Argument`] before [`CpuEngine::begin_training`].
     pub fn train(&mut self, epochs: u32) -> Result<Vec<EpochRecord>> {
-        let mut run = self.run.take().ok_or_else(no_run)?;
+        let mut training = self.training.take().ok_or_else(not_training)?;
         let records = Team::gather(|team| {
             let mut records = Vec::new();
             for _ in 0..epochs {
-                records.push(self.train_epoch(team, &mut run));
+                records.push(self.train_epoch(team, &mut training));
                 if records.last().is_some_and(|record| record.halted) {
                     break;
                 }
             }
             records
         });
-        self.run = Some(run);
+        self.training = Some(training);
         Ok(records)
     }
 
-    fn train_epoch(&mut self, team: &Team, run: &mut LoadedTraining<R>) -> EpochRecord {
+    fn train_epoch(&mut self, team: &Team, training: &mut LoadedTraining<R>) -> EpochRecord {
         let features = self.flow.features;
         let (mut nll_sum, mut norm_sum, mut rows, mut steps) = (0.0, 0.0, 0.0, 0.0);
         let mut learning_rate = 0.0;
         let mut halted = false;
-        for batch in batches(run.row..run.train.len() / features, run.batch) {
-            let (seed, epoch, train) = (run.seed, run.epoch, &run.train[..]);
+        for batch in batches(training.row..training.train.len() / features, training.batch) {
+            let (seed, epoch, train) = (training.seed, training.epoch, &training.train[..]);
             let fill =
                 |first: usize, to: &mut [R]| gather(features, batch.start + first, seed, epoch, train, to);
-            let weights = run.batch_weights(batch.clone());
+            let weights = training.batch_weights(batch.clone());
             let counted = weights.total();
-            let step = self.step(team, weights, fill, &mut run.optimiser);
+            let step = self.step(team, weights, fill, &mut training.optimiser);
             learning_rate = step.learning_rate;
             halted = step.halted;
             if halted {
@@ -205,17 +205,17 @@ impl<R: Real> CpuEngine<R> {
             rows += counted;
             norm_sum += step.grad_norm;
             steps += 1.0;
-            run.row = batch.end;
+            training.row = batch.end;
         }
-        let validation_nll = self.validate(team, run);
-        let lowest = run.best.as_ref().map_or(f64::INFINITY, |(lowest, _)| *lowest);
+        let validation_nll = self.validate(team, training);
+        let lowest = training.best.as_ref().map_or(f64::INFINITY, |(lowest, _)| *lowest);
         let improved = !halted && validation_nll.is_some_and(|nll| nll < lowest);
         if let (true, Some(nll)) = (improved, validation_nll) {
-            run.best = Some((nll, self.parameters.clone()));
+            training.best = Some((nll, self.parameters.clone()));
         }
-        let epoch = run.epoch + 1;
+        let epoch = training.epoch + 1;
         if !halted {
-            (run.epoch, run.row) = (epoch, 0);
+            (training.epoch, training.row) = (epoch, 0);
         }
         EpochRecord {
             epoch,
@@ -229,10 +229,10 @@ impl<R: Real> CpuEngine<R> {
     }
 
     /// Mean of −log p over the validation rows; `None` without rows.
-    fn validate(&self, team: &Team, run: &LoadedTraining<R>) -> Option<f64> {
-        (!run.validation.is_empty()).then(|| {
-            let log_prob = self.log_prob_by(team, &run.validation);
-            match &run.weights {
+    fn validate(&self, team: &Team, training: &LoadedTraining<R>) -> Option<f64> {
+        (!training.validation.is_empty()).then(|| {
+            let log_prob = self.log_prob_by(team, &training.validation);
+            match &training.weights {
                 None => -mean(&log_prob),
                 Some([_, weights]) => -weighted_mean(&log_prob, weights),
             }
@@ -244,28 +244,28 @@ impl<R: Real> CpuEngine<R> {
     /// # Errors
     /// [`Error::Argument`] before [`CpuEngine::begin_training`].
     pub fn training_state(&self) -> Result<State> {
-        let run = self.run.as_ref().ok_or_else(no_run)?;
+        let training = self.training.as_ref().ok_or_else(not_training)?;
         Ok(State {
             parameters: narrow(&self.parameters),
-            moment1: narrow(&run.optimiser.moment1),
-            moment2: narrow(&run.optimiser.moment2),
-            step: run.optimiser.progress.step,
-            epoch: run.epoch,
-            row: run.row as u32,
-            corrections: [run.optimiser.progress.correction1, run.optimiser.progress.correction2]
+            moment1: narrow(&training.optimiser.moment1),
+            moment2: narrow(&training.optimiser.moment2),
+            step: training.optimiser.progress.step,
+            epoch: training.epoch,
+            row: training.row as u32,
+            corrections: [training.optimiser.progress.correction1, training.optimiser.progress.correction2]
                 .map(Real::wide),
-            best: run.best.as_ref().map(|(nll, best)| Best { nll: *nll, parameters: narrow(best) }),
+            best: training.best.as_ref().map(|(nll, best)| Best { nll: *nll, parameters: narrow(best) }),
         })
     }
 
     /// The parameters `[P]` after the epoch with the lowest validation loss; the current ones where there is none.
     pub fn best_parameters(&self) -> &[R] {
-        let best = self.run.as_ref().and_then(|run| run.best.as_ref());
+        let best = self.training.as_ref().and_then(|training| training.best.as_ref());
         best.map_or(&self.parameters, |(_, parameters)| parameters)
     }
 }
 
-fn no_run() -> Error {
+fn not_training() -> Error {
     Error::Argument("no training under way; call begin_training first".into())
 }
 

@@ -1,12 +1,13 @@
-//! The GPU as an [`Engine`]: uploads, replays plans and reads back; all computing is in the kernels.
+//! The GPU as an [`Engine`]: uploads, replays plans and reads back; all computing is in the kernels. How the epochs of a
+//! training are submitted is in [`epochs`](super::epochs).
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::adapter::{Adapter, Context};
 use super::autotune::{Measured, autotune};
+use super::epochs::{run_epochs, write_state};
 use super::evaluation::EvaluationPlan;
-use super::executor::{Executor, Submission};
+use super::executor::Executor;
 use super::fused::Shape;
 use super::pace::Pace;
 use super::plan::{BufferId, Plan, PlanKind, ProgramId};
@@ -27,9 +28,6 @@ use crate::random::{self, NORMAL_TABLE, Permutation, Stream};
 const TILE_ROWS: (usize, usize) = (64, 16_384);
 /// Bytes that an evaluation's buffers may take together before its tile is made smaller.
 const TILE_BYTES: u64 = 256 << 20;
-/// Submissions in flight before the host waits for the oldest.
-const IN_FLIGHT: usize = 3;
-
 /// A buffer that an evaluation leaves its results in, and how many values it holds for each row.
 type Output = (fn(&EvaluationPlan) -> BufferId, usize);
 
@@ -269,8 +267,8 @@ impl GpuEngine {
         Ok(gradient)
     }
 
-    /// The share that these rows of an epoch's order have in its loss; `epoch` counts from 1.
-    fn share(&self, rows: Range<u32>, epoch: u32) -> f64 {
+    /// The fraction of the weight of an epoch's rows that is in these rows of its order; `epoch` counts from 1.
+    fn weight_fraction(&self, rows: Range<u32>, epoch: u32) -> f64 {
         let Some(training) = &self.loaded else { return 0.0 };
         let all = (training.train.len() / self.flow.features) as u32;
         let Some(weights) = training.weights.as_ref().filter(|_| rows != (0..all)) else {
@@ -375,41 +373,6 @@ impl GpuEngine {
 /// Puts a tile of `rows` into the evaluation's input.
 fn feed(rows: &[f32], features: usize) -> impl Fn(&Executor, &EvaluationPlan, Range<usize>) {
     move |executor, plan, tile| executor.write(plan.input, &rows[tile.start * features..tile.end * features])
-}
-
-/// Sets everything that steps change to where `state` stands.
-fn write_state(executor: &Executor, plan: &TrainingPlan, shape: &TrainingShape, state: &State) {
-    if let Some((packed, copies)) = &plan.packed {
-        executor.write(*packed, &copies.pack(&state.parameters));
-    }
-    executor.write(plan.parameters, &state.parameters);
-    executor.write(plan.best, state.best.as_ref().map_or(&state.parameters, |best| &best.parameters));
-    executor.write(plan.moment1, &state.moment1);
-    executor.write(plan.moment2, &state.moment2);
-    let [bias_correction1, bias_correction2] = state.corrections.map(|correction| correction as f32);
-    // The first step of an epoch is prepared by the last of the one before: where no rows are left, by this.
-    let left = shape.train_rows as u32 - state.row;
-    let (first, epoch) = if left == 0 { (0, state.epoch + 1) } else { (state.row, state.epoch) };
-    executor.write(
-        plan.state,
-        &[uniforms::TrainState {
-            rows: (shape.batch as u32).min(shape.train_rows as u32 - first),
-            first,
-            step: state.step,
-            epoch,
-            bias_correction1,
-            bias_correction2,
-            best_nll: state.best.as_ref().map_or(f32::MAX, |best| best.nll as f32),
-            ..Default::default()
-        }],
-    );
-    executor.write(
-        plan.validation,
-        &[uniforms::Validation {
-            rows: plan.validation_capacity.min(shape.validation_rows) as u32,
-            ..Default::default()
-        }],
-    );
 }
 
 fn not_training() -> Error {
@@ -544,10 +507,10 @@ impl Engine for GpuEngine {
                 };
                 // The device divides by all rows of the epoch.
                 let taken = end > first;
-                let share = self.share(first..end, record.epoch);
+                let fraction = self.weight_fraction(first..end, record.epoch);
                 records.push(EpochRecord {
                     epoch: record.epoch,
-                    train_nll: f64::from(record.train_nll) / share,
+                    train_nll: f64::from(record.train_nll) / fraction,
                     validation_nll: (plan.validation_tiles > 0).then_some(f64::from(record.validation_nll)),
                     learning_rate: f64::from(record.learning_rate),
                     grad_norm: if taken { f64::from(record.grad_norm) } else { f64::NAN },
@@ -591,57 +554,8 @@ impl Engine for GpuEngine {
     async fn best_parameters(&mut self) -> Result<Vec<f32>> {
         let (executor, plan) = self.training.as_ref().ok_or_else(not_training)?;
         let [state] = executor.read::<uniforms::TrainState, 1>([(plan.state, 1)]).await?;
-        let kept = if state[0].best_nll < f32::MAX { plan.best } else { plan.parameters };
-        let [parameters] = executor.read([(kept, self.layout.total)]).await?;
+        let best = if state[0].best_nll < f32::MAX { plan.best } else { plan.parameters };
+        let [parameters] = executor.read([(best, self.layout.total)]).await?;
         Ok(parameters)
     }
-}
-
-/// Submits `epochs` epochs, the first from row `first_row` on, and reads their records. Submissions take what `pace` has
-/// learned to be a tenth of a second; the host waits for none of them but the oldest of [`IN_FLIGHT`], so that the device
-/// always has the next one queued, and the last one reads the records.
-async fn run_epochs(
-    executor: &Executor,
-    plan: &TrainingPlan,
-    epochs: u32,
-    first_row: u32,
-    pace: &mut Pace,
-) -> Result<Vec<uniforms::Record>> {
-    // Records are counted from zero again; the field's place is the only thing the host writes in between.
-    executor.write_at(plan.state, std::mem::offset_of!(uniforms::TrainState, records), &[0u32]);
-    // (program, dispatches, FLOPs, runs) in the order of an epoch.
-    let parts = [(plan.step, plan.steps_per_epoch), (plan.validate, plan.validation_tiles), (plan.close, 1)]
-        .map(|(id, runs)| {
-            let program = &plan.plan.programs[id.0];
-            (id, program.dispatches.len(), program.flops(), runs)
-        });
-    let steps_before = first_row.div_ceil(plan.batch.max(1)) as usize;
-    let runs = (0..epochs).flat_map(|_| parts).flat_map(|(id, dispatches, flops, runs)| {
-        std::iter::repeat_n((id, dispatches, flops), runs as usize)
-    });
-    let mut on_their_way: VecDeque<(Submission, f64)> = VecDeque::new();
-    let mut chunk = Vec::new();
-    let (mut dispatches, mut flops, mut last_done) = (0, 0, 0.0f64);
-    // Steps come first in an epoch.
-    for (program, its_dispatches, its_flops) in runs.skip(steps_before) {
-        let units = Pace::units(dispatches, flops);
-        if !chunk.is_empty() && pace.is_full(units) {
-            on_their_way.push_back((executor.submit(chunk.drain(..)), units));
-            (dispatches, flops) = (0, 0);
-            if on_their_way.len() >= IN_FLIGHT
-                && let Some((oldest, units)) = on_their_way.pop_front()
-            {
-                let [submitted, done] = executor.wait(oldest).await?;
-                // It began when it was submitted, or when the one before it was done.
-                pace.learn(units, done - submitted.max(last_done));
-                last_done = done;
-            }
-        }
-        chunk.push(program);
-        dispatches += its_dispatches;
-        flops += its_flops;
-    }
-    let bytes = epochs as usize * size_of::<uniforms::Record>();
-    let (_, reading) = executor.submit_reading(chunk, &[(plan.history, bytes)]);
-    Ok(executor.collect(reading).await?.into_iter().flatten().collect())
 }

@@ -5,9 +5,9 @@ use super::executor::Executor;
 use super::plan::{BufferId, Copies, Plan, ProgramId};
 use super::uniforms;
 
-/// What differs between the plans in how an evaluation is fed.
+/// How the parameters and the request of a sampling get to the device, in which the plans differ.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Form {
+pub enum Upload {
     /// Parameters as they are. The request is the uniform of the sampling's first dispatch, which draws the noise.
     Layered,
     /// Packed parameters, and a buffer for the request.
@@ -32,8 +32,8 @@ pub struct EvaluationPlan {
     pub extent: BufferId,
     /// Flat parameters `[P]`, or their packed copies.
     pub parameters: BufferId,
-    /// How parameters and the request of a sampling get there.
-    pub form: Form,
+    /// How parameters and the request of a sampling get to the device.
+    pub upload: Upload,
     /// Table of the normal quantile, for sampling.
     pub normal_table: BufferId,
     /// Rows that go in [capacity, D].
@@ -55,17 +55,17 @@ pub struct EvaluationPlan {
 impl EvaluationPlan {
     /// Takes `parameters` `[P]` to `executor`, which runs this plan.
     pub fn write_parameters(&self, executor: &Executor, parameters: &[f32]) {
-        match &self.form {
-            Form::Layered => executor.write(self.parameters, parameters),
-            Form::Fused { copies, .. } => executor.write(self.parameters, &copies.pack(parameters)),
+        match &self.upload {
+            Upload::Layered => executor.write(self.parameters, parameters),
+            Upload::Fused { copies, .. } => executor.write(self.parameters, &copies.pack(parameters)),
         }
     }
 
     /// Asks `executor`, which runs this plan, for what the next sampling draws.
     pub fn write_request(&self, executor: &Executor, latent: &uniforms::Latent) {
-        match &self.form {
-            Form::Layered => executor.write_uniform(self.sample, 0, latent),
-            Form::Fused { request, .. } => executor.write(*request, &[*latent]),
+        match &self.upload {
+            Upload::Layered => executor.write_uniform(self.sample, 0, latent),
+            Upload::Fused { request, .. } => executor.write(*request, &[*latent]),
         }
     }
 }

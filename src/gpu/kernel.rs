@@ -242,7 +242,7 @@ const COUPLING: &[&str] = texts!(
     bijector,
     "layered/tile",
     "layered/layer",
-    "layered/shares",
+    "layered/log_dets",
     "layered/network",
     "layered/product",
     "layered/coupling"
@@ -261,10 +261,10 @@ const FIRST_LAYER_BACKWARD_TEXTS: &[&str] = texts!(
     "layered/first_layer_backward"
 );
 const ELEMENTWISE: &[&str] =
-    texts!("shared/prelude", bijector, "layered/layer", "layered/shares", "layered/elementwise");
+    texts!("shared/prelude", bijector, "layered/layer", "layered/log_dets", "layered/elementwise");
 const ELEMENTWISE_BACKWARD_TEXTS: &[&str] =
     texts!("shared/prelude", bijector, "layered/layer", "layered/factor", "layered/elementwise_backward");
-const ACTNORM: &[&str] = texts!("shared/prelude", "layered/layer", "layered/shares", "layered/actnorm");
+const ACTNORM: &[&str] = texts!("shared/prelude", "layered/layer", "layered/log_dets", "layered/actnorm");
 const ACTNORM_BACKWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
     bijector,
@@ -277,13 +277,13 @@ const LU_FORWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
     "layered/tile",
     "layered/layer",
-    "layered/shares",
+    "layered/log_dets",
     "layered/triangle",
     "layered/product",
     "layered/lu"
 );
 const LU_INVERSE_TEXTS: &[&str] =
-    texts!("shared/prelude", "layered/layer", "layered/shares", "layered/lu_inverse");
+    texts!("shared/prelude", "layered/layer", "layered/log_dets", "layered/lu_inverse");
 const LU_BACKWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
     bijector,
@@ -296,7 +296,8 @@ const LU_BACKWARD_TEXTS: &[&str] = texts!(
     "layered/through",
     "layered/lu_backward"
 );
-const REORDER_TEXTS: &[&str] = texts!("shared/prelude", "layered/layer", "layered/shares", "layered/reorder");
+const REORDER_TEXTS: &[&str] =
+    texts!("shared/prelude", "layered/layer", "layered/log_dets", "layered/reorder");
 const REORDER_BACKWARD_TEXTS: &[&str] = texts!(
     "shared/prelude",
     bijector,
@@ -468,11 +469,11 @@ kernels! {
     ], TILED;
     COUPLING_FORWARD = "coupling_forward", COUPLING, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "rows",
-        6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "saved",
+        6 ReadWrite "destination", 7 ReadWrite "log_dets", 8 ReadWrite "saved",
     ], TILED;
     COUPLING_INVERSE = "coupling_inverse", COUPLING, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "rows",
-        6 ReadWrite "destination", 7 ReadWrite "shares", 8 ReadWrite "saved",
+        6 ReadWrite "destination", 7 ReadWrite "log_dets", 8 ReadWrite "saved",
     ], TILED;
     FIRST_LAYER_BACKWARD = "first_layer_backward", FIRST_LAYER_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
@@ -480,11 +481,11 @@ kernels! {
     ], TILED;
     ELEMENTWISE_FORWARD = "elementwise_forward", ELEMENTWISE, [
         0 Uniform "layer", 1 Read "extent", 4 Read "order", 5 Read "rows", 6 ReadWrite "destination",
-        7 ReadWrite "shares", 8 Read "theta",
+        7 ReadWrite "log_dets", 8 Read "theta",
     ], LAYER;
     ELEMENTWISE_INVERSE = "elementwise_inverse", ELEMENTWISE, [
         0 Uniform "layer", 1 Read "extent", 4 Read "order", 5 Read "rows", 6 ReadWrite "destination",
-        7 ReadWrite "shares", 8 Read "theta",
+        7 ReadWrite "log_dets", 8 Read "theta",
     ], LAYER;
     ELEMENTWISE_BACKWARD = "elementwise_backward", ELEMENTWISE_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 5 Read "theta",
@@ -492,11 +493,11 @@ kernels! {
     ], LAYER;
     ACTNORM_FORWARD = "actnorm_forward", ACTNORM, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 Read "rows", 6 ReadWrite "destination",
-        7 ReadWrite "shares",
+        7 ReadWrite "log_dets",
     ], LAYER;
     ACTNORM_INVERSE = "actnorm_inverse", ACTNORM, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 Read "rows", 6 ReadWrite "destination",
-        7 ReadWrite "shares",
+        7 ReadWrite "log_dets",
     ], LAYER;
     ACTNORM_BACKWARD = "actnorm_backward", ACTNORM_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
@@ -504,11 +505,11 @@ kernels! {
     ], LAYER;
     LU_FORWARD = "lu_forward", LU_FORWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 5 Read "rows",
-        6 ReadWrite "destination", 7 ReadWrite "shares",
+        6 ReadWrite "destination", 7 ReadWrite "log_dets",
     ], TILED;
     LU_INVERSE = "lu_inverse", LU_INVERSE_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 Read "rows", 6 ReadWrite "destination",
-        7 ReadWrite "shares",
+        7 ReadWrite "log_dets",
     ], LAYER;
     LU_BACKWARD = "lu_backward", LU_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order",
@@ -516,7 +517,7 @@ kernels! {
     ], TILED;
     REORDER = "reorder", REORDER_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 4 Read "order", 5 Read "rows", 6 ReadWrite "destination",
-        7 ReadWrite "shares",
+        7 ReadWrite "log_dets",
     ], LAYER;
     REORDER_BACKWARD = "reorder_backward", REORDER_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 5 Read "d_output", 7 Read "saved",
@@ -532,26 +533,26 @@ kernels! {
         0 Uniform "rules", 1 Read "state", 2 Read "weights", 3 ReadWrite "batch_weights", 4 ReadWrite "d_coupling",
     ];
     LOG_DENSITY = "log_density", DENSITY, [
-        0 Uniform "layer", 1 Read "extent", 3 Read "source", 9 Read "shares", 10 ReadWrite "log_prob",
+        0 Uniform "layer", 1 Read "extent", 3 Read "source", 9 Read "log_dets", 10 ReadWrite "log_prob",
         11 ReadWrite "log_det",
     ], LAYER;
     LOG_DETERMINANT = "log_determinant", DENSITY, [
-        0 Uniform "layer", 1 Read "extent", 9 Read "shares", 11 ReadWrite "log_det",
+        0 Uniform "layer", 1 Read "extent", 9 Read "log_dets", 11 ReadWrite "log_det",
     ], LAYER;
     LOG_DENSITY_BACKWARD = "log_density_backward", DENSITY, [
         0 Uniform "layer", 1 Read "extent", 3 Read "source", 4 Read "order", 7 Read "saved",
-        8 ReadWrite "d_coupling", 9 Read "shares", 10 ReadWrite "log_prob",
+        8 ReadWrite "d_coupling", 9 Read "log_dets", 10 ReadWrite "log_prob",
     ], LAYER;
     MIXTURE_WHITEN = "mixture_whiten", MIXTURE_WHITEN_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 5 ReadWrite "whitened",
     ], LAYER;
     MIXTURE_DENSITY = "mixture_density", MIXTURE_DENSITY_TEXTS, [
-        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 ReadWrite "whitened", 9 Read "shares",
+        0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 ReadWrite "whitened", 9 Read "log_dets",
         10 ReadWrite "log_prob", 11 ReadWrite "log_det",
     ], LAYER;
     MIXTURE_RESPONSIBILITIES = "mixture_responsibilities", MIXTURE_DENSITY_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 5 ReadWrite "whitened", 8 Read "d_coupling",
-        9 Read "shares", 10 ReadWrite "log_prob",
+        9 Read "log_dets", 10 ReadWrite "log_prob",
     ], LAYER;
     MIXTURE_BACKWARD = "mixture_backward", MIXTURE_BACKWARD_TEXTS, [
         0 Uniform "layer", 1 Read "extent", 2 Read "parameters", 3 Read "source", 4 Read "order", 5 Read "whitened",

@@ -2,12 +2,14 @@
 //!
 //! [`kernel`] is the table of entry points, [`plan`] turns a flow and its sizes into buffers and dispatches without
 //! touching a device, [`cost`] says what they cost, [`executor`] records and replays them, and [`GpuEngine`] is the
-//! [`Engine`](crate::engine::Engine) on top.
+//! [`Engine`](crate::engine::Engine) on top. A plan of training or evaluation is made by `layered` or by [`fused`], and both
+//! have the form of [`training`] and [`evaluation`].
 
 mod adapter;
 pub mod autotune;
 pub mod cost;
 mod engine;
+mod epochs;
 pub mod evaluation;
 pub mod executor;
 pub mod fused;

@@ -1,4 +1,4 @@
-//! What a plan is made for.
+//! What a plan is made for, as a compiler has a target.
 
 /// What a plan is made for: a device's limits, and whether it is software that runs on the CPU.
 #[derive(Clone, Debug, PartialEq)]

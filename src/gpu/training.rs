@@ -114,7 +114,8 @@ pub struct TrainingPlan {
 
 impl TrainingPlan {
     /// The plan of training `flow` on `target`, where it takes `kind` and a buffer holds `shard_rows` rows; the layered one
-    /// has the tiles of `tiling`.
+    /// has the tiles of `tiling`. [`TrainingPlan::sharded`] is in `gpu/layered/training.rs`, [`TrainingPlan::fused`] in
+    /// `gpu/fused/training.rs`.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the flow does not fit the fused plan.

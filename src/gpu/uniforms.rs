@@ -87,7 +87,7 @@ shared! {
 }
 
 /// Most transforms that a flow may have in the fused plan.
-pub const MOST_STEPS: usize = 64;
+pub const MOST_TRANSFORMS: usize = 64;
 /// Most linear layers that networks of different shapes may have in the fused plan, all shapes together.
 pub const MOST_SPANS: usize = 32;
 
@@ -101,7 +101,7 @@ shared! {
 
 shared! {
     /// A transform in the fused plan; `shaders/fused/layout.wgsl`.
-    Step {
+    FusedTransform {
         kind: u32, roles: u32, weights: u32, slot: u32, saved: u32, networks: u32, spans: u32, depth: u32,
         weights_stride: u32, slot_stride: u32, bound: f32, transformed: u32,
     }
@@ -110,7 +110,7 @@ shared! {
 shared! {
     /// A flow in the fused plan; `shaders/fused/layout.wgsl`.
     Fused {
-        rules: Rules, transforms: u32, features: u32, modelled: u32, groups: u32, slot_quads: u32, base: u32,
-        base_slot: u32, padding: u32, steps: [Step; MOST_STEPS], spans: [Span; MOST_SPANS],
+        rules: Rules, transform_count: u32, features: u32, modelled: u32, groups: u32, slot_quads: u32, base: u32,
+        base_slot: u32, padding: u32, transforms: [FusedTransform; MOST_TRANSFORMS], spans: [Span; MOST_SPANS],
     }
 }

@@ -89,24 +89,24 @@ impl Sample<'_> {
         (0..self.len()).map(|row| self.weight(row)).sum()
     }
 
-    /// The moments of `components` components, to which `shares` adds what each row is worth to each, and the sum of what it
-    /// returns times the row's weight.
+    /// The moments of `components` components, to each of which a row counts by its weight times what `responsibilities`
+    /// fills in for the component; and the sum of what that returns, times the rows' weights.
     fn moments(
         &self,
         components: usize,
-        shares: impl Fn(&[f64], &mut [f64]) -> f64 + Sync,
+        responsibilities: impl Fn(&[f64], &mut [f64]) -> f64 + Sync,
     ) -> (Vec<Moments>, f64) {
         let zero = || vec![Moments::zero(self.size); components];
         let blocks: Vec<(Vec<Moments>, f64)> = (0..self.len().div_ceil(BLOCK))
             .into_par_iter()
             .map(|block| {
-                let (mut moments, mut sum, mut share) = (zero(), 0.0, vec![0.0; components]);
+                let (mut moments, mut sum, mut of_row) = (zero(), 0.0, vec![0.0; components]);
                 for row in block * BLOCK..((block + 1) * BLOCK).min(self.len()) {
                     let (z, weight) = (self.row(row), self.weight(row));
                     if weight > 0.0 {
-                        sum += weight * shares(z, &mut share);
-                        let counted = moments.iter_mut().zip(&share).filter(|(_, share)| **share > 0.0);
-                        counted.for_each(|(moments, share)| moments.add_row(weight * share, z));
+                        sum += weight * responsibilities(z, &mut of_row);
+                        let counted = moments.iter_mut().zip(&of_row).filter(|(_, part)| **part > 0.0);
+                        counted.for_each(|(moments, part)| moments.add_row(weight * part, z));
                     }
                 }
                 (moments, sum)
@@ -131,8 +131,8 @@ pub(crate) fn fit(
     seed: u64,
 ) -> Mixture {
     let sample = Sample { rows, weights, size };
-    let whole = sample.moments(1, |_, share| {
-        share[0] = 1.0;
+    let whole = sample.moments(1, |_, of_row| {
+        of_row[0] = 1.0;
         0.0
     });
     let whole = whole.0.into_iter().next().unwrap_or_else(|| Moments::zero(size));
@@ -143,7 +143,7 @@ pub(crate) fn fit(
     let (total, mut before) = (sample.total(), f64::NEG_INFINITY);
     for _ in 0..EM_PASSES {
         let (moments, log_likelihood) =
-            sample.moments(components, |z, share| mixture.responsibilities(z, share));
+            sample.moments(components, |z, of_row| mixture.responsibilities(z, of_row));
         let mean = log_likelihood / total;
         if mean - before < LEAST_GAIN {
             break;
@@ -157,22 +157,22 @@ pub(crate) fn fit(
 /// Means of groups of rows, then the groups' own Gaussians.
 fn k_means(sample: &Sample, components: usize, seed: u64, whole: &Moments) -> Mixture {
     let mut centres = first_centres(sample, components, seed);
-    let nearest = |centres: &[Vec<f64>], z: &[f64], share: &mut [f64]| {
+    let nearest = |centres: &[Vec<f64>], z: &[f64], of_row: &mut [f64]| {
         let distances = centres.iter().map(|centre| distance(centre, z));
         let (place, least) = distances.enumerate().fold((0, f64::INFINITY), |least, (place, distance)| {
             if distance < least.1 { (place, distance) } else { least }
         });
-        share.fill(0.0);
-        share[place] = 1.0;
+        of_row.fill(0.0);
+        of_row[place] = 1.0;
         least
     };
-    let (mut moments, mut before) = sample.moments(components, |z, share| nearest(&centres, z, share));
+    let (mut moments, mut before) = sample.moments(components, |z, of_row| nearest(&centres, z, of_row));
     for _ in 0..K_MEANS_PASSES {
         for (centre, moments) in centres.iter_mut().zip(&moments).filter(|(_, moments)| moments.weight > 0.0)
         {
             centre.iter_mut().zip(&moments.first).for_each(|(centre, sum)| *centre = sum / moments.weight);
         }
-        let (next, spread) = sample.moments(components, |z, share| nearest(&centres, z, share));
+        let (next, spread) = sample.moments(components, |z, of_row| nearest(&centres, z, of_row));
         moments = next;
         if spread >= 0.999 * before {
             break;
@@ -228,17 +228,17 @@ impl Mixture {
         mixture
     }
 
-    /// The share of each component in the density at `z`, and log p(z) without its constant.
-    fn responsibilities(&self, z: &[f64], share: &mut [f64]) -> f64 {
-        for (k, share) in share.iter_mut().enumerate() {
+    /// The responsibility of each component for `z`, its share of the density there; returns log p(z) without its constant.
+    fn responsibilities(&self, z: &[f64], of_row: &mut [f64]) -> f64 {
+        for (k, log_density) in of_row.iter_mut().enumerate() {
             let terms = (0..self.features).map(|i| {
                 let y = self.whitened(k, i, z);
                 self.log_diagonal(k, i) - 0.5 * y * y
             });
-            *share = self.log_weights[k] + terms.sum::<f64>();
+            *log_density = self.log_weights[k] + terms.sum::<f64>();
         }
-        let log_p = log_sum_exp(share);
-        share.iter_mut().for_each(|share| *share = (*share - log_p).exp());
+        let log_p = log_sum_exp(of_row);
+        of_row.iter_mut().for_each(|value| *value = (*value - log_p).exp());
         log_p
     }
 }

@@ -7,8 +7,8 @@ use super::record::null_as_nan;
 use crate::shown::{shown, shown_list};
 
 /// What a model was found to be worth after its training: whether it is one to one, whether its densities are right,
-/// whether it does better than simple densities and as well on rows it has not seen, whether its latent variable is normal,
-/// and whether its networks are alive.
+/// whether it does better than simple densities and as well on rows it has not seen, whether its latent variable is
+/// normal, and whether its networks are alive.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SelfCheck {
     /// Largest error of a feature, in standardised units, after a pass to the latent variable and back.
@@ -28,7 +28,8 @@ pub struct SelfCheck {
     pub latent_rows: usize,
     /// The latent features `[M]` over these rows.
     pub latent: Vec<LatentFeature>,
-    /// What the latent variable of training rows has beyond a standard normal; `None` in the records of earlier versions.
+    /// What the latent variable of training rows has beyond a standard normal; `None` in the records of earlier
+    /// versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub structure: Option<Structure>,
     /// The hidden units of each coupling, where the activation is one by which units can die.
@@ -55,8 +56,8 @@ pub struct LatentFeature {
     pub distance: f64,
 }
 
-/// Mean log-densities of the model and of the simple densities that a fit begins from, over the same rows, in nats per row
-/// and the user's units.
+/// Mean log-densities of the model and of the simple densities that a fit begins from, over the same rows, in nats per
+/// row and the user's units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Rows: validation rows, or training rows where there are none.
@@ -67,8 +68,8 @@ pub struct Comparison {
     /// Columns as the preprocessing leaves them, independent and standard normal: a flow that has learnt nothing.
     #[serde(deserialize_with = "null_as_nan")]
     pub independent: f64,
-    /// The Gaussian, of the columns as the preprocessing leaves them, that fits the training rows; given the context, where there
-    /// is one. `None` where there are too many features for it.
+    /// The Gaussian, of the columns as the preprocessing leaves them, that fits the training rows; given the context,
+    /// where there is one. `None` where there are too many features for it.
     pub gaussian: Option<f64>,
     /// How much better the model is than the better of them, row by row.
     #[serde(deserialize_with = "null_as_nan")]
@@ -111,16 +112,17 @@ impl Baseline {
     }
 }
 
-/// What a smooth test (Neyman 1937) sees in the latent variable of training rows: about how many nats a row would gain from
-/// its removal, as far as the first six moments of each feature's distribution function, and the first two of each pair's,
-/// show it. 0 where it is no more than chance.
+/// What a smooth test (Neyman 1937) sees in the latent variable of training rows: about how many nats a row would gain
+/// from its removal, as far as the first six moments of each feature's distribution function, and the first two of each
+/// pair's, show it. 0 where it is no more than chance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Structure {
     /// Rows.
     pub rows: usize,
     /// Of each latent feature by itself `[M]`.
     pub margins: Vec<f64>,
-    /// The pair of features with the most dependence, the second of which may be context; `None` where none is dependent.
+    /// The pair of features with the most dependence, the second of which may be context; `None` where none is
+    /// dependent.
     pub pair: Option<PairStructure>,
 }
 
@@ -140,8 +142,8 @@ pub struct PairStructure {
     pub nats: f64,
 }
 
-/// The hidden units of one coupling, and how many of them are dead: they are off at every row that was looked at, so that
-/// training never changes them again.
+/// The hidden units of one coupling, and how many of them are dead: they are off at every row that was looked at, so
+/// that training never changes them again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CouplingUnits {
     /// Place of the coupling among the transforms.

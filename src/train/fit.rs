@@ -72,14 +72,14 @@ pub async fn fit_with<E: Engine>(
     check_together(&flow, dataset, recipe, &options)?;
     let (training, log_det) = prepare(dataset, recipe)?;
     let fresh = beginning(engine, dataset, recipe, &training, log_det).await?;
-    let (kept, resumed) = match options.resume.take() {
+    let (saved, resumed) = match options.resume.take() {
         Some(checkpoint) => (checkpoint.fitted_to(fresh)?, true),
         None => (fresh, false),
     };
-    let mut trainer = kept.trainer.clone();
+    let mut trainer = saved.trainer.clone();
     if recipe.ema.is_some() && trainer.average.is_none() {
-        let best = kept.state.best.clone();
-        trainer.average = Some(Average { best, ..Average::new(kept.state.parameters.len()) });
+        let best = saved.state.best.clone();
+        trainer.average = Some(Average { best, ..Average::new(saved.state.parameters.len()) });
     }
     let written = resumed.then_some(trainer.history.epochs.len() as u32);
     let mut run = TrainingLoop {
@@ -88,7 +88,7 @@ pub async fn fit_with<E: Engine>(
         recipe,
         options: &options,
         training,
-        kept,
+        saved,
         trainer,
         log_det,
         written,

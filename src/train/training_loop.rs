@@ -53,8 +53,9 @@ pub(super) struct TrainingLoop<'a, E, O> {
     pub recipe: &'a Recipe,
     pub options: &'a Options,
     pub training: Training,
-    /// What becomes the next checkpoint; its state is that of the last one, or of the last good epoch.
-    pub kept: Checkpoint,
+    /// Where a rollback goes back to, and what becomes the next checkpoint: its state is that of the last one, or of the last
+    /// good epoch.
+    pub saved: Checkpoint,
     pub trainer: TrainerState,
     /// The preprocessing's mean log-determinant over training and validation rows, in nats.
     pub log_det: [f64; 2],
@@ -71,9 +72,9 @@ enum Verdict {
 }
 
 impl<E: Engine, O: Observer> TrainingLoop<'_, E, O> {
-    /// Trains from the kept state to the end.
+    /// Trains from the saved state to the end.
     pub async fn run(&mut self) -> Result<Outcome> {
-        self.begin(self.kept.state.clone())?;
+        self.begin(self.saved.state.clone())?;
         let begun = self.observer.seconds();
         let start = begun - self.trainer.history.epochs.last().map_or(0.0, |epoch| epoch.seconds);
         let mut chunk = 1;
@@ -228,8 +229,8 @@ impl<E: Engine, O: Observer> TrainingLoop<'_, E, O> {
     fn roll_back(&mut self, epoch: u32) -> Result<()> {
         self.trainer.rollbacks += 1;
         self.trainer.skipped_in_a_row = 0;
-        self.trainer.average.clone_from(&self.kept.trainer.average);
-        self.begin(self.kept.state.clone())?;
+        self.trainer.average.clone_from(&self.saved.trainer.average);
+        self.begin(self.saved.state.clone())?;
         self.observer.event(Event::RolledBack { epoch, to: self.completed() });
         Ok(())
     }
@@ -254,7 +255,7 @@ impl<E: Engine, O: Observer> TrainingLoop<'_, E, O> {
 
     /// Remembers the state after a good epoch where a rollback may want it.
     async fn keep_good_state(&mut self) -> Result<()> {
-        if self.recipe.rollback && self.kept.trainer.history.epochs.len() < self.trainer.history.epochs.len()
+        if self.recipe.rollback && self.saved.trainer.history.epochs.len() < self.trainer.history.epochs.len()
         {
             self.keep_state().await?;
         }
@@ -276,15 +277,15 @@ impl<E: Engine, O: Observer> TrainingLoop<'_, E, O> {
     }
 
     async fn keep_state(&mut self) -> Result<()> {
-        self.kept.state = self.engine.training_state().await?;
-        self.kept.trainer.clone_from(&self.trainer);
+        self.saved.state = self.engine.training_state().await?;
+        self.saved.trainer.clone_from(&self.trainer);
         Ok(())
     }
 
     /// Gives the observer the training as it stands.
     async fn checkpoint(&mut self) -> Result<()> {
         self.keep_state().await?;
-        self.observer.checkpoint(&self.kept)?;
+        self.observer.checkpoint(&self.saved)?;
         self.written = Some(self.completed());
         Ok(())
     }
@@ -295,7 +296,7 @@ impl<E: Engine, O: Observer> TrainingLoop<'_, E, O> {
             return Ok(());
         }
         self.keep_state().await?;
-        self.observer.last_checkpoint(self.kept.clone())
+        self.observer.last_checkpoint(self.saved.clone())
     }
 }
 

@@ -133,6 +133,53 @@ fn links_lead_somewhere() {
     assert_eq!(broken(&pages, &readme, "docs/flows.md#couplings"), None);
 }
 
+/// The section of `page` under this heading.
+fn section<'a>(page: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).expect("there is the section");
+    rest.split("\n## ").next().expect("split yields a first")
+}
+
+/// The text of every file under `folder`.
+fn texts(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("an entry").path());
+    let text = |path: PathBuf| match path.is_dir() {
+        true => texts(&path),
+        false => fs::read_to_string(&path).expect("UTF-8"),
+    };
+    entries.map(text).collect::<Vec<_>>().join("\n")
+}
+
+/// The code spans of `text` that lead nowhere: paths of files that are not there, and names of functions, types or
+/// modules, the last of which `code` does not define.
+fn lost_signposts<'a>(text: &'a str, code: &str) -> Vec<&'a str> {
+    let defined = |name: &str| {
+        let words = ["fn", "struct", "enum", "trait", "mod"];
+        words.iter().any(|word| {
+            code.match_indices(&format!("{word} {name}")).any(|(at, found)| {
+                !code[at + found.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_')
+            })
+        })
+    };
+    let exists = |span: &str| match span.contains('/') {
+        true => root().join(span).exists(),
+        false => span.rsplit("::").next().is_some_and(defined),
+    };
+    let spans = text.split('`').skip(1).step_by(2);
+    // Commands are no signposts.
+    spans.filter(|&span| span != "train" && !exists(span)).collect()
+}
+
+#[test]
+fn the_path_of_a_batch_is_there_to_be_followed() {
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("UTF-8");
+    let text = section(&architecture, "A batch, from `train` to the model file");
+    let code = texts(&root().join("src")) + &texts(&root().join("shaders"));
+    assert!(text.split('`').count() > 80, "signposts are found");
+    assert_eq!(lost_signposts(text, &code), [""; 0]);
+    let changed = "`run_epoch`, `src/gpu/epoch.rs`, `CpuEngine::train`, `gather`";
+    assert_eq!(lost_signposts(changed, &code), ["run_epoch", "src/gpu/epoch.rs"]);
+}
+
 #[test]
 fn every_page_is_linked_from_the_readme() {
     let pages = pages();

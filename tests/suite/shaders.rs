@@ -251,7 +251,7 @@ fn structs_have_the_same_fields_at_the_same_offsets_on_both_sides() {
         ("Rules", (uniforms::Rules::FIELDS, size_of::<uniforms::Rules>())),
         ("Validation", (uniforms::Validation::FIELDS, size_of::<uniforms::Validation>())),
         ("Record", (uniforms::Record::FIELDS, size_of::<uniforms::Record>())),
-        ("Step", (uniforms::Step::FIELDS, size_of::<uniforms::Step>())),
+        ("FusedTransform", (uniforms::FusedTransform::FIELDS, size_of::<uniforms::FusedTransform>())),
         ("Span", (uniforms::Span::FIELDS, size_of::<uniforms::Span>())),
         ("Fused", (uniforms::Fused::FIELDS, size_of::<uniforms::Fused>())),
     ]);

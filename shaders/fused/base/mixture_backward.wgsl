@@ -101,8 +101,8 @@ fn base_backward(local: u32, group: u32, first: u32) {
     for (var k = 0u; k < COMPONENTS; k++) {
         for (var quad = local; quad < ROW_QUADS; quad += THREADS) {
             let row = quad / QUADS;
-            let share = memory[AT_TERMS + row * COMPONENTS + k];
-            memory[AT_KEPT + quad] = share * whitened_quad(k, row, quad % QUADS);
+            let responsibility = memory[AT_TERMS + row * COMPONENTS + k];
+            memory[AT_KEPT + quad] = responsibility * whitened_quad(k, row, quad % QUADS);
         }
         workgroupBarrier();
         for (var quad = local; quad < ROW_QUADS; quad += THREADS) {

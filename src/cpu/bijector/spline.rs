@@ -257,7 +257,7 @@ impl<R: Real> Spline<R> {
         let widths = self.fractions::<MOST>(theta, 0, place);
         let heights = self.fractions::<MOST>(theta, self.bins, place);
         let bin = self.find(&x, [&widths, &heights], theta, place, false);
-        let (mut z, mut shares) = (x, [R::zero(); LANES]);
+        let (mut z, mut log_dets) = (x, [R::zero(); LANES]);
         for lane in 0..LANES {
             let at = (x[lane] - bin.x0[lane]) / bin.width[lane];
             let piece = Piece::new(at, bin.height[lane] / bin.width[lane], self.slopes(&bin, lane));
@@ -265,10 +265,10 @@ impl<R: Real> Spline<R> {
             let log_slope = piece.log_slope();
             let inside = self.inside(x[lane]);
             z[lane] = R::pick(inside, y, x[lane]);
-            shares[lane] = R::pick(inside, log_slope, R::zero());
+            log_dets[lane] = R::pick(inside, log_slope, R::zero());
         }
         store(&z, values, place);
-        store(&shares, log_det, place);
+        store(&log_dets, log_det, place);
         store(&x, saved.plane_mut(0), place);
         for k in 0..self.bins {
             store(&widths.0[k], saved.plane_mut(1 + k), place);
@@ -288,7 +288,7 @@ impl<R: Real> Spline<R> {
         let widths = self.fractions::<MOST>(theta, 0, place);
         let heights = self.fractions::<MOST>(theta, self.bins, place);
         let bin = self.find(&z, [&widths, &heights], theta, place, true);
-        let (mut x, mut shares) = (z, [R::zero(); LANES]);
+        let (mut x, mut log_dets) = (z, [R::zero(); LANES]);
         for lane in 0..LANES {
             let slopes = self.slopes(&bin, lane);
             let (height, width) = (bin.height[lane], bin.width[lane]);
@@ -297,10 +297,10 @@ impl<R: Real> Spline<R> {
             let log_slope = Piece::new(at, steepness, slopes).log_slope();
             let inside = self.inside(z[lane]);
             x[lane] = R::pick(inside, at * width + bin.x0[lane], z[lane]);
-            shares[lane] = R::pick(inside, -log_slope, R::zero());
+            log_dets[lane] = R::pick(inside, -log_slope, R::zero());
         }
         store(&x, values, place);
-        store(&shares, log_det, place);
+        store(&log_dets, log_det, place);
     }
 
     #[inline(always)]

@@ -82,7 +82,7 @@ impl<'a, R: Real> Mixture<'a, R> {
             .collect()
     }
 
-    /// log p(z), and the share of each component in it `[K]`.
+    /// log p(z), and the responsibility of each component for it `[K]`.
     pub fn log_density(&self, z: &[R]) -> (R, Vec<R>) {
         let terms = self.terms(z);
         let largest = terms.iter().fold(R::neg_infinity(), |a, &b| a.max(b));
@@ -95,7 +95,7 @@ impl<'a, R: Real> Mixture<'a, R> {
     /// the layout, added to `gradient`.
     pub fn backward(&self, factor: R, z: &[R], d_z: &mut [R], gradient: &mut [R]) {
         let (size, count) = (self.modelled(), self.components());
-        let (_, shares) = self.log_density(z);
+        let (_, responsibilities) = self.log_density(z);
         let weights = self.weights();
         let (logits, rest) = gradient.split_at_mut(count);
         let (mean, rest) = rest.split_at_mut(count * size);
@@ -104,19 +104,19 @@ impl<'a, R: Real> Mixture<'a, R> {
         let mut y = vec![R::zero(); size];
         for k in 0..count {
             self.whiten(k, z, &mut y);
-            let share = factor * shares[k];
-            logits[k] += factor * (weights[k] - shares[k]);
+            let counted = factor * responsibilities[k];
+            logits[k] += factor * (weights[k] - responsibilities[k]);
             for j in 0..size {
-                let pulled = share * (j..size).fold(R::zero(), |sum, i| sum + self.factor(k, i, j) * y[i]);
+                let pulled = counted * (j..size).fold(R::zero(), |sum, i| sum + self.factor(k, i, j) * y[i]);
                 d_z[j] += pulled;
                 mean[k * size + j] -= pulled;
             }
             for i in 0..size {
                 for j in 0..i {
-                    lower[(k * size + i) * size + j] += share * y[i] * (z[j] - self.mean[k * size + j]);
+                    lower[(k * size + i) * size + j] += counted * y[i] * (z[j] - self.mean[k * size + j]);
                 }
                 let along = y[i] * (z[i] - self.mean[k * size + i]) * self.factor(k, i, i);
-                log_diagonal[k * size + i] += share * (along - R::one());
+                log_diagonal[k * size + i] += counted * (along - R::one());
             }
         }
     }

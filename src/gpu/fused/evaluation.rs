@@ -1,7 +1,7 @@
 //! The fused plan of evaluation: one dispatch for the forward pass with its log-density, one for the inverse, and one
 //! for sampling, its noise included.
 
-use super::super::evaluation::{EvaluationPlan, Form};
+use super::super::evaluation::{EvaluationPlan, Upload};
 use super::super::kernel::{FUSED_FORWARD, FUSED_INVERSE, FUSED_SAMPLE, Kernel};
 use super::super::plan::{BufferId, Dispatch, Plan, Program};
 use super::super::uniforms;
@@ -71,7 +71,7 @@ impl EvaluationPlan {
             capacity_limited: false,
             extent,
             parameters,
-            form: Form::Fused { copies: fused_layout.copies(), request },
+            upload: Upload::Fused { copies: fused_layout.copies(), request },
             normal_table,
             input,
             output,

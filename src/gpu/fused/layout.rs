@@ -1,8 +1,8 @@
-//! A flow as the fused kernels read it: a table of steps, and the parameters of each, padded to whole quads.
+//! A flow as the fused kernels read it: a table of transforms, and the parameters of each, padded to whole quads.
 //! Mirrors `shaders/fused/layout.wgsl`; training keeps the packed copies up to date on the device.
 
 use super::super::plan::{Copies, NOWHERE};
-use super::super::uniforms::{self, MOST_SPANS, MOST_STEPS, Span, Step};
+use super::super::uniforms::{self, FusedTransform, MOST_SPANS, MOST_TRANSFORMS, Span};
 use crate::flow::{Base, Coupling, Flow, NetworkShape, Transform};
 use crate::layout::{Block, Layout, LinearSpan};
 
@@ -18,9 +18,9 @@ const KEPT: u32 = u32::MAX;
 /// Where everything lies in the packed parameters. All offsets count quads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FusedLayout {
-    steps: Vec<Step>,
+    transforms: Vec<FusedTransform>,
     spans: Vec<Span>,
-    /// What each feature is to each step [steps, quads, 4]: kept, or its place among the transformed features. A
+    /// What each feature is to each transform [L, quads, 4]: kept, or its place among the transformed features. A
     /// permutation has two such rows: from which feature each comes, and to which it goes.
     roles: Vec<u32>,
     /// Places of both packed copies of each parameter, which are one where there is a single copy; and its place in a
@@ -101,53 +101,59 @@ impl FusedLayout {
         shapes.dedup();
         let mut kinds = flow.couplings().map(|coupling| coupling.bijector.constants());
         let first = kinds.next();
-        flow.transforms.len() <= MOST_STEPS
+        flow.transforms.len() <= MOST_TRANSFORMS
             && shapes.iter().map(|(layers, _)| layers.len()).sum::<usize>() <= MOST_SPANS
             && kinds.all(|kind| Some(&kind) == first.as_ref())
     }
 
     fn add(&mut self, flow: &Flow, transform: &Transform, block: &Block) {
         let roles = roles(flow, transform);
-        let mut step = Step {
+        let mut entry = FusedTransform {
             roles: quads(self.roles.len()) as u32,
             weights: self.packed as u32,
             slot: self.slot as u32,
             saved: self.saved as u32,
-            ..Step::default()
+            ..FusedTransform::default()
         };
         // Its input.
         self.saved += quads(flow.features);
         match transform {
             Transform::Coupling(coupling) => {
-                step.kind = COUPLING;
-                step.bound = coupling.bijector.bound();
-                step.transformed = coupling.split().1.len() as u32;
+                entry.kind = COUPLING;
+                entry.bound = coupling.bijector.bound();
+                entry.transformed = coupling.split().1.len() as u32;
                 self.saved += match block.networks.len() {
-                    1 => step.transformed as usize * quads(coupling.bijector.saved()),
+                    1 => entry.transformed as usize * quads(coupling.bijector.saved()),
                     _ => coupling.bijector.saved() * quads(flow.features),
                 };
-                self.add_networks(&mut step, block, &roles, output_quads(flow, coupling));
+                self.add_networks(&mut entry, block, &roles, output_quads(flow, coupling));
             }
             Transform::Lu => {
-                step.kind = LU;
-                self.add_lu(&mut step, flow);
+                entry.kind = LU;
+                self.add_lu(&mut entry, flow);
             }
-            Transform::Permutation { .. } => step.kind = PERMUTATION,
+            Transform::Permutation { .. } => entry.kind = PERMUTATION,
             Transform::Actnorm => {
-                step.kind = ACTNORM;
+                entry.kind = ACTNORM;
                 for _ in 0..2 {
                     self.place_vector(flow.modelled(), quads(flow.features));
                 }
             }
         }
         self.roles.extend(roles);
-        self.steps.push(step);
+        self.transforms.push(entry);
     }
 
     /// Networks of one shape, one after the other.
-    fn add_networks(&mut self, step: &mut Step, block: &Block, roles: &[u32], output_quads: usize) {
-        let whole = self.add_spans(step, spans(&block.networks[0].layers, output_quads));
-        step.networks = block.networks.len() as u32;
+    fn add_networks(
+        &mut self,
+        entry: &mut FusedTransform,
+        block: &Block,
+        roles: &[u32],
+        output_quads: usize,
+    ) {
+        let whole = self.add_spans(entry, spans(&block.networks[0].layers, output_quads));
+        entry.networks = block.networks.len() as u32;
         for network in &block.networks {
             let numbers = network.numbers;
             // The column of an output of the last layer, where it has one.
@@ -157,7 +163,7 @@ impl FusedLayout {
                 _ => Some(out),
             };
             for (layer, linear) in network.layers.iter().enumerate() {
-                let span = self.spans[step.spans as usize + layer];
+                let span = self.spans[entry.spans as usize + layer];
                 let column = |out| if layer + 1 == network.layers.len() { column(out) } else { Some(out) };
                 for out in (0..linear.outputs).map(column) {
                     (0..linear.inputs).for_each(|input| self.put(out.map(|out| weight(&span, out, input))));
@@ -167,18 +173,18 @@ impl FusedLayout {
                 }
             }
             self.packed += whole;
-            self.slot += step.slot_stride as usize;
+            self.slot += entry.slot_stride as usize;
         }
     }
 
     /// An LU layer, as a network with a layer for each triangle; the logarithms of U's diagonal take the place of the
     /// first one's bias.
-    fn add_lu(&mut self, step: &mut Step, flow: &Flow) {
+    fn add_lu(&mut self, entry: &mut FusedTransform, flow: &Flow) {
         let width = quads(flow.features) as u32;
         let square = Span { input_quads: width, output_quads: width, ..Span::default() };
-        let whole = self.add_spans(step, vec![square; 2]);
-        step.networks = 1;
-        let [upper, lower] = [0, 1].map(|layer| self.spans[step.spans as usize + layer]);
+        let whole = self.add_spans(entry, vec![square; 2]);
+        entry.networks = 1;
+        let [upper, lower] = [0, 1].map(|layer| self.spans[entry.spans as usize + layer]);
         let pairs = || (0..flow.modelled()).flat_map(|i| (0..flow.modelled()).map(move |j| (i, j)));
         pairs().for_each(|(i, j)| self.put((i > j).then(|| weight(&lower, i, j))));
         pairs().for_each(|(i, j)| self.put((i < j).then(|| weight(&upper, i, j))));
@@ -186,7 +192,7 @@ impl FusedLayout {
             (0..flow.modelled()).for_each(|j| self.put(Some(bias(&span, j))));
         }
         self.packed += whole;
-        self.slot += step.slot_stride as usize;
+        self.slot += entry.slot_stride as usize;
     }
 
     /// The base density, as `shaders/fused/base/mixture.wgsl` reads a mixture: logits, then for each component means,
@@ -212,11 +218,11 @@ impl FusedLayout {
     }
 
     /// Places the layers of a network among its packed weights, and returns the quads of these.
-    fn add_spans(&mut self, step: &mut Step, mut spans: Vec<Span>) -> usize {
+    fn add_spans(&mut self, entry: &mut FusedTransform, mut spans: Vec<Span>) -> usize {
         let [natural, whole] = place(&mut spans);
-        step.depth = spans.len() as u32;
-        step.spans = self.shared_spans(&spans);
-        (step.weights_stride, step.slot_stride) = (whole as u32, natural as u32);
+        entry.depth = spans.len() as u32;
+        entry.spans = self.shared_spans(&spans);
+        (entry.weights_stride, entry.slot_stride) = (whole as u32, natural as u32);
         whole
     }
 
@@ -263,7 +269,7 @@ impl FusedLayout {
         self.len() == 0
     }
 
-    /// What each feature is to each step [steps, quads, 4].
+    /// What each feature is to each transform [L, quads, 4].
     pub fn roles(&self) -> &[u32] {
         &self.roles
     }
@@ -293,7 +299,7 @@ impl FusedLayout {
     pub fn uniform(&self, flow: &Flow, rules: uniforms::Rules, groups: usize) -> uniforms::Fused {
         let mut uniform = uniforms::Fused {
             rules,
-            transforms: self.steps.len() as u32,
+            transform_count: self.transforms.len() as u32,
             features: flow.features as u32,
             modelled: flow.modelled() as u32,
             groups: groups as u32,
@@ -302,7 +308,7 @@ impl FusedLayout {
             base_slot: self.base_slot as u32,
             ..Default::default()
         };
-        uniform.steps[..self.steps.len()].copy_from_slice(&self.steps);
+        uniform.transforms[..self.transforms.len()].copy_from_slice(&self.transforms);
         uniform.spans[..self.spans.len()].copy_from_slice(&self.spans);
         uniform
     }
@@ -442,10 +448,10 @@ mod tests {
         assert_eq!(filled, layout.total + weights, "weights twice and biases once");
 
         // Coupling 1, translate, layer 1: 5 inputs in 2 quads, 6 outputs in 2 quads.
-        let (step, span) = (fused_layout.steps[1], fused_layout.spans[1]);
+        let (entry, span) = (fused_layout.transforms[1], fused_layout.spans[1]);
         assert_eq!((span.input_quads, span.output_quads), (2, 2));
         let natural = layout.blocks[1].networks[1].layers[1];
-        let network = &packed[4 * (step.weights + step.weights_stride) as usize..];
+        let network = &packed[4 * (entry.weights + entry.weights_stride) as usize..];
         let value = |out: usize, input: usize| parameters[natural.weight + out * 5 + input];
         assert_eq!(network[4 * span.transposed as usize + 8 * 4 + 5], value(5, 4));
         assert_eq!(network[4 * span.natural as usize + 8 * 5 + 4], value(5, 4));
@@ -486,10 +492,10 @@ mod tests {
         let parameters: Vec<f32> = (1..=layout.total).map(|value| value as f32).collect();
         let packed = fused_layout.pack(&parameters);
         // Coupling 1 transforms features 0, 2 and 4: feature 2 is the second, and its numbers begin a quad.
-        let (step, span) = (fused_layout.steps[1], fused_layout.spans[3]);
-        assert_eq!((span.input_quads, span.output_quads, step.transformed), (2, 3, 3));
+        let (entry, span) = (fused_layout.transforms[1], fused_layout.spans[3]);
+        assert_eq!((span.input_quads, span.output_quads, entry.transformed), (2, 3, 3));
         let last = layout.blocks[1].networks[0].layers[1];
-        let network = &packed[4 * step.weights as usize..];
+        let network = &packed[4 * entry.weights as usize..];
         let (weight, bias) =
             (|out: usize, input: usize| parameters[last.weight + out * 6 + input], last.bias);
         for k in 0..2 {

@@ -6,7 +6,7 @@ use std::fmt;
 use super::super::kernel::Constant;
 use super::super::plan::PlanKind;
 use super::super::target::Target;
-use super::super::uniforms::MOST_STEPS;
+use super::super::uniforms::MOST_TRANSFORMS;
 use super::FusedLayout;
 use super::layout::output_quads;
 use crate::error::{Error, Remedy, Result};
@@ -25,7 +25,7 @@ pub const MOST_WIDTH: usize = 128;
 const MOST_HIDDEN: usize = 7;
 /// Most threads of a workgroup.
 const MOST_THREADS: usize = 256;
-/// Most shares in which the depth of a thin product is cut.
+/// Most slices into which the depth of a thin product is cut.
 const MOST_SLICES: usize = 4;
 
 /// What suits a kind of device.
@@ -101,11 +101,11 @@ pub struct Shape {
     pub threads: usize,
     /// Quads of four features in a row.
     pub quads: usize,
-    /// Shares in which the depth of a product is cut that is as wide as the features.
+    /// Slices into which the depth of a product is cut that is as wide as the features.
     pub slices: usize,
     /// The same of a product that is as wide as the widest output of a network.
     pub output_slices: usize,
-    /// Quads of a row of all shares of the networks' outputs, and of those of the gradients of their inputs.
+    /// Quads of a row of all slices of the networks' outputs, and of those of the gradients of their inputs.
     pub theta: usize,
     /// Quads of a row of the gradients at the networks' outputs; none where they take the place of the outputs, as those
     /// of single networks do.
@@ -194,7 +194,7 @@ impl Shape {
         }
         if !FusedLayout::holds(flow) {
             return refuse(format!(
-                "at most {MOST_STEPS} transforms with few shapes of networks and one kind of bijector are supported, \
+                "at most {MOST_TRANSFORMS} transforms with few shapes of networks and one kind of bijector are supported, \
                  there are {} transforms",
                 flow.transforms.len()
             ));

@@ -38,15 +38,15 @@ impl TrainingPlan {
         let groups = shape.batch.div_ceil(fused.rows).clamp(1, most);
         let update_groups = layout.total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
         let rules = rules(flow.features, layout.total, shape, groups, update_groups, validation_capacity);
-        let maker = Maker {
+        let builder = ProgramBuilder {
             features: flow.features,
             uniform: fused_layout.uniform(flow, rules, groups),
             work: Work::new(flow, layout),
             fused_layout: &fused_layout,
             buffers: &buffers,
         };
-        let step = maker.step_program(&mut plan, fused);
-        let validate = maker.validation_program(&mut plan, evaluation);
+        let step = builder.step_program(&mut plan, fused);
+        let validate = builder.validation_program(&mut plan, evaluation);
         let Buffers { state, validation, history, parameters, moment1, moment2, best, .. } = buffers;
         let close = close_program(&rules, [state, validation, history, parameters, best]);
         let (step, validate, close) = (plan.program(step), plan.program(validate), plan.program(close));
@@ -128,8 +128,8 @@ impl Buffers {
     }
 }
 
-/// Makes the programs of a training.
-struct Maker<'a> {
+/// Builds the programs of a training: a step, and a tile of validation rows.
+struct ProgramBuilder<'a> {
     features: usize,
     uniform: uniforms::Fused,
     work: Work,
@@ -137,7 +137,7 @@ struct Maker<'a> {
     buffers: &'a Buffers,
 }
 
-impl Maker<'_> {
+impl ProgramBuilder<'_> {
     /// The gradient of a batch by each workgroup, their sum, and the update.
     fn step_program(&self, plan: &mut Plan, shape: &Shape) -> Program {
         let Self { features, ref uniform, ref work, fused_layout, buffers } = *self;

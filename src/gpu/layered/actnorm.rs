@@ -3,7 +3,7 @@
 use super::super::kernel::{ACTNORM_BACKWARD, ACTNORM_FORWARD, ACTNORM_INVERSE};
 use super::super::plan::{Program, groups_of_256, lanes};
 use super::super::uniforms;
-use super::{Cost, Direction, Recorder, Way, WayBack};
+use super::{Cost, Direction, Recorder, TransformBackward, TransformPass};
 
 impl Recorder<'_> {
     /// What its kernels are told: where its shifts and its log-scales begin.
@@ -13,8 +13,8 @@ impl Recorder<'_> {
         uniforms::Layer { weight, bias, ..self.uniform(transform) }
     }
 
-    pub(super) fn actnorm_rows(&self, program: &mut Program, way: &Way) {
-        let &Way { direction, transform, begins, source, destination, .. } = way;
+    pub(super) fn actnorm_rows(&self, program: &mut Program, pass: &TransformPass) {
+        let &TransformPass { direction, transform, begins, source, destination, .. } = pass;
         let shared = &self.shared;
         let values = shared.capacity * self.flow.features;
         program.dispatches.push(Self::untiled(
@@ -25,14 +25,14 @@ impl Recorder<'_> {
             format!("transforms.{transform} actnorm"),
             Vec::new(),
             &uniforms::Layer { begins: u32::from(begins), ..self.actnorm(transform) },
-            vec![shared.extent, shared.parameters, source, destination, shared.shares],
+            vec![shared.extent, shared.parameters, source, destination, shared.log_dets],
             groups_of_256(values),
             Cost { flops: 12 * values, words: values * if begins { 3 } else { 4 } },
         ));
     }
 
-    pub(super) fn actnorm_backward(&self, program: &mut Program, way: &WayBack) {
-        let &WayBack { transform, d_coupling, rows: [source, _], before, gradients, .. } = way;
+    pub(super) fn actnorm_backward(&self, program: &mut Program, pass: &TransformBackward) {
+        let &TransformBackward { transform, d_coupling, rows: [source, _], before, gradients, .. } = pass;
         let shared = &self.shared;
         let (rows, features) = (shared.capacity, self.flow.features);
         // Rows are split, whoever asks for sums of them.

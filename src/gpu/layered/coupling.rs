@@ -17,7 +17,7 @@ use super::super::kernel::{
 use super::super::plan::{BufferId, Dispatch, Plan, Program, grid, groups_of_256};
 use super::super::tile::{Product, Tile};
 use super::super::uniforms;
-use super::{Cost, Direction, Gradients, Recorder, Stored, Way, WayBack};
+use super::{Cost, Direction, Gradients, Recorder, Stored, TransformBackward, TransformPass};
 use crate::flow::{ConditionerForm, Coupling};
 use crate::layout::{LinearSpan, NetworkSpan};
 
@@ -236,23 +236,23 @@ impl Recorder<'_> {
         Self::untiled(kernel, label, constants, uniform, buffers, workgroups, cost)
     }
 
-    pub(super) fn coupling_rows(&self, program: &mut Program, way: &Way) {
-        let first = self.linear(way.transform, 0);
+    pub(super) fn coupling_rows(&self, program: &mut Program, pass: &TransformPass) {
+        let first = self.linear(pass.transform, 0);
         let apart = !shares_a_dispatch(first.coupling);
         let depth = first.layers().len();
-        let theta = way.stored.theta.expect("invariant: a coupling stores θ");
-        let mut input = way.source;
+        let theta = pass.stored.theta.expect("invariant: a coupling stores θ");
+        let mut input = pass.source;
         for index in 0..depth - usize::from(!apart) {
             let linear = Linear { index, ..first };
-            let output = if linear.is_last() { theta } else { way.stored.pre[index] };
-            let skip = linear.span().skip.map(|from| way.stored.pre[from]);
+            let output = if linear.is_last() { theta } else { pass.stored.pre[index] };
+            let skip = linear.span().skip.map(|from| pass.stored.pre[from]);
             program.dispatches.push(self.linear_forward(&linear, input, skip, output));
             input = output;
         }
         program.dispatches.push(if apart {
-            self.elementwise(&first, way, theta)
+            self.elementwise(&first, pass, theta)
         } else {
-            self.last_layers(&Linear { index: depth - 1, ..first }, way, input, theta)
+            self.last_layers(&Linear { index: depth - 1, ..first }, pass, input, theta)
         });
     }
 
@@ -284,20 +284,26 @@ impl Recorder<'_> {
     }
 
     /// The last layers of separate networks with the bijector.
-    fn last_layers(&self, linear: &Linear, way: &Way, input: BufferId, saved: BufferId) -> Dispatch {
+    fn last_layers(
+        &self,
+        linear: &Linear,
+        pass: &TransformPass,
+        input: BufferId,
+        saved: BufferId,
+    ) -> Dispatch {
         let shared = &self.shared;
         let rows = shared.capacity;
-        let kernel = match way.direction {
+        let kernel = match pass.direction {
             Direction::Forward => &COUPLING_FORWARD,
             Direction::Inverse => &COUPLING_INVERSE,
         };
         let tile = self.tile(kernel, linear);
-        let uniform = uniforms::Layer { begins: u32::from(way.begins), ..self.layer(linear) };
+        let uniform = uniforms::Layer { begins: u32::from(pass.begins), ..self.layer(linear) };
         let (weights, features, transformed) = (linear.weights(), self.flow.features, linear.transformed);
         let [each, _] = linear.coupling.bijector.flops();
-        // Rows in and out, what is saved out; shares of log_det in and out, or all of them out.
+        // Rows in and out, what is saved out; log_det of features in and out, or of all of them out.
         let saved_values = linear.coupling.bijector.saved() * transformed;
-        let coupled = 2 * features + saved_values + if way.begins { features } else { 2 * transformed };
+        let coupled = 2 * features + saved_values + if pass.begins { features } else { 2 * transformed };
         self.tiled(
             kernel,
             linear,
@@ -307,9 +313,9 @@ impl Recorder<'_> {
                 shared.parameters,
                 input,
                 shared.order,
-                way.source,
-                way.destination,
-                shared.shares,
+                pass.source,
+                pass.destination,
+                shared.log_dets,
                 saved,
             ],
             [tile.across(transformed.max(linear.kept)), tile.down(rows), 1],
@@ -321,21 +327,21 @@ impl Recorder<'_> {
     }
 
     /// The bijector by itself, on θ as one network left it.
-    fn elementwise(&self, linear: &Linear, way: &Way, theta: BufferId) -> Dispatch {
+    fn elementwise(&self, linear: &Linear, pass: &TransformPass, theta: BufferId) -> Dispatch {
         let shared = &self.shared;
         let (rows, features, transformed) = (shared.capacity, self.flow.features, linear.transformed);
         let bijector = linear.coupling.bijector;
         let [each, _] = bijector.flops();
-        let summed = if way.begins { features } else { 2 * transformed };
+        let summed = if pass.begins { features } else { 2 * transformed };
         Self::untiled(
-            match way.direction {
+            match pass.direction {
                 Direction::Forward => &ELEMENTWISE_FORWARD,
                 Direction::Inverse => &ELEMENTWISE_INVERSE,
             },
-            format!("transforms.{} bijector", way.transform),
+            format!("transforms.{} bijector", pass.transform),
             bijector.constants(),
-            &uniforms::Layer { begins: u32::from(way.begins), ..self.bijection(linear) },
-            vec![shared.extent, shared.order, way.source, way.destination, shared.shares, theta],
+            &uniforms::Layer { begins: u32::from(pass.begins), ..self.bijection(linear) },
+            vec![shared.extent, shared.order, pass.source, pass.destination, shared.log_dets, theta],
             groups_of_256(rows * features),
             Cost {
                 flops: rows * each * transformed,
@@ -344,36 +350,36 @@ impl Recorder<'_> {
         )
     }
 
-    pub(super) fn coupling_backward(&self, program: &mut Program, way: &WayBack) {
-        let first = self.linear(way.transform, 0);
-        let Gradients { d_pre, .. } = way.gradients;
-        let mut d_output = way.d_coupling;
+    pub(super) fn coupling_backward(&self, program: &mut Program, pass: &TransformBackward) {
+        let first = self.linear(pass.transform, 0);
+        let Gradients { d_pre, .. } = pass.gradients;
+        let mut d_output = pass.d_coupling;
         if !shares_a_dispatch(first.coupling) {
             d_output =
-                way.gradients.d_theta.expect("invariant: allocated for couplings whose bijector is apart");
-            program.dispatches.push(self.elementwise_backward(&first, way, d_output));
+                pass.gradients.d_theta.expect("invariant: allocated for couplings whose bijector is apart");
+            program.dispatches.push(self.elementwise_backward(&first, pass, d_output));
         }
         for index in (1..first.layers().len()).rev() {
             let linear = Linear { index, ..first };
-            let source = way.stored.pre[index - 1];
+            let source = pass.stored.pre[index - 1];
             let ends = [d_output, d_pre[(index - 1) % 2]];
-            program.dispatches.push(self.linear_backward(&linear, way.gradients, source, ends));
+            program.dispatches.push(self.linear_backward(&linear, pass.gradients, source, ends));
             d_output = ends[1];
         }
-        program.dispatches.push(self.first_layer_backward(&first, way, d_output));
+        program.dispatches.push(self.first_layer_backward(&first, pass, d_output));
     }
 
     /// The bijector by itself, backward: from the gradient at the coupling's result those at its input and at θ.
-    fn elementwise_backward(&self, linear: &Linear, way: &WayBack, d_theta: BufferId) -> Dispatch {
+    fn elementwise_backward(&self, linear: &Linear, pass: &TransformBackward, d_theta: BufferId) -> Dispatch {
         let shared = &self.shared;
         let values = shared.capacity * linear.transformed;
         let bijector = linear.coupling.bijector;
         let [_, each] = bijector.flops();
-        let [input, result] = way.rows;
-        let theta = way.stored.theta.expect("invariant: a coupling stores θ");
+        let [input, result] = pass.rows;
+        let theta = pass.stored.theta.expect("invariant: a coupling stores θ");
         Self::untiled(
             &ELEMENTWISE_BACKWARD,
-            format!("transforms.{} bijector", way.transform),
+            format!("transforms.{} bijector", pass.transform),
             [vec![self.differentiated()], bijector.constants()].concat(),
             &self.bijection(linear),
             vec![
@@ -381,7 +387,7 @@ impl Recorder<'_> {
                 if bijector.from_input() { input } else { result },
                 shared.order,
                 theta,
-                way.d_coupling,
+                pass.d_coupling,
                 d_theta,
             ],
             groups_of_256(values),
@@ -444,17 +450,22 @@ impl Recorder<'_> {
 
     /// The first layer backward, and the gradient's way on to the transform before, through its bijector where that has
     /// no dispatch of its own.
-    fn first_layer_backward(&self, linear: &Linear, way: &WayBack, d_output: BufferId) -> Dispatch {
+    fn first_layer_backward(
+        &self,
+        linear: &Linear,
+        pass: &TransformBackward,
+        d_output: BufferId,
+    ) -> Dispatch {
         let shared = &self.shared;
         let (rows, features, kept) = (shared.capacity, self.flow.features, linear.kept);
         let tile = self.tile(&FIRST_LAYER_BACKWARD, linear);
-        let (weight_groups, mut cost) = self.weight_gradient(linear, tile, way.gradients);
+        let (weight_groups, mut cost) = self.weight_gradient(linear, tile, pass.gradients);
         let mut input_groups = 0;
-        if self.is_asked(way.transform) {
-            let [passed, each] = self.passed(way.transform);
+        if self.wants_input_gradient(pass.transform) {
+            let [passed, each] = self.passed(pass.transform);
             // The gradient that is carried, in and out; through a bijector also the other features of z; o in, d_o and
             // d_t out.
-            let (moved, others) = match self.coupling_before(way.transform) {
+            let (moved, others) = match self.coupling_before(pass.transform) {
                 Some(_) => (2 * features + linear.transformed + 3 * passed, linear.transformed),
                 None => (2 * kept, 0),
             };
@@ -462,8 +473,8 @@ impl Recorder<'_> {
             cost.flops += rows * (2 * linear.weights() + each * passed);
             cost.words += rows * moved + linear.weights();
         }
-        let rows_per_split = way.gradients.rows_per_split as u32;
-        let source = way.rows[0];
+        let rows_per_split = pass.gradients.rows_per_split as u32;
+        let source = pass.rows[0];
         self.tiled(
             &FIRST_LAYER_BACKWARD,
             linear,
@@ -477,9 +488,9 @@ impl Recorder<'_> {
                 source,
                 shared.order,
                 d_output,
-                way.gradients.partials,
-                self.saved(way.transform, way.before, source),
-                way.d_coupling,
+                pass.gradients.partials,
+                self.saved(pass.transform, pass.before, source),
+                pass.d_coupling,
             ],
             grid(input_groups as usize + weight_groups),
             cost,

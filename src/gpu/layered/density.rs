@@ -16,13 +16,13 @@ impl Recorder<'_> {
         buffers: Vec<BufferId>,
         Cost { flops, words }: Cost,
     ) {
-        let behind = self.flow.transforms.len();
+        let end = self.flow.transforms.len();
         let rows = self.shared.capacity;
         program.dispatches.push(Self::untiled(
             kernel,
             "base density".into(),
-            self.through(behind),
-            &self.uniform(behind),
+            self.through(end),
+            &self.uniform(end),
             buffers,
             [(rows * lanes(self.flow.features) as usize).div_ceil(256) as u32, 1, 1],
             Cost { flops: rows * flops, words: rows * words },
@@ -42,7 +42,7 @@ impl Recorder<'_> {
             return;
         }
         let (features, shared) = (self.flow.features, &self.shared);
-        let buffers = vec![shared.extent, latent, shared.shares, log_prob, log_det];
+        let buffers = vec![shared.extent, latent, shared.log_dets, log_prob, log_det];
         let cost = Cost { flops: 3 * features, words: 2 * features + 2 };
         self.sum_rows(program, &LOG_DENSITY, buffers, cost);
     }
@@ -50,7 +50,7 @@ impl Recorder<'_> {
     /// log_det of every row.
     pub(super) fn log_determinant(&self, program: &mut Program, log_det: BufferId) {
         let (features, shared) = (self.flow.features, &self.shared);
-        let buffers = vec![shared.extent, shared.shares, log_det];
+        let buffers = vec![shared.extent, shared.log_dets, log_det];
         self.sum_rows(program, &LOG_DETERMINANT, buffers, Cost { flops: features, words: features + 1 });
     }
 
@@ -65,15 +65,15 @@ impl Recorder<'_> {
         log_prob: BufferId,
     ) {
         let (features, shared) = (self.flow.features, &self.shared);
-        let behind = self.flow.transforms.len();
-        let saved = self.saved(behind, Some(stored), latent);
+        let end = self.flow.transforms.len();
+        let saved = self.saved(end, Some(stored), latent);
         if let Base::Mixture { components } = self.flow.base {
             self.mixture(components).backward(program, [latent, saved], gradients, log_prob);
             return;
         }
-        let [passed, each] = self.passed(behind);
+        let [passed, each] = self.passed(end);
         let d_coupling = gradients.d_coupling[0];
-        let buffers = vec![shared.extent, latent, shared.order, saved, d_coupling, shared.shares, log_prob];
+        let buffers = vec![shared.extent, latent, shared.order, saved, d_coupling, shared.log_dets, log_prob];
         let cost = Cost { flops: 3 * features + each * passed, words: 3 * features + 3 * passed + 1 };
         self.sum_rows(program, &LOG_DENSITY_BACKWARD, buffers, cost);
     }

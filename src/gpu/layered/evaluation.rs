@@ -1,6 +1,6 @@
 //! The layered plan of evaluation.
 
-use super::super::evaluation::{EvaluationPlan, Form};
+use super::super::evaluation::{EvaluationPlan, Upload};
 use super::super::plan::{Plan, Program};
 use super::super::tile::Tiling;
 use super::{Direction, Factor, FlowBuffers, Recorder};
@@ -26,9 +26,9 @@ impl EvaluationPlan {
         let other = plan.buffer("rows.1", capacity * features);
         let log_det = plan.buffer("log_det", capacity);
         let log_prob = plan.buffer("log_prob", capacity);
-        let shares = plan.buffer("shares of log_det", capacity * features);
+        let log_dets = plan.buffer("log_det of each feature", capacity * features);
         let whitened = Recorder::whitened(&mut plan, flow, capacity);
-        let shared = FlowBuffers { capacity, extent, parameters, order, shares, whitened };
+        let shared = FlowBuffers { capacity, extent, parameters, order, log_dets, whitened };
         let recorder = Recorder { flow, layout, tiling, factor: Factor::Mean, shared };
         let stored = recorder.store(&mut plan, "", 0..flow.transforms.len());
 
@@ -49,7 +49,7 @@ impl EvaluationPlan {
             capacity_limited: false,
             extent,
             parameters,
-            form: Form::Layered,
+            upload: Upload::Layered,
             normal_table,
             input,
             output,

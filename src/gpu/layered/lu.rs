@@ -4,7 +4,7 @@ use super::super::kernel::{Constant, Kernel, LU_BACKWARD, LU_FORWARD, LU_INVERSE
 use super::super::plan::{BufferId, Dispatch, Program, grid};
 use super::super::tile::{Product, Tile};
 use super::super::uniforms;
-use super::{Cost, Direction, Recorder, Way, WayBack};
+use super::{Cost, Direction, Recorder, TransformBackward, TransformPass};
 
 /// One of the two matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,32 +51,37 @@ impl Recorder<'_> {
         format!("transforms.{transform} {name}, {tile}")
     }
 
-    pub(super) fn lu_rows(&self, program: &mut Program, way: &Way) {
-        if way.direction == Direction::Inverse {
-            program.dispatches.push(self.lu_inverse(way));
+    pub(super) fn lu_rows(&self, program: &mut Program, pass: &TransformPass) {
+        if pass.direction == Direction::Inverse {
+            program.dispatches.push(self.lu_inverse(pass));
             return;
         }
-        let between = way.stored.between.expect("invariant: an LU layer stores what U yields");
-        program.dispatches.push(self.lu_forward(way, Triangle::Upper, [way.source, between]));
-        program.dispatches.push(self.lu_forward(way, Triangle::Lower, [between, way.destination]));
+        let between = pass.stored.between.expect("invariant: an LU layer stores what U yields");
+        program.dispatches.push(self.lu_forward(pass, Triangle::Upper, [pass.source, between]));
+        program.dispatches.push(self.lu_forward(pass, Triangle::Lower, [between, pass.destination]));
     }
 
-    fn lu_forward(&self, way: &Way, triangle: Triangle, [source, destination]: [BufferId; 2]) -> Dispatch {
+    fn lu_forward(
+        &self,
+        pass: &TransformPass,
+        triangle: Triangle,
+        [source, destination]: [BufferId; 2],
+    ) -> Dispatch {
         let shared = &self.shared;
         let (rows, features, size) = (shared.capacity, self.flow.features, self.flow.modelled());
-        let (uniform, weights) = self.triangle(way.transform, triangle);
+        let (uniform, weights) = self.triangle(pass.transform, triangle);
         let tile = self.triangle_tile(&LU_FORWARD);
         let others = match triangle {
-            Triangle::Upper if way.begins => features,
+            Triangle::Upper if pass.begins => features,
             Triangle::Upper => 2 * size,
             Triangle::Lower => 2 * (features - size),
         };
         Self::untiled(
             &LU_FORWARD,
-            Self::triangle_label(way.transform, triangle, tile),
+            Self::triangle_label(pass.transform, triangle, tile),
             Self::triangle_constants(triangle, tile),
-            &uniforms::Layer { begins: u32::from(way.begins), ..uniform },
-            vec![shared.extent, shared.parameters, source, way.source, destination, shared.shares],
+            &uniforms::Layer { begins: u32::from(pass.begins), ..uniform },
+            vec![shared.extent, shared.parameters, source, pass.source, destination, shared.log_dets],
             [tile.across(size), tile.down(rows), 1],
             Cost {
                 flops: rows * (2 * weights + 2 * size),
@@ -85,17 +90,17 @@ impl Recorder<'_> {
         )
     }
 
-    fn lu_inverse(&self, way: &Way) -> Dispatch {
+    fn lu_inverse(&self, pass: &TransformPass) -> Dispatch {
         let shared = &self.shared;
         let (rows, features, size) = (shared.capacity, self.flow.features, self.flow.modelled());
-        let (lower, weights) = self.triangle(way.transform, Triangle::Lower);
-        let summed = if way.begins { features } else { 2 * size };
+        let (lower, weights) = self.triangle(pass.transform, Triangle::Lower);
+        let summed = if pass.begins { features } else { 2 * size };
         Self::untiled(
             &LU_INVERSE,
-            format!("transforms.{} lu", way.transform),
+            format!("transforms.{} lu", pass.transform),
             Vec::new(),
-            &uniforms::Layer { begins: u32::from(way.begins), ..lower },
-            vec![shared.extent, shared.parameters, way.source, way.destination, shared.shares],
+            &uniforms::Layer { begins: u32::from(pass.begins), ..lower },
+            vec![shared.extent, shared.parameters, pass.source, pass.destination, shared.log_dets],
             grid(rows.div_ceil(64)),
             Cost {
                 flops: rows * (4 * weights + 14 * size),
@@ -105,26 +110,26 @@ impl Recorder<'_> {
     }
 
     /// Leaves the gradient where it was.
-    pub(super) fn lu_backward(&self, program: &mut Program, way: &WayBack) {
-        let between = way.stored.between.expect("invariant: an LU layer stores what U yields");
-        let d_between = way.gradients.d_between.expect("invariant: allocated for LU layers");
-        let [input, _] = way.rows;
-        let lower = self.triangle_backward(way, Triangle::Lower, between, [way.d_coupling, d_between]);
-        let upper = self.triangle_backward(way, Triangle::Upper, input, [d_between, way.d_coupling]);
+    pub(super) fn lu_backward(&self, program: &mut Program, pass: &TransformBackward) {
+        let between = pass.stored.between.expect("invariant: an LU layer stores what U yields");
+        let d_between = pass.gradients.d_between.expect("invariant: allocated for LU layers");
+        let [input, _] = pass.rows;
+        let lower = self.triangle_backward(pass, Triangle::Lower, between, [pass.d_coupling, d_between]);
+        let upper = self.triangle_backward(pass, Triangle::Upper, input, [d_between, pass.d_coupling]);
         program.dispatches.extend([lower, upper]);
     }
 
     /// From the gradient at a product that at its operand.
     fn triangle_backward(
         &self,
-        way: &WayBack,
+        pass: &TransformBackward,
         triangle: Triangle,
         source: BufferId,
         [d_output, d_input]: [BufferId; 2],
     ) -> Dispatch {
         let shared = &self.shared;
-        let (rows, size, transform) = (shared.capacity, self.flow.modelled(), way.transform);
-        let splits = self.splits(way.gradients);
+        let (rows, size, transform) = (shared.capacity, self.flow.modelled(), pass.transform);
+        let splits = self.splits(pass.gradients);
         let (uniform, weights) = self.triangle(transform, triangle);
         let tile = self.triangle_tile(&LU_BACKWARD);
         let product = 2 * rows * (weights + size);
@@ -137,9 +142,9 @@ impl Recorder<'_> {
             Triangle::Lower => constants.extend([self.differentiated(), ("THROUGH", 0)]),
             Triangle::Upper => {
                 constants.extend(self.through(transform));
-                saved = self.saved(transform, way.before, source);
+                saved = self.saved(transform, pass.before, source);
                 passed = self.passed(transform);
-                if !self.is_asked(transform) {
+                if !self.wants_input_gradient(transform) {
                     input_groups = 0;
                 }
             }
@@ -149,7 +154,7 @@ impl Recorder<'_> {
             cost.words += rows * (size + 3 * passed[0]) + weights + size;
         }
         let weight_groups = tile.across(size) as usize * tile.down(size) as usize * splits;
-        let rows_per_split = way.gradients.rows_per_split as u32;
+        let rows_per_split = pass.gradients.rows_per_split as u32;
         let label = Self::triangle_label(transform, triangle, tile);
         let uniform = uniforms::Layer { input_groups, rows_per_split, ..uniform };
         let buffers = vec![
@@ -158,7 +163,7 @@ impl Recorder<'_> {
             source,
             shared.order,
             d_output,
-            way.gradients.partials,
+            pass.gradients.partials,
             saved,
             d_input,
         ];

@@ -1,5 +1,5 @@
 //! The dispatches of a base density that is a Gaussian mixture. Rows are first whitened by each component, a dispatch; then
-//! summed to log p, and to the shares that components have in it; then a dispatch makes all gradients. Sampling begins with
+//! summed to log p, and to the components' responsibilities; then a dispatch makes all gradients. Sampling begins with
 //! a dispatch that draws from the mixture.
 
 use super::super::kernel::{
@@ -24,7 +24,7 @@ pub(super) struct Mixture<'a> {
 
 impl Recorder<'_> {
     /// Allocates what a mixture keeps of `capacity` rows, where the base density is one: each row as each component sees it,
-    /// and the component's share in the row's density [K, capacity, M + 1].
+    /// and the component's responsibility for the row [K, capacity, M + 1].
     pub(super) fn whitened(plan: &mut Plan, flow: &Flow, capacity: usize) -> Option<BufferId> {
         let Base::Mixture { components } = flow.base else { return None };
         Some(plan.buffer("rows whitened by components", components * capacity * (flow.modelled() + 1)))
@@ -112,7 +112,7 @@ impl Mixture<'_> {
     ) {
         let shared = &self.recorder.shared;
         let buffers =
-            vec![shared.extent, shared.parameters, self.whitened(), shared.shares, log_prob, log_det];
+            vec![shared.extent, shared.parameters, self.whitened(), shared.log_dets, log_prob, log_det];
         program.dispatches.extend([self.whiten(latent), self.sum_rows(&MIXTURE_DENSITY, buffers, 2)]);
     }
 
@@ -129,7 +129,7 @@ impl Mixture<'_> {
         let (rows, features) = (shared.capacity, recorder.flow.features);
         let d_coupling = gradients.d_coupling[0];
         let bound =
-            vec![shared.extent, shared.parameters, self.whitened(), d_coupling, shared.shares, log_prob];
+            vec![shared.extent, shared.parameters, self.whitened(), d_coupling, shared.log_dets, log_prob];
         let summed = self.sum_rows(&MIXTURE_RESPONSIBILITIES, bound, 1 + self.components);
         program.dispatches.extend([self.whiten(latent), summed]);
 

@@ -1,5 +1,9 @@
-//! The layered plan: a flow's dispatches, layer by layer, for any width. [`Recorder`] appends them to programs; each kind
-//! of transform has a file of its own.
+//! The layered plan: a flow's dispatches, layer by layer, for any width.
+//!
+//! [`training`] makes the plan of a training; there a batch begins, is gathered, goes forward and back, and updates the
+//! parameters. [`Recorder`] appends the dispatches of the passes: [`Recorder::forward`] and [`Recorder::backward`] call what
+//! each kind of transform has in a file of its own ([`coupling`], [`actnorm`], [`lu`], [`permutation`]), and [`density`] what
+//! the base density has. `evaluation` and `score` are the plans without an update.
 
 mod actnorm;
 mod coupling;
@@ -27,8 +31,8 @@ struct FlowBuffers {
     parameters: BufferId,
     /// [L, 2, D], as [`Recorder::order`] has it.
     order: BufferId,
-    /// Each feature's share of log_det [capacity, D].
-    shares: BufferId,
+    /// log_det of each feature [capacity, D], which the base density's kernels sum.
+    log_dets: BufferId,
     /// Of a base density that is a mixture, [`Recorder::whitened`].
     whitened: Option<BufferId>,
 }
@@ -84,7 +88,7 @@ struct Recorder<'a> {
 }
 
 /// What a transform's forward pass, or its inverse, reads and writes.
-struct Way<'a> {
+struct TransformPass<'a> {
     direction: Direction,
     /// Number of the transform.
     transform: usize,
@@ -96,7 +100,7 @@ struct Way<'a> {
 }
 
 /// What a transform's backward pass reads and writes.
-struct WayBack<'a> {
+struct TransformBackward<'a> {
     /// Number of the transform.
     transform: usize,
     /// Which of [`Gradients::d_coupling`] holds the gradient at its result.
@@ -153,20 +157,22 @@ impl Recorder<'_> {
     /// Allocates what the backward pass of a training step writes.
     fn gradients(&self, plan: &mut Plan, partials: BufferId, rows_per_split: usize) -> Gradients {
         let has = |wanted: fn(&Transform) -> bool| self.flow.transforms.iter().any(wanted);
-        let turns = 1 + usize::from(has(|transform| matches!(transform, Transform::Permutation { .. })));
+        // See Gradients::d_coupling.
+        let alternating =
+            1 + usize::from(has(|transform| matches!(transform, Transform::Permutation { .. })));
         let mut widths = self.gradient_widths();
         if self.factor == Factor::Weighted {
             widths.coupling += 1;
         }
         let rows = self.shared.capacity;
         let mut some = |label: String, width: usize| (width > 0).then(|| plan.buffer(label, rows * width));
-        let mut turned = |label: &str, widths: &[usize]| -> Vec<BufferId> {
+        let mut several = |label: &str, widths: &[usize]| -> Vec<BufferId> {
             let widths = widths.iter().enumerate();
-            widths.filter_map(|(turn, &width)| some(format!("{label}.{turn}"), width)).collect()
+            widths.filter_map(|(number, &width)| some(format!("{label}.{number}"), width)).collect()
         };
         Gradients {
-            d_coupling: turned("d_coupling", &vec![widths.coupling; turns]),
-            d_pre: turned("d_pre_activations", &widths.pre),
+            d_coupling: several("d_coupling", &vec![widths.coupling; alternating]),
+            d_pre: several("d_pre_activations", &widths.pre),
             d_theta: some("d_theta".into(), widths.theta),
             d_between: some(
                 "d_between L and U".into(),
@@ -206,8 +212,8 @@ impl Recorder<'_> {
         ("FACTOR", self.factor as u32)
     }
 
-    /// Whether anybody asks for the gradient at the input of transform number `transform`.
-    fn is_asked(&self, transform: usize) -> bool {
+    /// Whether the gradient at the input of transform number `transform` is wanted: at the data, only for the score function.
+    fn wants_input_gradient(&self, transform: usize) -> bool {
         transform > 0 || self.factor == Factor::Score
     }
 
@@ -271,24 +277,24 @@ impl Recorder<'_> {
     }
 
     /// A transform, forward or inverse.
-    fn transform(&self, program: &mut Program, way: &Way) {
-        match &self.flow.transforms[way.transform] {
-            Transform::Coupling(_) => self.coupling_rows(program, way),
-            Transform::Actnorm => self.actnorm_rows(program, way),
-            Transform::Lu => self.lu_rows(program, way),
-            Transform::Permutation { .. } => self.permutation_rows(program, way),
+    fn transform(&self, program: &mut Program, pass: &TransformPass) {
+        match &self.flow.transforms[pass.transform] {
+            Transform::Coupling(_) => self.coupling_rows(program, pass),
+            Transform::Actnorm => self.actnorm_rows(program, pass),
+            Transform::Lu => self.lu_rows(program, pass),
+            Transform::Permutation { .. } => self.permutation_rows(program, pass),
         }
     }
 
     /// A transform's gradients; the buffer that holds the one at its input.
-    fn transform_backward(&self, program: &mut Program, way: &WayBack) -> BufferId {
-        match &self.flow.transforms[way.transform] {
-            Transform::Coupling(_) => self.coupling_backward(program, way),
-            Transform::Actnorm => self.actnorm_backward(program, way),
-            Transform::Lu => self.lu_backward(program, way),
-            Transform::Permutation { .. } => return self.permutation_backward(program, way),
+    fn transform_backward(&self, program: &mut Program, pass: &TransformBackward) -> BufferId {
+        match &self.flow.transforms[pass.transform] {
+            Transform::Coupling(_) => self.coupling_backward(program, pass),
+            Transform::Actnorm => self.actnorm_backward(program, pass),
+            Transform::Lu => self.lu_backward(program, pass),
+            Transform::Permutation { .. } => return self.permutation_backward(program, pass),
         }
-        way.d_coupling
+        pass.d_coupling
     }
 
     /// Forward through all transforms, from the first of `rows` to the last.
@@ -296,7 +302,10 @@ impl Recorder<'_> {
         for (transform, stored) in stored.iter().enumerate() {
             let [source, destination] = [rows[transform], rows[transform + 1]];
             let (direction, begins) = (Direction::Forward, transform == 0);
-            self.transform(program, &Way { direction, transform, begins, source, destination, stored });
+            self.transform(
+                program,
+                &TransformPass { direction, transform, begins, source, destination, stored },
+            );
         }
     }
 
@@ -317,8 +326,8 @@ impl Recorder<'_> {
             let before = transform.checked_sub(1).map(|before| &stored[before]);
             let rows = [rows[transform], rows[transform + 1]];
             let stored = &stored[transform];
-            let way = WayBack { transform, d_coupling, rows, stored, before, gradients };
-            d_coupling = self.transform_backward(program, &way);
+            let pass = TransformBackward { transform, d_coupling, rows, stored, before, gradients };
+            d_coupling = self.transform_backward(program, &pass);
         }
         d_coupling
     }
@@ -339,14 +348,17 @@ impl Recorder<'_> {
                 Direction::Inverse => transforms - 1 - place,
             };
             let begins = place == 0;
-            self.transform(program, &Way { direction, transform, begins, source, destination, stored });
+            self.transform(
+                program,
+                &TransformPass { direction, transform, begins, source, destination, stored },
+            );
             std::mem::swap(&mut source, &mut destination);
         }
         source
     }
 }
 
-/// The way through a flow.
+/// The direction of a pass through a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
     /// Data to latent.

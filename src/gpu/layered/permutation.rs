@@ -3,7 +3,7 @@
 use super::super::kernel::{REORDER, REORDER_BACKWARD};
 use super::super::plan::{BufferId, Program, groups_of_256};
 use super::super::uniforms;
-use super::{Cost, Direction, Recorder, Way, WayBack};
+use super::{Cost, Direction, Recorder, TransformBackward, TransformPass};
 
 /// For each of `features` its place before the permutation, then its place after it: [2, D]. The context passes.
 pub(super) fn places(permutation: &[usize], features: usize) -> Vec<u32> {
@@ -25,47 +25,47 @@ impl Recorder<'_> {
         }
     }
 
-    pub(super) fn permutation_rows(&self, program: &mut Program, way: &Way) {
+    pub(super) fn permutation_rows(&self, program: &mut Program, pass: &TransformPass) {
         let shared = &self.shared;
         let values = shared.capacity * self.flow.features;
         program.dispatches.push(Self::untiled(
             &REORDER,
-            format!("transforms.{} permutation", way.transform),
+            format!("transforms.{} permutation", pass.transform),
             Vec::new(),
             &uniforms::Layer {
-                begins: u32::from(way.begins),
-                ..self.reordering(way.transform, way.direction)
+                begins: u32::from(pass.begins),
+                ..self.reordering(pass.transform, pass.direction)
             },
-            vec![shared.extent, shared.order, way.source, way.destination, shared.shares],
+            vec![shared.extent, shared.order, pass.source, pass.destination, shared.log_dets],
             groups_of_256(values),
-            Cost { flops: 0, words: values * if way.begins { 3 } else { 2 } },
+            Cost { flops: 0, words: values * if pass.begins { 3 } else { 2 } },
         ));
     }
 
     /// The buffer that holds the gradient afterwards: no two threads may share one.
-    pub(super) fn permutation_backward(&self, program: &mut Program, way: &WayBack) -> BufferId {
+    pub(super) fn permutation_backward(&self, program: &mut Program, pass: &TransformBackward) -> BufferId {
         let shared = &self.shared;
         let values = shared.capacity * self.flow.features;
         // Nothing before the first transform asks for the gradient at its input.
-        if !self.is_asked(way.transform) {
-            return way.d_coupling;
+        if !self.wants_input_gradient(pass.transform) {
+            return pass.d_coupling;
         }
-        let mut turns = way.gradients.d_coupling.iter().copied();
-        let other = turns.find(|&turn| turn != way.d_coupling);
+        let mut buffers = pass.gradients.d_coupling.iter().copied();
+        let other = buffers.find(|&buffer| buffer != pass.d_coupling);
         let d_coupling = other.expect("invariant: there are two where there is a permutation");
-        let [passed, each] = self.passed(way.transform);
-        let source = way.rows[0];
+        let [passed, each] = self.passed(pass.transform);
+        let source = pass.rows[0];
         program.dispatches.push(Self::untiled(
             &REORDER_BACKWARD,
-            format!("transforms.{} permutation", way.transform),
-            self.through(way.transform),
-            &self.reordering(way.transform, Direction::Inverse),
+            format!("transforms.{} permutation", pass.transform),
+            self.through(pass.transform),
+            &self.reordering(pass.transform, Direction::Inverse),
             vec![
                 shared.extent,
                 source,
                 shared.order,
-                way.d_coupling,
-                self.saved(way.transform, way.before, source),
+                pass.d_coupling,
+                self.saved(pass.transform, pass.before, source),
                 d_coupling,
             ],
             groups_of_256(values),

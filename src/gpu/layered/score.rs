@@ -15,9 +15,9 @@ impl ScorePlan {
         let parameters = plan.buffer("parameters", layout.total);
         let order = plan.constant("order", &Recorder::order(flow));
         let log_prob = plan.buffer("log_prob", capacity);
-        let shares = plan.buffer("shares of log_det", capacity * flow.features);
+        let log_dets = plan.buffer("log_det of each feature", capacity * flow.features);
         let whitened = Recorder::whitened(&mut plan, flow, capacity);
-        let shared = FlowBuffers { capacity, extent, parameters, order, shares, whitened };
+        let shared = FlowBuffers { capacity, extent, parameters, order, log_dets, whitened };
         let recorder = Recorder { flow, layout, tiling, factor: Factor::Score, shared };
         let rows = recorder.rows(&mut plan);
         let stored = recorder.store_each(&mut plan);

@@ -44,9 +44,9 @@ impl TrainingPlan {
         let norm_groups = norm_groups(layout.total);
         let rules = rules(flow.features, layout.total, shape, splits, norm_groups, validation_capacity);
         let factor = if shape.weights.is_some() { Factor::Weighted } else { Factor::Mean };
-        let maker = Maker { flow, layout, tiling, rules, factor, buffers: &buffers };
-        let step = maker.step_program(&mut plan);
-        let validate = maker.validation_program(&mut plan);
+        let builder = ProgramBuilder { flow, layout, tiling, rules, factor, buffers: &buffers };
+        let step = builder.step_program(&mut plan);
+        let validate = builder.validation_program(&mut plan);
         let Buffers { state, validation, history, parameters, gradient, moment1, moment2, best, .. } =
             buffers;
         let close = close_program(&rules, [state, validation, history, parameters, best]);
@@ -132,8 +132,8 @@ impl Buffers {
     }
 }
 
-/// Makes the programs of a training.
-struct Maker<'a> {
+/// Builds the programs of a training: a step, and a tile of validation rows.
+struct ProgramBuilder<'a> {
     flow: &'a Flow,
     layout: &'a Layout,
     tiling: &'a Tiling,
@@ -142,11 +142,17 @@ struct Maker<'a> {
     buffers: &'a Buffers,
 }
 
-impl Maker<'_> {
-    fn recorder(&self, plan: &mut Plan, capacity: usize, extent: BufferId, shares: BufferId) -> Recorder<'_> {
+impl ProgramBuilder<'_> {
+    fn recorder(
+        &self,
+        plan: &mut Plan,
+        capacity: usize,
+        extent: BufferId,
+        log_dets: BufferId,
+    ) -> Recorder<'_> {
         let Self { flow, layout, tiling, factor, buffers: &Buffers { parameters, order, .. }, .. } = *self;
         let whitened = Recorder::whitened(plan, flow, capacity);
-        let shared = FlowBuffers { capacity, extent, parameters, order, shares, whitened };
+        let shared = FlowBuffers { capacity, extent, parameters, order, log_dets, whitened };
         Recorder { flow, layout, tiling, factor, shared }
     }
 
@@ -156,8 +162,8 @@ impl Maker<'_> {
         let (features, batch) = (flow.features, rules.batch as usize);
         let &Buffers { state, log_prob, .. } = *buffers;
         let partials = plan.buffer("partial gradients", rules.splits as usize * self.layout.total);
-        let shares = plan.buffer("shares of log_det", batch * features);
-        let recorder = self.recorder(plan, batch, state, shares);
+        let log_dets = plan.buffer("log_det of each feature", batch * features);
+        let recorder = self.recorder(plan, batch, state, log_dets);
         let rows = recorder.rows(plan);
         let stored = recorder.store_each(plan);
         let (rows_per_split, _) = row_splits(batch);
@@ -166,9 +172,9 @@ impl Maker<'_> {
         let mut step = Program::new("training step");
         let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
         let gathered = [0, 2 * batch * features];
-        for part in &buffers.train {
-            let bound = [state, part.buffer, rows[0]];
-            let rules = part.rules(*rules);
+        for shard in &buffers.train {
+            let bound = [state, shard.buffer, rows[0]];
+            let rules = shard.rules(*rules);
             step.dispatches.push(dispatch(
                 &GATHER,
                 "rows of the batch",
@@ -230,19 +236,19 @@ impl Maker<'_> {
         let Self { flow, rules, buffers, .. } = self;
         let (features, capacity) = (flow.features, rules.validation_capacity as usize);
         let &Buffers { validation, .. } = *buffers;
-        let shares = plan.buffer("validation shares of log_det", capacity * features);
+        let log_dets = plan.buffer("validation log_det of each feature", capacity * features);
         let ends = [0, 1].map(|i| plan.buffer(format!("validation rows.{i}"), capacity * features));
         let log_det = plan.buffer("validation log_det", capacity);
-        let recorder = self.recorder(plan, capacity, validation, shares);
+        let recorder = self.recorder(plan, capacity, validation, log_dets);
         let stored = recorder.store(plan, "validation ", 0..flow.transforms.len());
         let log_prob = plan.buffer("validation log_prob", capacity);
 
         let mut validate = Program::new("validation tile");
         let groups = [capacity.div_ceil(256) as u32, 1, 1];
         let taken = [0, 2 * capacity * features];
-        for part in &buffers.validation_rows {
-            let bound = [validation, part.buffer, ends[0]];
-            let rules = part.rules(*rules);
+        for shard in &buffers.validation_rows {
+            let bound = [validation, shard.buffer, ends[0]];
+            let rules = shard.rules(*rules);
             validate.dispatches.push(dispatch(&TAKE, "validation rows", &rules, &bound, groups, taken));
         }
         let latent = recorder.pass(&mut validate, ends, &stored, Direction::Forward);

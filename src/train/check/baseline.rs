@@ -1,5 +1,5 @@
-//! The simple densities that a fit begins from: columns as the preprocessing leaves them, as independent standard normals,
-//! and as the Gaussian that fits the training rows. A flow that is no better than they are has learnt nothing.
+//! The simple densities that a fit begins from: columns as the preprocessing leaves them, as independent standard
+//! normals, and as the Gaussian that fits the training rows. A flow that is no better than they are has learnt nothing.
 
 use std::f64::consts::TAU;
 
@@ -13,7 +13,8 @@ const FEATURES: usize = 256;
 /// Added to variances, in the units of the preprocessed columns: columns that are sums of others stay invertible.
 const RIDGE: f64 = 1e-6;
 
-/// The model, whose log-densities are `log_density` [B], beside the simple densities over the same rows `unseen` [B, D].
+/// The model, whose log-densities are `log_density` [B], beside the simple densities over the same rows `unseen` [B,
+/// D].
 pub(super) fn compare(model: &Model, training: &Sample, unseen: &Sample, log_density: &[f64]) -> Comparison {
     let (features, modelled) = (model.flow.features, model.flow.modelled());
     let Preprocessed { values, log_det } = model.preprocessing.forward(&unseen.rows);

@@ -7,31 +7,33 @@ use crate::model::{CouplingUnits, Finding, SelfCheck};
 const ROUND_TRIP_LIMIT: f64 = 1e-2;
 /// Likewise the log-determinant, in nats. The networks have kinks, which differences see.
 const LOG_DET_LIMIT: f64 = 1e-3;
-/// Standard errors beyond which a difference is no accident, and within which one density is not clearly better than another.
+/// Standard errors beyond which a difference is no accident, and within which one density is not clearly better than
+/// another.
 const ERRORS: f64 = 4.0;
 const CLEAR_ERRORS: f64 = 2.0;
-/// Gap in nats, and what mean and deviation of a latent feature may be off by, below which none matters however sure it is.
+/// Gap in nats, and what mean and deviation of a latent feature may be off by, below which none matters however sure it
+/// is.
 const GAP_LIMIT: f64 = 0.05;
 const MOMENT_LIMIT: f64 = 0.2;
-/// Likewise the distance of a latent feature: at most this share of the probability is in the wrong place. Good fits are within
-/// 0.01 over 10,000 rows.
+/// Likewise the distance of a latent feature: at most this share of the probability is in the wrong place. Good fits
+/// are within 0.01 over 10,000 rows.
 const DISTANCE_LIMIT: f64 = 0.035;
 /// How often a normal feature is taken for another by its distance, over all features.
 const DISTANCE_CHANCE: f64 = 1e-3;
 /// Structure of one feature or pair that may be left in the latent variable, in nats.
 const STRUCTURE_LIMIT: f64 = 0.02;
-/// Nats by which rows are not so simple as a density that the flow is no better than, and by which it has to be better. A
-/// triangular column is worth 0.02 nats, of which six moments see a third.
+/// Nats by which rows are not so simple as a density that the flow is no better than, and by which it has to be better.
+/// A triangular column is worth 0.02 nats, of which six moments see a third.
 const NOT_SIMPLE: f64 = 0.003;
 /// Share of a layer's units that may be dead: good fits have layers where all but two or three of 48 are.
 const DEAD_LIMIT: f64 = 0.97;
-/// Nats above the median loss from which a row is far from the others, and the same in distances from the median to the upper
-/// quartile.
+/// Nats above the median loss from which a row is far from the others, and the same in distances from the median to the
+/// upper quartile.
 const FAR: f64 = 30.0;
 const FAR_QUARTILES: f64 = 20.0;
 
-/// What is suspicious in `check`, whose latent features are those of `effective` rows, and whose `repeating` columns repeat
-/// their values. Numbers that are not finite leave nothing else to say.
+/// What is suspicious in `check`, whose latent features are those of `effective` rows, and whose `repeating` columns
+/// repeat their values. Numbers that are not finite leave nothing else to say.
 pub(super) fn findings(
     check: &SelfCheck,
     effective: f64,
@@ -114,8 +116,8 @@ fn features_not_normal(check: &SelfCheck, effective: f64) -> Vec<usize> {
     (0..check.latent.len()).filter(|&index| is_off(index)).collect()
 }
 
-/// Whether a simple density is as good as the flow, or better, though the rows are not so simple. A flow of rows that are
-/// as simple is no better either.
+/// Whether a simple density is as good as the flow, or better, though the rows are not so simple. A flow of rows that
+/// are as simple is no better either.
 fn simple(check: &SelfCheck, not_normal: &[usize]) -> Option<Finding> {
     let comparison = check.comparison.as_ref()?;
     let (baseline, gain, error) = (comparison.baseline(), comparison.gain, comparison.gain_error);
@@ -150,7 +152,8 @@ fn not_normal(check: &SelfCheck, features: Vec<usize>, repeating: &[usize]) -> V
     found
 }
 
-/// Layers that no longer compute anything. In a flow of rows that are a Gaussian they are no fault: it had nothing to learn.
+/// Layers that no longer compute anything. In a flow of rows that are a Gaussian they are no fault: it had nothing to
+/// learn.
 fn dead(check: &SelfCheck) -> Option<Finding> {
     if check.comparison.as_ref().is_some_and(|comparison| comparison.beyond <= NOT_SIMPLE) {
         return None;

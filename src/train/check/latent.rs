@@ -37,8 +37,8 @@ pub(super) fn latent_feature(
     LatentFeature { mean, std: variance.sqrt(), distance: largest(distances) }
 }
 
-/// What normal scores [N, D], of which the first M features are modelled, have beyond independent standard normals. Rows
-/// whose scores are not numbers leave nothing to say.
+/// What normal scores [N, D], of which the first M features are modelled, have beyond independent standard normals.
+/// Rows whose scores are not numbers leave nothing to say.
 pub(super) fn structure(scores: &[f64], sample: &Sample, features: usize, modelled: usize) -> Structure {
     let rows = scores.len() / features;
     let pairs: Vec<[usize; 2]> = if features > FEATURES {

@@ -32,8 +32,8 @@ const LOSS_ROWS: usize = 10_000;
 
 /// Checks `model`, fitted to `dataset`, on `engine`, and some numbers on the CPU in double precision.
 ///
-/// Rows are evenly spaced: validation rows, or training rows where there are none. They count by their weights, and rows
-/// without weight are left out.
+/// Rows are evenly spaced: validation rows, or training rows where there are none. They count by their weights, and
+/// rows without weight are left out.
 ///
 /// # Errors
 /// Those of the engine.

@@ -1,5 +1,5 @@
-//! Hidden units that are never on. A unit of a ReLU network whose input is negative at every row has no gradient: it is dead
-//! for the rest of the training, and a layer of such units no longer computes anything.
+//! Hidden units that are never on. A unit of a ReLU network whose input is negative at every row has no gradient: it is
+//! dead for the rest of the training, and a layer of such units no longer computes anything.
 
 use rayon::prelude::*;
 
@@ -83,8 +83,8 @@ fn coupling_units(
     Some(CouplingUnits { transform: index, units, dead, worst })
 }
 
-/// For each linear layer of a network that reads activations, whether each of them is on at one of `rows` [B, D]; nothing
-/// for the others.
+/// For each linear layer of a network that reads activations, whether each of them is on at one of `rows` [B, D];
+/// nothing for the others.
 fn units_on(network: &NetworkSpan, mask: &[bool], parameters: &[f64], rows: &[f64]) -> Vec<Vec<bool>> {
     let features = mask.len();
     let mut on: Vec<Vec<bool>> = network

@@ -26,7 +26,7 @@ struct Setup {
     splits: usize,
     factor: Factor,
     values: Vec<f32>,
-    shares: Vec<f32>,
+    log_dets: Vec<f32>,
     shift: Vec<f32>,
     log_scale: Vec<f32>,
 }
@@ -45,7 +45,7 @@ impl Setup {
                     splits: capacity.div_ceil(capacity.div_ceil(splits)),
                     factor: Factor::Mean,
                     values: random(rows * features, 3.0, seed),
-                    shares: random(rows * features, 3.0, 100 + seed),
+                    log_dets: random(rows * features, 3.0, 100 + seed),
                     shift: random(modelled, 2.0, 200 + seed),
                     log_scale: random(modelled, 1.5, 300 + seed),
                 }
@@ -88,38 +88,38 @@ impl Setup {
             .bind("parameters", parameters)
     }
 
-    /// Values, and each feature's share of log_det.
+    /// Values, and log_det of each feature.
     fn transformed<R: Real>(&self, twin: Twin<R>, begins: bool) -> [Vec<R>; 2] {
         let mut values = real::<R>(&self.values);
-        let mut shares = if begins { vec![R::zero(); values.len()] } else { real(&self.shares) };
+        let mut log_dets = if begins { vec![R::zero(); values.len()] } else { real(&self.log_dets) };
         twin(self.features, &real(&self.shift), &real(&self.log_scale), &mut values, &mut [R::zero()]);
         for feature in 0..self.modelled {
-            // Of one feature alone, the log-determinant is its share.
-            let mut share = [R::zero()];
+            // Of one feature alone, the log-determinant is that of the row.
+            let mut log_det = [R::zero()];
             twin(
                 1,
                 &real(&self.shift[feature..][..1]),
                 &real(&self.log_scale[feature..][..1]),
                 &mut [],
-                &mut share,
+                &mut log_det,
             );
-            shares[feature..].iter_mut().step_by(self.features).for_each(|sum| *sum += share[0]);
+            log_dets[feature..].iter_mut().step_by(self.features).for_each(|sum| *sum += log_det[0]);
         }
-        [values, shares]
+        [values, log_dets]
     }
 
     fn transforming(&self, begins: bool, truth: Twin<f64>, single: Twin<f32>) -> Call {
         let size = self.capacity * self.features;
-        let [values, shares] = self.transformed(truth, begins);
-        let [values_single, shares_single] = self.transformed(single, begins);
+        let [values, log_dets] = self.transformed(truth, begins);
+        let [values_single, log_dets_single] = self.transformed(single, begins);
         let all = 0..self.rows * self.features;
-        let before = if begins { vec![] } else { self.shares.clone() };
+        let before = if begins { vec![] } else { self.log_dets.clone() };
         self.call(begins, groups_of_256(size))
             .values("rows", &self.values, size)
             .bind("destination", vec![POISON; size])
             .expect("", all.clone(), values, &values_single)
-            .values("shares", &before, size)
-            .expect("", all, shares, &shares_single)
+            .values("log_dets", &before, size)
+            .expect("", all, log_dets, &log_dets_single)
     }
 
     fn mask(&self) -> Vec<bool> {
@@ -236,11 +236,11 @@ pub fn actnorm_forward() -> Case {
         &[
             ("value = (value - shift) * exp_accurate(-s);", "value = (value - shift) * exp_accurate(s);"),
             ("value = (value - shift) * exp_accurate(-s);", "value = value * exp_accurate(-s) - shift;"),
-            ("share = -s;", "share = s;"),
+            ("log_det = -s;", "log_det = s;"),
             ("parameters[layer.bias + feature]", "parameters[layer.weight + feature]"),
             ("if feature < layer.modelled {", "if true {"),
-            ("shares[index] += value;", "shares[index] = value;"),
-            ("shares[index] = value;", "shares[index] += value;"),
+            ("log_dets[index] += value;", "log_dets[index] = value;"),
+            ("log_dets[index] = value;", "log_dets[index] += value;"),
             ("if row >= extent.rows {", "if row >= layer.capacity {"),
             ("normalise(group, groups, local, false);", "normalise(group, groups, local, true);"),
         ],
@@ -254,7 +254,7 @@ pub fn actnorm_inverse() -> Case {
         cpu_inverse,
         &[
             ("value = value * exp_accurate(s) + shift;", "value = (value + shift) * exp_accurate(s);"),
-            ("share = s;", "share = -s;"),
+            ("log_det = s;", "log_det = -s;"),
             ("normalise(group, groups, local, true);", "normalise(group, groups, local, false);"),
         ],
     )

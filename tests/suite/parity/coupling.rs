@@ -39,7 +39,7 @@ struct Coupling {
     begins: bool,
     bound: f32,
     rows: Vec<f32>,
-    shares: Vec<f32>,
+    log_dets: Vec<f32>,
 }
 
 impl Coupling {
@@ -75,37 +75,37 @@ impl Coupling {
             begins: (at + turn).is_multiple_of(3),
             bound: if turn.is_multiple_of(2) { 2.0 } else { 0.75 },
             rows: random(rows * features, 3.0, 3000 + seed),
-            shares: random(rows * features, 3.0, 4000 + seed),
+            log_dets: random(rows * features, 3.0, 4000 + seed),
             layer,
         }
     }
 
-    /// Values, each feature's share of log_det, and raw log-scales.
+    /// Values, log_det of each feature, and raw log-scales.
     fn transform<R: Real>(&self, twin: Transform<R>) -> [Vec<R>; 3] {
         let [log_scale, shift] = [0, 1].map(|network| self.layer.forward::<R>(network));
         let rows = real::<R>(&self.rows);
         let mut values = vec![R::nan(); rows.len()];
-        let mut shares = if self.begins { vec![R::zero(); rows.len()] } else { real(&self.shares) };
+        let mut log_dets = if self.begins { vec![R::zero(); rows.len()] } else { real(&self.log_dets) };
         let features = self.layer.features();
-        // A row of which one feature alone counts yields that feature's share.
+        // A row of which one feature alone counts yields log_det of that feature.
         for (feature, kept) in self.layer.mask.iter().enumerate().filter(|(_, kept)| !**kept) {
             assert!(!kept);
             let column =
                 |values: &[R]| values.iter().skip(feature).step_by(features).copied().collect::<Vec<_>>();
-            let mut share = column(&shares);
-            let mut value = share.clone();
+            let mut log_det = column(&log_dets);
+            let mut value = log_det.clone();
             let bound = R::from_wide(self.bound.into());
             let [x, o, t] = [&rows, &log_scale, &shift].map(|values| column(values));
-            twin(bound, &[false], &x, &o, &t, &mut value, &mut share);
+            twin(bound, &[false], &x, &o, &t, &mut value, &mut log_det);
             for row in 0..x.len() {
                 values[row * features + feature] = value[row];
-                shares[row * features + feature] = share[row];
+                log_dets[row * features + feature] = log_det[row];
             }
         }
         for (at, value) in values.iter_mut().enumerate().filter(|(at, _)| self.layer.mask[at % features]) {
             *value = rows[at];
         }
-        [values, shares, log_scale]
+        [values, log_dets, log_scale]
     }
 
     fn call(&self, truth: Transform<f64>, single: Transform<f32>) -> Call {
@@ -115,12 +115,12 @@ impl Coupling {
         let uniform =
             uniforms::Layer { begins: u32::from(self.begins), bound: self.bound, ..layer.uniform() };
         let groups = layer.forward_groups(layer.kept().max(features - layer.kept()), 1);
-        let [values, shares, raw] = self.transform(truth);
-        let [values_single, shares_single, raw_single] = self.transform(single);
+        let [values, log_dets, raw] = self.transform(truth);
+        let [values_single, log_dets_single, raw_single] = self.transform(single);
         let all = 0..layer.rows * features;
         let transformed = layer.used_outputs();
         let kept = &layer.mask;
-        let before = if self.begins { vec![] } else { self.shares.clone() };
+        let before = if self.begins { vec![] } else { self.log_dets.clone() };
         layer
             .call(&uniform, groups)
             .values("rows", &self.rows, size)
@@ -132,8 +132,8 @@ impl Coupling {
                 &pick(&values_single, &transformed),
             )
             .expect_bits("kept", layer.plane(0, features, kept), bits(&pick(&self.rows, kept)))
-            .values("shares", &before, size)
-            .expect("", all, shares, &shares_single)
+            .values("log_dets", &before, size)
+            .expect("", all, log_dets, &log_dets_single)
             .bind("saved", vec![POISON; size])
             .expect(
                 "",
@@ -171,9 +171,9 @@ pub fn coupling_forward() -> Case {
             ("n * 0.693359375", "n * 0.69335"),
             ("order[layer.order + layer.kept + out /", "order[layer.order + out /"),
             ("order[layer.order + layer.kept + out /", "order[layer.kept + out /"),
-            ("shares[index] = value;", "shares[index] += value;"),
-            ("shares[index] += value;", "shares[index] = value;"),
-            ("shares[index] = 0.0;", ""),
+            ("log_dets[index] = value;", "log_dets[index] += value;"),
+            ("log_dets[index] += value;", "log_dets[index] = value;"),
+            ("log_dets[index] = 0.0;", ""),
             ("index] = theta[k];", "index] = theta[1u];"),
             ("destination[index] = rows[index];", ""),
             ("row < extent.rows && out < layer.outputs", "row < layer.capacity && out < layer.outputs"),

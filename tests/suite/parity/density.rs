@@ -10,7 +10,7 @@ use moonflow::gpu::uniforms;
 use super::harness::{Call, Case, POISON, poisoned, random, real};
 use super::layer::{Factor, order, pick};
 
-/// Latent rows with every feature's share of log_det.
+/// Latent rows with log_det of every feature.
 struct Setup {
     rows: usize,
     capacity: usize,
@@ -19,7 +19,7 @@ struct Setup {
     context: usize,
     factor: Factor,
     z: Vec<f32>,
-    shares: Vec<f32>,
+    log_dets: Vec<f32>,
 }
 
 impl Setup {
@@ -39,7 +39,10 @@ impl Setup {
             factor: Factor::Mean,
             z: random(rows * features, 4.0, (rows + features) as u64),
             // Mostly positive, so that their sum is no small difference.
-            shares: random(rows * features, 9.0, (rows * features) as u64).iter().map(|x| x + 5.0).collect(),
+            log_dets: random(rows * features, 9.0, (rows * features) as u64)
+                .iter()
+                .map(|x| x + 5.0)
+                .collect(),
         })
     }
 
@@ -66,12 +69,12 @@ impl Setup {
         Call::new(format!("{rows} of {capacity} rows of {features}:"), &self.uniform(), groups)
             .record("extent", &uniforms::Extent { rows: *rows as u32, first: 9 })
             .values("source", &self.z, capacity * features)
-            .values("shares", &self.shares, capacity * features)
+            .values("log_dets", &self.log_dets, capacity * features)
     }
 
     fn log_det<R: Real>(&self) -> Vec<R> {
-        let rows = self.shares.chunks_exact(self.features);
-        rows.map(|row| real::<R>(row).into_iter().fold(R::zero(), |sum, share| sum + share)).collect()
+        let rows = self.log_dets.chunks_exact(self.features);
+        rows.map(|row| real::<R>(row).into_iter().fold(R::zero(), |sum, log_det| sum + log_det)).collect()
     }
 
     fn log_prob<R: Real>(&self) -> Vec<R> {
@@ -177,9 +180,9 @@ pub fn log_determinant() -> Case {
         factor: 4.0,
         calls: Setup::all().map(|setup| setup.expect_log_det(setup.call())).collect(),
         changes: &[
-            ("sum += shares[row * layer.features + j];", "sum -= shares[row * layer.features + j];"),
-            ("sum += shares[row * layer.features + j];", "sum = shares[row * layer.features + j];"),
-            ("sum += shares[row * layer.features + j];", "sum += shares[row + j];"),
+            ("sum += log_dets[row * layer.features + j];", "sum -= log_dets[row * layer.features + j];"),
+            ("sum += log_dets[row * layer.features + j];", "sum = log_dets[row * layer.features + j];"),
+            ("sum += log_dets[row * layer.features + j];", "sum += log_dets[row + j];"),
             ("var stride = lanes / 2u", "var stride = lanes / 4u"),
             (
                 "    if lane == 0u && row < extent.rows {\n        log_det[row] = determinant;\n    }\n}",

@@ -33,7 +33,7 @@ struct Setup {
     begins: bool,
     factor: Factor,
     values: Vec<f32>,
-    shares: Vec<f32>,
+    log_dets: Vec<f32>,
     /// [rows, T · P].
     theta: Vec<f32>,
     d_z: Vec<f32>,
@@ -68,7 +68,7 @@ impl Setup {
             factor: Factor::Mean,
             // Some of them beyond the bound.
             values: random(rows * features, 1.3 * f64::from(bijector.bound()), 200 + seed),
-            shares: random(rows * features, 3.0, 300 + seed),
+            log_dets: random(rows * features, 3.0, 300 + seed),
             theta,
             d_z: random(rows * features, 1.0, 400 + seed),
         }
@@ -103,14 +103,14 @@ impl Setup {
             .bind("order", order(&[&self.mask]))
     }
 
-    /// Values and shares at transformed features.
+    /// Values and log_dets at transformed features.
     fn results<R: Real>(&self, inverse: bool) -> [Vec<R>; 2] {
         let theta = real::<R>(&self.theta);
         let of = |(place, theta): (usize, &[R])| {
-            let [value, share] =
-                [&self.values, &self.shares].map(|values| R::from_wide(values[place].into()));
+            let [value, before] =
+                [&self.values, &self.log_dets].map(|values| R::from_wide(values[place].into()));
             let [result, log_det] = transform(self.bijector, inverse, value, theta);
-            [result, if self.begins { log_det } else { share + log_det }]
+            [result, if self.begins { log_det } else { before + log_det }]
         };
         let thetas = theta.chunks_exact(self.bijector.parameters());
         let results: Vec<[R; 2]> = self.places().into_iter().zip(thetas).map(of).collect();
@@ -121,20 +121,20 @@ impl Setup {
         let size = self.capacity * self.features;
         let all: Vec<usize> = (0..self.rows * self.features).collect();
         let kept = pick(&all, &self.mask);
-        let [values, shares] = self.results::<f64>(inverse);
-        let [values_single, shares_single] = self.results::<f32>(inverse);
-        let before = if self.begins { vec![] } else { self.shares.clone() };
-        let kept_shares =
-            if self.begins { vec![0; kept.len()] } else { bits(&pick(&self.shares, &self.mask)) };
+        let [values, log_dets] = self.results::<f64>(inverse);
+        let [values_single, log_dets_single] = self.results::<f32>(inverse);
+        let before = if self.begins { vec![] } else { self.log_dets.clone() };
+        let kept_log_dets =
+            if self.begins { vec![0; kept.len()] } else { bits(&pick(&self.log_dets, &self.mask)) };
         self.call(groups_of_256(size))
             .values("rows", &self.values, size)
             .values("theta", &self.theta, self.theta.len() / self.rows * self.capacity)
             .bind("destination", vec![POISON; size])
             .expect("transformed", self.places(), values, &values_single)
             .expect_bits("kept", kept.clone(), bits(&pick(&self.values, &self.mask)))
-            .values("shares", &before, size)
-            .expect("transformed", self.places(), shares, &shares_single)
-            .expect_bits("kept", kept, kept_shares)
+            .values("log_dets", &before, size)
+            .expect("transformed", self.places(), log_dets, &log_dets_single)
+            .expect_bits("kept", kept, kept_log_dets)
     }
 
     /// d_x and d_θ at transformed features.
@@ -262,9 +262,9 @@ pub fn elementwise_forward() -> Case {
             ("numbers[k] = theta[number * NUMBERS + k];", "numbers[k] = theta[number + k];"),
             ("number % transformed];", "number / layer.capacity];"),
             ("order[layer.order + layer.kept + number", "order[layer.order + number"),
-            ("shares[index] = value;", "shares[index] += value;"),
-            ("shares[index] += value;", "shares[index] = value;"),
-            ("shares[index] = 0.0;", ""),
+            ("log_dets[index] = value;", "log_dets[index] += value;"),
+            ("log_dets[index] += value;", "log_dets[index] = value;"),
+            ("log_dets[index] = 0.0;", ""),
             ("destination[index] = rows[index];", ""),
             (
                 "let row = number / transformed;\n    if row >= extent.rows {",

@@ -164,7 +164,7 @@ pub fn fused_forward() -> Case {
         false,
         &[
             ("quad_at(extent.first + row, quad % QUADS)", "quad_at(row, quad % QUADS)"),
-            ("log_dets[quad] += (shares", "log_dets[quad] = (shares"),
+            ("log_dets[quad] += (log_det.x", "log_dets[quad] = (log_det.x"),
             ("log_det - 0.5 * squares", "log_det - squares"),
             ("+ diagonal - 0.5 * squares", "- 0.5 * squares"),
             ("factor_diagonal(k, quad) * centred_quad(k, row, quad)", "centred_quad(k, row, quad)"),
@@ -175,18 +175,21 @@ pub fn fused_forward() -> Case {
             ("item / COMPONENTS, item % COMPONENTS", "item / COMPONENTS, 0u"),
             ("(value - shift) * exp_quad(-s)", "value * exp_quad(-s) - shift"),
             ("log_dets[quad] -= sum;", "log_dets[quad] += sum;"),
-            ("log_dets[quad] += lu_log_det(step, quad);", ""),
-            ("lu_diagonal(step, quad) * memory[AT_KEPT", "memory[AT_KEPT"),
-            ("sum_of_shares(AT_THETA, quad) + bias", "sum_of_shares(AT_THETA, quad)"),
+            ("log_dets[quad] += lu_log_det(transform, quad);", ""),
+            ("lu_diagonal(transform, quad) * memory[AT_KEPT", "memory[AT_KEPT"),
+            ("sum_of_slices(AT_THETA, quad) + bias", "sum_of_slices(AT_THETA, quad)"),
             ("sources.w % 4u]", "sources.w / 4u]"),
             ("feature < vec4<u32>(fused.modelled)", "feature < vec4<u32>(fused.features)"),
             ("f32(fused.modelled) * HALF_LN_TAU", "f32(fused.features) * HALF_LN_TAU"),
-            ("kept_part(step, quad, memory[AT_ROWS + quad])", "memory[AT_ROWS + quad]"),
-            ("let base = step.weights + network * step.weights_stride", "let base = step.weights"),
+            ("kept_part(transform, quad, memory[AT_ROWS + quad])", "memory[AT_ROWS + quad]"),
+            (
+                "let base = transform.weights + network * transform.weights_stride",
+                "let base = transform.weights",
+            ),
             ("task.source + row * task.depth + begin", "task.source + row * task.depth"),
             ("start = bias_strip(task.bias + quad, columns);", ""),
-            ("transform_rows(local, transform, false)", "transform_rows(local, transform, true)"),
-            ("= output_quad(step, k, at.row", "= output_quad(step, 0u, at.row"),
+            ("transform_rows(local, index, false)", "transform_rows(local, index, true)"),
+            ("= output_quad(transform, k, at.row", "= output_quad(transform, 0u, at.row"),
             ("at.place * PLACE_QUADS + quad);", "quad);"),
             ("(*theta)[4u * quad + lane] = numbers[lane];", "(*theta)[4u * quad + lane] = numbers[0];"),
             ("sum += memory[at + slice * ROWS", "sum = memory[at + slice * ROWS"),
@@ -202,14 +205,14 @@ pub fn fused_inverse() -> Case {
         true,
         &[
             (
-                "transform_rows(local, fused.transforms - 1u - place, true)",
+                "transform_rows(local, fused.transform_count - 1u - place, true)",
                 "transform_rows(local, place, true)",
             ),
             ("log_det[first + row] = log_det_of(row);", "log_det[first + row] = -log_det_of(row);"),
             ("value * exp_quad(s) + shift", "(value + shift) * exp_quad(s)"),
             ("select(0u, QUADS, inverse)", "0u"),
             ("log_dets[quad] -= lu_log_det", "log_dets[quad] += lu_log_det"),
-            (" / lu_diagonal(step, j / 4u)[j % 4u]", ""),
+            (" / lu_diagonal(transform, j / 4u)[j % 4u]", ""),
             ("row, 0u, j / 4u + 1u)", "row, 0u, j / 4u)"),
             ("row, j / 4u, QUADS)", "row, j / 4u, j / 4u + 1u)"),
         ],
@@ -273,7 +276,7 @@ pub fn fused_sample() -> Case {
 }
 
 /// Gradient `[P]` of Σ factor · (−log p) over these rows.
-fn share<R: Real>(subject: &Subject, rows: &[f32], factors: &[f32]) -> Vec<f64> {
+fn gradient_of<R: Real>(subject: &Subject, rows: &[f32], factors: &[f32]) -> Vec<f64> {
     let sum: f64 = factors.iter().map(|&factor| f64::from(factor)).sum();
     if sum == 0.0 {
         return vec![0.0; subject.parameters.len()];
@@ -365,7 +368,8 @@ fn expect_partials(
             values.chunks(shape.rows * width).skip(group).step_by(groups).flatten().copied().collect()
         };
         let (rows, factors) = (taken(batch, features), taken(factors, 1));
-        let (truth, own) = (share::<f64>(subject, &rows, &factors), share::<f32>(subject, &rows, &factors));
+        let (truth, own) =
+            (gradient_of::<f64>(subject, &rows, &factors), gradient_of::<f32>(subject, &rows, &factors));
         let mut padding = vec![true; slot];
         for tensor in &Layout::new(&subject.flow).tensors {
             let (packed, nowhere): (Vec<usize>, Vec<usize>) =
@@ -422,12 +426,12 @@ pub fn fused_gradient() -> Case {
             ("log_prob = select(weight * log_prob", "log_prob = select(log_prob"),
             ("-factor, ", "-1.0 / f32(state.rows), "),
             ("if counts {", "if true {"),
-            ("all += sum_of_shares", "all = sum_of_shares"),
+            ("all += sum_of_slices", "all = sum_of_slices"),
             ("sum += memory[at + slice * ROW_QUADS", "sum = memory[at + slice * ROW_QUADS"),
-            ("kept_part(step, quad, all)", "all"),
+            ("kept_part(transform, quad, all)", "all"),
             ("QUADS + at.feature / 4u][at.feature % 4u] =", "QUADS][at.feature % 4u] ="),
             ("numbers[lane] = d_theta[4u * quad + lane];", "numbers[lane] = d_theta[lane];"),
-            ("at.row * step.transformed + at.place", "at.row * step.transformed"),
+            ("at.row * transform.transformed + at.place", "at.row * transform.transformed"),
             ("memory[AT_D_THETA + network * ROW_QUADS + quad] = vec4<f32>();", ""),
             ("task.finish.added = tile_of(layer + 1u) - task.destination;", ""),
             ("before = partials[at];", ""),
@@ -436,21 +440,21 @@ pub fn fused_gradient() -> Case {
             ("quads.q3 = memory[at + 3u];", "quads.q3 = memory[at + 2u];"),
             ("saved[input_at(next, group, quad)]", "saved[input_at(next, group, quad ^ 1u)]"),
             (
-                "saved[place] = theta_quad(step, at, numbers);",
-                "saved[place] = theta_quad(step, at, 0u).yxwz;",
+                "saved[place] = theta_quad(transform, at, numbers);",
+                "saved[place] = theta_quad(transform, at, 0u).yxwz;",
             ),
             (
-                "= output_quad(step, k, quad / QUADS, quad % QUADS);",
-                "= output_quad(step, k, quad / QUADS, 0u);",
+                "= output_quad(transform, k, quad / QUADS, quad % QUADS);",
+                "= output_quad(transform, k, quad / QUADS, 0u);",
             ),
             ("sum += memory[source + row", "sum = memory[source + row"),
             ("vec4<f32>(row_factor(first + quad / QUADS)) - d_z * z", "-d_z * z"),
             ("d_z * shrink", "d_z"),
-            ("lu_diagonal(step, quad) - row_factor(row)", "lu_diagonal(step, quad)"),
-            ("select(delta, AT_LU, step.kind == LU && layer == 0u)", "delta"),
-            ("memory[AT_ROWS + quad] * lu_diagonal(step, quad)", "memory[AT_ROWS + quad]"),
+            ("lu_diagonal(transform, quad) - row_factor(row)", "lu_diagonal(transform, quad)"),
+            ("select(delta, AT_LU, transform.kind == LU && layer == 0u)", "delta"),
+            ("memory[AT_ROWS + quad] * lu_diagonal(transform, quad)", "memory[AT_ROWS + quad]"),
             ("let d_y = memory[AT_ROWS + quad] +", "let d_y ="),
-            ("case PERMUTATION: { permute_rows(local, step, true); }", ""),
+            ("case PERMUTATION: { permute_rows(local, transform, true); }", ""),
             (
                 "modelled_part(d_s, quad % QUADS), row < state.rows)",
                 "modelled_part(d_s, quad % QUADS), true)",
@@ -476,26 +480,26 @@ pub fn fused_sum() -> Case {
     for (subject, (groups, norm_groups, weight)) in Subject::all().iter().zip(cases) {
         let (total, slot) = (subject.parameters.len(), subject.fused_layout.slot());
         let mut partials = vec![POISON; groups * slot];
-        let share = |group: usize| -> Vec<f32> {
+        let partial = |group: usize| -> Vec<f32> {
             let places = subject.fused_layout.slot_places().iter();
-            let share = numbers(total, 1.0, 20 + group as u64);
+            let partial = numbers(total, 1.0, 20 + group as u64);
             // What no slot has a place for is zero.
-            places.zip(share).map(|(&place, value)| if place == NOWHERE { 0.0 } else { value }).collect()
+            places.zip(partial).map(|(&place, value)| if place == NOWHERE { 0.0 } else { value }).collect()
         };
-        let shares: Vec<Vec<f32>> = (0..groups).map(share).collect();
-        for (group, share) in shares.iter().enumerate() {
-            for (&place, value) in subject.fused_layout.slot_places().iter().zip(share) {
+        let gradients: Vec<Vec<f32>> = (0..groups).map(partial).collect();
+        for (group, partial) in gradients.iter().enumerate() {
+            for (&place, value) in subject.fused_layout.slot_places().iter().zip(partial) {
                 if place != NOWHERE {
                     partials[group * slot + place as usize] = value.to_bits();
                 }
             }
         }
-        fn sums<R: Real>(shares: &[Vec<f32>], norm_groups: usize, scale: f64) -> [Vec<R>; 2] {
-            let mut gradient = vec![R::zero(); shares[0].len()];
+        fn sums<R: Real>(gradients: &[Vec<f32>], norm_groups: usize, scale: f64) -> [Vec<R>; 2] {
+            let mut gradient = vec![R::zero(); gradients[0].len()];
             let mut norms = vec![R::zero(); norm_groups];
             for (p, sum) in gradient.iter_mut().enumerate() {
-                for share in shares {
-                    *sum += R::from_wide(share[p].into());
+                for partial in gradients {
+                    *sum += R::from_wide(partial[p].into());
                 }
                 *sum *= R::from_wide(scale);
                 norms[p / 256 % norm_groups] += *sum * *sum;
@@ -510,8 +514,8 @@ pub fn fused_sum() -> Case {
             Some(_) if sum > 0.0 => 1.25 * rows as f64 / sum,
             Some(_) => 0.0,
         };
-        let truth = sums::<f64>(&shares, norm_groups, scale);
-        let own = sums::<f32>(&shares, norm_groups, scale);
+        let truth = sums::<f64>(&gradients, norm_groups, scale);
+        let own = sums::<f32>(&gradients, norm_groups, scale);
         let [gradient, norms] = truth;
         let rules = Rules {
             parameters: total as u32,
@@ -541,10 +545,10 @@ pub fn fused_sum() -> Case {
         factor: 8.0,
         calls,
         changes: &[
-            ("share < fused.groups", "share + 1u < fused.groups"),
+            ("partial < fused.groups", "partial + 1u < fused.groups"),
             ("squares += sum * sum;", "squares += sum;"),
             ("let at = slot_places[p];", "let at = p;"),
-            ("at != NOWHERE && share", "share"),
+            ("at != NOWHERE && partial", "partial"),
             ("sum *= scale;", ""),
             ("row < report.before.rows; row", "row < 256u; row"),
             ("* total), total > 0.0)", "* total), true)"),

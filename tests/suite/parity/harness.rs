@@ -208,18 +208,21 @@ impl Case {
         let groups: Vec<&[Call]> =
             self.calls.chunk_by(|one, other| one.constants == other.constants).collect();
         let mut order: Vec<usize> = (0..groups.len()).collect();
+        let source = |calls: &&[Call]| self.kernel.filled(&calls[0].constants).join("\n");
+        let sources: Vec<String> = groups.iter().map(source).collect();
+        // Those that are not tried are to be found too.
+        let lost: Vec<_> =
+            self.changes.iter().filter(|(from, _)| !sources.iter().any(|text| text.contains(from))).collect();
+        assert!(lost.is_empty(), "{}: what these change must occur: {lost:#?}", self.kernel.name);
         let mut unseen = Vec::new();
         for (from, to) in self.changes.iter().step_by(self.stride()) {
-            let mut occurs = false;
             let seen = order.iter().position(|&group| {
                 let Some(kernel) = changed(self.kernel, &groups[group][0].constants, from, to) else {
                     return false;
                 };
-                occurs = true;
                 let mut parts = groups[group].chunks(12);
                 parts.any(|calls| !self.compare(context, kernel, calls).failures().is_empty())
             });
-            assert!(occurs, "{}: '{from}' must occur", self.kernel.name);
             match seen {
                 Some(place) => order[..=place].rotate_right(1),
                 None => unseen.push((from, to)),

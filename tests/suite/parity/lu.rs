@@ -41,7 +41,7 @@ struct Setup {
     parameters: Vec<f32>,
     values: Vec<f32>,
     others: Vec<f32>,
-    shares: Vec<f32>,
+    log_dets: Vec<f32>,
 }
 
 impl Setup {
@@ -81,7 +81,7 @@ impl Setup {
             parameters,
             values: random(rows * features, 3.0, 200 + seed),
             others: random(rows * features, 2.0, 300 + seed),
-            shares: random(rows * features, 3.0, 400 + seed),
+            log_dets: random(rows * features, 3.0, 400 + seed),
         }
     }
 
@@ -180,25 +180,26 @@ impl Setup {
         self.product(&self.others, |lu, i, j| if upper { lu.u(j, i) } else { lu.l(j, i) })
     }
 
-    /// `sign` times log_diagonal at modelled features, on top of the shares or alone.
-    fn with_shares<R: Real>(&self, sign: R) -> Vec<R> {
+    /// `sign` times log_diagonal at modelled features, on top of what there is or alone.
+    fn with_log_dets<R: Real>(&self, sign: R) -> Vec<R> {
         let [_, _, log_diagonal, _] = self.starts();
         let log_diagonal = real::<R>(&self.parameters[log_diagonal - BEFORE..][..self.modelled]);
-        let mut shares = if self.begins { vec![R::zero(); self.shares.len()] } else { real(&self.shares) };
-        for row in shares.chunks_exact_mut(self.features) {
-            row.iter_mut().zip(&log_diagonal).for_each(|(share, &value)| *share += sign * value);
+        let mut log_dets =
+            if self.begins { vec![R::zero(); self.log_dets.len()] } else { real(&self.log_dets) };
+        for row in log_dets.chunks_exact_mut(self.features) {
+            row.iter_mut().zip(&log_diagonal).for_each(|(log_det, &value)| *log_det += sign * value);
         }
-        shares
+        log_dets
     }
 
-    fn expect_shares(&self, call: Call, sign: f64) -> Call {
+    fn expect_log_dets(&self, call: Call, sign: f64) -> Call {
         let columns = if self.begins { vec![true; self.features] } else { self.modelled_columns() };
-        let before = if self.begins { vec![] } else { self.shares.clone() };
-        call.values("shares", &before, self.capacity * self.features).expect(
+        let before = if self.begins { vec![] } else { self.log_dets.clone() };
+        call.values("log_dets", &before, self.capacity * self.features).expect(
             "",
             self.places(&columns),
-            pick(&self.with_shares::<f64>(sign), &columns),
-            &pick(&self.with_shares::<f32>(sign as f32), &columns),
+            pick(&self.with_log_dets::<f64>(sign), &columns),
+            &pick(&self.with_log_dets::<f32>(sign as f32), &columns),
         )
     }
 
@@ -215,7 +216,7 @@ impl Setup {
         if upper {
             let truth = pick(&self.product::<f64>(&self.values, |lu, i, j| lu.u(i, j)), &modelled);
             let single = pick(&self.product::<f32>(&self.values, |lu, i, j| lu.u(i, j)), &modelled);
-            return self.expect_shares(
+            return self.expect_log_dets(
                 call.expect("y", places, truth, &single).bind("rows", vec![POISON; size]),
                 1.0,
             );
@@ -229,7 +230,7 @@ impl Setup {
         )
         .expect_bits("context", self.places(&context), bits(&pick(&self.others, &context)))
         .bind("rows", rows)
-        .bind("shares", vec![POISON; size])
+        .bind("log_dets", vec![POISON; size])
     }
 
     /// L · y + bias.
@@ -267,7 +268,7 @@ impl Setup {
                 &pick(&self.inverted::<f32>(), &modelled),
             )
             .expect_bits("context", self.places(&context), bits(&pick(&self.values, &context)));
-        self.expect_shares(call, -1.0)
+        self.expect_log_dets(call, -1.0)
     }
 
     /// The gradients of a triangle and of what lies beside it, of some rows: of U before its diagonal.
@@ -313,7 +314,7 @@ impl Setup {
             .bind("saved", if passes { poisoned(&before.raw, size) } else { vec![POISON; 4] })
             .bind("d_output", self.columns(&self.others, &modelled));
         // The gradient at the context is there, and stays.
-        let held = self.columns(&self.shares, &self.context_columns());
+        let held = self.columns(&self.log_dets, &self.context_columns());
         let call = if first {
             let others = vec![POISON; 2 * size];
             let tail = self.factor.tail(self.rows, self.capacity);
@@ -374,9 +375,9 @@ pub fn lu_forward() -> Case {
             ),
             ("return exp_accurate(parameters[layer.bias + out]);", "return 1.0;"),
             ("destination[index] = values[j] + beside;", "destination[index] = values[j];"),
-            ("add_share(index, beside);", "add_share(index, -beside);"),
+            ("add_log_det(index, beside);", "add_log_det(index, -beside);"),
             ("destination[index] = rows[index];", ""),
-            ("pass_share(index);", ""),
+            ("pass_log_det(index);", ""),
             ("row < extent.rows && out < layer.outputs", "row < layer.capacity && out < layer.outputs"),
             ("layer.features + layer.modelled + i % context", "layer.features + i % context"),
             ("source[row * layer.features + k]", "source[row * layer.modelled + k]"),
@@ -396,10 +397,10 @@ pub fn lu_inverse() -> Case {
             ("j < i; j++", "j < i; j += 2u"),
             ("var j = left; j < size", "var j = left; j + 1u < size"),
             ("exp_accurate(-diagonal)", "exp_accurate(diagonal)"),
-            ("add_share(first + i, -diagonal);", "add_share(first + i, diagonal);"),
+            ("add_log_det(first + i, -diagonal);", "add_log_det(first + i, diagonal);"),
             ("let upper = layer.weight + size * size;", "let upper = layer.weight;"),
             ("if row >= extent.rows {", "if row >= layer.capacity {"),
-            ("pass_share(first + i);", ""),
+            ("pass_log_det(first + i);", ""),
             ("destination[first + i] = rows[first + i];", ""),
         ],
     }

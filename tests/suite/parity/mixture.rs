@@ -27,7 +27,7 @@ struct Setup {
     splits: usize,
     factor: Factor,
     z: Vec<f32>,
-    shares: Vec<f32>,
+    log_dets: Vec<f32>,
     /// In the order of the layout; what `lower` has beside its triangles is not a number.
     parameters: Vec<f32>,
 }
@@ -73,7 +73,7 @@ impl Setup {
             factor: Factor::Mean,
             z: of(rows * features, 2.0, 5),
             // Mostly negative, as the base's log-density is, so that log p is no small difference.
-            shares: of(rows * features, 1.0, 6).iter().map(|share| share - 0.8).collect(),
+            log_dets: of(rows * features, 1.0, 6).iter().map(|value| value - 0.8).collect(),
             parameters: parts.concat(),
         }
     }
@@ -159,19 +159,19 @@ impl Setup {
         self.components * self.capacity * (self.modelled + 1)
     }
 
-    /// Shares of components in each row's density times the row's factor [K, rows].
+    /// Responsibilities of components for each row times the row's factor [K, rows].
     fn responsibilities<R: Real>(&self) -> Vec<R> {
         let factors = self.factor.of::<R>(self.rows);
-        let shares = self.with_mixture(|mixture: &Mixture<R>| {
+        let responsibilities = self.with_mixture(|mixture: &Mixture<R>| {
             self.latent::<R>().iter().map(|z| mixture.log_density(z).1).collect::<Vec<_>>()
         });
         let each = (0..self.components).flat_map(|k| (0..self.rows).map(move |row| (k, row)));
-        each.map(|(k, row)| factors[row] * shares[row][k]).collect()
+        each.map(|(k, row)| factors[row] * responsibilities[row][k]).collect()
     }
 
     fn log_det<R: Real>(&self) -> Vec<R> {
-        let rows = self.shares.chunks_exact(self.features);
-        rows.map(|row| real::<R>(row).into_iter().fold(R::zero(), |sum, share| sum + share)).collect()
+        let rows = self.log_dets.chunks_exact(self.features);
+        rows.map(|row| real::<R>(row).into_iter().fold(R::zero(), |sum, log_det| sum + log_det)).collect()
     }
 
     fn log_prob<R: Real>(&self) -> Vec<R> {
@@ -205,7 +205,7 @@ impl Setup {
         let uniform = self.uniform();
         let groups = (self.capacity * uniform.lanes as usize).div_ceil(256);
         self.call(&uniform, [groups as u32, 1, 1])
-            .values("shares", &self.shares, self.capacity * self.features)
+            .values("log_dets", &self.log_dets, self.capacity * self.features)
             .bind("log_prob", vec![POISON; self.capacity])
             .expect("", 0..self.rows, self.log_prob(), &self.log_prob::<f32>())
             .bind("log_det", vec![POISON; self.capacity])
@@ -257,8 +257,8 @@ impl Setup {
         let uniform =
             uniforms::Layer { through, through_bound, input_groups: input_groups as u32, ..self.uniform() };
         let mut whitened = self.whitened_words();
-        for (place, share) in self.responsibility_places().zip(self.responsibilities::<f64>()) {
-            whitened[place] = (share as f32).to_bits();
+        for (place, responsibility) in self.responsibility_places().zip(self.responsibilities::<f64>()) {
+            whitened[place] = (responsibility as f32).to_bits();
         }
         // Sums over rows cancel.
         let call = self

@@ -42,14 +42,14 @@ pub fn reorder() -> Case {
         [true, false].map(|begins| {
             let (features, rows, capacity) = size;
             let values = random(rows * features, 3.0, features as u64);
-            let shares = random(rows * features, 3.0, 9);
+            let log_dets = random(rows * features, 3.0, 9);
             let all = 0..rows * features;
             let uniform = uniforms::Layer { begins: u32::from(begins), ..Default::default() };
             let call = call(size, uniform, &vec![true; features])
                 .values("rows", &values, capacity * features)
                 .bind("destination", vec![POISON; capacity * features])
                 .expect_bits("", all.clone(), bits(&moved(&values, &permutation(features))))
-                .values("shares", &shares, capacity * features);
+                .values("log_dets", &log_dets, capacity * features);
             if begins { call.expect_bits("", all.clone(), vec![0; all.len()]) } else { call }
         })
     });
@@ -61,10 +61,10 @@ pub fn reorder() -> Case {
             ("order[layer.order + index % layer.features]", "order[index % layer.features]"),
             ("rows[row * layer.features + order", "rows[order"),
             ("if row >= extent.rows {", "if row >= layer.capacity {"),
-            ("pass_share(index);", ""),
+            ("pass_log_det(index);", ""),
             (
-                "if layer.begins == 1u {\n        shares[index] = 0.0;",
-                "if true {\n        shares[index] = 0.0;",
+                "if layer.begins == 1u {\n        log_dets[index] = 0.0;",
+                "if true {\n        log_dets[index] = 0.0;",
             ),
         ],
     }
