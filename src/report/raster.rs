@@ -8,7 +8,7 @@ use gif::{DisposalMethod, Encoder, Frame, Repeat};
 use png::{BitDepth, ColorType, Compression, EncodingError, Filter};
 use resvg::{tiny_skia, usvg};
 
-use super::font;
+use super::svg::outlined;
 use crate::error::{Error, Result};
 
 /// Widths that a picture may have, in pixels.
@@ -81,8 +81,7 @@ fn pixels(svg: &str, width: u32) -> Result<tiny_skia::Pixmap> {
             WIDTHS.end()
         )));
     }
-    let options = usvg::Options { fontdb: font::database(), ..usvg::Options::default() };
-    let tree = usvg::Tree::from_str(svg, &options).map_err(failed)?;
+    let tree = usvg::Tree::from_str(&outlined(svg), &usvg::Options::default()).map_err(failed)?;
     let scale = width as f32 / tree.size().width();
     let height = (tree.size().height() * scale).round() as u32;
     let mut pixels = tiny_skia::Pixmap::new(width, height)

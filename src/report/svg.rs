@@ -1,5 +1,6 @@
 //! A drawing under construction: SVG elements appended to a string, in the order in which they are painted.
-//! Every panel writes here, and the finished text is both the SVG file and what the rasteriser reads.
+//! Every panel writes here, and the finished text is both the SVG file and, its texts [`outlined`], what the rasteriser
+//! reads.
 
 use std::fmt::Write;
 
@@ -271,6 +272,47 @@ impl Svg {
     }
 }
 
+/// The finished drawing `svg` with every text as the outlines of its letters, for a rasteriser that knows no fonts.
+pub(super) fn outlined(svg: &str) -> String {
+    let mut out = String::with_capacity(4 * svg.len());
+    for line in svg.lines() {
+        match outlined_text(line) {
+            Some(path) => out.push_str(&path),
+            None => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The path in place of a line that [`Svg::text`] wrote; `None` where it wrote another element.
+fn outlined_text(line: &str) -> Option<String> {
+    let (attributes, rest) = line.strip_prefix("<text ")?.split_once('>')?;
+    let (content, _) = rest.split_once("</text>")?;
+    let attribute = |name: &str| {
+        let (_, rest) = attributes.split_once(&format!(r#"{name}=""#))?;
+        Some(rest.split_once('"')?.0)
+    };
+    let place = match attribute("transform") {
+        Some(transform) => transform.to_owned(),
+        None => format!("translate({} {})", attribute("x")?, attribute("y")?),
+    };
+    let size: f64 = attribute("font-size")?.parse().ok()?;
+    let content = content.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+    let start = match attribute("text-anchor")? {
+        "start" => 0.0,
+        "middle" => -0.5 * font::width(&content, size),
+        _ => -font::width(&content, size),
+    };
+    Some(format!(
+        r#"<path transform="{place} translate({start:.3} 0)" d="{}" fill="{}" stroke="{}" stroke-width="{}"/>"#,
+        font::outlines(&content, size),
+        attribute("fill")?,
+        attribute("stroke")?,
+        attribute("stroke-width")?
+    ))
+}
+
 /// Most characters of a text.
 const LONGEST: usize = 400;
 
@@ -392,6 +434,33 @@ mod tests {
             [3.0, 2.50, -0.001, 1.0 / 3.0, 100.0].map(number),
             ["3", "2.5", "0", "0.33", "100"].map(str::to_owned)
         );
+    }
+
+    #[test]
+    fn texts_are_outlined_where_they_stand_and_nothing_else_changes() {
+        let mut svg = Svg::default();
+        svg.text(10.0, 20.0, &Text::new("a < b", 20.0, "#123456").anchor(Anchor::End).strong());
+        svg.text(30.0, 40.0, &Text::new("up", 20.0, "#000").upright());
+        svg.rectangle(Area { left: 1.0, top: 2.0, width: 3.0, height: 4.0 }, "#fff", None);
+        let drawing = svg.finish(100.0, 50.0, "title");
+        let changed = outlined(&drawing);
+        let lines: Vec<(&str, &str)> = drawing.lines().zip(changed.lines()).collect();
+        assert_eq!(drawing.lines().count(), changed.lines().count());
+        let texts: Vec<&str> =
+            lines.iter().filter(|(line, _)| line.starts_with("<text")).map(|(_, path)| *path).collect();
+        assert_eq!(texts.len(), 2);
+        assert!(lines.iter().all(|(line, path)| line == path || line.starts_with("<text")), "{changed}");
+        let end =
+            format!(r#"<path transform="translate(10 20) translate({:.3} 0)""#, -font::width("a < b", 20.0));
+        assert!(texts[0].starts_with(&end), "{}", texts[0]);
+        assert!(
+            texts[0].ends_with(r##"fill="#123456" stroke="#123456" stroke-width="0.9"/>"##),
+            "{}",
+            texts[0]
+        );
+        assert!(texts[0].contains(&font::outlines("a < b", 20.0)));
+        let upright = r#"<path transform="translate(30 40) rotate(-90) translate(0.000 0)""#;
+        assert!(texts[1].starts_with(upright), "{}", texts[1]);
     }
 
     #[test]
