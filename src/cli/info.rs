@@ -14,6 +14,7 @@ use moonflow::optimiser::Decay;
 use moonflow::shown::{shown, shown_list, shown_path};
 use serde_json::json;
 
+use super::check::describe_check;
 use super::output::{self, grouped};
 
 /// Arguments of `moonflow info`.
@@ -55,7 +56,10 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     if let Some(check) = &record.check {
         text += "\n";
         text += &latent(check, &model.columns);
-        text += &describe_check(check).iter().map(|line| format!("check      {line}\n")).collect::<String>();
+        text += &describe_check(check, &model)
+            .iter()
+            .map(|line| format!("check      {line}\n"))
+            .collect::<String>();
     }
     output::print(&text)
 }
@@ -184,29 +188,6 @@ pub fn describe_rows(held_out: &HeldOut, kind: &str) -> String {
     }
 }
 
-/// The self-check: its numbers in one line, then a line for everything that is suspicious.
-pub fn describe_check(check: &SelfCheck) -> Vec<String> {
-    let mut text = format!("round trip within {:.1e}", check.round_trip);
-    if let Some(error) = check.log_det {
-        text += &format!(", log-determinant within {error:.1e} nats");
-    }
-    if let (Some(gap), Some(error)) = (check.gap, check.gap_error) {
-        text += &format!(", validation {gap:+.4} ± {error:.4} nats from training");
-    }
-    let distances = check.latent.iter().map(|feature| feature.distance);
-    let distance = distances.fold(0.0, |most: f64, next| if next.is_nan() { next } else { most.max(next) });
-    text += &format!(", latent variable within {distance:.3} of normal");
-    if check.suspicious.is_empty() {
-        return vec![text + "; nothing is suspicious"];
-    }
-    let sentences =
-        check.suspicious.iter().map(|sentence| format!("suspicious: {}", shown(sentence).at_most(SENTENCE)));
-    std::iter::once(text).chain(sentences).collect()
-}
-
-/// Most characters of a sentence in a model file.
-const SENTENCE: usize = 800;
-
 /// Most names in a list of features; more are counted.
 const LISTED: usize = 6;
 
@@ -313,11 +294,14 @@ fn describe_behind(preprocessing: &Preprocessing) -> Vec<(&'static str, String)>
 }
 
 fn latent(check: &SelfCheck, columns: &[String]) -> String {
-    let mut table = vec![["latent", "mean", "deviation", "distance from normal"].map(str::to_owned)];
-    for (name, feature) in std::iter::zip(columns, &check.latent) {
+    let margins = check.structure.as_ref().map(|structure| &structure.margins);
+    let last = if margins.is_some() { "nats left" } else { "" };
+    let mut table = vec![["latent", "mean", "deviation", "distance from normal", last].map(str::to_owned)];
+    for (index, (name, feature)) in std::iter::zip(columns, &check.latent).enumerate() {
         let numbers = [feature.mean, feature.std, feature.distance].map(|number| format!("{number:.4}"));
         let [mean, std, distance] = numbers;
-        table.push([shown(name).to_string(), mean, std, distance]);
+        let left = margins.and_then(|margins| margins.get(index)).map(|nats| format!("{nats:.4}"));
+        table.push([shown(name).to_string(), mean, std, distance, left.unwrap_or_default()]);
     }
     aligned(&table)
 }

@@ -14,11 +14,11 @@ use moonflow::{Error, Result};
 use serde_json::json;
 
 use super::animate::Animated;
+use super::check::describe_check;
 use super::config::Resolved;
 use super::folder::{Files, HISTORY};
 use super::info::{
-    describe_base, describe_check, describe_columns, describe_flow, describe_held_out, describe_recipe,
-    describe_rows,
+    describe_base, describe_columns, describe_flow, describe_held_out, describe_recipe, describe_rows,
 };
 use super::output::{self, grouped, note};
 use super::plan::SHARDED;
@@ -329,7 +329,7 @@ impl TrainingJob<'_> {
         if let Some(held_out) = &record.held_out {
             self.say(format_args!("held out {}", describe_held_out(held_out)));
         }
-        let lines = record.check.as_ref().map(describe_check).unwrap_or_default();
+        let lines = record.check.as_ref().map(|check| describe_check(check, ensemble.first())).unwrap_or_default();
         for (index, line) in lines.iter().enumerate() {
             self.say(format_args!("{} {line}", if index == 0 { "check   " } else { "        " }));
         }

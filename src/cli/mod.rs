@@ -4,6 +4,7 @@
 
 mod advice;
 mod animate;
+mod check;
 mod columns;
 mod config;
 mod device;

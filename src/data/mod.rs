@@ -20,6 +20,7 @@ pub use format::{Compression, Encoding, Format};
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
+pub(crate) use preprocess::factorise;
 pub use preprocess::{
     Bounds, ColumnDomain, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
     PreprocessingPlan, Standardise, Standardiser, Whitening,

@@ -2,6 +2,7 @@
 //! It stands between the engines, which know standardised units, and the user, whose units it takes and gives.
 
 mod cells;
+mod check;
 pub(crate) mod container;
 mod ensemble;
 mod file;
@@ -13,11 +14,15 @@ mod record;
 use std::borrow::Cow;
 
 use cells::Cells;
+pub use check::{
+    Baseline, Comparison, CouplingUnits, Finding, LatentFeature, LayerUnits, PairStructure, SelfCheck,
+    Structure,
+};
 pub use ensemble::{Engines, Ensemble};
 pub use file::FORMAT_VERSION;
 pub(crate) use held_out::mean_and_error;
 pub use recipe::Recipe;
-pub use record::{DataSource, HeldOut, LatentFeature, Outcome, SelfCheck, TrainingRecord, WithinBounds};
+pub use record::{DataSource, HeldOut, Outcome, TrainingRecord, WithinBounds};
 
 use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
 use crate::engine::{Engine, Sampling};

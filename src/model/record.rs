@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Recipe;
+use super::{Recipe, SelfCheck};
 use crate::data::ToyDensity;
 
 /// Where the training rows came from.
@@ -146,43 +146,7 @@ pub struct TrainingRecord {
     pub check: Option<SelfCheck>,
 }
 
-/// What a model was found to be worth after its training: whether it is one to one, whether its densities are right,
-/// whether it does as well on rows it has not seen, and whether its latent variable is normal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SelfCheck {
-    /// Largest error of a feature, in standardised units, after a pass to the latent variable and back.
-    #[serde(deserialize_with = "null_as_nan")]
-    pub round_trip: f64,
-    /// Largest difference between a row's log-determinant and that of finite differences, in nats; `None` where
-    /// there are too many features for it.
-    pub log_det: Option<f64>,
-    /// Validation loss less training loss, nats per row; `None` without validation rows.
-    pub gap: Option<f64>,
-    /// Standard error of that gap.
-    pub gap_error: Option<f64>,
-    /// Rows whose latent variable was looked at.
-    pub latent_rows: usize,
-    /// The latent features `[D]`.
-    pub latent: Vec<LatentFeature>,
-    /// A sentence on everything that is suspicious; empty when nothing is.
-    pub suspicious: Vec<String>,
-}
-
-/// How normal one latent feature is over a sample: mean 0, deviation 1 and distance 0 if it is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LatentFeature {
-    /// Mean.
-    #[serde(deserialize_with = "null_as_nan")]
-    pub mean: f64,
-    /// Standard deviation.
-    #[serde(deserialize_with = "null_as_nan")]
-    pub std: f64,
-    /// Kolmogorov–Smirnov distance from the standard normal: largest difference of the distribution functions.
-    #[serde(deserialize_with = "null_as_nan")]
-    pub distance: f64,
-}
-
 /// JSON has no NaN and no infinity: they are written as null.
-fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(super) fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }

@@ -8,7 +8,10 @@ use moonflow::data::{
 use moonflow::engine::Sampling;
 use moonflow::flow::{Flow, Transform};
 use moonflow::layout::Layout;
-use moonflow::model::{FORMAT_VERSION, HeldOut, LatentFeature, Model, Outcome, SelfCheck, TrainingRecord};
+use moonflow::model::{
+    Comparison, CouplingUnits, FORMAT_VERSION, Finding, HeldOut, LatentFeature, LayerUnits, Model, Outcome,
+    PairStructure, SelfCheck, Structure, TrainingRecord,
+};
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -20,6 +23,7 @@ fn model() -> Model {
     let recipe = small(3);
     let flow = recipe.flow(2).expect("valid");
     let total = Layout::new(&flow).total;
+    let worst = LayerUnits { network: "translate".into(), layer: 1, units: 3, dead: 2 };
     Model {
         parameters: (0..total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
         preprocessing: Standardiser { mean: vec![1.5, -300.25], std: vec![0.1, 40.0] }.into(),
@@ -44,7 +48,26 @@ fn model() -> Model {
                 gap_error: None,
                 latent_rows: 10,
                 latent: vec![LatentFeature { mean: 0.1, std: 1.0 / 3.0, distance: 0.7 }; 2],
-                suspicious: vec!["höhe".into()],
+                comparison: Some(Comparison {
+                    rows: 10,
+                    model: -1.0 / 3.0,
+                    independent: -0.5,
+                    gaussian: None,
+                    gain: 1.0 / 6.0,
+                    gain_error: 0.01,
+                    beyond: 0.125,
+                }),
+                structure: Some(Structure {
+                    rows: 20,
+                    margins: vec![0.0, 1.0 / 7.0],
+                    pair: Some(PairStructure { features: [0, 1], nats: 0.2 }),
+                }),
+                units: vec![CouplingUnits { transform: 1, units: 6, dead: 2, worst: worst.clone() }],
+                suspicious: vec!["höhe".into(), "and more".into()],
+                findings: vec![
+                    Finding::RoundTrip { error: 1.0 / 3.0 },
+                    Finding::DeadUnits { transform: 1, layer: worst, couplings: 1 },
+                ],
             }),
             held_out: Some(HeldOut {
                 rows: 10,

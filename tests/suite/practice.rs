@@ -4,11 +4,11 @@
 use std::ops::ControlFlow;
 
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Dataset, Standardiser, Table};
+use moonflow::data::{Dataset, PreprocessingPlan, Standardiser, Table};
 use moonflow::engine::{Engine, Training};
 use moonflow::flow::{Activation, BaseKind};
 use moonflow::gpu::PlanKind;
-use moonflow::model::{Model, Outcome, Recipe};
+use moonflow::model::{Finding, Model, Outcome, Recipe, SelfCheck};
 use moonflow::optimiser::{Decay, State};
 use moonflow::random::{self, Stream};
 use moonflow::train::{Checkpoint, Epoch, Fitted, Observer, Options, fit_with, self_check};
@@ -423,7 +423,7 @@ fn the_self_check_finds_nothing_in_a_good_model_and_what_is_wrong_with_broken_on
         model.parameters.iter_mut().for_each(|value| *value *= by);
         model
     };
-    let says = |check: &moonflow::model::SelfCheck, want: &str| {
+    let says = |check: &SelfCheck, want: &str| {
         assert!(check.suspicious.iter().any(|sentence| sentence.contains(want)), "{want}: {check:?}");
     };
     says(&check(&scaled(1.5), &dataset), "not normal in");
@@ -432,4 +432,66 @@ fn the_self_check_finds_nothing_in_a_good_model_and_what_is_wrong_with_broken_on
     moved.validation.iter_mut().step_by(3).for_each(|value| *value += 3.0);
     says(&check(&model, &moved), "learnt rows by heart");
     says(&check(&model, &moved), "not normal in a");
+}
+
+/// The check of a flow that has learnt nothing, over rows made of numbers from 0 to 1.
+fn check_of_a_stalled_flow(
+    recipe: &Recipe,
+    plan: &PreprocessingPlan,
+    row: impl Fn(f64, f64) -> [f64; 2],
+) -> SelfCheck {
+    let share = |i: u32, step: f64| (f64::from(i) * step).fract();
+    let values = (0..6000)
+        .flat_map(|i| row(share(i, 0.754_877_666_246_693), share(i, 0.569_840_290_998_053)))
+        .collect();
+    let table = Table { name: "t".into(), columns: vec!["a".into(), "b".into()], values };
+    let dataset = Dataset::split_with(&table, 0.1, 1, plan).expect("splits");
+    let mut engine = CpuEngine::<f32>::new(recipe.flow(2).expect("valid")).expect("valid");
+    let recipe = Recipe { learning_rate: 1e-9, epochs: 1, ..recipe.clone() };
+    let fitted = fit_on(&mut engine, &dataset, &recipe, Options::default(), &mut ()).expect("fits");
+    fitted.model.record.check.expect("a check")
+}
+
+#[test]
+fn a_flow_that_stalls_at_the_gaussian_is_found_and_rows_that_are_one_are_not() {
+    let recipe = Recipe { layers: 4, hidden: vec![16], ..Recipe::default() };
+    let plain = PreprocessingPlan::default();
+    let stalled = |row: fn(f64, f64) -> [f64; 2]| check_of_a_stalled_flow(&recipe, &plain, row);
+    let features = |check: &SelfCheck| {
+        let all = check.findings.iter().find_map(|finding| match finding {
+            Finding::NoBetterThanSimple { features, .. } => Some(features.clone()),
+            _ => None,
+        });
+        all.unwrap_or_default()
+    };
+    let uniform = stalled(|a, b| [a, b]);
+    assert_eq!(features(&uniform), [0, 1], "{uniform:?}");
+    assert!(uniform.suspicious[0].contains("no better than"), "{uniform:?}");
+    let comparison = uniform.comparison.expect("compared");
+    // ½ ln(2πe / 12) for each column.
+    assert!((comparison.model + 0.3528).abs() < 0.02, "{comparison:?}");
+
+    /// Box and Muller's normal numbers (1958).
+    fn normal(a: f64, b: f64) -> [f64; 2] {
+        let (radius, angle) = ((-2.0 * (1.0 - a).ln()).sqrt(), std::f64::consts::TAU * b);
+        [radius * angle.cos(), radius * angle.sin()]
+    }
+    let gaussian = stalled(|a, b| {
+        let [x, y] = normal(a, b);
+        [3.0 + 2.0 * x, y]
+    });
+    assert_eq!(gaussian.suspicious, [""; 0], "{gaussian:?}");
+    // Normal columns that are not independent: a flow that does nothing is worse than the Gaussian.
+    let correlated = stalled(|a, b| {
+        let [x, y] = normal(a, b);
+        [x, 0.8 * x + 0.6 * y]
+    });
+    let worse = |finding: &Finding| matches!(finding, Finding::WorseThanSimple { gain, .. } if (gain + 0.51).abs() < 0.05);
+    assert!(correlated.findings.iter().any(worse), "{correlated:?}");
+    // Normal columns that depend on each other: nothing but the pair shows it.
+    let spread = stalled(|a, b| {
+        let [x, y] = normal(a, b);
+        [x, if x.abs() < 0.7 { 0.5 * y } else { 1.3 * y }]
+    });
+    assert_eq!(features(&spread), [0, 1], "{spread:?}");
 }

@@ -20,6 +20,7 @@ pub use johnson::Johnson;
 pub use plan::{Margins, PreprocessingPlan, Standardise};
 pub use standardiser::Standardiser;
 pub use whitening::Whitening;
+pub(crate) use whitening::factorise;
 
 use crate::error::{Error, Result};
 use crate::shown::shown;

@@ -139,7 +139,7 @@ impl Stage for Whitening {
 }
 
 /// Cholesky's factor in place of the lower triangle of a symmetric matrix; `None` where it is not positive definite.
-fn factorise(matrix: &mut [f64], size: usize) -> Option<()> {
+pub(crate) fn factorise(matrix: &mut [f64], size: usize) -> Option<()> {
     for i in 0..size {
         for j in 0..=i {
             let (above, line) = matrix.split_at(i * size);

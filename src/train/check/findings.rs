@@ -1,0 +1,351 @@
+//! When a number of the self-check is suspicious.
+
+use super::sample::Sample;
+use crate::model::{CouplingUnits, Finding, SelfCheck};
+
+/// Errors of a round trip in single precision, in standardised units, from which a model is suspicious.
+const ROUND_TRIP_LIMIT: f64 = 1e-2;
+/// Likewise the log-determinant, in nats. The networks have kinks, which differences see.
+const LOG_DET_LIMIT: f64 = 1e-3;
+/// Standard errors beyond which a difference is no accident, and within which one density is not clearly better than
+/// another.
+const ERRORS: f64 = 4.0;
+const CLEAR_ERRORS: f64 = 2.0;
+/// Gap in nats, and what mean and deviation of a latent feature may be off by, below which none matters however sure it
+/// is.
+const GAP_LIMIT: f64 = 0.05;
+const MOMENT_LIMIT: f64 = 0.2;
+/// Likewise the distance of a latent feature: at most this share of the probability is in the wrong place. Good fits
+/// are within 0.01 over 10,000 rows.
+const DISTANCE_LIMIT: f64 = 0.035;
+/// How often a normal feature is taken for another by its distance, over all features.
+const DISTANCE_CHANCE: f64 = 1e-3;
+/// Structure of one feature or pair that may be left in the latent variable, in nats.
+const STRUCTURE_LIMIT: f64 = 0.02;
+/// Nats by which rows are not so simple as a density that the flow is no better than, and by which it has to be better.
+/// A triangular column is worth 0.02 nats, of which six moments see a third.
+const NOT_SIMPLE: f64 = 0.003;
+/// Share of a layer's units that may be dead: good fits have layers where all but two or three of 48 are.
+const DEAD_LIMIT: f64 = 0.97;
+/// Nats above the median loss from which a row is far from the others, and the same in distances from the median to the
+/// upper quartile.
+const FAR: f64 = 30.0;
+const FAR_QUARTILES: f64 = 20.0;
+
+/// What is suspicious in `check`, whose latent features are those of `effective` rows, and whose `repeating` columns
+/// repeat their values. Numbers that are not finite leave nothing else to say.
+pub(super) fn findings(
+    check: &SelfCheck,
+    effective: f64,
+    far: Vec<Finding>,
+    repeating: &[usize],
+) -> Vec<Finding> {
+    if !is_finite(check) {
+        return vec![Finding::NotFinite];
+    }
+    let mut found = Vec::new();
+    if check.round_trip.abs() > ROUND_TRIP_LIMIT {
+        found.push(Finding::RoundTrip { error: check.round_trip });
+    }
+    if let Some(error) = check.log_det.filter(|error| error.abs() > LOG_DET_LIMIT) {
+        found.push(Finding::LogDet { error });
+    }
+    found.extend(far);
+    found.extend(gap(check));
+    let features = features_not_normal(check, effective);
+    let simple = simple(check, &features);
+    if !matches!(simple, Some(Finding::NoBetterThanSimple { .. })) {
+        found.extend(not_normal(check, features, repeating));
+    }
+    found.extend(simple);
+    found.extend(dead(check));
+    found
+}
+
+fn is_finite(check: &SelfCheck) -> bool {
+    let latent = check.latent.iter().flat_map(|feature| [feature.mean, feature.std, feature.distance]);
+    let compared = check.comparison.iter().flat_map(|comparison| [comparison.model, comparison.gain]);
+    let others = [Some(check.round_trip), check.log_det, check.gap, check.gap_error].into_iter().flatten();
+    latent.chain(compared).chain(others).all(f64::is_finite)
+}
+
+/// Both signs of the gap.
+fn gap(check: &SelfCheck) -> Option<Finding> {
+    let (gap, error) = (check.gap?, check.gap_error?);
+    let limit = GAP_LIMIT.max(ERRORS * error);
+    if gap > limit {
+        return Some(Finding::LearntByHeart { gap, error });
+    }
+    (gap < -limit).then_some(Finding::UnlikeSplit { gap, error })
+}
+
+/// Rows far from the others among rows with these log-densities, if they move the mean.
+pub(super) fn far_rows(log_density: &[f64], sample: &Sample, validation: bool) -> Option<Finding> {
+    let mut sorted: Vec<f64> = log_density.iter().map(|value| -value).collect();
+    sorted.sort_by(f64::total_cmp);
+    let quantile = |share: f64| sorted.get((share * sorted.len() as f64) as usize).copied();
+    let (median, upper) = (quantile(0.5)?, quantile(0.75)?);
+    let limit = median + FAR.max(FAR_QUARTILES * (upper - median));
+    let (mut rows, mut sum, mut total) = (0, 0.0, 0.0);
+    for (row, value) in log_density.iter().enumerate() {
+        total += sample.weight(row);
+        if -value > limit {
+            rows += 1;
+            sum += sample.weight(row) * (-value - median);
+        }
+    }
+    let nats = sum / total;
+    (nats > GAP_LIMIT && nats.is_finite()).then_some(Finding::FarRows { validation, rows, nats })
+}
+
+/// The features that are not normal over `effective` unseen rows, or whose structure over training rows is too much.
+fn features_not_normal(check: &SelfCheck, effective: f64) -> Vec<usize> {
+    let chance = DISTANCE_CHANCE / check.latent.len() as f64;
+    // Kolmogorov's distribution: √n times the distance exceeds x with probability 2 exp(−2 x²).
+    let distance = DISTANCE_LIMIT.max((-0.5 * (0.5 * chance).ln() / effective).sqrt());
+    let mean = MOMENT_LIMIT.max(ERRORS / effective.sqrt());
+    let std = MOMENT_LIMIT.max(ERRORS / (2.0 * effective).sqrt());
+    let margins = check.structure.as_ref().map_or(&[][..], |structure| &structure.margins);
+    let is_off = |index: usize| {
+        let feature = &check.latent[index];
+        feature.distance > distance
+            || feature.mean.abs() > mean
+            || (feature.std - 1.0).abs() > std
+            || margins.get(index).is_some_and(|&nats| nats > STRUCTURE_LIMIT)
+    };
+    (0..check.latent.len()).filter(|&index| is_off(index)).collect()
+}
+
+/// Whether a simple density is as good as the flow, or better, though the rows are not so simple. A flow of rows that
+/// are as simple is no better either.
+fn simple(check: &SelfCheck, not_normal: &[usize]) -> Option<Finding> {
+    let comparison = check.comparison.as_ref()?;
+    let (baseline, gain, error) = (comparison.baseline(), comparison.gain, comparison.gain_error);
+    if !error.is_finite() {
+        return None;
+    }
+    if gain < -GAP_LIMIT.max(ERRORS * error) {
+        return Some(Finding::WorseThanSimple { baseline, gain, error });
+    }
+    let structure = check.structure.as_ref()?;
+    // The test sees a part of what there is to be gained, so that a good fit gains more.
+    let is_left = comparison.beyond > NOT_SIMPLE.max(gain) && structure.total() > NOT_SIMPLE;
+    if gain > NOT_SIMPLE.max(CLEAR_ERRORS * error) || !is_left {
+        return None;
+    }
+    let margins =
+        structure.margins.iter().enumerate().filter(|(_, nats)| **nats > 0.0).map(|(index, _)| index);
+    let pair = structure.pair.iter().flat_map(|pair| pair.features);
+    let mut features: Vec<usize> = margins.chain(pair).chain(not_normal.iter().copied()).collect();
+    features.sort_unstable();
+    features.dedup();
+    Some(Finding::NoBetterThanSimple { baseline, gain, error, features })
+}
+
+fn not_normal(check: &SelfCheck, features: Vec<usize>, repeating: &[usize]) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if !features.is_empty() {
+        let repeating = features.iter().copied().filter(|feature| repeating.contains(feature)).collect();
+        found.push(Finding::NotNormal { features, repeating });
+    }
+    let pair = check.structure.as_ref().and_then(|structure| structure.pair);
+    found.extend(pair.filter(|pair| pair.nats > STRUCTURE_LIMIT).map(|pair| Finding::Dependent { pair }));
+    found
+}
+
+/// Layers that no longer compute anything. In a flow of rows that are a Gaussian they are no fault: it had nothing to
+/// learn.
+fn dead(check: &SelfCheck) -> Option<Finding> {
+    if check.comparison.as_ref().is_some_and(|comparison| comparison.beyond <= NOT_SIMPLE) {
+        return None;
+    }
+    let share = |units: &CouplingUnits| units.worst.dead as f64 / units.worst.units as f64;
+    let couplings = || check.units.iter().filter(|units| share(units) > DEAD_LIMIT);
+    // The first of equals.
+    let worst = couplings().rev().max_by(|a, b| share(a).total_cmp(&share(b)))?;
+    Some(Finding::DeadUnits {
+        transform: worst.transform,
+        layer: worst.worst.clone(),
+        couplings: couplings().count(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        Baseline, Comparison, CouplingUnits, LatentFeature, LayerUnits, PairStructure, Structure,
+    };
+
+    /// Of a good fit, over 1,000 validation rows.
+    fn good() -> SelfCheck {
+        SelfCheck {
+            round_trip: 1e-6,
+            log_det: Some(1e-9),
+            gap: Some(0.02),
+            gap_error: Some(0.03),
+            comparison: Some(comparison(0.7, 0.05)),
+            latent_rows: 1000,
+            latent: vec![LatentFeature { mean: 0.02, std: 0.98, distance: 0.03 }; 2],
+            structure: Some(Structure { rows: 9000, margins: vec![0.004, 0.0], pair: None }),
+            units: vec![units(0, 10), units(1, 30)],
+            ..SelfCheck::default()
+        }
+    }
+
+    fn comparison(gain: f64, gain_error: f64) -> Comparison {
+        Comparison {
+            rows: 1000,
+            model: -1.0,
+            independent: -1.9,
+            gaussian: Some(-1.0 - gain),
+            gain,
+            gain_error,
+            beyond: 0.4,
+        }
+    }
+
+    fn units(transform: usize, dead: usize) -> CouplingUnits {
+        let worst = LayerUnits { network: "scale".into(), layer: 2, units: 48, dead };
+        CouplingUnits { transform, units: 192, dead, worst }
+    }
+
+    fn found(change: impl Fn(&mut SelfCheck)) -> Vec<Finding> {
+        let mut check = good();
+        change(&mut check);
+        findings(&check, check.latent_rows as f64, Vec::new(), &[1])
+    }
+
+    #[test]
+    fn a_good_fit_has_no_findings() {
+        assert_eq!(found(|_| ()), []);
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_all_there_is_to_say() {
+        for change in [
+            |check: &mut SelfCheck| check.round_trip = f64::NAN,
+            |check: &mut SelfCheck| check.gap = Some(f64::INFINITY),
+            |check: &mut SelfCheck| check.latent[1].distance = f64::NAN,
+            |check: &mut SelfCheck| check.comparison = Some(comparison(f64::NAN, 0.1)),
+        ] {
+            assert_eq!(found(change), [Finding::NotFinite]);
+        }
+    }
+
+    #[test]
+    fn rough_passes_and_wrong_densities_are_found() {
+        assert_eq!(found(|check| check.round_trip = 0.02), [Finding::RoundTrip { error: 0.02 }]);
+        assert_eq!(found(|check| check.log_det = Some(-0.01)), [Finding::LogDet { error: -0.01 }]);
+    }
+
+    #[test]
+    fn both_signs_of_a_gap_are_found_where_they_are_no_accident() {
+        let with = |gap, error| found(|check| (check.gap, check.gap_error) = (Some(gap), Some(error)));
+        assert_eq!(with(0.3, 0.05), [Finding::LearntByHeart { gap: 0.3, error: 0.05 }]);
+        assert_eq!(with(-0.3, 0.05), [Finding::UnlikeSplit { gap: -0.3, error: 0.05 }]);
+        for (gap, error) in [(0.3, 0.1), (-0.3, 0.1), (0.04, 0.001), (-0.04, 0.001)] {
+            assert_eq!(with(gap, error), []);
+        }
+    }
+
+    #[test]
+    fn a_flow_that_is_no_better_than_a_gaussian_is_found_only_where_the_rows_are_no_gaussian() {
+        let gaussian = |margins: [f64; 2], beyond, gain| {
+            found(|check| {
+                check.comparison = Some(Comparison { beyond, ..comparison(gain, 0.002) });
+                check.structure = Some(Structure { rows: 9000, margins: margins.to_vec(), pair: None });
+                check.units = vec![units(0, 48)];
+            })
+        };
+        assert_eq!(gaussian([0.0, 0.002], 0.0, -0.003), [], "the rows are a Gaussian");
+        assert_eq!(gaussian([0.0, 0.004], 0.0, -0.003), [], "they are, and the flow bends them");
+        let stalled = |gain| Finding::NoBetterThanSimple {
+            baseline: Baseline::Gaussian,
+            gain,
+            error: 0.002,
+            features: vec![1],
+        };
+        for gain in [-0.003, 0.004] {
+            let found = gaussian([0.0, 0.04], 0.04, gain);
+            assert_eq!(found[0], stalled(gain));
+            assert!(matches!(found[1..], [Finding::DeadUnits { .. }]), "{found:?}");
+        }
+        let gained = gaussian([0.0, 0.04], 0.0035, 0.0038);
+        assert!(matches!(gained[..], [Finding::NotNormal { .. }, Finding::DeadUnits { .. }]), "{gained:?}");
+        let found_dead = gaussian([0.0, 0.015], 0.04, 0.1);
+        assert!(
+            matches!(found_dead[..], [Finding::DeadUnits { .. }]),
+            "it is clearly better: {found_dead:?}"
+        );
+        let worse = gaussian([0.0, 0.0], 0.0, -0.2);
+        assert!(
+            matches!(worse[..], [Finding::WorseThanSimple { baseline: Baseline::Gaussian, .. }]),
+            "{worse:?}"
+        );
+
+        let pair = PairStructure { features: [0, 1], nats: 0.01 };
+        let found = found(|check| {
+            check.comparison = Some(comparison(0.001, 0.002));
+            check.structure = Some(Structure { rows: 9000, margins: vec![0.0; 2], pair: Some(pair) });
+        });
+        let [Finding::NoBetterThanSimple { features, .. }] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(features[..], [0, 1]);
+    }
+
+    #[test]
+    fn a_distance_is_judged_by_the_size_of_its_sample() {
+        let with = |distance: f64, rows: usize| {
+            found(|check| {
+                check.latent_rows = rows;
+                check.latent[0].distance = distance;
+            })
+        };
+        let off = [Finding::NotNormal { features: vec![0], repeating: Vec::new() }];
+        assert_eq!(with(0.05, 10_000), off);
+        assert_eq!(with(0.05, 1000), [], "once in a few hundred normal samples");
+        assert_eq!(with(0.08, 1000), off);
+        assert_eq!(with(0.03, 10_000), [], "sure, but too small to matter");
+    }
+
+    #[test]
+    fn structure_moments_and_dependence_are_found_and_columns_that_repeat_named() {
+        let off = |features: &[usize], repeating: &[usize]| Finding::NotNormal {
+            features: features.to_vec(),
+            repeating: repeating.to_vec(),
+        };
+        assert_eq!(found(|check| check.latent[0].mean = 0.3), [off(&[0], &[])]);
+        assert_eq!(found(|check| check.latent[1].std = 1.4), [off(&[1], &[1])]);
+        let structure = |margins: Vec<f64>, pair| Some(Structure { rows: 9000, margins, pair });
+        assert_eq!(found(|check| check.structure = structure(vec![0.03, 0.03], None)), [off(&[0, 1], &[1])]);
+        let pair = PairStructure { features: [0, 1], nats: 0.05 };
+        assert_eq!(
+            found(|check| check.structure = structure(vec![0.0; 2], Some(pair))),
+            [Finding::Dependent { pair }]
+        );
+    }
+
+    #[test]
+    fn layers_of_dead_units_are_counted_and_the_worst_is_named() {
+        assert_eq!(found(|check| check.units = vec![units(0, 44), units(2, 46)]), []);
+        let dead = found(|check| check.units = vec![units(0, 47), units(1, 2), units(3, 48), units(5, 48)]);
+        let layer = units(3, 48).worst;
+        assert_eq!(dead, [Finding::DeadUnits { transform: 3, layer, couplings: 3 }]);
+    }
+
+    #[test]
+    fn rows_far_from_the_others_are_counted_where_they_move_the_mean() {
+        let all = Sample { rows: Vec::new(), weights: None };
+        let mut density: Vec<f64> = (0..1000).map(|row| -1.0 - f64::from(row % 50) * 0.1).collect();
+        assert_eq!(far_rows(&density, &all, false), None);
+        density[7] = -43.5;
+        assert_eq!(far_rows(&density, &all, false), None, "far, but it adds 0.04 nats");
+        density[8] = -63.5;
+        let found = far_rows(&density, &all, true);
+        let Some(Finding::FarRows { validation: true, rows: 2, nats }) = found else { panic!("{found:?}") };
+        assert!((nats - 0.1).abs() < 0.001, "{nats}");
+        // Rows of many columns have losses that differ by much.
+        let wide: Vec<f64> = density.iter().map(|value| 40.0 * value).collect();
+        assert_eq!(far_rows(&wide[..7], &all, false), None);
+    }
+}
