@@ -56,7 +56,7 @@ pub fn run(args: &InfoArgs) -> Result<()> {
     if let Some(check) = &record.check {
         text += "\n";
         text += &latent(check, &model.columns);
-        text += &describe_check(check, &model)
+        text += &describe_check(check, model)
             .iter()
             .map(|line| format!("check      {line}\n"))
             .collect::<String>();

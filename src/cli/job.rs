@@ -329,7 +329,8 @@ impl TrainingJob<'_> {
         if let Some(held_out) = &record.held_out {
             self.say(format_args!("held out {}", describe_held_out(held_out)));
         }
-        let lines = record.check.as_ref().map(|check| describe_check(check, ensemble.first())).unwrap_or_default();
+        let lines =
+            record.check.as_ref().map(|check| describe_check(check, ensemble.first())).unwrap_or_default();
         for (index, line) in lines.iter().enumerate() {
             self.say(format_args!("{} {line}", if index == 0 { "check   " } else { "        " }));
         }

@@ -2,7 +2,7 @@
 //! It stands beside a single [`Model`], which is an ensemble of one, and gives and takes the user's units as that does.
 
 use super::held_out::summarise;
-use super::{HeldOut, Model, Recipe, TrainingRecord};
+use super::{Finding, HeldOut, Model, Recipe, SelfCheck, TrainingRecord};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
@@ -102,6 +102,7 @@ impl Ensemble {
             rollbacks: records().map(|record| record.rollbacks).sum(),
             held_out: None,
             test: None,
+            check: first.record.check.clone().map(of_average),
             ..first.record.clone()
         };
         Self::with_record(members, record)
@@ -271,6 +272,20 @@ impl Ensemble {
     }
 }
 
+/// The self-check of a member as one of the average: fits that each know their own rows too well are what an average is made
+/// of, and mends.
+fn of_average(mut check: SelfCheck) -> SelfCheck {
+    // Records of earlier versions have sentences alone.
+    if check.findings.len() == check.suspicious.len() {
+        let by_heart = |finding: &Finding| matches!(finding, Finding::LearntByHeart { .. });
+        let kept: Vec<bool> = check.findings.iter().map(|finding| !by_heart(finding)).collect();
+        let mut sentences = kept.iter();
+        check.suspicious.retain(|_| *sentences.next().unwrap_or(&true));
+        check.findings.retain(|finding| !by_heart(finding));
+    }
+    check
+}
+
 /// The logarithm of the mean of densities, row by row, from the logarithms `[B]` of each.
 fn log_mean_exp(mut all: Vec<Vec<f64>>) -> Vec<f64> {
     if all.len() == 1 {
@@ -354,6 +369,19 @@ mod tests {
         seeds.sort_unstable();
         seeds.dedup();
         assert_eq!(seeds.len(), all);
+    }
+
+    #[test]
+    fn an_average_is_not_blamed_for_members_that_know_their_rows_by_heart() {
+        let sentences = ["learnt", "far"].map(String::from);
+        let findings = vec![
+            Finding::LearntByHeart { gap: 1.0, error: 0.1 },
+            Finding::FarRows { validation: true, rows: 1, nats: 2.0 },
+        ];
+        let check = SelfCheck { findings, suspicious: sentences.to_vec(), ..SelfCheck::default() };
+        let average = of_average(check);
+        assert!(matches!(average.findings[..], [Finding::FarRows { .. }]));
+        assert_eq!(average.suspicious, ["far"]);
     }
 
     #[test]

@@ -193,8 +193,8 @@ fn rows_far_out_are_drawn_in_every_panel_and_format() {
         fs::write(path.join("t.csv"), far_out(columns)).expect("written");
         let how =
             ["--standardise", "robust", "--layers", "8", "--hidden", "8", "--epochs", "1", "--device", "cpu"];
-        let arguments =
-            [&["train", "t.csv", "--out", "o", "--log-format", "json"][..], &how, animate].concat();
+        let begin = ["train", "t.csv", "--preset", "default", "--out", "o", "--log-format", "json"];
+        let arguments = [&begin[..], &how, animate].concat();
         let output = moonflow(path, &arguments);
         assert!(output.status.success(), "{}", text(&output.stderr));
         let end = last_event(&output);
