@@ -91,7 +91,7 @@ pub struct Recipe {
     #[serde(default = "default_components", skip_serializing_if = "is_default_components")]
     pub components: usize,
     /// How many fits are averaged: each under a seed of its own, from `seed` on, which splits the rows anew; see
-    /// [`Ensemble`](super::Ensemble).
+    /// [`Ensemble`].
     #[serde(default = "default_ensemble", skip_serializing_if = "is_default_ensemble")]
     pub ensemble: usize,
     /// Components of the base density of each of these fits, in turns, where they differ: 0 is the standard normal. Empty

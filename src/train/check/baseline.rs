@@ -13,8 +13,8 @@ const FEATURES: usize = 256;
 /// Added to variances, in the units of the preprocessed columns: columns that are sums of others stay invertible.
 const RIDGE: f64 = 1e-6;
 
-/// The model, whose log-densities are `log_density` [B], beside the simple densities over the same rows `unseen` [B,
-/// D].
+/// The model, whose log-densities are `log_density` `[B]`, beside the simple densities over the same rows `unseen` `[B,
+/// D]`.
 pub(super) fn compare(model: &Model, training: &Sample, unseen: &Sample, log_density: &[f64]) -> Comparison {
     let (features, modelled) = (model.flow.features, model.flow.modelled());
     let Preprocessed { values, log_det } = model.preprocessing.forward(&unseen.rows);
@@ -58,17 +58,17 @@ fn standard_normal(y: f64) -> f64 {
     -0.5 * (y * y + TAU.ln())
 }
 
-/// A Gaussian over rows [B, D], of which it gives the density of the first M features given the others.
+/// A Gaussian over rows `[B, D]`, of which it gives the density of the first M features given the others.
 struct Gaussian {
     modelled: usize,
     /// `[D]`, the context first, like all of it.
     mean: Vec<f64>,
-    /// Cholesky's factor L of the covariance L·Lᵀ, row-major [D, D].
+    /// Cholesky's factor L of the covariance L·Lᵀ, row-major `[D, D]`.
     factor: Vec<f64>,
 }
 
 impl Gaussian {
-    /// With mean and covariance of `rows` [N, D], whose weights `sample` has; `None` where they are not finite.
+    /// With mean and covariance of `rows` `[N, D]`, whose weights `sample` has; `None` where they are not finite.
     fn fit(rows: &[f32], sample: &Sample, features: usize, modelled: usize) -> Option<Self> {
         let ordered = |row: &[f32]| -> Vec<f64> {
             row[modelled..].iter().chain(&row[..modelled]).map(|&value| f64::from(value)).collect()
@@ -94,7 +94,7 @@ impl Gaussian {
         Some(Self { modelled, mean, factor: covariance })
     }
 
-    /// Replaces the first M features of `row` [D] by independent standard normals given the others, which stay.
+    /// Replaces the first M features of `row` `[D]` by independent standard normals given the others, which stay.
     fn whiten(&self, row: &mut [f64]) {
         let features = row.len();
         let context = features - self.modelled;
@@ -107,7 +107,7 @@ impl Gaussian {
         row[..self.modelled].copy_from_slice(&white[context..]);
     }
 
-    /// log p of the first M features of `row` [D] given the others.
+    /// log p of the first M features of `row` `[D]` given the others.
     fn log_density(&self, row: &[f32]) -> f64 {
         let features = row.len();
         let mut white: Vec<f64> = row.iter().map(|&value| f64::from(value)).collect();

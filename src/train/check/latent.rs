@@ -15,7 +15,7 @@ const CHANCE: f64 = 1e-4;
 const MOMENTS: usize = 6;
 const PAIR_MOMENTS: usize = 2;
 
-/// One latent feature of rows `values` [N, D], whose weights `sample` has.
+/// One latent feature of rows `values` `[N, D]`, whose weights `sample` has.
 pub(super) fn latent_feature(
     values: &[f64],
     sample: &Sample,
@@ -37,7 +37,7 @@ pub(super) fn latent_feature(
     LatentFeature { mean, std: variance.sqrt(), distance: largest(distances) }
 }
 
-/// What normal scores [N, D], of which the first M features are modelled, have beyond independent standard normals.
+/// What normal scores `[N, D]`, of which the first M features are modelled, have beyond independent standard normals.
 /// Rows whose scores are not numbers leave nothing to say.
 pub(super) fn structure(scores: &[f64], sample: &Sample, features: usize, modelled: usize) -> Structure {
     let rows = scores.len() / features;

@@ -94,7 +94,7 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
     Ok(check)
 }
 
-/// The columns of `rows` [N, D] that have at most half as many values as rows.
+/// The columns of `rows` `[N, D]` that have at most half as many values as rows.
 fn repeating(rows: &[f64], features: usize) -> Vec<usize> {
     let repeats = |&feature: &usize| {
         let column = rows[feature..].iter().step_by(features);
@@ -112,7 +112,7 @@ fn largest(values: impl Iterator<Item = f64>) -> f64 {
     )
 }
 
-/// Largest difference between log-determinants and those of central differences over the first rows of `x` [B, D], of
+/// Largest difference between log-determinants and those of central differences over the first rows of `x` `[B, D]`, of
 /// which the modelled features are moved. For each row that step counts which agrees better.
 fn log_det_error(model: &Model, x: &[f32]) -> Result<f64> {
     let features = model.flow.features;
@@ -136,7 +136,7 @@ fn log_det_error(model: &Model, x: &[f32]) -> Result<f64> {
     Ok(largest(errors.into_iter()))
 }
 
-/// The log-determinant of `engine`'s flow at `row` [D] by central differences over `step`.
+/// The log-determinant of `engine`'s flow at `row` `[D]` by central differences over `step`.
 fn log_det_by_differences(engine: &CpuEngine<f64>, flow: &Flow, row: &[f64], step: f64) -> Result<f64> {
     let (features, modelled) = (flow.features, flow.modelled());
     let moved = |by: f64| -> Vec<f64> {

@@ -5,14 +5,14 @@ use crate::model::mean_and_error;
 /// Rows, and how much each counts.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
-    /// Row-major [N, D].
+    /// Row-major `[N, D]`.
     pub rows: Vec<f64>,
     /// `[N]`, all above zero; `None` where all count alike.
     pub weights: Option<Vec<f64>>,
 }
 
 impl Sample {
-    /// At most `most` of the rows `values` [N, D], evenly spaced among those whose weight is not zero.
+    /// At most `most` of the rows `values` `[N, D]`, evenly spaced among those whose weight is not zero.
     pub fn spaced(values: &[f64], weights: Option<&[f64]>, features: usize, most: usize) -> Self {
         let counted: Vec<usize> = (0..values.len() / features)
             .filter(|&row| weights.is_none_or(|weights| weights[row] > 0.0))

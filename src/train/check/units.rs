@@ -41,7 +41,7 @@ pub(super) fn hidden_units(model: &Model, training: &Sample) -> Result<Vec<Coupl
     Ok(units)
 }
 
-/// `values` [B, D] after one transform of `flow`.
+/// `values` `[B, D]` after one transform of `flow`.
 fn transformed(flow: &Flow, transform: &Transform, parameters: &[f64], values: &[f64]) -> Result<Vec<f64>> {
     let single = Flow { transforms: vec![transform.clone()], base: Base::StandardNormal, ..flow.clone() };
     let mut engine = CpuEngine::<f64>::new(single)?;
@@ -83,7 +83,7 @@ fn coupling_units(
     Some(CouplingUnits { transform: index, units, dead, worst })
 }
 
-/// For each linear layer of a network that reads activations, whether each of them is on at one of `rows` [B, D];
+/// For each linear layer of a network that reads activations, whether each of them is on at one of `rows` `[B, D]`;
 /// nothing for the others.
 fn units_on(network: &NetworkSpan, mask: &[bool], parameters: &[f64], rows: &[f64]) -> Vec<Vec<bool>> {
     let features = mask.len();
