@@ -95,8 +95,7 @@ impl Animated {
         }
         progress.finish();
         let _busy = Busy::new("writing the moving picture");
-        let animation =
-            Animation { title: title(&model.clone().into()), columns: &model.columns, stills: &stills };
+        let animation = Animation { title: title(model, 1), columns: &model.columns, stills: &stills };
         let gif = animation.gif(WIDTH)?;
         write_atomically(&self.path, |writer| writer.write_all(&gif))
     }

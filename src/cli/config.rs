@@ -241,10 +241,9 @@ impl Resolved<'_> {
         set("epochs", Some(whole(recipe.epochs)));
         set("batch", Some(whole(recipe.batch)));
         set("layers", Some(whole(recipe.layers as u64)));
-        set(
-            "hidden",
-            Some(recipe.hidden.iter().map(|&width| whole(width as u64)).collect::<Vec<_>>().into()),
-        );
+        let numbers =
+            |numbers: &[usize]| numbers.iter().map(|&number| whole(number as u64)).collect::<Vec<_>>();
+        set("hidden", Some(numbers(&recipe.hidden).into()));
         set("activation", Some(recipe.activation.name().into()));
         set("mask", Some(recipe.masking.name().into()));
         set("bijector", name_of(&BijectorKind::ALL, recipe.bijector));
@@ -254,8 +253,6 @@ impl Resolved<'_> {
         set("tail-bound", Some(decimal(recipe.tail_bound)));
         set("mixing", name_of(&Mixing::ALL, recipe.mixing));
         set("actnorm", Some(recipe.actnorm.into()));
-        let numbers =
-            |numbers: &[usize]| numbers.iter().map(|&number| whole(number as u64)).collect::<Vec<_>>();
         if recipe.bases.len() > 1 {
             set("components", Some(numbers(&recipe.bases).into()));
         } else {

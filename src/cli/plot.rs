@@ -184,7 +184,7 @@ impl Picture<'_> {
         };
         let curves = history.map(loss_curves);
         let figure = Figure {
-            title: title(ensemble),
+            title: title(model, ensemble.members().len()),
             subtitle: subtitle(ensemble.record()),
             columns: &model.columns,
             context: model.flow.context,
@@ -226,14 +226,14 @@ fn loss_curves(history: &History) -> LossCurves {
     }
 }
 
-pub fn title(ensemble: &Ensemble) -> String {
-    let model = ensemble.first();
+/// The heading of a picture of `model`, the first of `members` that are averaged.
+pub fn title(model: &Model, members: usize) -> String {
     let flow = &model.flow;
     let networks =
         flow.couplings().next().map_or(String::new(), |coupling| format!(", {} networks", coupling.hidden()));
-    let average = match ensemble.members().len() {
+    let average = match members {
         1 => String::new(),
-        members => format!("average of {members}, "),
+        _ => format!("average of {members}, "),
     };
     format!("{}: {average}{} of {}{networks}", model.record.data.name, flow.family(), flow.contents())
 }

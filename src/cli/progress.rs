@@ -104,9 +104,14 @@ impl EpochProgress<'_> {
         }
     }
 
+    /// Which fit of how many, before what is said of it.
+    fn number_of_fit(&self) -> String {
+        self.fit.map(|[fit, fits]| format!("fit {fit}/{fits}  ")).unwrap_or_default()
+    }
+
     /// For a line of its own.
     fn line(&self, epoch: &Epoch) -> String {
-        let fit = self.fit.map(|[fit, fits]| format!("fit {fit}/{fits}  ")).unwrap_or_default();
+        let fit = self.number_of_fit();
         let mut text = format!("{fit}epoch {}/{}  train {:.4}", epoch.epoch, self.epochs, epoch.train_nll);
         if let Some(nll) = epoch.validation_nll {
             text += &format!("  validation {nll:.4} nats");
@@ -119,7 +124,7 @@ impl EpochProgress<'_> {
 
     /// For the space beside a bar, in 80 columns.
     fn message(&self, epoch: &Epoch) -> String {
-        let fit = self.fit.map(|[fit, fits]| format!("fit {fit}/{fits}  ")).unwrap_or_default();
+        let fit = self.number_of_fit();
         let mut text = format!("{fit}train {:.3}", epoch.train_nll);
         if let Some(nll) = epoch.validation_nll {
             text += &format!("  val {nll:.3}");

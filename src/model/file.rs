@@ -140,16 +140,7 @@ impl Model {
     /// misshaped, not finite or there twice, a mask that is not 0 or 1, a deviation that is no positive normal number, two
     /// columns of one name, another checksum than the contents', or parts that contradict each other.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
-        let mut ensemble = Ensemble::from_bytes(name.as_ref(), bytes)?;
-        match ensemble.members.len() {
-            1 => Ok(ensemble.members.remove(0)),
-            members => Err(Error::Model {
-                path: name.as_ref().to_owned(),
-                message: format!(
-                    "it is an ensemble of {members} models; read it as one, with `Ensemble::load`"
-                ),
-            }),
-        }
+        Ensemble::from_bytes(name.as_ref(), bytes)?.only(name.as_ref())
     }
 }
 
@@ -185,6 +176,19 @@ impl Ensemble {
     /// Those of [`Model::from_bytes`], and of [`Ensemble::average`].
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
         parse(bytes).map_err(|message| Error::Model { path: name.as_ref().to_owned(), message })
+    }
+
+    /// The single member of the ensemble that `path` holds.
+    fn only(mut self, path: &Path) -> Result<Model> {
+        match self.members.len() {
+            1 => Ok(self.members.remove(0)),
+            members => Err(Error::Model {
+                path: path.to_owned(),
+                message: format!(
+                    "it is an ensemble of {members} models; read it as one, with `Ensemble::load`"
+                ),
+            }),
+        }
     }
 }
 
@@ -227,10 +231,7 @@ impl Model {
     /// # Errors
     /// Those of [`Ensemble::load`]; [`Error::Model`] when the file holds several models.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let damaged = |message| Error::Model { path: path.to_owned(), message };
-        let bytes = super::container::read(path, |metadata| Headers::read(metadata).map(drop), damaged)?;
-        Self::from_bytes(path, &bytes)
+        Ensemble::load(path.as_ref())?.only(path.as_ref())
     }
 }
 
