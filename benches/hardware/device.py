@@ -6,9 +6,14 @@ from common import DATA_SHEETS, SOFTWARE_RATES, call, median, publish
 
 import compare
 
-# Batches, None is a shape's own, and shapes: the first and the last before the one between.
-SIZES = [(batch, shape) for batch in (None, 65_536, 1_048_576) for shape in (0, 2, 1)]
-TOY_SIZES = [(None, 0), (None, 2), (None, 1)]
+# Flows, batches, None is a shape's own, and shapes: the first and the last before the one between.
+SIZES = [
+    *(("affine", batch, shape) for batch in (None, 65_536) for shape in (0, 2, 1)),
+    *(("spline", batch, shape) for batch in (None, 65_536) for shape in (0, 2, 1)),
+    *(("joint", None, shape) for shape in (0, 2, 1)),
+    *(("affine", 1_048_576, shape) for shape in (0, 2, 1)),
+]
+TOY_SIZES = [("affine", None, 0), ("affine", None, 2), ("affine", None, 1), ("spline", None, 0)]
 # Training rows of an epoch, where a batch has not as many, and most steps in it.
 EPOCH_ROWS, MOST_STEPS, TOY_STEPS = 65_536, 64, 4
 # Widest hidden layer that the fused plan takes.
@@ -39,9 +44,10 @@ def part_d(job):
 def cases(job):
     """Every plan of every size."""
     shapes = compare.TOY_SHAPES if job.rehearse else compare.SHAPES
-    for batch, index in TOY_SIZES if job.rehearse else SIZES:
+    for flow, batch, index in TOY_SIZES if job.rehearse else SIZES:
         batch = batch or shapes[index]["batch"]
         case = {
+            "flow": flow,
             **shapes[index],
             "shape": index,
             "batch": batch,
@@ -51,8 +57,8 @@ def cases(job):
         if case["hidden"] <= FUSED_WIDTH:
             yield {**case, "fused": True, "autotune": False}
         yield {**case, "fused": False, "autotune": False}
-        # A software adapter takes minutes to compile all tiles.
-        if not job.rehearse or index == 0:
+        # Tiles serve products, which all flows share. A software adapter compiles them for minutes.
+        if flow == "affine" and (not job.rehearse or index == 0):
             yield {**case, "fused": False, "autotune": True}
 
 

@@ -12,17 +12,21 @@ import compare
 
 # The jobs that the targets are about, then the others.
 TASKS = "train:0,train:2,log_prob_large:0,sample_large:0,train:1,log_prob_large:2,sample_large:2"
-# Peers in the order of worth, and the share of the time that is left for each group.
+SHORT = "train:0,log_prob_large:0,sample_large:0,train:2"
+# Flows and peers in the order of worth, and the share of the time that is left for each group.
 GROUPS = [
-    (["pytorch-graphs", "jax-scan", "jax-step", "pytorch"], TASKS, 0.5),
-    (["pytorch-compile", "pytorch-compile-graphs"], "train:0,train:2", 0.5),
-    (["normflows", "zuko", "flowjax"], "train:0,log_prob_large:0,sample_large:0,train:2", 1.0),
+    ("affine", ["pytorch-graphs", "jax-scan", "jax-step", "pytorch"], TASKS, 0.5),
+    ("spline", ["flowjax", "zuko"], SHORT, 0.5),
+    ("affine", ["pytorch-compile", "pytorch-compile-graphs"], "train:0,train:2", 0.4),
+    ("affine", ["normflows", "zuko", "flowjax"], SHORT, 0.6),
+    ("joint", ["flowjax", "zuko"], "train:0,train:2", 1.0),
 ]
 LARGE = 1_048_576
 # On the CPU, where there are no graphs; compilation takes longer than a rehearsal.
 TOY_GROUPS = [
-    (["jax-scan", "jax-step", "pytorch"], "train:0,train:2,log_prob_large:0,sample_large:0", 0.6),
-    (["normflows", "zuko", "flowjax"], "train:0,log_prob_large:0", 1.0),
+    ("affine", ["jax-scan", "jax-step", "pytorch"], SHORT, 0.6),
+    ("affine", ["normflows", "zuko", "flowjax"], "train:0,log_prob_large:0", 0.6),
+    ("spline", ["flowjax", "zuko"], "train:0", 1.0),
 ]
 # Seconds before the end of the box in which results are gathered.
 RESERVE = 3
@@ -31,14 +35,14 @@ RESERVE = 3
 def part_e(job):
     """Interleaved windows of moonflow and its peers, one task after the other."""
     result = {"runs": []}
-    for peers, tasks, share in TOY_GROUPS if job.rehearse else GROUPS:
+    for flow, peers, tasks, share in TOY_GROUPS if job.rehearse else GROUPS:
         budget = share * (job.left() - RESERVE)
         if budget < 10:
             result.setdefault("left_out", []).append(f"{', '.join(peers)}: no time was left")
             continue
         out = job.scratch / f"compare-{len(result['runs'])}"
         command = [sys.executable, PEERS / "compare.py", "--python", job.python, "--bin", job.bin]
-        command += ["--out", out, "--peers", ",".join(peers), "--tasks", tasks]
+        command += ["--flow", flow, "--out", out, "--peers", ",".join(peers), "--tasks", tasks]
         command += ["--budget", f"{budget:.0f}"]
         if job.rehearse:
             command += "--toy --device cpu --engine gpu --threads 2 --rounds 2 --variants 1".split()
@@ -55,7 +59,7 @@ def part_e(job):
                 "0.5",
             ]
             command += ["--calibration", "0.3", "--pause", "0.05", "--timeout", "90"]
-        result["runs"].append({"peers": peers})
+        result["runs"].append({"flow": flow, "peers": peers})
         process = subprocess.Popen([str(word) for word in command], stdout=sys.stderr)
         while process.poll() is None and job.left() > RESERVE / 2:
             time.sleep(0.5)

@@ -12,8 +12,9 @@ mod support;
 use std::error::Error;
 use std::time::Instant;
 
+use moonflow::Recipe;
 use moonflow::engine::{Engine, Sampling, Training, TrainingShape};
-use moonflow::flow::Flow;
+use moonflow::flow::{BijectorKind, ConditionerForm, Flow};
 use moonflow::gpu::cost::Roofline;
 use moonflow::gpu::executor::Executor;
 use moonflow::gpu::kernel::KEEP_BEST;
@@ -44,9 +45,22 @@ enum Job {
     Case(Case),
 }
 
+/// What a case's couplings are.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Couplings {
+    /// Affine, with a network for the scale and one for the translation.
+    Affine,
+    /// Affine, with one network.
+    Joint,
+    /// Rational-quadratic splines of 8 bins with tails from ±4, with one network.
+    Spline,
+}
+
 /// A flow, a batch and a plan.
 #[derive(Deserialize)]
 struct Case {
+    flow: Couplings,
     features: usize,
     layers: usize,
     hidden: usize,
@@ -124,7 +138,7 @@ impl Case {
     fn measure(&self) -> Result<()> {
         let start = Instant::now();
         let context = open()?;
-        let flow = Flow::new(self.features, self.layers, &[self.hidden, self.hidden])?;
+        let flow = self.flow()?;
         let kind = if self.fused { PlanKind::Fused } else { PlanKind::Layered };
         let parameters = random_parameters(&flow);
         let mut engine = GpuEngine::with_plan(flow, context.clone(), kind)?;
@@ -139,6 +153,20 @@ impl Case {
         self.train(&mut engine, parameters.clone(), start)?;
         engine.set_parameters(&parameters)?;
         self.evaluate(&mut engine)
+    }
+
+    fn flow(&self) -> Result<Flow> {
+        let (bijector, conditioner) = match self.flow {
+            Couplings::Affine => (BijectorKind::Affine, ConditionerForm::Separate),
+            Couplings::Joint => (BijectorKind::Affine, ConditionerForm::Joint),
+            Couplings::Spline => (BijectorKind::Spline, ConditionerForm::Joint),
+        };
+        let (layers, hidden) = (self.layers, vec![self.hidden; 2]);
+        let mut recipe = Recipe { layers, hidden, bijector, conditioner, ..Recipe::default() };
+        if bijector == BijectorKind::Spline {
+            (recipe.bins, recipe.tail_bound) = (8, 4.0);
+        }
+        Ok(recipe.flow(self.features)?)
     }
 
     /// A training on `steps` batches, at a rate that leaves random parameters where they are.
