@@ -94,20 +94,40 @@ fn strip_product(sum: Strip, matrix: Strip, a: mat4x4<f32>) -> Strip {
     return strip;
 }
 
+// Adds a quad of a block's rows, `stride` apart, times its weights.
+fn add_rows(sum: Block, weights: Strip, at: u32, stride: u32) -> Block {
+    var block = sum;
+    block.r0 = strip_product(block.r0, weights, rows_at(at, stride));
+    if ROW_BLOCKS > 1u {
+        block.r1 = strip_product(block.r1, weights, rows_at(at + 4u * stride, stride));
+    }
+    if ROW_BLOCKS > 2u {
+        block.r2 = strip_product(block.r2, weights, rows_at(at + 8u * stride, stride));
+        block.r3 = strip_product(block.r3, weights, rows_at(at + 12u * stride, stride));
+    }
+    return block;
+}
+
 // A block of rows `stride` apart over `depth` quads, times as many columns of a matrix that is `quads` wide.
 fn product(source: u32, stride: u32, depth: u32, matrix: u32, quads: u32, columns: u32, start: Strip) -> Block {
     var block = Block(start, start, start, start);
-    for (var k = 0u; k < depth; k++) {
-        let weights = weight_strip(matrix + 4u * k * quads, quads, columns);
-        let at = source + k;
-        block.r0 = strip_product(block.r0, weights, rows_at(at, stride));
-        if ROW_BLOCKS > 1u {
-            block.r1 = strip_product(block.r1, weights, rows_at(at + 4u * stride, stride));
+    let step = 4u * quads;
+    var k = 0u;
+    if UNROLLED == 4u {
+        for (; k + 4u <= depth; k += 4u) {
+            let first = matrix + k * step;
+            let w0 = weight_strip(first, quads, columns);
+            let w1 = weight_strip(first + step, quads, columns);
+            let w2 = weight_strip(first + 2u * step, quads, columns);
+            let w3 = weight_strip(first + 3u * step, quads, columns);
+            block = add_rows(block, w0, source + k, stride);
+            block = add_rows(block, w1, source + k + 1u, stride);
+            block = add_rows(block, w2, source + k + 2u, stride);
+            block = add_rows(block, w3, source + k + 3u, stride);
         }
-        if ROW_BLOCKS > 2u {
-            block.r2 = strip_product(block.r2, weights, rows_at(at + 8u * stride, stride));
-            block.r3 = strip_product(block.r3, weights, rows_at(at + 12u * stride, stride));
-        }
+    }
+    for (; k < depth; k++) {
+        block = add_rows(block, weight_strip(matrix + k * step, quads, columns), source + k, stride);
     }
     return block;
 }

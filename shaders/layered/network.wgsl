@@ -41,21 +41,19 @@ fn bias_index(network: u32, out: u32) -> u32 {
     return layer.bias + network * layer.network_stride + output_column(out);
 }
 
+// Operands are loaded whether they count or not, from a place that exists: loads behind a branch wait for each other.
+
 // The layer's input h, activated where ACTIVATED is 1, and zero beyond the rows below `end`.
 fn input(network: u32, row: u32, k: u32, end: u32) -> f32 {
-    if row >= end || k >= layer.inputs {
-        return 0.0;
+    let inside = row < end && k < layer.inputs;
+    var value = source[source_index(network, select(0u, row, inside), select(0u, k, inside))];
+    if ACTIVATED == 1u {
+        value = activate(ACTIVATION, value);
     }
-    let value = source[source_index(network, row, k)];
-    if ACTIVATED == 0u {
-        return value;
-    }
-    return activate(ACTIVATION, value);
+    return select(0.0, value, inside);
 }
 
 fn weight(network: u32, out: u32, k: u32) -> f32 {
-    if out >= layer.outputs || k >= layer.inputs {
-        return 0.0;
-    }
-    return parameters[weight_index(network, out, k)];
+    let inside = out < layer.outputs && k < layer.inputs;
+    return select(0.0, parameters[weight_index(network, select(0u, out, inside), select(0u, k, inside))], inside);
 }

@@ -2,10 +2,9 @@
 
 // The gradient d_y, zero beyond the rows below `end`.
 fn output_gradient(network: u32, row: u32, out: u32, end: u32) -> f32 {
-    if row >= end || out >= layer.outputs {
-        return 0.0;
-    }
-    return d_output[layer.d_output + output_index(network, row, out)];
+    let inside = row < end && out < layer.outputs;
+    let index = output_index(network, select(0u, row, inside), select(0u, out, inside));
+    return select(0.0, d_output[layer.d_output + index], inside);
 }
 
 fn put_weight_gradient(network: u32, split: u32, out: u32, k: u32, value: f32) {

@@ -7,25 +7,19 @@ fn in_triangle(out: u32, k: u32) -> bool {
 }
 
 fn weight(network: u32, out: u32, k: u32) -> f32 {
-    if out >= layer.outputs || k >= layer.inputs {
-        return 0.0;
+    let inside = out < layer.outputs && k < layer.inputs && in_triangle(out, k);
+    let beside = parameters[layer.weight + select(0u, out * layer.inputs + k, inside)];
+    if out == k && out < layer.outputs {
+        if UPPER == 1u {
+            return exp_accurate(parameters[layer.bias + out]);
+        }
+        return 1.0;
     }
-    if in_triangle(out, k) {
-        return parameters[layer.weight + out * layer.inputs + k];
-    }
-    if out != k {
-        return 0.0;
-    }
-    if UPPER == 1u {
-        return exp_accurate(parameters[layer.bias + out]);
-    }
-    return 1.0;
+    return select(0.0, beside, inside);
 }
 
 // The input, zero beyond the rows below `end`.
 fn input(network: u32, row: u32, k: u32, end: u32) -> f32 {
-    if row >= end || k >= layer.inputs {
-        return 0.0;
-    }
-    return source[row * layer.features + k];
+    let inside = row < end && k < layer.inputs;
+    return select(0.0, source[select(0u, row * layer.features + k, inside)], inside);
 }

@@ -3,10 +3,8 @@
 
 // The gradient d_y, zero beyond the rows below `end`.
 fn output_gradient(network: u32, row: u32, out: u32, end: u32) -> f32 {
-    if row >= end || out >= layer.outputs {
-        return 0.0;
-    }
-    return d_output[row * layer.features + out];
+    let inside = row < end && out < layer.outputs;
+    return select(0.0, d_output[select(0u, row * layer.features + out, inside)], inside);
 }
 
 fn put_weight_gradient(network: u32, split: u32, out: u32, k: u32, value: f32) {

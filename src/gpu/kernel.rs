@@ -385,6 +385,7 @@ const BLOCKS: &[Constant] = &[
     ("TILES", 2),
     ("RESIDUAL", 0),
     ("WEIGHTED", 0),
+    ("UNROLLED", 4),
     ("ROW_BLOCKS", 1),
     ("COLUMN_BLOCKS", 1),
     ("ACTIVATION", 0),

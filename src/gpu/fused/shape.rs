@@ -41,12 +41,15 @@ struct Preferences {
     /// The same for training on large batches with wide layers.
     large_block: [usize; 2],
     fewest_threads: usize,
+    /// Quads of the depth of a product whose weights a thread loads before it multiplies, 1 or 4.
+    unrolled: usize,
 }
 
 /// Widest layer and batch from which a block is large.
 const LARGE: [usize; 2] = [48, 256];
 
-/// A thread's 4 × 4 block leaves registers for many workgroups.
+/// A thread's 4 × 4 block leaves registers for the weights of four quads, which come from the cache together: a few threads
+/// have little else to do while they wait.
 const HARDWARE: Preferences = Preferences {
     rows: &[32, 16, 8, 4],
     evaluation_rows: &[16, 8, 4],
@@ -54,6 +57,7 @@ const HARDWARE: Preferences = Preferences {
     block: [1, 1],
     large_block: [1, 1],
     fewest_threads: 64,
+    unrolled: 4,
 };
 
 /// A software adapter loads lane by lane, at some 30 cycles a number, so that operations for each load are what counts:
@@ -66,6 +70,7 @@ const SOFTWARE: Preferences = Preferences {
     block: [2, 2],
     large_block: [4, 4],
     fewest_threads: 8,
+    unrolled: 1,
 };
 
 fn widest(flow: &Flow) -> usize {
@@ -118,6 +123,8 @@ pub struct Shape {
     pub residual: bool,
     /// Rows and columns of a thread's block, in quads.
     pub block: [usize; 2],
+    /// Quads of the depth whose weights a thread loads at once.
+    pub unrolled: usize,
     /// Nonlinearity of the networks.
     pub activation: Activation,
     /// The bijector of all couplings, but for its bound.
@@ -227,7 +234,7 @@ impl Shape {
         block: [usize; 2],
         training: bool,
     ) -> Self {
-        let fewest_threads = Preferences::of(target).fewest_threads;
+        let &Preferences { fewest_threads, unrolled, .. } = Preferences::of(target);
         let most_threads = MOST_THREADS.min(target.limits.max_compute_invocations_per_workgroup as usize);
         let quads = flow.features.div_ceil(4);
         let width = widest(flow).div_ceil(4);
@@ -266,6 +273,7 @@ impl Shape {
             tiles,
             residual: residual(flow),
             block,
+            unrolled,
             activation: flow.activation,
             bijector: flow.couplings().next().map_or(NO_BIJECTOR, |coupling| coupling.bijector),
             base: flow.base,
@@ -298,6 +306,7 @@ impl Shape {
             ("WIDTH", self.width),
             ("TILES", self.tiles),
             ("RESIDUAL", self.residual.into()),
+            ("UNROLLED", self.unrolled),
             ("ROW_BLOCKS", self.block[0]),
             ("COLUMN_BLOCKS", self.block[1]),
         ];

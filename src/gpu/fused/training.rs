@@ -16,8 +16,8 @@ const MOST_GROUPS: usize = 64;
 /// Bytes of partial gradients from which workgroups take several blocks of rows instead.
 const PARTIAL_BYTES: usize = 64 << 20;
 /// Parameters for each workgroup that sums or updates them, and most such workgroups.
-const PARAMETERS_PER_GROUP: usize = 1024;
-const MOST_UPDATE_GROUPS: usize = 64;
+const PARAMETERS_PER_GROUP: usize = 256;
+const MOST_UPDATE_GROUPS: usize = 1024;
 
 /// 32-bit words of the state that a step begins with.
 const STATE_WORDS: usize = size_of::<uniforms::TrainState>() / 4;
