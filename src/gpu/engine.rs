@@ -81,6 +81,7 @@ impl GpuEngine {
         }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
+        let tiling = Tiling::on(&context.target());
         Ok(Self {
             context,
             flow,
@@ -93,7 +94,7 @@ impl GpuEngine {
             loaded: None,
             first_row: 0,
             pace: Pace::default(),
-            tiling: Tiling::default(),
+            tiling,
             most_shard_rows: usize::MAX,
         })
     }
