@@ -26,6 +26,7 @@ mod sample;
 mod score;
 mod signals;
 mod source;
+mod table_notes;
 mod test_rows;
 mod train;
 mod tune;

@@ -10,6 +10,8 @@ use moonflow::{Error, Result};
 
 use moonflow::shown::shown;
 
+use super::table_notes;
+
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
 #[derive(clap::Args)]
 pub struct PreprocessArgs {
@@ -149,8 +151,9 @@ pub fn discrete_columns(table: &Table, plan: &PreprocessingPlan) -> Vec<String> 
     let most = DIFFERENT.min(table.rows() / 2);
     let (mut whole, mut levels) = (Vec::new(), Vec::new());
     let modelled = table.features() - plan.context;
+    let counting = table_notes::index_columns(table);
     for (index, name) in table.columns[..modelled].iter().enumerate() {
-        if plan.domains.get(index).is_some_and(|domain| domain.dequantize) {
+        if counting.contains(&index) || plan.domains.get(index).is_some_and(|domain| domain.dequantize) {
             continue;
         }
         let column = || table.values[index..].iter().step_by(table.features());

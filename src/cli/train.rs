@@ -19,6 +19,7 @@ use super::preprocess::{self, PreprocessArgs};
 use super::progress::{Busy, LogFormat};
 use super::recipe::{RecipeArgs, Subject};
 use super::source::Source;
+use super::table_notes;
 use super::test_rows::TestRows;
 use super::tune::TunedDeviceArgs;
 use super::values;
@@ -86,7 +87,7 @@ impl TrainArgs {
                     || self.weights.is_some() =>
             {
                 Err(Error::Argument(format!(
-                    "--format, --columns, --drop, --missing, --context and --weights are for tables; `{}` is a toy density (./{0} is a file)",
+                    "--format, --header, --delimiter, --decimal, --columns, --drop, --missing, --missing-values, --context and --weights are for tables; `{}` is a toy density (./{0} is a file)",
                     shown(&self.data)
                 )))
             }
@@ -276,7 +277,10 @@ impl TrainArgs {
         let head = table.values[..table.values.len().min(super::plot::ROWS * table.features())].to_vec();
         let notes = match source {
             Source::Toy(_) => Vec::new(),
-            Source::File(_) => preprocess::discrete_columns(&table, &plan),
+            Source::File(_) => {
+                let index = table_notes::index(&table).into_iter();
+                index.chain(preprocess::discrete_columns(&table, &plan)).collect()
+            }
         };
         let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
         if self.weights.is_some() {

@@ -9,6 +9,7 @@ mod input;
 #[cfg(not(target_arch = "wasm32"))]
 mod output;
 mod preprocess;
+mod reading;
 mod table;
 mod test_rows;
 mod toy;
@@ -25,5 +26,6 @@ pub use preprocess::{
     Bounds, ColumnDomain, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
     PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
+pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};

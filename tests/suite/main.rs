@@ -30,6 +30,7 @@ mod parity;
 mod plan;
 mod practice;
 mod preprocess;
+mod reading;
 mod real_tables;
 mod report;
 mod shaders;
