@@ -1,14 +1,16 @@
 // Matrix products of a block of rows in workgroup memory with packed weights.
 //
 // Equation:  C[r, o] = start[o] + Σ_k A[r, k] · M[k, o], for tiles of rows A and packed matrices M.
-// Threads:   a thread makes a block of 4 · ROW_BLOCKS rows × 4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a
-//            column of `c` is a row's quad, so that four rows of four more k are one product of matrices. A narrow
-//            product is cut along its depth into slices, which its readers add up.
+// Threads:   those of a team share a product (network.wgsl). A thread makes a block of 4 · ROW_BLOCKS rows ×
+//            4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a column of `c` is a row's quad, so that four rows of
+//            four more k are one product of matrices. A narrow product is cut along its depth into slices, which its
+//            readers add up.
 // Data:      A in memory, M in packed, C into memory.
 // Order:     no barriers; sums run over increasing depth.
 // Twin:      src/cpu/reference/linear.rs. Precedes rows.wgsl.
 
-// Modes of results: kept as they are, activated, or multiplied by act' of what they replace.
+// Modes of results: kept as they are, activated, or multiplied by act' of what they replace, or where gradients have a tile
+// more, of the same place of the tile before theirs.
 const PLAIN: u32 = 0u;
 const ACTIVATED: u32 = 1u;
 const SLOPED: u32 = 2u;
@@ -137,7 +139,7 @@ fn put_quad(at: u32, value: vec4<f32>, finish: Finish) {
     if finish.mode == ACTIVATED {
         result = activate_quad(value);
     } else if finish.mode == SLOPED {
-        result = value * slope_quad(memory[at]);
+        result = value * slope_quad(memory[at - TO_ACTIVE]);
     }
     if RESIDUAL == 1u && finish.added != NOTHING {
         result += memory[at + finish.added];
@@ -216,11 +218,11 @@ struct Product {
     slices: u32,
 }
 
-fn multiply(local: u32, task: Product) {
+fn multiply(member: u32, task: Product) {
     let across = (task.quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
     let items = ROWS / (4u * ROW_BLOCKS) * across;
     let slice_depth = (task.depth + task.slices - 1u) / task.slices;
-    for (var item = local; item < task.slices * items; item += THREADS) {
+    for (var item = member; item < task.slices * items; item += TEAM_THREADS) {
         let slice = item / items;
         let quad = item % items % across * COLUMN_BLOCKS;
         let row = item % items / across * (4u * ROW_BLOCKS);

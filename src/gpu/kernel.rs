@@ -383,6 +383,8 @@ const BLOCKS: &[Constant] = &[
     ("D_THETA", 2),
     ("WIDTH", 16),
     ("TILES", 2),
+    ("TEAMS", 1),
+    ("SPARE_TILE", 0),
     ("RESIDUAL", 0),
     ("WEIGHTED", 0),
     ("UNROLLED", 4),
