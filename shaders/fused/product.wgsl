@@ -1,14 +1,16 @@
 // Matrix products of a block of rows in workgroup memory with packed weights.
 //
 // Equation:  C[r, o] = start[o] + Σ_k A[r, k] · M[k, o], for tiles of rows A and packed matrices M.
-// Threads:   a thread makes a block of 4 · ROW_BLOCKS rows × 4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a
-//            column of `c` is a row's quad, so that four rows of four more k are one product of matrices. A narrow
-//            product is cut along its depth into slices, which its readers add up.
+// Threads:   those of a team share a product (network.wgsl). A thread makes a block of 4 · ROW_BLOCKS rows ×
+//            4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a column of `c` is a row's quad, so that four rows of
+//            four more k are one product of matrices. A narrow product is cut along its depth into slices, which its
+//            readers add up.
 // Data:      A in memory, M in packed, C into memory.
 // Order:     no barriers; sums run over increasing depth.
 // Twin:      src/cpu/reference/linear.rs. Precedes rows.wgsl.
 
-// Modes of results: kept as they are, activated, or multiplied by act' of what they replace.
+// Modes of results: kept as they are, activated, or multiplied by act' of what they replace, or where gradients have a tile
+// more, of the same place of the tile before theirs.
 const PLAIN: u32 = 0u;
 const ACTIVATED: u32 = 1u;
 const SLOPED: u32 = 2u;
@@ -108,22 +110,47 @@ fn add_rows(sum: Block, weights: Strip, at: u32, stride: u32) -> Block {
     return block;
 }
 
-// A block of rows `stride` apart over `depth` quads, times as many columns of a matrix that is `quads` wide.
+// The weights of four quads of the depth.
+struct Weights {
+    w0: Strip,
+    w1: Strip,
+    w2: Strip,
+    w3: Strip,
+}
+
+fn four_weights(at: u32, quads: u32, columns: u32) -> Weights {
+    let step = 4u * quads;
+    return Weights(
+        weight_strip(at, quads, columns),
+        weight_strip(at + step, quads, columns),
+        weight_strip(at + 2u * step, quads, columns),
+        weight_strip(at + 3u * step, quads, columns),
+    );
+}
+
+// A block of rows `stride` apart over `depth` quads, times as many columns of a matrix that is `quads` wide. Where
+// UNROLLED is 4, the weights of four quads come together, and where AHEAD is 1, while those before them are multiplied.
 fn product(source: u32, stride: u32, depth: u32, matrix: u32, quads: u32, columns: u32, start: Strip) -> Block {
     var block = Block(start, start, start, start);
     let step = 4u * quads;
     var k = 0u;
     if UNROLLED == 4u {
+        var now = Weights();
+        if AHEAD == 1u && depth >= 4u {
+            now = four_weights(matrix, quads, columns);
+        }
         for (; k + 4u <= depth; k += 4u) {
-            let first = matrix + k * step;
-            let w0 = weight_strip(first, quads, columns);
-            let w1 = weight_strip(first + step, quads, columns);
-            let w2 = weight_strip(first + 2u * step, quads, columns);
-            let w3 = weight_strip(first + 3u * step, quads, columns);
-            block = add_rows(block, w0, source + k, stride);
-            block = add_rows(block, w1, source + k + 1u, stride);
-            block = add_rows(block, w2, source + k + 2u, stride);
-            block = add_rows(block, w3, source + k + 3u, stride);
+            var next = now;
+            if AHEAD == 0u {
+                now = four_weights(matrix + k * step, quads, columns);
+            } else if k + 8u <= depth {
+                next = four_weights(matrix + (k + 4u) * step, quads, columns);
+            }
+            block = add_rows(block, now.w0, source + k, stride);
+            block = add_rows(block, now.w1, source + k + 1u, stride);
+            block = add_rows(block, now.w2, source + k + 2u, stride);
+            block = add_rows(block, now.w3, source + k + 3u, stride);
+            now = next;
         }
     }
     for (; k < depth; k++) {
@@ -137,7 +164,7 @@ fn put_quad(at: u32, value: vec4<f32>, finish: Finish) {
     if finish.mode == ACTIVATED {
         result = activate_quad(value);
     } else if finish.mode == SLOPED {
-        result = value * slope_quad(memory[at]);
+        result = value * slope_quad(memory[at - TO_ACTIVE]);
     }
     if RESIDUAL == 1u && finish.added != NOTHING {
         result += memory[at + finish.added];
@@ -216,11 +243,11 @@ struct Product {
     slices: u32,
 }
 
-fn multiply(local: u32, task: Product) {
+fn multiply(member: u32, task: Product) {
     let across = (task.quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
     let items = ROWS / (4u * ROW_BLOCKS) * across;
     let slice_depth = (task.depth + task.slices - 1u) / task.slices;
-    for (var item = local; item < task.slices * items; item += THREADS) {
+    for (var item = member; item < task.slices * items; item += TEAM_THREADS) {
         let slice = item / items;
         let quad = item % items % across * COLUMN_BLOCKS;
         let row = item % items / across * (4u * ROW_BLOCKS);

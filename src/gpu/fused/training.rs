@@ -152,7 +152,9 @@ impl ProgramBuilder<'_> {
         let slot_places = plan.constant("places in a slot", fused_layout.slot_places());
 
         // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
-        let products = 4 * work.all - work.last - work.first_transform;
+        let [hidden, networks] = work.last_hidden;
+        let at_hand = if networks <= shape.teams { hidden } else { 0 };
+        let products = 4 * work.all - work.last - work.first_transform - at_hand;
         let flops = batch * (2 * products + work.forward + work.backward);
         let moved =
             batch * (features + 1) + fused_layout.len() + 2 * saved_words + groups * fused_layout.slot();
