@@ -47,10 +47,6 @@ struct Preferences {
     arrangements: &'static [Arrangement],
     /// Quads of the depth of a product whose weights a thread loads before it multiplies, 1 or 4.
     unrolled: usize,
-    /// Whether it loads those of the next four before it multiplies by four, when training: there are not enough
-    /// workgroups in a batch to multiply while others wait, as in evaluation, where registers are better spent on more
-    /// of them.
-    ahead: bool,
 }
 
 /// Teams of a workgroup, each of which takes a network at a time; and whether they have a tile more than hidden layers, so
@@ -84,7 +80,6 @@ const HARDWARE: Preferences = Preferences {
         Arrangement { teams: 1, spare_tile: false },
     ],
     unrolled: 4,
-    ahead: true,
 };
 
 /// A software adapter loads lane by lane, at some 30 cycles a number, so that operations for each load are what counts:
@@ -100,7 +95,6 @@ const SOFTWARE: Preferences = Preferences {
     gradient_rounds: usize::MAX,
     arrangements: &[Arrangement { teams: 1, spare_tile: false }],
     unrolled: 1,
-    ahead: false,
 };
 
 fn widest(flow: &Flow) -> usize {
@@ -168,8 +162,6 @@ pub struct Shape {
     pub block: [usize; 2],
     /// Quads of the depth whose weights a thread loads at once.
     pub unrolled: usize,
-    /// Whether it loads the next ones before it multiplies by them.
-    pub ahead: bool,
     /// Nonlinearity of the networks.
     pub activation: Activation,
     /// The bijector of all couplings, but for its bound.
@@ -282,7 +274,7 @@ impl Shape {
         block: [usize; 2],
         training: bool,
     ) -> Self {
-        let &Preferences { fewest_threads, unrolled, ahead, .. } = Preferences::of(target);
+        let &Preferences { fewest_threads, unrolled, .. } = Preferences::of(target);
         let most_threads = most_threads(target);
         let quads = flow.features.div_ceil(4);
         let width = widest(flow).div_ceil(4);
@@ -324,7 +316,6 @@ impl Shape {
             residual: residual(flow),
             block,
             unrolled,
-            ahead: ahead && training,
             activation: flow.activation,
             bijector: flow.couplings().next().map_or(NO_BIJECTOR, |coupling| coupling.bijector),
             base: flow.base,
@@ -388,7 +379,6 @@ impl Shape {
             ("SPARE_TILE", self.spare_tile.into()),
             ("RESIDUAL", self.residual.into()),
             ("UNROLLED", self.unrolled),
-            ("AHEAD", self.ahead.into()),
             ("ROW_BLOCKS", self.block[0]),
             ("COLUMN_BLOCKS", self.block[1]),
         ];
