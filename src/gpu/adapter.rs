@@ -201,7 +201,8 @@ impl Context {
         // are up to 2.3 times as fast. Bounds are still checked.
         let checks =
             wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
-        // SAFETY: every loop of the kernels counts towards a bound that it does not change.
+        // SAFETY: the loops of the kernels count towards a bound that they do not change; only the one of `permute` walks
+        // a cycle, which comes back to where it began, in range.
         #[allow(unsafe_code)]
         let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         let entries: Vec<_> = kernel
