@@ -3,10 +3,15 @@
 
 mod cell;
 mod csv;
+mod foreign;
+#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
+mod gzip;
 mod header;
 mod lines;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod npy;
+#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
+mod npz;
 #[cfg(not(target_arch = "wasm32"))]
 mod open;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
