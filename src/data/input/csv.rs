@@ -71,7 +71,7 @@ pub(super) fn open<'a>(
         rows: None,
         position,
         dialect: Some(Dialect { delimiter, usual, decimal, names }),
-        missing_numbers: reading.missing_numbers(),
+        cells: decoder.cells.clone(),
         decoder: Box::new(decoder),
     })
 }

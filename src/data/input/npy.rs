@@ -64,7 +64,7 @@ pub(super) fn open_at(name: &str, mut file: File, first: u64, length: u64) -> Re
         rows: Some(rows),
         position,
         dialect: None,
-        missing_numbers: Vec::new(),
+        cells: super::Cells::default(),
         decoder: Box::new(decoder),
     })
 }

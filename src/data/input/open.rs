@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Position, Reader, csv};
+use super::{Cells, Position, Reader, csv};
 use crate::data::format::{Compression, Encoding, Format};
-use crate::data::reading::{Delimiter, Reading};
+use crate::data::reading::{Decimal, Delimiter, Reading};
 use crate::error::{Error, Result};
 
 impl Reader<'static> {
@@ -44,7 +44,7 @@ impl Reader<'static> {
                     open()?
                 };
                 let reader = seekable(&name, file, format)?;
-                return Ok(Self { missing_numbers: reading.missing_numbers(), ..reader });
+                return Ok(Self { cells: Cells::new(reading, Decimal::Point), ..reader });
             }
         };
         if standard_input {
