@@ -604,7 +604,8 @@ fn archives_of_one_array_are_read_and_others_are_named() {
             fs::write(&path, &bytes).expect("written");
             let (numbers, _) = collect(open_all(&path, Missing::Refuse).expect("opens"), 3).expect("reads");
             assert_eq!(numbers, want, "{method:?}");
-            for end in 1..bytes.len() {
+            // With fewer bytes it is a short text.
+            for end in 4..bytes.len() {
                 fs::write(&path, &bytes[..end]).expect("written");
                 assert!(open_all(&path, Missing::Refuse).is_err(), "{method:?}: the first {end} bytes");
             }

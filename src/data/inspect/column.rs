@@ -231,7 +231,7 @@ fn grid(sorted: &[f64]) -> Option<f64> {
     for decimals in 0..=DECIMALS {
         let scale = 10f64.powi(decimals);
         let near = |value: f64| {
-            (value * scale - (value * scale).round()).abs() <= 1e-9 * (value * scale).abs().max(1.0)
+            (value * scale - (value * scale).round()).abs() <= 1e-12 * (value * scale).abs().max(1.0)
         };
         if first.abs().max(last.abs()) * scale < 1e15 && sorted.iter().all(|&value| near(value)) {
             let steps = sorted.iter().map(|value| ((value - first) * scale).round() as u64);
