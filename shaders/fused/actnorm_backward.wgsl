@@ -1,7 +1,7 @@
 // Back through an actnorm.
 //
 // Equation:  d_x = d_z · exp(−s); d_shift = −Σ_rows d_x, d_s = Σ_rows (factor − d_z · z).
-// Threads:   each takes its quads; of sums over rows, each takes columns of quads.
+// Threads:   each takes its quads; of sums over rows, each of the first team takes columns of quads.
 // Data:      AT_ROWS: d_z, then d_x; AT_KEPT: z; AT_D_THETA: what is summed.
 // Order:     sums over increasing row.
 // Twin:      src/cpu/actnorm.rs. Follows backward.wgsl.
@@ -21,8 +21,9 @@ fn actnorm_backward(local: u32, group: u32, transform: FusedTransform, first: u3
     workgroupBarrier();
     let add = first != group * ROWS;
     let slot = group * fused.slot_quads + transform.slot;
-    put_column_sums(local, AT_D_THETA, QUADS, slot, add);
-    put_column_sums(local, AT_D_THETA + ROW_QUADS, QUADS, slot + QUADS, add);
+    let member = member_of(local, 0u, 1u);
+    put_column_sums(member, AT_D_THETA, QUADS, slot, add);
+    put_column_sums(member, AT_D_THETA + ROW_QUADS, QUADS, slot + QUADS, add);
     workgroupBarrier();
 }
 

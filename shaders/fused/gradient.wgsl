@@ -2,7 +2,7 @@
 //
 // Equation:  loss = Σ factor · (−log p) over the batch, back through all transforms, the factor 1 / rows, or proportional to
 //            a row's weight where WEIGHTED is 1; hidden activations are computed anew from each coupling's saved input, so
-//            that activations take no more memory for more couplings.
+//            that activations take no more memory for more couplings; those of the last transform may still be there.
 // Threads:   a workgroup of THREADS takes ROWS rows, and further blocks of ROWS where the batch is larger than `groups`
 //            of them; see rows.wgsl. A weight's gradient is made in blocks of 4 × 4 by one thread.
 // Data:      data [N, D], found by the epoch's permutation; saved: for each transform and group its input [ROWS, QUADS],
@@ -101,7 +101,10 @@ fn receive_gradient(local: u32, index: u32, group: u32) {
             memory[AT_ROWS + quad] = at_hand + network_gradient(next, quad);
         }
     }
-    workgroupBarrier();
+    // A slower thread may still read there.
+    if AT_D_THETA == AT_THETA {
+        workgroupBarrier();
+    }
 }
 
 // The forward pass of a transform after its networks.
@@ -192,8 +195,8 @@ fn fused_gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_in
                 save_input(local, group, transform);
             }
             workgroupBarrier();
-            for (var network = 0u; network < transform.networks; network++) {
-                through_network(local, index, network, group, first, back);
+            for (var lead = 0u; lead < transform.networks; lead += TEAMS) {
+                through_network(local, index, lead, group, first, back);
             }
             if back {
                 end_backward(local, group, transform, first);

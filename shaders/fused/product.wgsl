@@ -1,14 +1,16 @@
 // Matrix products of a block of rows in workgroup memory with packed weights.
 //
 // Equation:  C[r, o] = start[o] + Σ_k A[r, k] · M[k, o], for tiles of rows A and packed matrices M.
-// Threads:   a thread makes a block of 4 · ROW_BLOCKS rows × 4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a
-//            column of `c` is a row's quad, so that four rows of four more k are one product of matrices. A narrow
-//            product is cut along its depth into slices, which its readers add up.
+// Threads:   those of a team share a product (network.wgsl). A thread makes a block of 4 · ROW_BLOCKS rows ×
+//            4 · COLUMN_BLOCKS columns, in named 4 × 4 matrices: a column of `c` is a row's quad, so that four rows of
+//            four more k are one product of matrices. A narrow product is cut along its depth into slices, which its
+//            readers add up.
 // Data:      A in memory, M in packed, C into memory.
 // Order:     no barriers; sums run over increasing depth.
 // Twin:      src/cpu/reference/linear.rs. Precedes rows.wgsl.
 
-// Modes of results: kept as they are, activated, or multiplied by act' of what they replace.
+// Modes of results: kept as they are, activated, or multiplied by act' of what they replace, or where gradients have a tile
+// more, of the same place of the tile before theirs.
 const PLAIN: u32 = 0u;
 const ACTIVATED: u32 = 1u;
 const SLOPED: u32 = 2u;
@@ -94,20 +96,40 @@ fn strip_product(sum: Strip, matrix: Strip, a: mat4x4<f32>) -> Strip {
     return strip;
 }
 
+// Adds a quad of a block's rows, `stride` apart, times its weights.
+fn add_rows(sum: Block, weights: Strip, at: u32, stride: u32) -> Block {
+    var block = sum;
+    block.r0 = strip_product(block.r0, weights, rows_at(at, stride));
+    if ROW_BLOCKS > 1u {
+        block.r1 = strip_product(block.r1, weights, rows_at(at + 4u * stride, stride));
+    }
+    if ROW_BLOCKS > 2u {
+        block.r2 = strip_product(block.r2, weights, rows_at(at + 8u * stride, stride));
+        block.r3 = strip_product(block.r3, weights, rows_at(at + 12u * stride, stride));
+    }
+    return block;
+}
+
 // A block of rows `stride` apart over `depth` quads, times as many columns of a matrix that is `quads` wide.
 fn product(source: u32, stride: u32, depth: u32, matrix: u32, quads: u32, columns: u32, start: Strip) -> Block {
     var block = Block(start, start, start, start);
-    for (var k = 0u; k < depth; k++) {
-        let weights = weight_strip(matrix + 4u * k * quads, quads, columns);
-        let at = source + k;
-        block.r0 = strip_product(block.r0, weights, rows_at(at, stride));
-        if ROW_BLOCKS > 1u {
-            block.r1 = strip_product(block.r1, weights, rows_at(at + 4u * stride, stride));
+    let step = 4u * quads;
+    var k = 0u;
+    if UNROLLED == 4u {
+        for (; k + 4u <= depth; k += 4u) {
+            let first = matrix + k * step;
+            let w0 = weight_strip(first, quads, columns);
+            let w1 = weight_strip(first + step, quads, columns);
+            let w2 = weight_strip(first + 2u * step, quads, columns);
+            let w3 = weight_strip(first + 3u * step, quads, columns);
+            block = add_rows(block, w0, source + k, stride);
+            block = add_rows(block, w1, source + k + 1u, stride);
+            block = add_rows(block, w2, source + k + 2u, stride);
+            block = add_rows(block, w3, source + k + 3u, stride);
         }
-        if ROW_BLOCKS > 2u {
-            block.r2 = strip_product(block.r2, weights, rows_at(at + 8u * stride, stride));
-            block.r3 = strip_product(block.r3, weights, rows_at(at + 12u * stride, stride));
-        }
+    }
+    for (; k < depth; k++) {
+        block = add_rows(block, weight_strip(matrix + k * step, quads, columns), source + k, stride);
     }
     return block;
 }
@@ -117,7 +139,7 @@ fn put_quad(at: u32, value: vec4<f32>, finish: Finish) {
     if finish.mode == ACTIVATED {
         result = activate_quad(value);
     } else if finish.mode == SLOPED {
-        result = value * slope_quad(memory[at]);
+        result = value * slope_quad(memory[at - TO_ACTIVE]);
     }
     if RESIDUAL == 1u && finish.added != NOTHING {
         result += memory[at + finish.added];
@@ -196,11 +218,11 @@ struct Product {
     slices: u32,
 }
 
-fn multiply(local: u32, task: Product) {
+fn multiply(member: u32, task: Product) {
     let across = (task.quads + COLUMN_BLOCKS - 1u) / COLUMN_BLOCKS;
     let items = ROWS / (4u * ROW_BLOCKS) * across;
     let slice_depth = (task.depth + task.slices - 1u) / task.slices;
-    for (var item = local; item < task.slices * items; item += THREADS) {
+    for (var item = member; item < task.slices * items; item += TEAM_THREADS) {
         let slice = item / items;
         let quad = item % items % across * COLUMN_BLOCKS;
         let row = item % items / across * (4u * ROW_BLOCKS);

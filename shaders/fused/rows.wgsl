@@ -2,8 +2,8 @@
 // src/gpu/fused/shape.rs chooses the constants.
 //
 // Equation:  that of each kind of transform, in the text of its name; log_det is summed over transforms.
-// Threads:   products as in product.wgsl. Between them a thread owns quads of four features of a row, the same
-//            ones throughout.
+// Threads:   TEAMS teams, each of which takes one network of a transform at a time; products as in product.wgsl. Between
+//            them a thread of the workgroup owns quads of four features of a row, the same ones throughout.
 // Data:      packed: every weight twice, [in, out] and [out, in], edges padded with zeros to multiples of 4, and biases;
 //            roles: of each feature in each transform. memory: see its areas below.
 // Order:     a barrier after each layer; sums run over increasing depth, slices of the depth in order.
@@ -12,13 +12,19 @@
 const ROW_QUADS: u32 = ROWS * QUADS;
 // Areas of memory, in quads: the current rows, or their gradient; what products read of them, such as kept features; the
 // networks' outputs in OUTPUT_SLICES slices of the depth, or what is as wide as the features in SLICES slices; tiles of
-// hidden layers.
+// hidden layers, TILES for each team.
 const AT_ROWS: u32 = 0u;
 const AT_KEPT: u32 = ROW_QUADS;
 const AT_THETA: u32 = 2u * ROW_QUADS;
 const AT_TILES: u32 = AT_THETA + ROWS * THETA;
 const TILE_SIZE: u32 = ROWS * WIDTH;
-const AT_END: u32 = AT_TILES + TILES * TILE_SIZE;
+const AT_END: u32 = AT_TILES + TEAMS * TILES * TILE_SIZE;
+// How far before a gradient of a hidden layer lies what tells its slope.
+const TO_ACTIVE: u32 = SPARE_TILE * TILE_SIZE;
+
+const TEAM_THREADS: u32 = THREADS / TEAMS;
+// Stands for a thread that has nothing to do; barriers it meets all the same.
+const NO_MEMBER: u32 = 0xffffffffu;
 
 @group(0) @binding(0) var<uniform> fused: Fused;
 @group(0) @binding(1) var<storage, read> roles: array<vec4<u32>>;
@@ -26,6 +32,11 @@ const AT_END: u32 = AT_TILES + TILES * TILE_SIZE;
 
 // Sums of log-determinants, quad by quad.
 var<workgroup> log_dets: array<f32, ROW_QUADS>;
+
+// Which of its team's threads a thread is, where the teams take networks from `first` on and there are `count`.
+fn member_of(local: u32, first: u32, count: u32) -> u32 {
+    return select(NO_MEMBER, local % TEAM_THREADS, first + local / TEAM_THREADS < count);
+}
 
 // The roles of a quad's features; those beyond the last feature count as kept, or stay where they are.
 fn roles_of(transform: FusedTransform, quad: u32) -> vec4<u32> {

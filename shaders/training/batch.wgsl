@@ -1,7 +1,8 @@
 // The rows of a batch: gathered in the epoch's random order, or taken in sequence.
 //
 // Equation:  batch[r] = data[π(first + r)], π the epoch's permutation (random.wgsl), or the identity.
-// Threads:   a workgroup takes 256 rows: each thread finds one row's source, then all copy features side by side.
+// Threads:   a workgroup takes some 256 numbers, but 8 rows at least: a thread for each row finds its source, then all copy
+//            features side by side.
 // Data:      data [N, D], or the rows of it from rules.shard_first on that a buffer holds: others are left to the
 //            dispatches over the other buffers; batch [capacity, D].
 // Order:     one barrier between finding and copying; nothing is summed.
@@ -17,9 +18,17 @@ const EPOCH_STREAM: u32 = 1u;
 
 var<workgroup> sources: array<u32, 256>;
 
-fn copy_rows(group: u32, local: u32, rows: u32) {
-    let begin = group * 256u;
-    let count = min(256u, rows - min(rows, begin)) * rules.features;
+// Rows of a workgroup; copy_groups in src/gpu/plan.rs.
+fn rows_of_group() -> u32 {
+    return max(8u, 256u / rules.features);
+}
+
+fn first_of(group: vec3<u32>, groups: vec3<u32>) -> u32 {
+    return (group.y * groups.x + group.x) * rows_of_group();
+}
+
+fn copy_rows(begin: u32, local: u32, rows: u32) {
+    let count = min(rows_of_group(), rows - min(rows, begin)) * rules.features;
     for (var i = local; i < count; i += 256u) {
         let source = sources[i / rules.features] - rules.shard_first;
         if source < arrayLength(&data) / rules.features {
@@ -29,19 +38,29 @@ fn copy_rows(group: u32, local: u32, rows: u32) {
 }
 
 @compute @workgroup_size(256)
-fn gather(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let row = group.x * 256u + local;
-    if row < state.rows {
+fn gather(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let first = first_of(group, groups);
+    let row = first + local;
+    if local < rows_of_group() && row < state.rows {
         let key = vec2<u32>(rules.key_low, rules.key_high);
         sources[local] = permute(state.first + row, rules.train_rows, key, EPOCH_STREAM, state.epoch);
     }
     workgroupBarrier();
-    copy_rows(group.x, local, state.rows);
+    copy_rows(first, local, state.rows);
 }
 
 @compute @workgroup_size(256)
-fn take(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    sources[local] = extent.first + group.x * 256u + local;
+fn take(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let first = first_of(group, groups);
+    sources[local] = extent.first + first + local;
     workgroupBarrier();
-    copy_rows(group.x, local, extent.rows);
+    copy_rows(first, local, extent.rows);
 }

@@ -193,10 +193,17 @@ impl Context {
     }
 
     fn compile(&self, kernel: &Kernel, constants: &[Constant]) -> Pipeline {
-        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(kernel.name),
             source: wgpu::ShaderSource::Wgsl(kernel.specialised(constants).into()),
-        });
+        };
+        // The counter that would end a loop that does not end by itself keeps drivers from unrolling: without it kernels
+        // are up to 2.3 times as fast. Bounds are still checked.
+        let checks =
+            wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+        // SAFETY: every loop of the kernels counts towards a bound that it does not change.
+        #[allow(unsafe_code)]
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         let entries: Vec<_> = kernel
             .bindings
             .iter()

@@ -216,6 +216,11 @@ pub fn groups_of_256(count: usize) -> [u32; 3] {
     grid(count.div_ceil(256))
 }
 
+/// Workgroups that copy so many rows of `features`; `shaders/training/batch.wgsl`.
+pub fn copy_groups(rows: usize, features: usize) -> [u32; 3] {
+    grid(rows.div_ceil((256 / features).max(8)))
+}
+
 /// Threads that share a row of `features`: the next power of two, at most 32.
 pub fn lanes(features: usize) -> u32 {
     features.next_power_of_two().min(32) as u32

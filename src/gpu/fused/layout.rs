@@ -4,7 +4,7 @@
 use super::super::plan::{Copies, NOWHERE};
 use super::super::uniforms::{self, FusedTransform, MOST_SPANS, MOST_TRANSFORMS, Span};
 use crate::flow::{Base, Coupling, Flow, NetworkShape, Transform};
-use crate::layout::{Block, Layout, LinearSpan};
+use crate::layout::{Block, Layout, LinearSpan, NetworkSpan};
 
 /// Kinds of transforms, as the shaders number them.
 const COUPLING: u32 = 0;
@@ -363,13 +363,15 @@ fn place(spans: &mut [Span]) -> [usize; 2] {
     [natural as usize, take(0) as usize]
 }
 
-/// What the kernels compute of a row: matrix elements of networks, of every layer, of the last ones alone, and of the first
-/// ones of the first transform; and operations outside of products, forward or inverse and backward.
+/// What the kernels compute of a row: matrix elements of networks, of every layer, of the last ones alone, of the first
+/// ones of the first transform, and of some more; and operations outside of products, forward or inverse and backward.
 #[derive(Default)]
 pub(super) struct Work {
     pub all: usize,
     pub last: usize,
     pub first_transform: usize,
+    /// Of the hidden layers of the last transform, and its networks.
+    pub last_hidden: [usize; 2],
     pub forward: usize,
     pub backward: usize,
 }
@@ -397,6 +399,13 @@ impl Work {
             let entries = numbers * (flow.modelled() + 1) / 2;
             work.forward += 3 * entries + 16 * numbers + 30 * components;
             work.backward += 9 * entries + 26 * numbers + 50 * components;
+        }
+        if let (Some(Transform::Coupling(_)), Some(block)) = (flow.transforms.last(), layout.blocks.last()) {
+            let hidden = |network: &NetworkSpan| -> usize {
+                let layers = network.layers.iter().take(network.layers.len() - 1);
+                layers.map(|linear| linear.inputs * linear.outputs).sum()
+            };
+            work.last_hidden = [block.networks.iter().map(hidden).sum(), block.networks.len()];
         }
         work.first_transform = match (&flow.transforms[0], &layout.blocks[0].networks[..]) {
             (Transform::Lu, _) => flow.modelled() * flow.modelled(),

@@ -41,19 +41,42 @@ struct Preferences {
     /// The same for training on large batches with wide layers.
     large_block: [usize; 2],
     fewest_threads: usize,
+    /// How the threads and tiles of a workgroup are arranged, from the best to what takes the least memory.
+    arrangements: &'static [Arrangement],
+    /// Quads of the depth of a product whose weights a thread loads before it multiplies, 1 or 4.
+    unrolled: usize,
+}
+
+/// Teams of a workgroup, each of which takes a network at a time; and whether they have a tile more than hidden layers, so
+/// that a layer's gradients and the product that follows need no barrier between them. Neither changes the order of a sum.
+#[derive(Clone, Copy)]
+struct Arrangement {
+    teams: usize,
+    spare_tile: bool,
 }
 
 /// Widest layer and batch from which a block is large.
 const LARGE: [usize; 2] = [48, 256];
 
-/// A thread's 4 × 4 block leaves registers for many workgroups.
+/// What a workgroup of a hardware GPU waits for are its barriers, about a microsecond each on an H100: two teams have half
+/// as many. More threads than a product has blocks are no gain: weight gradients, which have more, wait for memory.
+///
+/// A thread's 4 × 4 block leaves registers for the weights of four quads, which come from the cache together: a few threads
+/// have little else to do while they wait.
 const HARDWARE: Preferences = Preferences {
-    rows: &[32, 16, 8, 4],
+    rows: &[16, 8, 4],
     evaluation_rows: &[16, 8, 4],
     enough_groups: 16,
     block: [1, 1],
     large_block: [1, 1],
     fewest_threads: 64,
+    arrangements: &[
+        Arrangement { teams: 2, spare_tile: true },
+        Arrangement { teams: 2, spare_tile: false },
+        Arrangement { teams: 1, spare_tile: true },
+        Arrangement { teams: 1, spare_tile: false },
+    ],
+    unrolled: 4,
 };
 
 /// A software adapter loads lane by lane, at some 30 cycles a number, so that operations for each load are what counts:
@@ -66,6 +89,8 @@ const SOFTWARE: Preferences = Preferences {
     block: [2, 2],
     large_block: [4, 4],
     fewest_threads: 8,
+    arrangements: &[Arrangement { teams: 1, spare_tile: false }],
+    unrolled: 1,
 };
 
 fn widest(flow: &Flow) -> usize {
@@ -81,6 +106,15 @@ fn deepest(flow: &Flow) -> usize {
 /// Whether any network has residual blocks.
 fn residual(flow: &Flow) -> bool {
     flow.couplings().any(|coupling| coupling.conditioner.form == ConditionerForm::Residual)
+}
+
+/// Whether hidden activations tell the slope of the nonlinearity, so that nothing else need be kept of them.
+fn slope_from_output(flow: &Flow) -> bool {
+    matches!(flow.activation, Activation::Relu | Activation::LeakyRelu) && !residual(flow)
+}
+
+fn most_threads(target: &Target) -> usize {
+    MOST_THREADS.min(target.limits.max_compute_invocations_per_workgroup as usize)
 }
 
 impl Preferences {
@@ -99,6 +133,8 @@ pub struct Shape {
     pub rows: usize,
     /// Threads of a workgroup.
     pub threads: usize,
+    /// Teams of them, each of which takes a network at a time.
+    pub teams: usize,
     /// Quads of four features in a row.
     pub quads: usize,
     /// Slices into which the depth of a product is cut that is as wide as the features.
@@ -112,12 +148,16 @@ pub struct Shape {
     pub d_theta: usize,
     /// Quads of the widest hidden layer.
     pub width: usize,
-    /// Activation tiles.
+    /// Activation tiles of a team.
     pub tiles: usize,
+    /// Whether one of them is more than there are hidden layers.
+    pub spare_tile: bool,
     /// Whether networks have residual blocks.
     pub residual: bool,
     /// Rows and columns of a thread's block, in quads.
     pub block: [usize; 2],
+    /// Quads of the depth whose weights a thread loads at once.
+    pub unrolled: usize,
     /// Nonlinearity of the networks.
     pub activation: Activation,
     /// The bijector of all couplings, but for its bound.
@@ -138,9 +178,8 @@ impl Shape {
         let least = rows.last().copied();
         let enough = |rows: usize| batch.div_ceil(rows) >= *enough_groups || Some(rows) == least;
         // A tile for every hidden layer; where an activation does not tell its slope, one more for activations.
-        let slope_from_output = matches!(flow.activation, Activation::Relu | Activation::LeakyRelu);
         let hidden = deepest(flow);
-        let tiles = if slope_from_output && !residual(flow) { hidden.max(2) } else { hidden + 1 };
+        let tiles = if slope_from_output(flow) { hidden.max(2) } else { hidden + 1 };
         let large = [widest(flow), batch].iter().zip(LARGE).all(|(size, large)| *size >= large);
         let blocks: &[_] = if large { &[*large_block, *block] } else { &[*block] };
         let rows = blocks.iter().flat_map(|&block| {
@@ -207,11 +246,15 @@ impl Shape {
         }
         let memory = target.limits.max_compute_workgroup_storage_size as usize;
         let mut least = 0;
+        // Rows come first: they decide how often weights are loaded, and the order of sums.
         for (rows, block) in blocks {
-            let shape = Self::with_rows(flow, target, [rows, tiles], block, training);
-            least = shape.workgroup_bytes();
-            if least <= memory {
-                return Ok(shape);
+            for &arrangement in Preferences::of(target).arrangements {
+                let shape = Self::with_rows(flow, target, [rows, tiles], block, training);
+                let Some(shape) = shape.arranged(flow, target, arrangement) else { continue };
+                least = shape.workgroup_bytes();
+                if least <= memory {
+                    return Ok(shape);
+                }
             }
         }
         refuse(format!(
@@ -227,8 +270,8 @@ impl Shape {
         block: [usize; 2],
         training: bool,
     ) -> Self {
-        let fewest_threads = Preferences::of(target).fewest_threads;
-        let most_threads = MOST_THREADS.min(target.limits.max_compute_invocations_per_workgroup as usize);
+        let &Preferences { fewest_threads, unrolled, .. } = Preferences::of(target);
+        let most_threads = most_threads(target);
         let quads = flow.features.div_ceil(4);
         let width = widest(flow).div_ceil(4);
         let [down, across] = block;
@@ -255,6 +298,7 @@ impl Shape {
         Self {
             rows,
             threads,
+            teams: 1,
             quads,
             slices,
             output_slices,
@@ -264,13 +308,37 @@ impl Shape {
             d_theta: if alone { 0 } else { most(2 * quads, &|outputs| outputs) },
             width,
             tiles,
+            spare_tile: false,
             residual: residual(flow),
             block,
+            unrolled,
             activation: flow.activation,
             bijector: flow.couplings().next().map_or(NO_BIJECTOR, |coupling| coupling.bijector),
             base: flow.base,
             training,
         }
+    }
+
+    /// The same with more teams and a spare tile, where the flow and the device have use for them.
+    ///
+    /// Slices stay those of a single team of so many threads as products need, so that sums do.
+    fn arranged(mut self, flow: &Flow, target: &Target, arrangement: Arrangement) -> Option<Self> {
+        let Arrangement { teams, spare_tile } = arrangement;
+        let mut networks = flow.couplings().map(|coupling| coupling.networks(flow.features).len());
+        let most = most_threads(target);
+        let useful = teams == 1 || flow.couplings().next().is_some() && networks.all(|count| count == teams);
+        // Tiles hold activations themselves, where gradients have no tile of their own yet.
+        let in_place = self.training && slope_from_output(flow);
+        if !useful || teams * self.threads > most || spare_tile && !in_place {
+            return None;
+        }
+        self.threads *= teams;
+        self.teams = teams;
+        self.spare_tile = spare_tile;
+        if spare_tile {
+            self.tiles = self.tiles.max(deepest(flow) + 1);
+        }
+        Some(self)
     }
 
     /// Quads of a block of rows.
@@ -281,7 +349,7 @@ impl Shape {
     /// Bytes of workgroup memory that the kernels declare.
     pub fn workgroup_bytes(&self) -> usize {
         let own = if self.training { self.d_theta } else { 0 };
-        let quads = 2 * self.quads + self.theta + self.tiles * self.width + own;
+        let quads = 2 * self.quads + self.theta + self.teams * self.tiles * self.width + own;
         16 * self.rows * quads + 4 * self.row_quads()
     }
 
@@ -297,7 +365,10 @@ impl Shape {
             ("D_THETA", self.d_theta),
             ("WIDTH", self.width),
             ("TILES", self.tiles),
+            ("TEAMS", self.teams),
+            ("SPARE_TILE", self.spare_tile.into()),
             ("RESIDUAL", self.residual.into()),
+            ("UNROLLED", self.unrolled),
             ("ROW_BLOCKS", self.block[0]),
             ("COLUMN_BLOCKS", self.block[1]),
         ];
@@ -314,5 +385,31 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kib = self.workgroup_bytes() as f64 / 1024.0;
         write!(f, "{} rows, {} threads, {kib:.1} KiB", self.rows, self.threads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Networks of a coupling, teams, spare tile, and threads of a training step on batches of 256.
+    fn arrangement(form: ConditionerForm, software: bool, kib: u32) -> (usize, bool, usize) {
+        let flow = Flow::new(2, 4, &[64, 64]).expect("valid").with_conditioner(form);
+        let mut target = Target { software, ..Target::default() };
+        target.limits.max_compute_workgroup_storage_size = kib << 10;
+        let shape = Shape::training(&flow, &target, 256).expect("a narrow flow");
+        assert_eq!((shape.rows, shape.slices), if software { (32, 1) } else { (16, 4) });
+        (shape.teams, shape.spare_tile, shape.threads)
+    }
+
+    #[test]
+    fn two_networks_go_side_by_side_where_their_tiles_fit() {
+        use ConditionerForm::{Joint, Separate};
+        assert_eq!(arrangement(Separate, false, 48), (2, true, 256));
+        assert_eq!(arrangement(Separate, false, 20), (2, false, 256));
+        assert_eq!(arrangement(Separate, false, 16), (1, true, 128));
+        assert_eq!(arrangement(Separate, false, 12), (1, false, 128));
+        assert_eq!(arrangement(Joint, false, 48), (1, true, 128));
+        assert_eq!(arrangement(Separate, true, 48).0, 1);
     }
 }

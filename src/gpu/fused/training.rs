@@ -12,12 +12,13 @@ use crate::flow::Flow;
 use crate::layout::Layout;
 
 /// Most workgroups that share a batch; each has a partial gradient as large as the parameters.
-const MOST_GROUPS: usize = 64;
-/// Bytes of partial gradients from which workgroups take several blocks of rows instead.
-const PARTIAL_BYTES: usize = 64 << 20;
+const MOST_GROUPS: usize = 256;
+/// Bytes of partial gradients from which workgroups take several blocks of rows instead: as much as every WebGPU adapter
+/// binds at once.
+const PARTIAL_BYTES: usize = 128 << 20;
 /// Parameters for each workgroup that sums or updates them, and most such workgroups.
-const PARAMETERS_PER_GROUP: usize = 1024;
-const MOST_UPDATE_GROUPS: usize = 64;
+const PARAMETERS_PER_GROUP: usize = 256;
+const MOST_UPDATE_GROUPS: usize = 1024;
 
 /// 32-bit words of the state that a step begins with.
 const STATE_WORDS: usize = size_of::<uniforms::TrainState>() / 4;
@@ -152,7 +153,9 @@ impl ProgramBuilder<'_> {
         let slot_places = plan.constant("places in a slot", fused_layout.slot_places());
 
         // Forward, and once more up to the last layer; gradients of weights, and of all inputs but the data.
-        let products = 4 * work.all - work.last - work.first_transform;
+        let [hidden, networks] = work.last_hidden;
+        let at_hand = if networks <= shape.teams { hidden } else { 0 };
+        let products = 4 * work.all - work.last - work.first_transform - at_hand;
         let flops = batch * (2 * products + work.forward + work.backward);
         let moved =
             batch * (features + 1) + fused_layout.len() + 2 * saved_words + groups * fused_layout.slot();

@@ -1,7 +1,7 @@
 //! The layered plan of training.
 
 use super::super::kernel::{ADAM_UPDATE, ADVANCE, GATHER, SUM_PARTIALS, TAKE, WEIGH};
-use super::super::plan::{BufferId, Dispatch, Plan, Program, groups_of_256};
+use super::super::plan::{BufferId, Dispatch, Plan, Program, copy_groups, groups_of_256};
 use super::super::tile::Tiling;
 use super::super::training::{
     HISTORY, Shard, TrainingPlan, VALIDATION_TILE, accumulate, close_program, dispatch, rules, shards,
@@ -170,7 +170,7 @@ impl ProgramBuilder<'_> {
         let gradients = recorder.gradients(plan, partials, rows_per_split);
 
         let mut step = Program::new("training step");
-        let batch_groups = [batch.div_ceil(256) as u32, 1, 1];
+        let batch_groups = copy_groups(batch, features);
         let gathered = [0, 2 * batch * features];
         for shard in &buffers.train {
             let bound = [state, shard.buffer, rows[0]];
@@ -244,7 +244,7 @@ impl ProgramBuilder<'_> {
         let log_prob = plan.buffer("validation log_prob", capacity);
 
         let mut validate = Program::new("validation tile");
-        let groups = [capacity.div_ceil(256) as u32, 1, 1];
+        let groups = copy_groups(capacity, features);
         let taken = [0, 2 * capacity * features];
         for shard in &buffers.validation_rows {
             let bound = [validation, shard.buffer, ends[0]];

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use moonflow::cpu::batch::gather as cpu_gather;
 use moonflow::gpu::kernel::{GATHER, TAKE};
+use moonflow::gpu::plan::copy_groups;
 use moonflow::gpu::uniforms::{Extent, Rules, TrainState};
 use moonflow::random::{self, Stream};
 
@@ -20,6 +21,12 @@ const SIZES: [(usize, usize, usize, usize, usize); 7] = [
     (33, 600, 513, 87, 512),
     (2, 257, 0, 257, 257),
 ];
+
+/// Workgroups for so many rows, on a grid of two lines.
+fn on_two_lines(rows: usize, features: usize) -> [u32; 3] {
+    let [groups, ..] = copy_groups(rows, features);
+    [groups.div_ceil(2), 2, 1]
+}
 
 pub fn gather() -> Case {
     let call = |(features, table, first, rows, capacity): (usize, usize, usize, usize, usize)| {
@@ -41,7 +48,7 @@ pub fn gather() -> Case {
         Call::new(
             format!("rows {first} + {rows} of {table} × {features}:"),
             &rules,
-            [capacity.div_ceil(256) as u32, 1, 1],
+            on_two_lines(capacity, features),
         )
         .record("state", &state)
         .values("data", &data, data.len())
@@ -72,15 +79,11 @@ pub fn gather() -> Case {
             }
         }
         let held = &data[shard.start * features..shard.end * features];
-        Call::new(
-            format!("rows {shard:?} of {table} × {features}:"),
-            &rules,
-            [rows.div_ceil(256) as u32, 1, 1],
-        )
-        .record("state", &state)
-        .values("data", held, held.len())
-        .bind("batch", vec![POISON; rows * features])
-        .expect_bits("", places, bits(&want))
+        Call::new(format!("rows {shard:?} of {table} × {features}:"), &rules, on_two_lines(rows, features))
+            .record("state", &state)
+            .values("data", held, held.len())
+            .bind("batch", vec![POISON; rows * features])
+            .expect_bits("", places, bits(&want))
     };
     let parts = [(3, 130, 60, 65, 0..50), (3, 130, 60, 65, 50..100), (5, 300, 0, 300, 290..300)].map(part);
     Case {
@@ -92,13 +95,15 @@ pub fn gather() -> Case {
             ("key, EPOCH_STREAM, state.epoch)", "key, EPOCH_STREAM, state.step)"),
             ("vec2<u32>(rules.key_low, rules.key_high)", "vec2<u32>(rules.key_high, rules.key_low)"),
             ("permute(state.first + row,", "permute(row,"),
-            ("copy_rows(group.x, local, state.rows);", "copy_rows(group.x, local, state.rows - 1u);"),
-            ("copy_rows(group.x, local, state.rows);", "copy_rows(group.x, local, rules.batch);"),
+            ("copy_rows(first, local, state.rows);", "copy_rows(first, local, state.rows - 1u);"),
+            ("copy_rows(first, local, state.rows);", "copy_rows(first, local, rules.batch);"),
             ("+ i % rules.features]", "+ (i + 1u) % rules.features]"),
             ("- rules.shard_first", ""),
             ("if source < arrayLength(&data) / rules.features", "if true"),
             ("batch[begin * rules.features + i]", "batch[i]"),
-            ("min(256u, rows - min(rows, begin))", "min(256u, rows)"),
+            ("min(rows_of_group(), rows - min(rows, begin))", "min(rows_of_group(), rows)"),
+            ("max(8u, 256u / rules.features)", "min(8u, 256u / rules.features)"),
+            ("(group.y * groups.x + group.x)", "group.x"),
         ],
     }
 }
@@ -110,7 +115,7 @@ pub fn take() -> Case {
         Call::new(
             format!("rows {first} + {rows} of {table} × {features}:"),
             &rules,
-            [capacity.div_ceil(256) as u32, 1, 1],
+            on_two_lines(capacity, features),
         )
         .record("extent", &Extent { rows: rows as u32, first: first as u32 })
         .values("data", &data, data.len())
@@ -126,9 +131,9 @@ pub fn take() -> Case {
         factor: 0.0,
         calls: SIZES.map(call).into(),
         changes: &[
-            ("extent.first + group.x * 256u + local;", "group.x * 256u + local;"),
-            ("extent.first + group.x * 256u + local;", "extent.first + local;"),
-            ("copy_rows(group.x, local, extent.rows);", "copy_rows(group.x, local, extent.rows + 1u);"),
+            ("extent.first + first + local;", "first + local;"),
+            ("extent.first + first + local;", "extent.first + local;"),
+            ("copy_rows(first, local, extent.rows);", "copy_rows(first, local, extent.rows + 1u);"),
         ],
     }
 }

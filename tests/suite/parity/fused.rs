@@ -404,12 +404,13 @@ fn expect_partials(
 pub fn fused_gradient() -> Case {
     let batches = [(60, 21, 13, 2), (45, 7, 38, 3), (1, 1, 0, 1)];
     let small = Subject::all();
-    // Wide and long enough for large blocks.
-    let large = Subject::new([5, 1], 1, &[50, 18], Activation::LeakyRelu, true);
+    // Wide and long enough for large blocks; wide enough for more threads than products have use for.
+    let [large, wide] =
+        [true, false].map(|software| Subject::new([5, 1], 1, &[50, 18], Activation::LeakyRelu, software));
     let mut calls: Vec<Call> = small
         .iter()
         .flat_map(|subject| batches.map(|batch| gradient_call(subject, batch, false)))
-        .chain([gradient_call(&large, (300, 261, 20, 4), false)])
+        .chain([gradient_call(&large, (300, 261, 20, 4), false), gradient_call(&wide, batches[0], false)])
         .collect();
     // The first has every kind of transform with parameters.
     calls.push(gradient_call(&small[0], (60, 21, 13, 2), true));
@@ -433,9 +434,13 @@ pub fn fused_gradient() -> Case {
             ("numbers[lane] = d_theta[4u * quad + lane];", "numbers[lane] = d_theta[lane];"),
             ("at.row * transform.transformed + at.place", "at.row * transform.transformed"),
             ("memory[AT_D_THETA + network * ROW_QUADS + quad] = vec4<f32>();", ""),
-            ("task.finish.added = tile_of(layer + 1u) - task.destination;", ""),
+            ("task.finish.added = tile_of(network, layer + 1u) - task.destination;", ""),
             ("before = partials[at];", ""),
-            ("result = value * slope_quad(memory[at]);", "result = value;"),
+            ("% TEAMS * (TILES * TILE_SIZE)", "% 1u * (TILES * TILE_SIZE)"),
+            ("slope_quad(memory[at - TO_ACTIVE])", "slope_quad(memory[at])"),
+            ("first + local / TEAM_THREADS < count", "true"),
+            ("transform.kind == COUPLING && transform.networks <= TEAMS", "transform.kind == COUPLING"),
+            ("result = value * slope_quad(memory[at - TO_ACTIVE]);", "result = value;"),
             ("sum[1] + inputs * outputs.y", "sum[1] + inputs * outputs.x"),
             ("quads.q3 = memory[at + 3u];", "quads.q3 = memory[at + 2u];"),
             ("saved[input_at(next, group, quad)]", "saved[input_at(next, group, quad ^ 1u)]"),
