@@ -279,7 +279,7 @@ impl TrainArgs {
             Source::Toy(_) => Vec::new(),
             Source::File(_) => {
                 let index = table_notes::index(&table).into_iter();
-                index.chain(preprocess::discrete_columns(&table, &plan)).collect()
+                index.chain(preprocess::shared_values(&table, &plan)).collect()
             }
         };
         let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;

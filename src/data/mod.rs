@@ -10,6 +10,7 @@ mod input;
 mod output;
 mod preprocess;
 mod reading;
+mod shared_values;
 mod table;
 mod test_rows;
 mod toy;
@@ -27,5 +28,6 @@ pub use preprocess::{
     PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
 pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};
+pub use shared_values::SharedValues;
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};
