@@ -50,6 +50,11 @@ impl PreprocessArgs {
         self.usual_margins = margins;
     }
 
+    /// Whether a flag says what the margins are.
+    pub fn names_margins(&self) -> bool {
+        self.margins.is_some() || self.gaussianise.is_some()
+    }
+
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
     /// stands among the bounds, which say the same, and so does --gaussianise among the margins.
     pub fn entries(&self) -> [(&'static str, Option<String>); 5] {

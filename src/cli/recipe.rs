@@ -116,6 +116,11 @@ impl RecipeArgs {
         self.preset_name(subject) == TABLE
     }
 
+    /// Whether a flag says what the base density is.
+    pub fn names_base(&self) -> bool {
+        self.base.is_some() || self.components.is_some()
+    }
+
     fn preset_name(&self, subject: Subject) -> &str {
         let usual = if subject == Subject::Toy { "realnvp" } else { TABLE };
         self.preset.as_deref().unwrap_or(usual)

@@ -6,6 +6,7 @@ use clap::value_parser;
 use moonflow::data::{Chunk, Dataset, Margins, Rows, Table, ToyDensity};
 use moonflow::model::{DataSource, Recipe};
 use moonflow::shown::shown;
+use moonflow::train::Groups;
 use moonflow::{Error, Result};
 
 use super::advice::with_flags;
@@ -138,10 +139,7 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
     let claim = files.claim_existing()?;
     let checkpoint = args.resume.is_some().then(|| files.load_checkpoint()).transpose()?;
     let (dataset, mut data) = args.read(&source, &provisional)?;
-    let recipe = args.recipe.resolve(match subject {
-        Subject::Toy => Subject::Toy,
-        _ => Subject::Shape(shape(&dataset)),
-    })?;
+    let (dataset, recipe) = args.decide(subject, dataset, &mut data.notes)?;
     data.need = Need::new(&recipe, source.toy().is_some(), args.device.name());
     let resolved = args.resolved(&recipe, &source, &out);
 
@@ -195,6 +193,30 @@ impl TrainArgs {
     /// Where the moving picture is to be written.
     pub fn animated(&self) -> Option<&Path> {
         self.animate.as_deref()
+    }
+
+    /// The recipe for `dataset`, and the dataset with the margins that go with it. What it says of them goes to the notes.
+    fn decide(
+        &mut self,
+        subject: Subject,
+        dataset: Dataset,
+        notes: &mut Vec<String>,
+    ) -> Result<(Dataset, Recipe)> {
+        if subject == Subject::Toy {
+            return Ok((dataset, self.recipe.resolve(subject)?));
+        }
+        let recipe = self.recipe.resolve(Subject::Shape(shape(&dataset)))?;
+        let is_free = self.recipe.is_for_tables(subject)
+            && !self.recipe.names_base()
+            && !self.preprocess.names_margins();
+        let groups = if is_free { Groups::of(&dataset, recipe.seed)? } else { None };
+        let Some(Groups { count, bases }) = groups else { return Ok((dataset, recipe)) };
+        notes.push(format!(
+            "note: the rows fall into groups far apart, {count} or more: mixtures of Gaussians start from them, and columns \
+             stay as they are; --margins kernel bends them as usual"
+        ));
+        self.preprocess.set_usual_margins(Margins::None);
+        Ok((dataset.with_margins(Margins::None)?, recipe.with_bases(&bases)))
     }
 
     fn toy_rows(&self) -> u32 {

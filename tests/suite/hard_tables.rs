@@ -1,4 +1,5 @@
-//! What the default command makes of tables that are hard for a flow, such as those with values that many rows share.
+//! What the default command makes of tables that are hard for a flow: values that many rows share, and modes apart from
+//! each other.
 
 use std::fs;
 use std::path::Path;
@@ -99,4 +100,75 @@ fn rows_beside_shared_values_keep_their_density_and_their_columns_are_named() {
     let found: Vec<(usize, bool)> =
         columns.iter().map(|column| (column.feature, column.shared.whole)).collect();
     assert_eq!(found, [(0, false), (1, false), (2, true)]);
+}
+
+/// `count` rows of `centres` in turns as `turns` has them, with unit normal noise around them; the noise is of `first` on.
+fn modes(centres: &[Vec<f64>], turns: &[usize], first: u32, count: u32) -> Vec<Vec<f64>> {
+    let row = |row: u32| {
+        let centre = &centres[turns[row as usize % turns.len()]];
+        noise(row, centre.len()).iter().zip(centre).map(|(noise, centre)| noise + centre).collect()
+    };
+    (first..first + count).map(row).collect()
+}
+
+fn samples(folder: &Path, count: &str) -> Table {
+    let output = moonflow(
+        folder,
+        &["sample", "--model", "run/model.safetensors", "-n", count, "--device", "cpu", "--out", "s.csv"],
+    );
+    assert!(output.status.success(), "{output:?}");
+    Table::read(&folder.join("s.csv")).expect("samples")
+}
+
+#[test]
+fn two_modes_far_apart_keep_their_shares_and_nothing_lies_between() {
+    let folder = folder();
+    let centres = [vec![-8.0, 0.0], vec![8.0, 0.0]];
+    written(&folder.path().join("t.csv"), "a,b", &modes(&centres, &[0, 0, 1, 0], 0, 1200));
+    let said = train(folder.path(), &["--ensemble", "2", "--epochs", "8"]);
+    assert!(said.contains("the rows fall into groups far apart, 2 or more"), "{said}");
+    assert!(said.contains("average of 2 fits with 5, 10 Gaussians"), "{said}");
+    let samples = samples(folder.path(), "20000");
+    let share = |within: fn(f64) -> bool| {
+        let column = samples.values.iter().step_by(2);
+        column.filter(|value| within(**value)).count() as f64 / samples.rows() as f64
+    };
+    let (right, between) = (share(|value| value > 0.0), share(|value| value.abs() < 4.0));
+    assert!((right - 0.25).abs() < 0.01 && between <= 0.001, "{right} on the right, {between} between");
+    let config = fs::read_to_string(folder.path().join("run/config.toml")).expect("written");
+    for part in ["margins = \"none\"", "components = [5, 10]"] {
+        assert!(config.contains(part), "`{part}` is not in {config}");
+    }
+
+    // A flag decides.
+    for flags in [["--margins", "kernel"], ["--components", "1"]] {
+        let said = train(folder.path(), &[&["--ensemble", "1", "--epochs", "1"][..], &flags].concat());
+        assert!(!said.contains("groups far apart"), "{said}");
+    }
+}
+
+#[test]
+fn four_modes_in_eight_dimensions_are_learnt_to_their_density() {
+    let folder = folder();
+    // Some columns tell two modes apart by little.
+    let place = |mode: u32, column: u32| f64::from((mode * 17 + column * 11 + mode * column * 7) % 41);
+    let centres: Vec<Vec<f64>> =
+        (0..4).map(|mode| (0..8).map(|column| place(mode, column)).collect()).collect();
+    let turns = [0, 1, 2, 3];
+    written(&folder.path().join("t.csv"), "a,b,c,d,e,f,g,h", &modes(&centres, &turns, 0, 2000));
+    let said = train(folder.path(), &["--ensemble", "2", "--epochs", "8"]);
+    assert!(said.contains("the rows fall into groups far apart, 4 or more"), "{said}");
+    let unseen = modes(&centres, &turns, 2000, 1000).concat();
+    let truth = |row: &[f64]| {
+        let density = |centre: &Vec<f64>| {
+            let squares = row.iter().zip(centre).map(|(x, c)| (x - c).powi(2)).sum::<f64>();
+            0.25 * (-0.5 * squares).exp()
+        };
+        centres.iter().map(density).sum::<f64>().ln() - 4.0 * std::f64::consts::TAU.ln()
+    };
+    let truth = unseen.chunks_exact(8).map(truth).sum::<f64>() / 1000.0;
+    let (_, log_prob) = scores(folder.path(), &unseen);
+    let mean = log_prob.iter().sum::<f64>() / 1000.0;
+    // Mixtures of five and ten Gaussians have 224 and 449 numbers, each of which costs some 1/4,000 nats.
+    assert!(truth - mean < 0.15, "{mean} for {truth}");
 }
