@@ -19,6 +19,7 @@ use super::output::{Inputs, note};
 use super::preprocess::{self, PreprocessArgs};
 use super::progress::{Busy, LogFormat};
 use super::recipe::{RecipeArgs, Subject};
+use super::search;
 use super::source::Source;
 use super::table_notes;
 use super::test_rows::TestRows;
@@ -55,6 +56,10 @@ pub struct TrainArgs {
     /// Share of the rows that is kept for a test, scored once after training
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::share_above_zero)]
     test_fraction: Option<f64>,
+    /// Try recipes of a table for so many seconds, judged by its validation rows, and train the best: what the recipe's flags
+    /// leave open is varied
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds, conflicts_with = "resume")]
+    search: Option<f64>,
     /// End with the epoch under way after so many seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds)]
     pub time_limit: Option<f64>,
@@ -127,6 +132,9 @@ impl TrainArgs {
 pub async fn run(mut args: TrainArgs) -> Result<()> {
     let source = args.source()?;
     let subject = if source.toy().is_some() { Subject::Toy } else { Subject::Table };
+    if args.search.is_some() {
+        search::check(subject != Subject::Toy)?;
+    }
     if args.recipe.is_for_tables(subject) {
         args.preprocess.set_usual_margins(Margins::Kernel);
     }
@@ -136,10 +144,15 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
     let out = folder.cloned().unwrap_or_else(|| Path::new("runs").join(source.name()));
     let files = Files::new(&out, &source.name());
     args.spare_inputs(&source, &files, &args.resolved(&provisional, &source, &out))?;
-    let claim = files.claim_existing()?;
+    let mut claim = files.claim_existing()?;
     let checkpoint = args.resume.is_some().then(|| files.load_checkpoint()).transpose()?;
     let (dataset, mut data) = args.read(&source, &provisional)?;
-    let (dataset, recipe) = args.decide(subject, dataset, &mut data.notes)?;
+    let (dataset, mut recipe) = args.decide(subject, dataset, &mut data.notes)?;
+    if let Some(seconds) = args.search {
+        // Found out now rather than behind the search.
+        claim = Some(files.prepare(claim)?);
+        recipe = search::search(&args, &dataset, &recipe, data.record.clone(), seconds).await?;
+    }
     data.need = Need::new(&recipe, source.toy().is_some(), args.device.name());
     let resolved = args.resolved(&recipe, &source, &out);
 
@@ -166,7 +179,7 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
 }
 
 /// Rows, validation rows included, and modelled columns.
-fn shape(dataset: &Dataset) -> [usize; 2] {
+pub fn shape(dataset: &Dataset) -> [usize; 2] {
     let rows = (dataset.train.len() + dataset.validation.len()) / dataset.features();
     [rows, dataset.preprocessing.modelled()]
 }
@@ -186,6 +199,11 @@ pub struct Data {
 }
 
 impl TrainArgs {
+    /// The flags of the recipe.
+    pub fn recipe(&self) -> &RecipeArgs {
+        &self.recipe
+    }
+
     fn roles(&self) -> Roles<'_> {
         Roles { context: self.preprocess.context.as_deref(), weights: self.weights.as_deref() }
     }

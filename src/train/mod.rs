@@ -10,6 +10,7 @@ mod fit;
 mod groups;
 mod history;
 mod initialise;
+pub mod search;
 mod shape;
 mod test_sets;
 mod training_loop;

@@ -32,7 +32,7 @@ fn train(folder: &Path, flags: &[&str]) -> String {
 }
 
 fn scores(folder: &Path, rows: &[f64]) -> (Ensemble, Vec<f64>) {
-    let ensemble = Ensemble::load(&folder.join("run/model.safetensors")).expect("a model");
+    let ensemble = Ensemble::load(folder.join("run/model.safetensors")).expect("a model");
     let log_prob = pollster::block_on(async {
         let mut engines = Engines::new(&ensemble, async |flow| CpuEngine::<f32>::new(flow)).await?;
         ensemble.log_prob(&mut engines, rows).await
@@ -102,6 +102,9 @@ fn rows_beside_shared_values_keep_their_density_and_their_columns_are_named() {
     assert_eq!(found, [(0, false), (1, false), (2, true)]);
 }
 
+/// Flags of small fits.
+const SMALL: [&str; 8] = ["--ensemble", "2", "--epochs", "5", "--layers", "4", "--hidden", "16"];
+
 /// `count` rows of `centres` in turns as `turns` has them, with unit normal noise around them; the noise is of `first` on.
 fn modes(centres: &[Vec<f64>], turns: &[usize], first: u32, count: u32) -> Vec<Vec<f64>> {
     let row = |row: u32| {
@@ -124,8 +127,8 @@ fn samples(folder: &Path, count: &str) -> Table {
 fn two_modes_far_apart_keep_their_shares_and_nothing_lies_between() {
     let folder = folder();
     let centres = [vec![-8.0, 0.0], vec![8.0, 0.0]];
-    written(&folder.path().join("t.csv"), "a,b", &modes(&centres, &[0, 0, 1, 0], 0, 1200));
-    let said = train(folder.path(), &["--ensemble", "2", "--epochs", "8"]);
+    written(&folder.path().join("t.csv"), "a,b", &modes(&centres, &[0, 0, 1, 0], 0, 1000));
+    let said = train(folder.path(), &SMALL);
     assert!(said.contains("the rows fall into groups far apart, 2 or more"), "{said}");
     assert!(said.contains("average of 2 fits with 5, 10 Gaussians"), "{said}");
     let samples = samples(folder.path(), "20000");
@@ -155,10 +158,10 @@ fn four_modes_in_eight_dimensions_are_learnt_to_their_density() {
     let centres: Vec<Vec<f64>> =
         (0..4).map(|mode| (0..8).map(|column| place(mode, column)).collect()).collect();
     let turns = [0, 1, 2, 3];
-    written(&folder.path().join("t.csv"), "a,b,c,d,e,f,g,h", &modes(&centres, &turns, 0, 2000));
-    let said = train(folder.path(), &["--ensemble", "2", "--epochs", "8"]);
+    written(&folder.path().join("t.csv"), "a,b,c,d,e,f,g,h", &modes(&centres, &turns, 0, 1200));
+    let said = train(folder.path(), &SMALL);
     assert!(said.contains("the rows fall into groups far apart, 4 or more"), "{said}");
-    let unseen = modes(&centres, &turns, 2000, 1000).concat();
+    let unseen = modes(&centres, &turns, 1200, 1000).concat();
     let truth = |row: &[f64]| {
         let density = |centre: &Vec<f64>| {
             let squares = row.iter().zip(centre).map(|(x, c)| (x - c).powi(2)).sum::<f64>();
@@ -169,6 +172,6 @@ fn four_modes_in_eight_dimensions_are_learnt_to_their_density() {
     let truth = unseen.chunks_exact(8).map(truth).sum::<f64>() / 1000.0;
     let (_, log_prob) = scores(folder.path(), &unseen);
     let mean = log_prob.iter().sum::<f64>() / 1000.0;
-    // Mixtures of five and ten Gaussians have 224 and 449 numbers, each of which costs some 1/4,000 nats.
-    assert!(truth - mean < 0.15, "{mean} for {truth}");
+    // Mixtures of five and ten Gaussians have 224 and 449 numbers, each of which costs some 1/2,400 nats.
+    assert!(truth - mean < 0.25, "{mean} for {truth}");
 }

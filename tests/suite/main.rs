@@ -34,6 +34,7 @@ mod preprocess;
 mod reading;
 mod real_tables;
 mod report;
+mod search;
 mod shaders;
 #[cfg(unix)]
 mod signals;
