@@ -25,6 +25,7 @@ mod recipe;
 mod results;
 mod sample;
 mod score;
+mod search;
 mod signals;
 mod source;
 mod table_notes;

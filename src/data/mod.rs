@@ -11,6 +11,7 @@ mod inspect;
 mod output;
 mod preprocess;
 mod reading;
+mod shared_values;
 mod table;
 mod test_rows;
 mod toy;
@@ -29,5 +30,6 @@ pub use preprocess::{
     PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
 pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};
+pub use shared_values::SharedValues;
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};
