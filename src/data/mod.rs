@@ -6,10 +6,12 @@ mod columns;
 mod dataset;
 mod format;
 mod input;
+mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
 mod output;
 mod preprocess;
 mod reading;
+mod shared_values;
 mod table;
 mod test_rows;
 mod toy;
@@ -19,6 +21,7 @@ pub use columns::{Selection, find_columns, near_matches, unknown_column};
 pub use dataset::Dataset;
 pub use format::{Compression, Encoding, Format};
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
+pub use inspect::{Atom, ColumnFindings, ColumnKind, Dependence, FarOut, Inspection, Odd, Term};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub(crate) use preprocess::factorise;
@@ -27,5 +30,6 @@ pub use preprocess::{
     PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
 pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};
+pub use shared_values::SharedValues;
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};

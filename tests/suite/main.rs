@@ -13,6 +13,7 @@ mod examples;
 mod files;
 mod gpu;
 mod gradients;
+mod hard_tables;
 #[cfg(unix)]
 mod hardware;
 mod imports;
@@ -33,6 +34,7 @@ mod preprocess;
 mod reading;
 mod real_tables;
 mod report;
+mod search;
 mod shaders;
 #[cfg(unix)]
 mod signals;
