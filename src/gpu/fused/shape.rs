@@ -418,7 +418,7 @@ mod tests {
         let mut target = Target { software, ..Target::default() };
         target.limits.max_compute_workgroup_storage_size = kib << 10;
         let shape = Shape::training(&flow, &target, 256).expect("a narrow flow");
-        assert_eq!((shape.rows, shape.slices), if software { (32, 1) } else { (16, 4) });
+        assert_eq!((shape.rows, shape.slices), (if software { 32 } else { 16 }, 4));
         (shape.teams, shape.spare_tile, shape.threads)
     }
 
