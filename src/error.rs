@@ -132,6 +132,12 @@ pub enum Remedy {
     /// Leave text columns out, or write a format that holds them.
     #[error("write CSV or Parquet, or leave these columns out")]
     DropTexts,
+    /// Save the file as UTF-8, or leave the column out.
+    #[error("save the file as UTF-8, or leave the column out")]
+    Utf8,
+    /// Numbers with the decimal of this name, `point` or `comma`.
+    #[error("with a decimal {0} it is one")]
+    Decimal(&'static str),
     /// Choose as many columns as the model has.
     #[error("choose as many columns")]
     ChooseColumns,

@@ -110,47 +110,22 @@ fn add_rows(sum: Block, weights: Strip, at: u32, stride: u32) -> Block {
     return block;
 }
 
-// The weights of four quads of the depth.
-struct Weights {
-    w0: Strip,
-    w1: Strip,
-    w2: Strip,
-    w3: Strip,
-}
-
-fn four_weights(at: u32, quads: u32, columns: u32) -> Weights {
-    let step = 4u * quads;
-    return Weights(
-        weight_strip(at, quads, columns),
-        weight_strip(at + step, quads, columns),
-        weight_strip(at + 2u * step, quads, columns),
-        weight_strip(at + 3u * step, quads, columns),
-    );
-}
-
-// A block of rows `stride` apart over `depth` quads, times as many columns of a matrix that is `quads` wide. Where
-// UNROLLED is 4, the weights of four quads come together, and where AHEAD is 1, while those before them are multiplied.
+// A block of rows `stride` apart over `depth` quads, times as many columns of a matrix that is `quads` wide.
 fn product(source: u32, stride: u32, depth: u32, matrix: u32, quads: u32, columns: u32, start: Strip) -> Block {
     var block = Block(start, start, start, start);
     let step = 4u * quads;
     var k = 0u;
     if UNROLLED == 4u {
-        var now = Weights();
-        if AHEAD == 1u && depth >= 4u {
-            now = four_weights(matrix, quads, columns);
-        }
         for (; k + 4u <= depth; k += 4u) {
-            var next = now;
-            if AHEAD == 0u {
-                now = four_weights(matrix + k * step, quads, columns);
-            } else if k + 8u <= depth {
-                next = four_weights(matrix + (k + 4u) * step, quads, columns);
-            }
-            block = add_rows(block, now.w0, source + k, stride);
-            block = add_rows(block, now.w1, source + k + 1u, stride);
-            block = add_rows(block, now.w2, source + k + 2u, stride);
-            block = add_rows(block, now.w3, source + k + 3u, stride);
-            now = next;
+            let first = matrix + k * step;
+            let w0 = weight_strip(first, quads, columns);
+            let w1 = weight_strip(first + step, quads, columns);
+            let w2 = weight_strip(first + 2u * step, quads, columns);
+            let w3 = weight_strip(first + 3u * step, quads, columns);
+            block = add_rows(block, w0, source + k, stride);
+            block = add_rows(block, w1, source + k + 1u, stride);
+            block = add_rows(block, w2, source + k + 2u, stride);
+            block = add_rows(block, w3, source + k + 3u, stride);
         }
     }
     for (; k < depth; k++) {

@@ -1,10 +1,15 @@
 // What the backward kernels of a linear map share: tiles of its two gradients' products. A dispatch makes both gradients,
 // which need the same d_output and source and not each other: its first input_groups workgroups take d_h = d_y · W, the
 // others d_W = d_yᵀ · h and d_b = Σ_rows d_y, split by rows.
-// The text before knows the operands: weight, input, output_gradient, and where the gradients of weight and bias go.
+// The text before knows where the operands lie, and where the gradients of weight and bias go.
 
 @group(0) @binding(5) var<storage, read> d_output: array<f32>;
 @group(0) @binding(6) var<storage, read_write> partials: array<f32>;
+
+// Four numbers of d_y, or zeros where they do not count.
+fn d_outputs_at(at: vec4<u32>, counts: bool) -> vec4<f32> {
+    return select(vec4<f32>(), vec4<f32>(d_output[at.x], d_output[at.y], d_output[at.z], d_output[at.w]), counts);
+}
 
 // Adds a tile of d_y · W to `product`.
 fn add_input_product(product: Tile, local: u32, network: u32, first_row: u32, first_column: u32) -> Tile {
@@ -12,28 +17,28 @@ fn add_input_product(product: Tile, local: u32, network: u32, first_row: u32, fi
     let ty = local / THREADS_X;
     let busy = first_row + tile_row(ty, 0u, 0u) < extent.rows && first_column + tile_column(tx, 0u) < layer.inputs;
     var tile = product;
+    var rows: array<vec4<u32>, LOADS_A>;
+    for (var load = 0u; load < LOADS_A; load++) {
+        rows[load] = gradient_rows(network, first_row + 4u * along_depth(local + load * THREADS).y);
+    }
+    let columns = input_columns(first_column + 4u * (local % QUADS_B));
     for (var start = 0u; start < layer.outputs; start += TILE_DEPTH) {
-        for (var i = local; i < TILE_DEPTH * QUADS_A; i += THREADS) {
-            let out = start + i % TILE_DEPTH;
-            let quad = i / TILE_DEPTH;
-            let row = first_row + 4u * quad;
-            tile_a[(i % TILE_DEPTH) * LINE_A + quad] = vec4<f32>(
-                output_gradient(network, row, out, extent.rows),
-                output_gradient(network, row + 1u, out, extent.rows),
-                output_gradient(network, row + 2u, out, extent.rows),
-                output_gradient(network, row + 3u, out, extent.rows),
-            );
+        for (var load = 0u; load < LOADS_A; load++) {
+            let item = local + load * THREADS;
+            if EVEN_A || item < ITEMS_A {
+                let place = along_depth(item);
+                let out = start + place.x;
+                put_a(place, d_outputs_at(rows[load] + gradient_column(out), out < layer.outputs));
+            }
         }
-        for (var i = local; i < TILE_DEPTH * QUADS_B; i += THREADS) {
-            let out = start + i / QUADS_B;
-            let quad = i % QUADS_B;
-            let column = first_column + 4u * quad;
-            tile_b[(i / QUADS_B) * LINE_B + quad] = vec4<f32>(
-                weight(network, out, column),
-                weight(network, out, column + 1u),
-                weight(network, out, column + 2u),
-                weight(network, out, column + 3u),
-            );
+        for (var load = 0u; load < LOADS_B; load++) {
+            let item = local + load * THREADS;
+            if EVEN_B || item < ITEMS_B {
+                let place = along_edge(item, QUADS_B);
+                let out = start + place.x;
+                let k = first_column + 4u * place.y + vec4<u32>(0u, 1u, 2u, 3u);
+                put_b(place, weights_at(columns + weight_row(network, out), vec4<u32>(out), k, out < layer.outputs));
+            }
         }
         workgroupBarrier();
         if busy {
@@ -62,28 +67,24 @@ fn weight_gradient(local: u32, group: u32) {
     var tile = Tile();
     var bias = vec4<f32>();
     var lower_bias = vec4<f32>();
+    let outs = gradient_columns(first_out + 4u * (local % QUADS_A));
+    let columns = input_columns(first_column + 4u * (local % QUADS_B));
     for (var start = 0u; start < layer.rows_per_split; start += TILE_DEPTH) {
-        for (var i = local; i < TILE_DEPTH * QUADS_A; i += THREADS) {
-            let row = begin + start + i / QUADS_A;
-            let quad = i % QUADS_A;
-            let out = first_out + 4u * quad;
-            tile_a[(i / QUADS_A) * LINE_A + quad] = vec4<f32>(
-                output_gradient(network, row, out, end),
-                output_gradient(network, row, out + 1u, end),
-                output_gradient(network, row, out + 2u, end),
-                output_gradient(network, row, out + 3u, end),
-            );
+        for (var load = 0u; load < LOADS_A; load++) {
+            let item = local + load * THREADS;
+            if EVEN_A || item < ITEMS_A {
+                let place = along_edge(item, QUADS_A);
+                let row = begin + start + place.x;
+                put_a(place, d_outputs_at(outs + gradient_row(network, row), row < end));
+            }
         }
-        for (var i = local; i < TILE_DEPTH * QUADS_B; i += THREADS) {
-            let row = begin + start + i / QUADS_B;
-            let quad = i % QUADS_B;
-            let column = first_column + 4u * quad;
-            tile_b[(i / QUADS_B) * LINE_B + quad] = vec4<f32>(
-                input(network, row, column, end),
-                input(network, row, column + 1u, end),
-                input(network, row, column + 2u, end),
-                input(network, row, column + 3u, end),
-            );
+        for (var load = 0u; load < LOADS_B; load++) {
+            let item = local + load * THREADS;
+            if EVEN_B || item < ITEMS_B {
+                let place = along_edge(item, QUADS_B);
+                let row = begin + start + place.x;
+                put_b(place, inputs_at(columns + input_row(network, row), row < end));
+            }
         }
         workgroupBarrier();
         if busy {

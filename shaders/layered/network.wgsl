@@ -22,38 +22,80 @@ fn output_column(out: u32) -> u32 {
     return out;
 }
 
-fn source_index(network: u32, row: u32, k: u32) -> u32 {
-    return network * layer.source_stride + row * layer.input_width + input_column(k);
+// A row of the networks' input, and the four from there on.
+fn input_row(network: u32, row: u32) -> u32 {
+    return network * layer.source_stride + row * layer.input_width;
 }
 
-fn output_index(network: u32, row: u32, out: u32) -> u32 {
-    if NETWORKS == 1u {
-        return row * layer.outputs + out;
-    }
-    return (network * layer.capacity + row) * layer.output_width + output_column(out);
+fn input_rows(network: u32, row: u32) -> vec4<u32> {
+    return input_row(network, row) + layer.input_width * vec4<u32>(0u, 1u, 2u, 3u);
+}
+
+// Columns of four inputs.
+fn input_columns(k: u32) -> vec4<u32> {
+    return vec4<u32>(input_column(k), input_column(k + 1u), input_column(k + 2u), input_column(k + 3u));
+}
+
+// A network's first weight.
+fn first_weight(network: u32) -> u32 {
+    return layer.weight + network * layer.network_stride;
+}
+
+// A row of the weights, and the four from there on.
+fn weight_row(network: u32, out: u32) -> u32 {
+    return first_weight(network) + output_column(out) * layer.input_width;
+}
+
+fn weight_rows(network: u32, out: u32) -> vec4<u32> {
+    let columns =
+        vec4<u32>(output_column(out), output_column(out + 1u), output_column(out + 2u), output_column(out + 3u));
+    return first_weight(network) + columns * layer.input_width;
+}
+
+fn source_index(network: u32, row: u32, k: u32) -> u32 {
+    return input_row(network, row) + input_column(k);
 }
 
 fn weight_index(network: u32, out: u32, k: u32) -> u32 {
-    return layer.weight + network * layer.network_stride + output_column(out) * layer.input_width + input_column(k);
+    return weight_row(network, out) + input_column(k);
+}
+
+// A row of the networks' output, and a column of it.
+fn output_row(network: u32, row: u32) -> u32 {
+    if NETWORKS == 1u {
+        return row * layer.outputs;
+    }
+    return (network * layer.capacity + row) * layer.output_width;
+}
+
+fn output_place(out: u32) -> u32 {
+    if NETWORKS == 1u {
+        return out;
+    }
+    return output_column(out);
+}
+
+fn output_index(network: u32, row: u32, out: u32) -> u32 {
+    return output_row(network, row) + output_place(out);
 }
 
 fn bias_index(network: u32, out: u32) -> u32 {
     return layer.bias + network * layer.network_stride + output_column(out);
 }
 
-// Operands are loaded whether they count or not, from a place that exists: loads behind a branch wait for each other.
-
-// The layer's input h, activated where ACTIVATED is 1, and zero beyond the rows below `end`.
-fn input(network: u32, row: u32, k: u32, end: u32) -> f32 {
-    let inside = row < end && k < layer.inputs;
-    var value = source[source_index(network, select(0u, row, inside), select(0u, k, inside))];
+// Four numbers of the layer's input h, activated where ACTIVATED is 1, or zeros where they do not count.
+fn inputs_at(at: vec4<u32>, counts: bool) -> vec4<f32> {
+    var h = vec4<f32>(source[at.x], source[at.y], source[at.z], source[at.w]);
     if ACTIVATED == 1u {
-        value = activate(ACTIVATION, value);
+        h = vec4<f32>(
+            activate(ACTIVATION, h.x), activate(ACTIVATION, h.y), activate(ACTIVATION, h.z), activate(ACTIVATION, h.w),
+        );
     }
-    return select(0.0, value, inside);
+    return select(vec4<f32>(), h, counts);
 }
 
-fn weight(network: u32, out: u32, k: u32) -> f32 {
-    let inside = out < layer.outputs && k < layer.inputs;
-    return select(0.0, parameters[weight_index(network, select(0u, out, inside), select(0u, k, inside))], inside);
+// Four weights, of outputs `out` and inputs `k`, or zeros where they do not count.
+fn weights_at(at: vec4<u32>, out: vec4<u32>, k: vec4<u32>, counts: bool) -> vec4<f32> {
+    let w = vec4<f32>(parameters[at.x], parameters[at.y], parameters[at.z], parameters[at.w]);
+    return select(vec4<f32>(), w, counts);
 }

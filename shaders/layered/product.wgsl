@@ -6,28 +6,31 @@ fn forward_product(local: u32, network: u32, first_row: u32, first_out: u32) -> 
     let ty = local / THREADS_X;
     let busy = first_row + tile_row(ty, 0u, 0u) < extent.rows && first_out + tile_column(tx, 0u) < layer.outputs;
     var tile = Tile();
+    var rows: array<vec4<u32>, LOADS_A>;
+    for (var load = 0u; load < LOADS_A; load++) {
+        rows[load] = input_rows(network, first_row + 4u * along_depth(local + load * THREADS).y);
+    }
+    var outs: array<vec4<u32>, LOADS_B>;
+    for (var load = 0u; load < LOADS_B; load++) {
+        outs[load] = weight_rows(network, first_out + 4u * along_depth(local + load * THREADS).y);
+    }
     for (var start = 0u; start < layer.inputs; start += TILE_DEPTH) {
-        for (var i = local; i < TILE_DEPTH * QUADS_A; i += THREADS) {
-            let k = start + i % TILE_DEPTH;
-            let quad = i / TILE_DEPTH;
-            let row = first_row + 4u * quad;
-            tile_a[(i % TILE_DEPTH) * LINE_A + quad] = vec4<f32>(
-                input(network, row, k, extent.rows),
-                input(network, row + 1u, k, extent.rows),
-                input(network, row + 2u, k, extent.rows),
-                input(network, row + 3u, k, extent.rows),
-            );
+        for (var load = 0u; load < LOADS_A; load++) {
+            let item = local + load * THREADS;
+            if EVEN_A || item < ITEMS_A {
+                let place = along_depth(item);
+                let k = start + place.x;
+                put_a(place, inputs_at(rows[load] + input_column(k), k < layer.inputs));
+            }
         }
-        for (var i = local; i < TILE_DEPTH * QUADS_B; i += THREADS) {
-            let k = start + i % TILE_DEPTH;
-            let quad = i / TILE_DEPTH;
-            let out = first_out + 4u * quad;
-            tile_b[(i % TILE_DEPTH) * LINE_B + quad] = vec4<f32>(
-                weight(network, out, k),
-                weight(network, out + 1u, k),
-                weight(network, out + 2u, k),
-                weight(network, out + 3u, k),
-            );
+        for (var load = 0u; load < LOADS_B; load++) {
+            let item = local + load * THREADS;
+            if EVEN_B || item < ITEMS_B {
+                let place = along_depth(item);
+                let k = start + place.x;
+                let out = first_out + 4u * place.y + vec4<u32>(0u, 1u, 2u, 3u);
+                put_b(place, weights_at(outs[load] + input_column(k), out, vec4<u32>(k), k < layer.inputs));
+            }
         }
         workgroupBarrier();
         if busy {

@@ -3,8 +3,12 @@
 // would be spilled. The host chooses these five constants for each dispatch (src/gpu/tile.rs). Whatever they are, an
 // element is the sum over increasing depth, so its bits do not depend on them.
 //
-// Operand tiles lie in workgroup memory as vec4 along the tile's edge, zero beyond the matrix; a line is one vec4 longer
-// than the edge, which keeps the strided stores free of bank conflicts.
+// Operand tiles lie in workgroup memory as vec4 along the tile's edge; a line is one vec4 longer than the edge, which keeps
+// the strided stores free of bank conflicts. Beyond the matrix's depth they are zero. Beyond an edge they hold what happens to
+// be there: it goes into rows and columns of the product that nobody reads.
+//
+// An operand's number lies at the sum of a place that its edge tells and one that its depth tells. A thread finds the former
+// once, before it goes along the depth.
 
 const THREADS_X: u32 = TILE_COLUMNS / BLOCK_COLUMNS;
 const THREADS: u32 = THREADS_X * (TILE_ROWS / BLOCK_ROWS);
@@ -18,6 +22,14 @@ const HALF_B: u32 = QUADS_B / 2u;
 const ROW_HALVES: u32 = (BLOCK_ROWS + 3u) / 4u;
 const COLUMN_HALVES: u32 = BLOCK_COLUMNS / 4u;
 const ROWS_OF_HALF: u32 = min(BLOCK_ROWS, 4u);
+
+// Quads of an operand's tile that a thread brings, and whether every thread brings as many.
+const ITEMS_A: u32 = TILE_DEPTH * QUADS_A;
+const ITEMS_B: u32 = TILE_DEPTH * QUADS_B;
+const LOADS_A: u32 = (ITEMS_A + THREADS - 1u) / THREADS;
+const LOADS_B: u32 = (ITEMS_B + THREADS - 1u) / THREADS;
+const EVEN_A: bool = ITEMS_A % THREADS == 0u;
+const EVEN_B: bool = ITEMS_B % THREADS == 0u;
 
 var<workgroup> tile_a: array<vec4<f32>, TILE_DEPTH * LINE_A>;
 var<workgroup> tile_b: array<vec4<f32>, TILE_DEPTH * LINE_B>;
@@ -35,6 +47,25 @@ struct Tile {
     upper_right: Block,
     lower_left: Block,
     lower_right: Block,
+}
+
+// Where an item of an operand's tile lies, depth and quad of the edge, where neighbours follow each other along the depth.
+fn along_depth(item: u32) -> vec2<u32> {
+    return vec2<u32>(item % TILE_DEPTH, item / TILE_DEPTH);
+}
+
+// The same where neighbours follow each other along an edge of so many quads, which is a divisor of THREADS: all items of a
+// thread have the same place on it.
+fn along_edge(item: u32, quads: u32) -> vec2<u32> {
+    return vec2<u32>(item / quads, item % quads);
+}
+
+fn put_a(place: vec2<u32>, quad: vec4<f32>) {
+    tile_a[place.x * LINE_A + place.y] = quad;
+}
+
+fn put_b(place: vec2<u32>, quad: vec4<f32>) {
+    tile_b[place.x * LINE_B + place.y] = quad;
 }
 
 fn add_outer(block: Block, a: vec4<f32>, b: vec4<f32>) -> Block {

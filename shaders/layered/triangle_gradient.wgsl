@@ -1,10 +1,21 @@
 // Operands of the gradients of a product with a triangular matrix (triangle.wgsl), and where those of its parameters go.
 // With L goes the bias that is added to the product, and with U the log-determinant Σ log_diagonal.
 
-// The gradient d_y, zero beyond the rows below `end`.
-fn output_gradient(network: u32, row: u32, out: u32, end: u32) -> f32 {
-    let inside = row < end && out < layer.outputs;
-    return select(0.0, d_output[select(0u, row * layer.features + out, inside)], inside);
+// d_y is laid out as the input.
+fn gradient_row(network: u32, row: u32) -> u32 {
+    return input_row(network, row);
+}
+
+fn gradient_rows(network: u32, row: u32) -> vec4<u32> {
+    return input_rows(network, row);
+}
+
+fn gradient_column(out: u32) -> u32 {
+    return input_column(out);
+}
+
+fn gradient_columns(out: u32) -> vec4<u32> {
+    return input_columns(out);
 }
 
 fn put_weight_gradient(network: u32, split: u32, out: u32, k: u32, value: f32) {

@@ -21,6 +21,8 @@ fn advice(remedy: &Remedy) -> Cow<'static, str> {
         Remedy::NameOrDropColumn(place) => {
             return format!("; name it, or leave it out with --drop {place} if it is an index").into();
         }
+        Remedy::Utf8 => "; save the file as UTF-8, or leave the column out with --drop",
+        Remedy::Decimal(name) => return format!("; --decimal {name} reads it").into(),
         Remedy::DropTexts => "; write CSV or Parquet, or leave them out with --drop",
         Remedy::ChooseColumns => "; choose as many with --columns",
         Remedy::DropMissing => ". Leave such rows out with --missing drop, or fill in numbers",

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use moonflow::data::{Margins, Standardise};
 use moonflow::flow::{Activation, Base, Bijector};
-use moonflow::model::{Baseline, Finding, Model, SelfCheck};
+use moonflow::model::{Baseline, Finding, Model, SelfCheck, SharedColumn};
 use moonflow::shown::shown;
 
 /// Most characters of a sentence in a model file.
@@ -82,13 +82,46 @@ fn advice(finding: &Finding, check: &SelfCheck, model: &Model) -> Option<String>
         Finding::WorseThanSimple { .. } => {
             format!("Train with {} --weight-decay 0.1, with fewer --epochs, or on more rows", lower_rate(model))
         }
-        Finding::NotNormal { repeating, .. } if !repeating.is_empty() => repeated(repeating, model),
+        Finding::SharedValues { columns } => shared_values(columns, model),
+        // Shared values come first; in records of earlier versions these columns are all that is known of them.
+        Finding::NotNormal { features, repeating }
+            if repeating.len() == features.len() && check.findings.iter().any(is_shared) =>
+        {
+            return None;
+        }
+        Finding::NotNormal { repeating, .. } if !repeating.is_empty() && !check.findings.iter().any(is_shared) => {
+            repeated(repeating, model)
+        }
         Finding::NoBetterThanSimple { .. } => more_able(check, model),
         Finding::NotNormal { .. } | Finding::Dependent { .. } | Finding::DeadUnits { .. } if !by_heart => {
             more_able(check, model)
         }
         _ => return None,
     })
+}
+
+fn is_shared(finding: &Finding) -> bool {
+    matches!(finding, Finding::SharedValues { .. })
+}
+
+/// What to do about columns in which many rows share a value.
+fn shared_values(columns: &[SharedColumn], model: &Model) -> String {
+    let names = |whole: bool| {
+        let columns = columns.iter().filter(|column| column.shared.whole == whole);
+        let names = columns.filter_map(|column| model.columns.get(column.feature));
+        names.map(|name| shown(name).to_string()).collect::<Vec<String>>().join(",")
+    };
+    let (whole, others) = (names(true), names(false));
+    let mut advice = Vec::new();
+    if !whole.is_empty() {
+        advice.push(format!("--dequantize {whole} models whole numbers as counts"));
+    }
+    if model.preprocessing.margins() != Margins::Kernel {
+        advice.push("--margins kernel keeps scores finite".to_owned());
+    } else if !others.is_empty() {
+        advice.push(format!("--drop {others} leaves columns out whose scores tell how values are rounded"));
+    }
+    advice.join("; ")
 }
 
 /// What to do about columns that repeat their values.
@@ -154,6 +187,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use clap::{Args, Command};
+    use moonflow::data::SharedValues;
     use moonflow::flow::{Activation, Base, Bijector, ConditionerForm};
     use moonflow::model::{LayerUnits, PairStructure};
 
@@ -174,6 +208,11 @@ mod tests {
         describe_check(model.record.check.as_ref().expect("a check"), model)
     }
 
+    fn shared(whole: bool) -> Finding {
+        let shared = SharedValues { different: 9, whole, value: 0.0, share: 0.5 };
+        Finding::SharedValues { columns: vec![SharedColumn { feature: 1, shared }] }
+    }
+
     fn all() -> Vec<Finding> {
         let (gain, gap, error) = (-0.5, 0.5, 0.1);
         let layer = LayerUnits { network: "scale".into(), layer: 2, units: 48, dead: 48 };
@@ -187,6 +226,8 @@ mod tests {
             Finding::LearntByHeart { gap, error },
             Finding::UnlikeSplit { gap: -gap, error },
             Finding::NoBetterThanSimple { baseline: Baseline::Gaussian, gain, error, features: vec![0] },
+            shared(true),
+            shared(false),
             Finding::NotNormal { features: vec![0], repeating: Vec::new() },
             Finding::NotNormal { features: vec![0, 1], repeating: vec![1] },
             Finding::Dependent { pair: PairStructure { features: [0, 1], nats: 0.1 } },
@@ -227,7 +268,7 @@ mod tests {
 
     #[test]
     fn advice_names_what_the_fit_does_not_have_yet_and_is_given_once() {
-        let [.., stalled, _, _, _, dead] = &all()[..] else { panic!("five at least") };
+        let [.., stalled, _, _, _, _, _, dead] = &all()[..] else { panic!("seven at least") };
         let both = lines(&model_with(vec![stalled.clone(), dead.clone()]));
         assert!(
             both[1].ends_with("in x0. Train with --margins kernel --preset spline --activation silu"),
@@ -239,6 +280,27 @@ mod tests {
         let not_normal = Finding::NotNormal { features: vec![0], repeating: Vec::new() };
         let by_heart = lines(&model_with(vec![Finding::LearntByHeart { gap: 0.5, error: 0.1 }, not_normal]));
         assert!(by_heart[1].contains("--ema 0.9") && !by_heart[2].contains("--"), "{by_heart:?}");
+    }
+
+    #[test]
+    fn shared_values_have_advice_by_their_kind_and_margins_and_speak_for_what_is_not_normal_there() {
+        let not_normal = |features| Finding::NotNormal { features, repeating: vec![1] };
+        let told = |features| lines(&model_with(vec![shared(true), not_normal(features)]));
+        let column = told(vec![1]);
+        let want = "x1 (9 different). --dequantize x1 models whole numbers as counts; --margins kernel keeps scores finite";
+        assert!(column[1].ends_with(want), "{column:?}");
+        assert!(column[2].ends_with("does not fit there"), "{column:?}");
+        assert!(
+            told(vec![0, 1])[2].contains(". Train with --margins kernel"),
+            "another column is not normal either"
+        );
+        let alone = lines(&model_with(vec![not_normal(vec![1])]));
+        assert!(
+            alone[1].contains("--dequantize x1 if they are whole"),
+            "a record of an earlier version: {alone:?}"
+        );
+        let atom = lines(&model_with(vec![shared(false)]));
+        assert!(atom[1].ends_with(". --margins kernel keeps scores finite"), "{atom:?}");
     }
 
     #[test]

@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
-use moonflow::data::{Chunk, Encoding, Missing, Reader, Rows, Selection, Table, find_columns};
+use moonflow::data::{
+    Chunk, Decimal, Delimiter, Encoding, Missing, Reader, Reading, Rows, Selection, Table, find_columns,
+};
 use moonflow::model::Model;
 use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
 use super::output::{grouped, note};
 use super::progress::RowProgress;
+use super::table_notes;
 
 /// Flags of every command that reads a table.
 #[derive(clap::Args, Default)]
@@ -17,15 +20,28 @@ pub struct TableArgs {
     /// Format of the table, whatever its name: csv, tsv, npy or parquet
     #[arg(long, value_name = "FORMAT", value_parser = encoding)]
     format: Option<Encoding>,
+    /// Whether the first row of a text names the columns: yes or no [default: by the rows below]
+    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no)]
+    header: Option<bool>,
+    /// What separates the fields of a text: comma, semicolon, tab, space (any white space) or another character
+    /// [default: by the first rows]
+    #[arg(long, value_name = "DELIMITER", value_parser = delimiter)]
+    delimiter: Option<Delimiter>,
+    /// Whether numbers in a text have a decimal point or a decimal comma [default: by the first rows]
+    #[arg(long, value_name = "POINT|COMMA", value_parser = decimal)]
+    decimal: Option<Decimal>,
     /// Columns to use, by name or position from 1, such as a,b,3-7 [default: all]
     #[arg(long, value_name = "LIST")]
     columns: Option<String>,
     /// Columns to leave out, written like --columns
     #[arg(long, value_name = "LIST")]
     drop: Option<String>,
-    /// Rows in which a value is missing (empty, NA, NaN, null, none): refuse the table, or drop the rows
+    /// Rows in which a value is missing (empty, NA, NaN, NaT, null, none, ?, - or .): refuse the table, or drop the rows
     #[arg(long, default_value = "refuse", value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
     missing: String,
+    /// Words and numbers that mean that a value is missing too, such as -999,unknown
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    missing_values: Option<String>,
 }
 
 /// What columns are that a table has besides those that are modelled, as lists of names or positions.
@@ -50,14 +66,12 @@ struct Chosen {
 pub fn weights(chunk: &Chunk, rows: &Rows<'_>) -> Result<Vec<f64>> {
     let Some(cells) = chunk.extras.first() else { return Ok(Vec::new()) };
     let weight = |(cell, place): (&String, &u64)| {
-        cell.trim().parse::<f64>().ok().filter(|weight| weight.is_finite() && *weight >= 0.0).ok_or_else(
-            || {
-                let (unit, cell) = (rows.unit(), shown(cell));
-                let message =
-                    format!("{unit} {place} has the weight `{cell}`; expected a finite number of at least 0");
-                Error::data(rows.name(), message)
-            },
-        )
+        rows.number(cell).filter(|weight| weight.is_finite() && *weight >= 0.0).ok_or_else(|| {
+            let (unit, cell) = (rows.unit(), shown(cell));
+            let message =
+                format!("{unit} {place} has the weight `{cell}`; expected a finite number of at least 0");
+            Error::data(rows.name(), message)
+        })
     };
     cells.iter().zip(&chunk.places).map(weight).collect()
 }
@@ -70,20 +84,59 @@ pub fn encoding(text: &str) -> std::result::Result<Encoding, String> {
     Encoding::parse(text).map_err(|error| error.to_string())
 }
 
+/// What `--header` takes.
+const YES_OR_NO: [&str; 2] = ["yes", "no"];
+
+fn yes_or_no(text: &str) -> std::result::Result<bool, String> {
+    let place = YES_OR_NO.iter().position(|&word| word == text);
+    place.map(|place| place == 0).ok_or_else(|| "expected yes or no".to_owned())
+}
+
+fn delimiter(text: &str) -> std::result::Result<Delimiter, String> {
+    Delimiter::parse(text).map_err(|error| error.to_string())
+}
+
+fn decimal(text: &str) -> std::result::Result<Decimal, String> {
+    let written = match text {
+        "." => Some(Decimal::Point),
+        "," => Some(Decimal::Comma),
+        name => Decimal::ALL.iter().find(|(known, _)| *known == name).map(|(_, decimal)| *decimal),
+    };
+    written.ok_or_else(|| "expected point or comma".to_owned())
+}
+
 impl TableArgs {
     /// Whether any of the flags was given: a toy density has no use for them.
     pub fn are_given(&self) -> bool {
-        self.format.is_some() || self.columns.is_some() || self.drop.is_some() || self.missing == "drop"
+        self.entries().iter().any(|(_, value)| value.is_some())
     }
 
-    /// The flags as a configuration has them: key and value, where one was given or always holds.
-    pub fn entries(&self) -> [(&'static str, Option<String>); 4] {
+    /// The flags as a configuration has them: key and value, where one was given.
+    pub fn entries(&self) -> [(&'static str, Option<String>); 8] {
         [
             ("format", self.format.map(|format| format.to_string())),
+            ("header", self.header.map(|header| YES_OR_NO[usize::from(!header)].to_owned())),
+            ("delimiter", self.delimiter.map(Delimiter::name)),
+            ("decimal", self.decimal.map(|decimal| decimal.name().to_owned())),
             ("columns", self.columns.clone()),
             ("drop", self.drop.clone()),
             ("missing", (self.missing == "drop").then(|| self.missing.clone())),
+            ("missing-values", self.missing_values.clone()),
         ]
+    }
+
+    /// Opens the table in `path` and says how it is read, where that is not as its name promises.
+    fn reader(&self, path: &Path) -> Result<Reader<'static>> {
+        let reading = Reading {
+            encoding: self.format,
+            header: self.header,
+            delimiter: self.delimiter,
+            decimal: self.decimal,
+            missing_values: Selection::split(self.missing_values.as_deref().unwrap_or_default()),
+        };
+        let reader = Reader::open_as(path, &reading)?;
+        table_notes::reading(&reader, &reading).iter().for_each(note);
+        Ok(reader)
     }
 
     /// Opens the table in `path` for training: every column chosen, as a number, those of `context` behind the others, and
@@ -92,7 +145,7 @@ impl TableArgs {
     /// # Errors
     /// Those of [`Reader::open`] and [`Reader::select`], of an unknown column, and when all are context.
     pub fn open(&self, path: &Path, roles: Roles<'_>) -> Result<(Rows<'static>, usize)> {
-        let reader = Reader::open(path, self.format)?;
+        let reader = self.reader(path)?;
         let Chosen { columns, context, weights } = self.choose(&reader, roles)?;
         Ok((reader.select(&columns, weights.as_slice(), self.missing())?, context))
     }
@@ -103,7 +156,7 @@ impl TableArgs {
     /// # Errors
     /// As [`TableArgs::open`], and when a column is not there.
     pub fn open_beside(&self, path: &Path, columns: &[String], roles: Roles<'_>) -> Result<Rows<'static>> {
-        let reader = Reader::open(path, self.format)?;
+        let reader = self.reader(path)?;
         let laid_out_alike = match self.choose(&reader, roles) {
             Ok(chosen) if !reader.has_names() && chosen.columns.len() == columns.len() => {
                 Some(chosen.columns)
@@ -155,7 +208,7 @@ impl TableArgs {
     /// # Errors
     /// As [`TableArgs::open`], and when a column of the model is not there.
     pub fn open_for(&self, model: &Model, path: &Path) -> Result<Rows<'static>> {
-        let reader = Reader::open(path, self.format)?;
+        let reader = self.reader(path)?;
         let chosen = self.selection().resolve(reader.name(), reader.columns())?;
         let columns: Vec<String> = chosen.iter().map(|&place| reader.columns()[place].clone()).collect();
         let (numbers, extras) = model.find_columns(reader.name(), &columns, reader.has_names())?;
@@ -184,9 +237,10 @@ pub fn into_table(
     fits: impl Fn(f64, usize) -> std::result::Result<(), String>,
 ) -> Result<Table> {
     let mut progress = RowProgress::new("reading");
-    let mut dropped = 0;
+    let (mut dropped, mut kinds) = (0, Vec::new());
     let table = rows.into_table(|chunk, rows| {
         check(chunk, rows)?;
+        kinds = rows.kinds();
         progress.update(rows.rows_read(), rows.fraction());
         dropped = rows.dropped();
         // By the first rows where the table's size is known, else by those that have been read.
@@ -196,7 +250,9 @@ pub fn into_table(
     });
     progress.finish();
     report_dropped(dropped);
-    table
+    let table = table?;
+    table_notes::report_kinds(&table.columns, &kinds);
+    Ok(table)
 }
 
 /// Says how many rows were left out.

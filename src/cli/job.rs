@@ -233,6 +233,7 @@ impl TrainingJob<'_> {
                 .map(|animation| animation.epochs.clone())
                 .unwrap_or_default(),
             resume: checkpoint,
+            unchecked: false,
         };
         // The configuration goes with the first checkpoint, since both are needed to go on, and not before: a refused
         // --resume must leave the folder as it was.

@@ -138,7 +138,7 @@ pub fn training_plan(
     target: &Target,
 ) -> Result<TrainingPlan> {
     let rows = shard_rows(flow.features, &target.limits);
-    TrainingPlan::on(target, (flow, layout), shape, (kind, &Tiling::default()), rows)
+    TrainingPlan::on(target, (flow, layout), shape, (kind, &Tiling::on(target)), rows)
 }
 
 /// A plan's buffers and programs.

@@ -1,14 +1,15 @@
 //! The flags that say what is done to columns before a flow sees them, and what a table's columns suggest.
 
-use std::collections::HashSet;
-
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Bounds, Chunk, ColumnDomain, Margins, PreprocessingPlan, Selection, Standardise, Table, unknown_column,
+    Bounds, Chunk, ColumnDomain, Margins, PreprocessingPlan, Selection, SharedValues, Standardise, Table,
+    unknown_column,
 };
 use moonflow::{Error, Result};
 
 use moonflow::shown::shown;
+
+use super::table_notes;
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
 #[derive(clap::Args)]
@@ -47,6 +48,11 @@ impl PreprocessArgs {
     /// Takes `margins` where no flag says what they are.
     pub fn set_usual_margins(&mut self, margins: Margins) {
         self.usual_margins = margins;
+    }
+
+    /// Whether a flag says what the margins are.
+    pub fn names_margins(&self) -> bool {
+        self.margins.is_some() || self.gaussianise.is_some()
     }
 
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
@@ -134,54 +140,42 @@ pub fn check(
     }
 }
 
-/// A note for each kind of columns that a density hardly fits as they are: whole numbers and few different values.
-pub fn discrete_columns(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
-    /// Rows below which few different values say nothing.
-    const ROWS: usize = 50;
-    /// Most different values of a column that counts as discrete, and at most one in two rows.
-    const DIFFERENT: usize = 256;
-    /// Most of a column whose numbers are not whole.
-    const LEVELS: usize = 16;
-
-    if table.rows() < ROWS {
-        return Vec::new();
-    }
-    let most = DIFFERENT.min(table.rows() / 2);
-    let (mut whole, mut levels) = (Vec::new(), Vec::new());
+/// A note for each kind of columns in which many rows share a value, where no density is bounded: what it depends on then,
+/// and what helps.
+pub fn shared_values(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
+    let (mut whole, mut others) = (Vec::new(), Vec::new());
     let modelled = table.features() - plan.context;
+    let counting = table_notes::index_columns(table);
     for (index, name) in table.columns[..modelled].iter().enumerate() {
-        if plan.domains.get(index).is_some_and(|domain| domain.dequantize) {
+        if counting.contains(&index) || plan.domains.get(index).is_some_and(|domain| domain.dequantize) {
             continue;
         }
-        let column = || table.values[index..].iter().step_by(table.features());
-        let mut different = HashSet::new();
-        for value in column() {
-            different.insert(value.to_bits());
-            if different.len() > most {
-                break;
-            }
-        }
-        let described = format!("`{}` ({} different)", shown(name), different.len());
-        if different.len() <= most && column().all(|value| value.fract() == 0.0) {
-            whole.push((shown(name).to_string(), described));
-        } else if different.len() <= LEVELS {
-            levels.push(described);
-        }
+        let column: Vec<f64> = table.values[index..].iter().step_by(table.features()).copied().collect();
+        let Some(shared) = SharedValues::of(&column) else { continue };
+        let named = (shown(name).to_string(), format!("`{}` ({shared})", shown(name)));
+        if shared.whole { whole.push(named) } else { others.push(named) }
     }
+    let listed_twice = |columns: Vec<(String, String)>| {
+        let (names, described): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
+        [listed(&names, ","), listed(&described, ", ")]
+    };
     let mut notes = Vec::new();
     if !whole.is_empty() {
-        let (names, described): (Vec<String>, Vec<String>) = whole.into_iter().unzip();
+        let [names, described] = listed_twice(whole);
         notes.push(format!(
-            "note: whole numbers only: {}. A density grows without end there: --dequantize {} models them as counts, \
-             --drop leaves out codes of categories",
-            listed(&described, ", "),
-            listed(&names, ",")
+            "note: whole numbers only: {described}. A density grows without end there: --dequantize {names} models them \
+             as counts, --drop leaves out codes of categories"
         ));
     }
-    if !levels.is_empty() {
+    if !others.is_empty() {
+        let [_, described] = listed_twice(others);
+        let margins = match plan.margins {
+            Margins::Kernel => "--margins kernel, in use here, keeps scores finite",
+            _ => "--margins kernel keeps scores finite",
+        };
         notes.push(format!(
-            "note: few different values: {}. A density grows without end there: --drop leaves such columns out",
-            listed(&levels, ", ")
+            "note: many rows share a value: {described}. A density grows without end there, so that scores tell how values \
+             are rounded: {margins}, --drop leaves such columns out"
         ));
     }
     notes

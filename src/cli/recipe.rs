@@ -116,6 +116,11 @@ impl RecipeArgs {
         self.preset_name(subject) == TABLE
     }
 
+    /// Whether a flag says what the base density is.
+    pub fn names_base(&self) -> bool {
+        self.base.is_some() || self.components.is_some()
+    }
+
     fn preset_name(&self, subject: Subject) -> &str {
         let usual = if subject == Subject::Toy { "realnvp" } else { TABLE };
         self.preset.as_deref().unwrap_or(usual)
@@ -126,10 +131,17 @@ impl RecipeArgs {
     /// # Errors
     /// Those of [`Recipe::validate`]; [`Error::Argument`] when --base contradicts --components.
     pub fn resolve(&self, subject: Subject) -> Result<Recipe> {
-        let preset = match (self.preset_name(subject), subject) {
+        self.over(match (self.preset_name(subject), subject) {
             (TABLE, Subject::Shape([rows, columns])) => Recipe::for_table(rows, columns),
             (name, _) => Recipe::preset(name)?,
-        };
+        })
+    }
+
+    /// `preset` with what the flags say in its place.
+    ///
+    /// # Errors
+    /// As [`RecipeArgs::resolve`].
+    pub fn over(&self, preset: Recipe) -> Result<Recipe> {
         let seed = self.seed.unwrap_or(preset.seed);
         let activation = named(&Activation::ALL, self.activation.as_deref());
         let bijector = named(&BijectorKind::ALL, self.bijector.as_deref()).unwrap_or(preset.bijector);

@@ -12,6 +12,7 @@ use super::columns::{self, TableArgs};
 use super::memory;
 use super::output;
 use super::progress::RowProgress;
+use super::table_notes;
 use super::tune::{TunedDeviceArgs, Work};
 
 /// Arguments of `moonflow score`.
@@ -107,6 +108,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     writer.finish()?;
     progress.finish();
     columns::report_dropped(rows.dropped());
+    table_notes::report_kinds(&rows.columns(), &rows.kinds());
     if outside > 0 {
         output::note(format_args!(
             "note: {outside} of {scored} rows lie outside of the model's bounds, or are not whole where it has whole \

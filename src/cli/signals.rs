@@ -27,6 +27,15 @@ pub fn stop_flag() -> Arc<AtomicBool> {
     Arc::clone(STOP.get_or_init(Arc::default))
 }
 
+/// Whether a person or a supervisor has asked before.
+static INSISTED: AtomicBool = AtomicBool::new(false);
+
+/// Takes the requests so far as answered: the next one is a first one again.
+pub fn go_on() {
+    INSISTED.store(false, Ordering::Relaxed);
+    stop_flag().store(false, Ordering::Relaxed);
+}
+
 /// Who asks the program to end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asker {
@@ -36,22 +45,14 @@ enum Asker {
     HangUp,
 }
 
-/// Counts the requests to end, and answers each.
-#[derive(Default)]
-struct Requests {
-    insisted: bool,
-}
-
-impl Requests {
-    /// Answers a request; `number` is the signal's.
-    fn answer(&mut self, asker: Asker, number: i32) {
-        let Some(stop) = STOP.get() else { end(number) };
-        if asker == Asker::Insistent && std::mem::replace(&mut self.insisted, true) {
-            end(number);
-        }
-        if !stop.swap(true, Ordering::Relaxed) {
-            note("stopping after this epoch; press Ctrl-C again to stop at once and write nothing");
-        }
+/// Answers a request to end; `number` is the signal's.
+fn answer(asker: Asker, number: i32) {
+    let Some(stop) = STOP.get() else { end(number) };
+    if asker == Asker::Insistent && INSISTED.swap(true, Ordering::Relaxed) {
+        end(number);
+    }
+    if !stop.swap(true, Ordering::Relaxed) {
+        note("stopping after this epoch; press Ctrl-C again to stop at once and write nothing");
     }
 }
 
@@ -75,9 +76,8 @@ fn listen() -> io::Result<()> {
         signals.add_signal(SIGHUP)?;
     }
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        let mut requests = Requests::default();
         for number in &mut signals {
-            requests.answer(if number == SIGHUP { Asker::HangUp } else { Asker::Insistent }, number);
+            answer(if number == SIGHUP { Asker::HangUp } else { Asker::Insistent }, number);
         }
     })?;
     Ok(())
@@ -103,8 +103,7 @@ fn listen() -> io::Result<()> {
     /// Ctrl-C's number elsewhere.
     const INTERRUPT: i32 = 2;
 
-    let mut requests = Requests::default();
-    ctrlc::set_handler(move || requests.answer(Asker::Insistent, INTERRUPT)).map_err(io::Error::other)
+    ctrlc::set_handler(|| answer(Asker::Insistent, INTERRUPT)).map_err(io::Error::other)
 }
 
 #[cfg(not(unix))]

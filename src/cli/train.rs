@@ -6,6 +6,7 @@ use clap::value_parser;
 use moonflow::data::{Chunk, Dataset, Margins, Rows, Table, ToyDensity};
 use moonflow::model::{DataSource, Recipe};
 use moonflow::shown::shown;
+use moonflow::train::Groups;
 use moonflow::{Error, Result};
 
 use super::advice::with_flags;
@@ -18,7 +19,9 @@ use super::output::{Inputs, note};
 use super::preprocess::{self, PreprocessArgs};
 use super::progress::{Busy, LogFormat};
 use super::recipe::{RecipeArgs, Subject};
+use super::search;
 use super::source::Source;
+use super::table_notes;
 use super::test_rows::TestRows;
 use super::tune::TunedDeviceArgs;
 use super::values;
@@ -53,6 +56,10 @@ pub struct TrainArgs {
     /// Share of the rows that is kept for a test, scored once after training
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::share_above_zero)]
     test_fraction: Option<f64>,
+    /// Try recipes of a table for so many seconds, judged by its validation rows, and train the best: what the recipe's flags
+    /// leave open is varied
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds, conflicts_with = "resume")]
+    search: Option<f64>,
     /// End with the epoch under way after so many seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds)]
     pub time_limit: Option<f64>,
@@ -86,7 +93,7 @@ impl TrainArgs {
                     || self.weights.is_some() =>
             {
                 Err(Error::Argument(format!(
-                    "--format, --columns, --drop, --missing, --context and --weights are for tables; `{}` is a toy density (./{0} is a file)",
+                    "--format, --header, --delimiter, --decimal, --columns, --drop, --missing, --missing-values, --context and --weights are for tables; `{}` is a toy density (./{0} is a file)",
                     shown(&self.data)
                 )))
             }
@@ -125,6 +132,9 @@ impl TrainArgs {
 pub async fn run(mut args: TrainArgs) -> Result<()> {
     let source = args.source()?;
     let subject = if source.toy().is_some() { Subject::Toy } else { Subject::Table };
+    if args.search.is_some() {
+        search::check(subject != Subject::Toy)?;
+    }
     if args.recipe.is_for_tables(subject) {
         args.preprocess.set_usual_margins(Margins::Kernel);
     }
@@ -134,13 +144,15 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
     let out = folder.cloned().unwrap_or_else(|| Path::new("runs").join(source.name()));
     let files = Files::new(&out, &source.name());
     args.spare_inputs(&source, &files, &args.resolved(&provisional, &source, &out))?;
-    let claim = files.claim_existing()?;
+    let mut claim = files.claim_existing()?;
     let checkpoint = args.resume.is_some().then(|| files.load_checkpoint()).transpose()?;
     let (dataset, mut data) = args.read(&source, &provisional)?;
-    let recipe = args.recipe.resolve(match subject {
-        Subject::Toy => Subject::Toy,
-        _ => Subject::Shape(shape(&dataset)),
-    })?;
+    let (dataset, mut recipe) = args.decide(subject, dataset, &mut data.notes)?;
+    if let Some(seconds) = args.search {
+        // Found out now rather than behind the search.
+        claim = Some(files.prepare(claim)?);
+        recipe = search::search(&args, &dataset, &recipe, data.record.clone(), seconds).await?;
+    }
     data.need = Need::new(&recipe, source.toy().is_some(), args.device.name());
     let resolved = args.resolved(&recipe, &source, &out);
 
@@ -167,7 +179,7 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
 }
 
 /// Rows, validation rows included, and modelled columns.
-fn shape(dataset: &Dataset) -> [usize; 2] {
+pub fn shape(dataset: &Dataset) -> [usize; 2] {
     let rows = (dataset.train.len() + dataset.validation.len()) / dataset.features();
     [rows, dataset.preprocessing.modelled()]
 }
@@ -187,6 +199,11 @@ pub struct Data {
 }
 
 impl TrainArgs {
+    /// The flags of the recipe.
+    pub fn recipe(&self) -> &RecipeArgs {
+        &self.recipe
+    }
+
     fn roles(&self) -> Roles<'_> {
         Roles { context: self.preprocess.context.as_deref(), weights: self.weights.as_deref() }
     }
@@ -194,6 +211,30 @@ impl TrainArgs {
     /// Where the moving picture is to be written.
     pub fn animated(&self) -> Option<&Path> {
         self.animate.as_deref()
+    }
+
+    /// The recipe for `dataset`, and the dataset with the margins that go with it. What it says of them goes to the notes.
+    fn decide(
+        &mut self,
+        subject: Subject,
+        dataset: Dataset,
+        notes: &mut Vec<String>,
+    ) -> Result<(Dataset, Recipe)> {
+        if subject == Subject::Toy {
+            return Ok((dataset, self.recipe.resolve(subject)?));
+        }
+        let recipe = self.recipe.resolve(Subject::Shape(shape(&dataset)))?;
+        let is_free = self.recipe.is_for_tables(subject)
+            && !self.recipe.names_base()
+            && !self.preprocess.names_margins();
+        let groups = if is_free { Groups::of(&dataset, recipe.seed)? } else { None };
+        let Some(Groups { count, bases }) = groups else { return Ok((dataset, recipe)) };
+        notes.push(format!(
+            "note: the rows fall into groups far apart, {count} or more: mixtures of Gaussians start from them, and columns \
+             stay as they are; --margins kernel bends them as usual"
+        ));
+        self.preprocess.set_usual_margins(Margins::None);
+        Ok((dataset.with_margins(Margins::None)?, recipe.with_bases(&bases)))
     }
 
     fn toy_rows(&self) -> u32 {
@@ -276,7 +317,10 @@ impl TrainArgs {
         let head = table.values[..table.values.len().min(super::plot::ROWS * table.features())].to_vec();
         let notes = match source {
             Source::Toy(_) => Vec::new(),
-            Source::File(_) => preprocess::discrete_columns(&table, &plan),
+            Source::File(_) => {
+                let index = table_notes::index(&table).into_iter();
+                index.chain(preprocess::shared_values(&table, &plan)).collect()
+            }
         };
         let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
         if self.weights.is_some() {

@@ -208,6 +208,32 @@ impl Dataset {
         }
     }
 
+    /// The same rows with the preprocessing fitted anew, with other margins.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::split_with`].
+    pub fn with_margins(mut self, margins: Margins) -> Result<Self> {
+        let plan = PreprocessingPlan { margins, ..self.preprocessing.plan() };
+        let weights = self.weights.as_ref().map(|[train, _]| &train[..]);
+        self.preprocessing = plan.fit(&self.name, &self.train, weights, &self.columns)?;
+        Ok(self)
+    }
+
+    /// The same dataset of the first `rows` training rows and validation rows alone; the preprocessing stays as it is.
+    pub(crate) fn first_rows(&self, rows: usize) -> Self {
+        let first = |values: &[f64], width: usize| values[..values.len().min(rows * width)].to_vec();
+        let sides = |weights: &[Vec<f64>; 2]| [first(&weights[0], 1), first(&weights[1], 1)];
+        Self {
+            name: self.name.clone(),
+            columns: self.columns.clone(),
+            preprocessing: self.preprocessing.clone(),
+            train: first(&self.train, self.features()),
+            validation: first(&self.validation, self.features()),
+            weights: self.weights.as_ref().map(sides),
+            seed: self.seed,
+        }
+    }
+
     /// Number of features D, the context included.
     pub fn features(&self) -> usize {
         self.columns.len()

@@ -9,6 +9,8 @@ mod input;
 #[cfg(not(target_arch = "wasm32"))]
 mod output;
 mod preprocess;
+mod reading;
+mod shared_values;
 mod table;
 mod test_rows;
 mod toy;
@@ -25,5 +27,7 @@ pub use preprocess::{
     Bounds, ColumnDomain, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
     PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
+pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};
+pub use shared_values::SharedValues;
 pub use table::Table;
 pub use toy::{Toy, ToyDensity};

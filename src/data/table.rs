@@ -58,11 +58,12 @@ impl Table {
         Self::whole(Reader::open(path, None)?)
     }
 
-    /// Reads comma-separated numbers; `name` is what errors call the table.
+    /// Reads numbers in lines of text; `name` is what errors call the table.
     ///
-    /// A first row that is not all numbers or missing is the header; without one the columns are x0, x1 and so on.
-    /// Fields may be quoted and surrounded by spaces; lines may end in LF or CRLF; a byte-order mark and blank lines
-    /// are skipped.
+    /// What separates fields (commas, semicolons, tabs, white space), whether numbers have decimal commas, and whether the
+    /// first row is a header are decided by the first rows; without a header the columns are x0, x1 and so on. Fields may be
+    /// quoted and surrounded by spaces; lines may end in LF or CRLF; a byte-order mark, blank lines and comments (`#`)
+    /// are skipped. True and false are 1 and 0; ISO dates and times are seconds since 1970 began in UTC.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) when `reader` fails. [`Error::Data`](crate::Error::Data), with line and column

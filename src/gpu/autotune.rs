@@ -47,7 +47,7 @@ pub async fn autotune(
         if tiling.knows(&product) {
             continue;
         }
-        let tiles = product.candidates();
+        let tiles = tiling.candidates(&product);
         let dispatches: Vec<Dispatch> = tiles
             .iter()
             .map(|&tile| plan(&Tiling::only(tile)).programs[place.0].dispatches[place.1].clone())

@@ -1,6 +1,7 @@
 //! The GPU as an [`Engine`]: uploads, replays plans and reads back; all computing is in the kernels. How the epochs of a
 //! training are submitted is in [`epochs`](super::epochs).
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::adapter::{Adapter, Context};
@@ -25,9 +26,11 @@ use crate::optimiser::{Adam, Best, State};
 use crate::random::{self, NORMAL_TABLE, Permutation, Stream};
 
 /// Fewest and most rows that an evaluation takes at a time.
-const TILE_ROWS: (usize, usize) = (64, 16_384);
+const TILE_ROWS: (usize, usize) = (64, 65_536);
 /// Bytes that an evaluation's buffers may take together before its tile is made smaller.
 const TILE_BYTES: u64 = 256 << 20;
+/// Tiles of an evaluation that are under way at once.
+const IN_FLIGHT: usize = 3;
 /// A buffer that an evaluation leaves its results in, and how many values it holds for each row.
 type Output = (fn(&EvaluationPlan) -> BufferId, usize);
 
@@ -81,6 +84,7 @@ impl GpuEngine {
         }
         let layout = Layout::new(&flow);
         let parameters = vec![0.0; layout.total];
+        let tiling = Tiling::on(&context.target());
         Ok(Self {
             context,
             flow,
@@ -93,7 +97,7 @@ impl GpuEngine {
             loaded: None,
             first_row: 0,
             pace: Pace::default(),
-            tiling: Tiling::default(),
+            tiling,
             most_shard_rows: usize::MAX,
         })
     }
@@ -343,17 +347,25 @@ impl GpuEngine {
         }
         self.prepare(count)?;
         let (executor, plan) = self.evaluation.as_ref().expect("invariant: prepare made a plan");
-        for first in (0..count).step_by(plan.capacity) {
-            let tile = first..count.min(first + plan.capacity);
-            executor.write(plan.extent, &[uniforms::Extent { rows: tile.len() as u32, first: 0 }]);
-            feed(executor, plan, tile.clone());
-            executor.submit([program(plan)]);
-            let read = executor.read(outputs.map(|(buffer, per_row)| (buffer(plan), tile.len() * per_row)));
-            for (result, values) in results.iter_mut().zip(read.await?) {
-                result.extend::<Vec<f32>>(values);
+        // A tile is on its way to the device while the one before is computed and the one before that comes back.
+        let mut in_flight = VecDeque::new();
+        let mut tiles = (0..count).step_by(plan.capacity);
+        loop {
+            let next = tiles.next();
+            if let Some(first) = next {
+                let rows = plan.capacity.min(count - first);
+                executor.write(plan.extent, &[uniforms::Extent { rows: rows as u32, first: 0 }]);
+                feed(executor, plan, first..first + rows);
+                let wanted = outputs.map(|(buffer, per_row)| (buffer(plan), 4 * rows * per_row));
+                in_flight.push_back(executor.submit_reading([program(plan)], &wanted).1);
+            }
+            if next.is_none() || in_flight.len() == IN_FLIGHT {
+                let Some(oldest) = in_flight.pop_front() else { return Ok(results) };
+                for (result, values) in results.iter_mut().zip(executor.collect::<f32>(oldest).await?) {
+                    result.extend(values);
+                }
             }
         }
-        Ok(results)
     }
 
     /// Either direction, with its log-determinant.

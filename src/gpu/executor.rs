@@ -222,7 +222,7 @@ impl Executor {
                 let _ = sender.send(result);
             });
         }
-        (Submission { index, submitted, done }, Reading { staging, spans, mapped })
+        (Submission { index: index.clone(), submitted, done }, Reading { index, staging, spans, mapped })
     }
 
     /// Waits until a submission is done; when it was submitted and when it was done, by [`clock`].
@@ -230,7 +230,7 @@ impl Executor {
     /// # Errors
     /// [`Error::Device`] when the device is lost.
     pub async fn wait(&self, submission: Submission) -> Result<[f64; 2]> {
-        self.poll(Some(submission.index))?;
+        self.poll(submission.index)?;
         let done = submission.done.await.map_err(|_| self.lost())?;
         self.context.health()?;
         Ok([submission.submitted, done])
@@ -254,13 +254,13 @@ impl Executor {
         self.collect(self.submit_reading([], &bytes).1).await
     }
 
-    /// Waits for what a submission read.
+    /// Waits for what a submission read, and for no later one.
     ///
     /// # Errors
     /// As [`Executor::read`].
     pub async fn collect<T: Pod>(&self, reading: Reading) -> Result<Vec<Vec<T>>> {
-        let Reading { staging: Some(staging), spans, mapped } = reading else { return Ok(Vec::new()) };
-        self.poll(None)?;
+        let Reading { index, staging: Some(staging), spans, mapped } = reading else { return Ok(Vec::new()) };
+        self.poll(index)?;
         let result = mapped.await.map_err(|_| self.lost())?;
         self.context.health()?;
         result.map_err(|error| {
@@ -276,8 +276,8 @@ impl Executor {
     }
 
     /// Lets native backends make progress; browsers do so by themselves.
-    fn poll(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let wait = wgpu::PollType::Wait { submission_index, timeout: None };
+    fn poll(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let wait = wgpu::PollType::Wait { submission_index: Some(submission), timeout: None };
         match self.context.device.poll(wait) {
             Ok(_) => Ok(()),
             Err(error) => {
@@ -307,6 +307,7 @@ pub struct Submission {
 
 /// Buffers being read.
 pub struct Reading {
+    index: wgpu::SubmissionIndex,
     /// `None` where nothing is.
     staging: Option<wgpu::Buffer>,
     /// Start and length of each in bytes.

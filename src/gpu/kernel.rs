@@ -388,7 +388,6 @@ const BLOCKS: &[Constant] = &[
     ("RESIDUAL", 0),
     ("WEIGHTED", 0),
     ("UNROLLED", 4),
-    ("AHEAD", 0),
     ("ROW_BLOCKS", 1),
     ("COLUMN_BLOCKS", 1),
     ("ACTIVATION", 0),

@@ -68,7 +68,7 @@ impl TileCache {
 
     /// What was measured on the device of `context`. Entries of unknown kernels or impossible tiles are left out.
     pub fn tiling(&self, context: &Context) -> Tiling {
-        let mut tiling = Tiling::default();
+        let mut tiling = Tiling::on(&context.target());
         for entry in self.entries.iter().filter(|entry| entry.is_of(context) && entry.tile.is_portable()) {
             if let Some(kernel) = Product::kernel_named(&entry.kernel) {
                 let &Entry { rows, inputs, outputs, tile, .. } = entry;

@@ -230,13 +230,7 @@ impl Mixture {
 
     /// The responsibility of each component for `z`, its share of the density there; returns log p(z) without its constant.
     fn responsibilities(&self, z: &[f64], of_row: &mut [f64]) -> f64 {
-        for (k, log_density) in of_row.iter_mut().enumerate() {
-            let terms = (0..self.features).map(|i| {
-                let y = self.whitened(k, i, z);
-                self.log_diagonal(k, i) - 0.5 * y * y
-            });
-            *log_density = self.log_weights[k] + terms.sum::<f64>();
-        }
+        self.log_densities(z, of_row);
         let log_p = log_sum_exp(of_row);
         of_row.iter_mut().for_each(|value| *value = (*value - log_p).exp());
         log_p

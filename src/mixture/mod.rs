@@ -2,6 +2,7 @@
 //! expectation-maximisation, and its distribution functions, by which latent values become standard normal.
 
 mod em;
+mod groups;
 mod scores;
 
 use crate::flow::{Base, Flow};
@@ -69,6 +70,17 @@ impl Mixture {
         let row = &self.factors[(k * size + i) * size..][..=i];
         let mean = &self.means[k * size..];
         row.iter().zip(z).zip(mean).map(|((entry, z), mean)| entry * (z - mean)).sum()
+    }
+
+    /// Logarithm of each component's density at `z` `[M]` times its weight, into `terms` `[K]`, without the constant of all.
+    fn log_densities(&self, z: &[f64], terms: &mut [f64]) {
+        for (k, term) in terms.iter_mut().enumerate() {
+            let of_features = (0..self.features).map(|i| {
+                let y = self.whitened(k, i, z);
+                self.log_diagonal(k, i) - 0.5 * y * y
+            });
+            *term = self.log_weights[k] + of_features.sum::<f64>();
+        }
     }
 
     /// ln A_k[i, i].

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::record::null_as_nan;
+use crate::data::SharedValues;
 use crate::shown::{shown, shown_list};
 
 /// What a model was found to be worth after its training: whether it is one to one, whether its densities are right,
@@ -169,6 +170,16 @@ pub struct LayerUnits {
     pub dead: usize,
 }
 
+/// A column in which many rows share a value.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SharedColumn {
+    /// Its place among the D features.
+    pub feature: usize,
+    /// What they share.
+    #[serde(flatten)]
+    pub shared: SharedValues,
+}
+
 /// Something suspicious, with the numbers that show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -228,6 +239,11 @@ pub enum Finding {
         error: f64,
         /// The features in which structure is left, at least one.
         features: Vec<usize>,
+    },
+    /// Many rows share a value, where a density grows without end.
+    SharedValues {
+        /// The columns and what they share.
+        columns: Vec<SharedColumn>,
     },
     /// Latent features are not normal.
     NotNormal {
@@ -297,6 +313,17 @@ impl Finding {
                 baseline.name(),
                 named(features)
             ),
+            Self::SharedValues { columns: shared } => {
+                let described = shared.iter().map(|column| {
+                    let name = columns.get(column.feature).cloned();
+                    let name = name.unwrap_or_else(|| format!("column {}", column.feature));
+                    format!("{name} ({})", column.shared)
+                });
+                format!(
+                    "many rows share a value, where a density grows without end: {}",
+                    shown_list(&described.collect::<Vec<_>>())
+                )
+            }
             Self::NotNormal { features, .. } => {
                 format!(
                     "the latent variable is not normal in {}: the flow does not fit there",
@@ -373,6 +400,15 @@ mod tests {
                     features: vec![0, 7],
                 },
                 "no better than a Gaussian: +0.001 ± 0.002 nats, though the rows are not so simple in width, column 7",
+            ),
+            (
+                Finding::SharedValues {
+                    columns: vec![SharedColumn {
+                        feature: 1,
+                        shared: SharedValues { different: 300, whole: false, value: 0.0, share: 0.45 },
+                    }],
+                },
+                "where a density grows without end: b\\u{1b} (0 in 45 % of the rows)",
             ),
             (Finding::NotNormal { features: vec![1], repeating: Vec::new() }, "not normal in b\\u{1b}"),
             (

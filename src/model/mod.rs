@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use cells::Cells;
 pub use check::{
     Baseline, Comparison, CouplingUnits, Finding, LatentFeature, LayerUnits, PairStructure, SelfCheck,
-    Structure,
+    SharedColumn, Structure,
 };
 pub use ensemble::{Engines, Ensemble};
 pub use file::FORMAT_VERSION;

@@ -393,6 +393,17 @@ impl Recipe {
         }
     }
 
+    /// The same recipe with mixtures of so many Gaussians as bases, in turns where it has several fits; `bases` is not empty.
+    #[must_use]
+    pub fn with_bases(self, bases: &[usize]) -> Self {
+        match (self.ensemble, bases) {
+            (1, &[components, ..]) | (_, &[components]) => {
+                Self { base: BaseKind::Mixture, components, bases: Vec::new(), ..self }
+            }
+            _ => Self { bases: bases.to_vec(), ..self },
+        }
+    }
+
     /// The untrained flow of this recipe over `features` features.
     ///
     /// # Errors
@@ -543,6 +554,18 @@ mod tests {
         let bases: Vec<_> = members.iter().map(base).collect();
         assert_eq!(bases, [Some(5), Some(1), Some(10), None].repeat(2));
         assert_eq!(members[0].of_member(0), members[0]);
+    }
+
+    #[test]
+    fn other_bases_take_the_place_of_a_recipes_own() {
+        let several = Recipe::for_table(1000, 5).with_bases(&[10, 20]);
+        assert_eq!((several.of_member(0).components, several.of_member(1).components), (10, 20));
+        for recipe in [
+            Recipe::for_table(100_000, 5).with_bases(&[10, 20]),
+            Recipe::for_table(1000, 5).with_bases(&[10]),
+        ] {
+            assert_eq!((recipe.base, recipe.components, recipe.bases.len()), (BaseKind::Mixture, 10, 0));
+        }
     }
 
     #[test]

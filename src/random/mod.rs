@@ -38,6 +38,8 @@ pub enum Stream {
     Component = 10,
     /// Member of an ensemble that a sample is drawn from.
     Member = 11,
+    /// Recipes that a search tries.
+    Search = 12,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

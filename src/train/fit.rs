@@ -23,6 +23,8 @@ pub struct Options {
     pub snapshots: Vec<u32>,
     /// The training to go on with.
     pub resume: Option<Checkpoint>,
+    /// Leaves the self-check out: for a model that is compared with others and not kept.
+    pub unchecked: bool,
 }
 
 /// The result of [`fit`].
@@ -114,7 +116,9 @@ pub async fn fit_with<E: Engine>(
         columns: dataset.columns.clone(),
         record,
     };
-    model.record.check = Some(self_check(&model, engine, dataset).await?);
+    if !options.unchecked {
+        model.record.check = Some(self_check(&model, engine, dataset).await?);
+    }
     Ok(Fitted { model, history: trainer.history, outcome })
 }
 

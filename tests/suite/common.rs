@@ -105,7 +105,8 @@ impl Comparison {
     }
 }
 
-fn largest(values: &[f64]) -> f64 {
+/// The largest size of a value.
+pub fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
 }
 

@@ -58,7 +58,18 @@ fn refusals_name_file_line_and_column() {
         ("1,2\n3,NaN\n", "t.csv: 1 value missing, in 1 of 2 rows: line 2, column 2 (`x1`)"),
         ("1,inf\n", "t.csv: line 1, column 2 (`x1`): `inf` is not finite"),
         ("a,b\n-1e999,0\n", "t.csv: line 2, column 1 (`a`): `-1e999` is not finite"),
-        ("a;b\n1;2\n", "`1;2` is not a number; fields must be separated by commas"),
+        (
+            "a,b\n1.5,2\n\"3,5\",4\n",
+            "line 3, column 1 (`a`): `3,5` is not a number; with a decimal comma it is one",
+        ),
+        (
+            "a,b\n1,9007199254740993\n",
+            "line 2, column 2 (`b`): `9007199254740993` is a whole number beyond 2^53",
+        ),
+        (
+            "a,b\n1,2024-01-01\n2,3\n",
+            "line 3, column 2 (`b`): `3` is a number, and those above are dates or times",
+        ),
         ("a,b,a\n1,2,3\n", "t.csv: line 1: columns 1 and 3 are both named `a`"),
         (",a,b\n0,1,2\n", "t.csv: line 1: column 1 has no name"),
         ("a\n1\n\"x\ny\"\n", "t.csv: line 3, column 1 (`a`): `x\\ny` is not a number"),
@@ -66,8 +77,8 @@ fn refusals_name_file_line_and_column() {
         let message = refusal(text);
         assert!(message.contains(want), "{text:?} gave {message:?}, want {want:?}");
     }
-    assert!(refusal(b"a,b\n1,\xff\xfe\n").contains("line 2, column 2 (`b`)"));
-    assert!(refusal(b"a,\xff\n1,2\n").contains("column 2, `\u{fffd}`, is not UTF-8"));
+    assert!(refusal(b"a,b\n1,\xff\xfe\n").contains("line 2, column 2 (`b`): `\\xff\\xfe` is not a number"));
+    assert!(refusal(b"a,\xff\n1,2\n").contains("column 2, `\\xff`, is not UTF-8"));
     let long = refusal(format!("a\n{}\n", "z".repeat(1000)));
     assert!(long.contains("zzz…` is not a number") && long.len() < 160, "{long}");
 }

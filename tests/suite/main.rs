@@ -13,6 +13,7 @@ mod examples;
 mod files;
 mod gpu;
 mod gradients;
+mod hard_tables;
 #[cfg(unix)]
 mod hardware;
 mod imports;
@@ -30,8 +31,10 @@ mod parity;
 mod plan;
 mod practice;
 mod preprocess;
+mod reading;
 mod real_tables;
 mod report;
+mod search;
 mod shaders;
 #[cfg(unix)]
 mod signals;

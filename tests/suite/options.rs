@@ -239,13 +239,27 @@ fn every_option_of_training_is_one_of_the_configuration() {
         "config",
         "gaussianise",
         "resume",
+        "search",
         "help",
         "log-format",
         "test",
         "test-fraction",
     ];
-    let tables =
-        ["bounds", "columns", "context", "dequantize", "drop", "format", "missing", "transform", "weights"];
+    let tables = [
+        "bounds",
+        "columns",
+        "context",
+        "decimal",
+        "delimiter",
+        "dequantize",
+        "drop",
+        "format",
+        "header",
+        "missing",
+        "missing-values",
+        "transform",
+        "weights",
+    ];
     let others: Vec<&str> = others.into_iter().chain(tables).collect();
     for flag in flags.iter().filter(|flag| !others.contains(flag)) {
         assert!(

@@ -11,6 +11,7 @@ use assert_cmd::cargo::cargo_bin;
 use moonflow::model::{Model, Outcome};
 
 use crate::cli::{TINY, folder, moonflow, succeed, text, train};
+use crate::search;
 
 const MODEL: &str = "o/model.safetensors";
 /// A training that does not end by itself.
@@ -102,6 +103,32 @@ fn every_signal_that_asks_for_an_end_has_a_training_write_what_it_has() {
             ["checkpoint.safetensors", "config.toml", "history.csv", "model.safetensors", "moons.png"];
         assert_eq!(names(&folder.path().join("o")), files, "{signal}");
     }
+}
+
+#[test]
+fn a_signal_ends_a_search_and_the_best_recipe_so_far_is_trained() {
+    let folder = folder();
+    search::write_table(folder.path());
+    let mut child = Command::new(cargo_bin("moonflow"))
+        .args(["train", "t.csv", "--out", "o", "--search", "1e6"])
+        .args(search::SMALL)
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut said = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let notes = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut child = Process(child);
+    let tried = said.by_ref().find(|line| line.as_ref().is_ok_and(|line| line.starts_with("tried")));
+    assert!(tried.is_some());
+    child.send("INT");
+    let said: Vec<String> = said.map(|line| line.expect("UTF-8")).collect();
+    let notes: Vec<String> = notes.map(|line| line.expect("UTF-8")).collect();
+    assert_eq!(child.ended(), Some(0), "{notes:?}");
+    assert!(notes.iter().any(|line| line.contains("the search ends here")), "{notes:?}");
+    assert!(said.iter().any(|line| line.starts_with("chosen   9 epochs")), "{said:?}");
+    assert!(said.iter().any(|line| line.starts_with("average  of 2 fits")), "the fit is whole: {said:?}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Tables read in pieces: a [`Reader`] knows a table's columns, [`Rows`] give the chosen ones chunk by chunk, at
 //! constant memory whatever the number of rows. They are the way in for training, scoring and pictures.
 
+mod cell;
 mod csv;
+mod header;
 mod lines;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod npy;
@@ -11,6 +13,8 @@ mod open;
 mod parquet;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod parquet_value;
+mod sniff;
+mod white_space;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -19,11 +23,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Table;
 use super::columns::count;
+use super::reading::{Decimal, Delimiter, Dialect, Reading, ValueKind};
 use crate::error::{Error, Remedy, Result};
 use crate::shown::shown;
 
-/// What to do with a row that lacks a number: an empty field, NA, N/A, NaN, null or none in text, a null in Parquet,
-/// NaN in NPY.
+/// What to do with a row that lacks a number: an empty field, NA, N/A, NaN, NaT, null, none, ?, - or . in text, a null in
+/// Parquet, NaN in NPY, and [`Reading::missing_values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Missing {
@@ -50,6 +55,9 @@ pub struct Chunk {
 trait Decoder {
     /// Chooses columns, once, before any row is read.
     fn select(&mut self, numbers: &[usize], extras: &[usize]) -> Result<()>;
+
+    /// What the columns of numbers have held so far.
+    fn kinds(&self) -> Vec<ValueKind>;
 
     /// Appends at most `limit` rows to `chunk`, none at the end. Missing numbers are NaN; the others are finite.
     fn read(&mut self, limit: usize, chunk: &mut Chunk) -> Result<()>;
@@ -95,6 +103,10 @@ pub struct Reader<'a> {
     unit: &'static str,
     rows: Option<u64>,
     position: Position,
+    /// How a text is read.
+    dialect: Option<Dialect>,
+    /// Numbers that say that there is none.
+    missing_numbers: Vec<f64>,
     decoder: Box<dyn Decoder + 'a>,
 }
 
@@ -104,7 +116,34 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Error::Io`] when `reader` fails; [`Error::Data`] when there is no first row, or it is no usable header.
     pub fn from_csv(name: &str, reader: impl Read + 'a) -> Result<Self> {
-        csv::open(name, Box::new(reader), b',', Position::default())
+        Self::from_text(name, reader, &Reading::default())
+    }
+
+    /// Reads text as `reading` says, and where it says nothing, as the first rows tell; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Reader::from_csv`].
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Decimal, Delimiter, Names, Reader, Reading};
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let reader = Reader::from_text("t", "2021;2022\n0,5;17\n0,25;19\n".as_bytes(), &Reading::default())?;
+    /// assert_eq!(reader.columns(), ["2021", "2022"]);
+    /// let dialect = reader.dialect().expect("text has one");
+    /// assert_eq!((dialect.delimiter, dialect.decimal), (Delimiter::Byte(b';'), Decimal::Comma));
+    /// assert_eq!(dialect.names, Names::FirstRowOfNumbers);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_text(name: &str, reader: impl Read + 'a, reading: &Reading) -> Result<Self> {
+        csv::open(name, Box::new(reader), reading, Delimiter::Byte(b','), Position::default())
+    }
+
+    /// How its text is read; `None` for a format that is no text.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.dialect
     }
 
     /// What errors call the table.
@@ -171,6 +210,8 @@ impl<'a> Reader<'a> {
             unit: self.unit,
             has_header: self.named,
             position: self.position,
+            decimal: self.dialect.map_or(Decimal::Point, |dialect| dialect.decimal),
+            missing_numbers: self.missing_numbers,
             missing,
             read: 0,
             dropped: 0,
@@ -188,6 +229,8 @@ pub struct Rows<'a> {
     unit: &'static str,
     has_header: bool,
     position: Position,
+    decimal: Decimal,
+    missing_numbers: Vec<f64>,
     missing: Missing,
     read: u64,
     dropped: u64,
@@ -208,6 +251,16 @@ impl Rows<'_> {
     /// Names of the columns passed on as text.
     pub fn extras(&self) -> &[String] {
         &self.extras
+    }
+
+    /// What the columns of numbers have held in the rows read so far `[D]`.
+    pub fn kinds(&self) -> Vec<ValueKind> {
+        self.decoder.kinds()
+    }
+
+    /// The number, written as those of the table are, in a cell that was passed on as text.
+    pub fn number(&self, cell: &str) -> Option<f64> {
+        cell::parse(cell.as_bytes(), self.decimal)
     }
 
     /// What the entries of [`Chunk::places`] are: `line` or `row`.
@@ -275,6 +328,10 @@ impl Rows<'_> {
         let mut chunk = Chunk { extras: vec![Vec::new(); self.extras.len()], ..Chunk::default() };
         self.decoder.read(limit.max(1), &mut chunk)?;
         debug_assert_eq!(chunk.numbers.len(), chunk.rows * self.numbers.len());
+        if !self.missing_numbers.is_empty() {
+            let missing = chunk.numbers.iter_mut().filter(|value| self.missing_numbers.contains(value));
+            missing.for_each(|value| *value = f64::NAN);
+        }
         self.read += chunk.rows as u64;
         Ok(chunk)
     }

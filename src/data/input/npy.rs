@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use half::f16;
 
+use super::cell::exceeds_doubles;
 use super::{Chunk, Decoder, Position, Reader};
+use crate::data::reading::ValueKind;
 use crate::error::{Error, Result};
 
 /// Most columns of an array. One with more is most likely transposed.
@@ -57,6 +59,8 @@ pub(super) fn open(name: &str, mut file: File) -> Result<Reader<'static>> {
         unit: "row",
         rows: Some(rows),
         position,
+        dialect: None,
+        missing_numbers: Vec::new(),
         decoder: Box::new(decoder),
     })
 }
@@ -84,16 +88,42 @@ impl Dtype {
         let mut wide = [0; 8];
         wide[..bytes.len()].copy_from_slice(bytes);
         let bits = u64::from_le_bytes(wide);
-        let unused = 64 - 8 * bytes.len() as u32;
         match self {
             Self::Bool => f64::from(u8::from(bits != 0)),
             Self::Unsigned(_) => bits as f64,
-            Self::Signed(_) => ((bits << unused) as i64 >> unused) as f64,
+            Self::Signed(_) => signed(bits, bytes.len()) as f64,
             Self::Float(2) => f16::from_bits(bits as u16).to_f64(),
             Self::Float(4) => f64::from(f32::from_bits(bits as u32)),
             Self::Float(_) => f64::from_bits(bits),
         }
     }
+
+    /// The number in `bytes` with all its digits.
+    fn text(self, bytes: &[u8]) -> String {
+        match (self, self.number(bytes), bytes.try_into().map(u64::from_le_bytes)) {
+            (Self::Unsigned(_), _, Ok(wide)) => wide.to_string(),
+            (Self::Signed(_), _, Ok(wide)) => (wide as i64).to_string(),
+            (Self::Float(4), value, _) => format!("{:?}", value as f32),
+            (Self::Float(_), value, _) => format!("{value:?}"),
+            (_, value, _) => value.to_string(),
+        }
+    }
+
+    /// Whether `bytes` are a whole number that double precision would change.
+    fn is_inexact(self, bytes: &[u8]) -> bool {
+        let Ok(wide) = bytes.try_into().map(u64::from_le_bytes) else { return false };
+        match self {
+            Self::Unsigned(_) => exceeds_doubles(i128::from(wide)),
+            Self::Signed(_) => exceeds_doubles(i128::from(wide as i64)),
+            Self::Bool | Self::Float(_) => false,
+        }
+    }
+}
+
+/// The integer in the lowest `size` bytes of `bits`.
+fn signed(bits: u64, size: usize) -> i64 {
+    let unused = 64 - 8 * size as u32;
+    (bits << unused) as i64 >> unused
 }
 
 /// What the header says.
@@ -256,6 +286,11 @@ impl Decoder for NpyDecoder {
         Ok(())
     }
 
+    fn kinds(&self) -> Vec<ValueKind> {
+        let kind = if self.header.dtype == Dtype::Bool { ValueKind::Truth } else { ValueKind::Number };
+        vec![kind; self.numbers.len()]
+    }
+
     fn read(&mut self, limit: usize, chunk: &mut Chunk) -> Result<()> {
         // Every column of a row is read, chosen or not.
         let limit = limit.min(super::chunk_rows(self.columns));
@@ -268,32 +303,31 @@ impl Decoder for NpyDecoder {
         let fortran_order = self.header.fortran_order;
         let cell = |row: usize, column: usize| {
             let index = if fortran_order { column * rows + row } else { row * columns + column };
-            dtype.number(&bytes[index * size..(index + 1) * size])
+            &bytes[index * size..(index + 1) * size]
         };
         chunk.numbers.reserve(rows * self.numbers.len());
         for row in 0..rows {
             let place = self.row + row as u64 + 1;
             for &column in &self.numbers {
-                let value = cell(row, column);
-                if value.is_infinite() {
-                    let column = column + 1;
-                    return Err(Error::data(
-                        &self.name,
-                        format!(
-                            "row {place}, column {column}: `{value}` is not finite; drop the row or fill in a number"
-                        ),
-                    ));
-                }
-                chunk.numbers.push(value);
+                let value = dtype.number(cell(row, column));
+                let problem = if value.is_infinite() {
+                    "is not finite; drop the row or fill in a number"
+                } else if dtype.is_inexact(cell(row, column)) {
+                    super::csv::INEXACT
+                } else {
+                    chunk.numbers.push(value);
+                    continue;
+                };
+                let column = column + 1;
+                return Err(Error::data(
+                    &self.name,
+                    format!("row {place}, column {column}: `{value}` {problem}"),
+                ));
             }
             chunk.places.push(place);
         }
         for (cells, &column) in chunk.extras.iter_mut().zip(&self.extras) {
-            cells.extend((0..rows).map(|row| match (cell(row, column), dtype) {
-                (value, Dtype::Float(4)) => format!("{:?}", value as f32),
-                (value, Dtype::Float(_)) => format!("{value:?}"),
-                (value, _) => value.to_string(),
-            }));
+            cells.extend((0..rows).map(|row| dtype.text(cell(row, column))));
         }
         chunk.rows += rows;
         self.row += rows as u64;
@@ -368,5 +402,20 @@ mod tests {
             assert_eq!(dtype.number(bytes), want, "{dtype:?} {bytes:?}");
         }
         assert!(Dtype::Float(2).number(&0x7e00u16.to_le_bytes()).is_nan());
+    }
+
+    #[test]
+    fn long_integers_are_told_apart_and_keep_their_digits_as_text() {
+        const FIRST: i64 = (1 << 53) + 1;
+        for (dtype, bytes, inexact, text) in [
+            (Dtype::Signed(8), FIRST.to_le_bytes(), true, "9007199254740993"),
+            (Dtype::Signed(8), (-FIRST).to_le_bytes(), true, "-9007199254740993"),
+            (Dtype::Signed(8), (1i64 - FIRST).to_le_bytes(), false, "-9007199254740992"),
+            (Dtype::Unsigned(8), u64::MAX.to_le_bytes(), true, "18446744073709551615"),
+            (Dtype::Float(8), 1e300f64.to_le_bytes(), false, "1e300"),
+        ] {
+            assert_eq!((dtype.is_inexact(&bytes), dtype.text(&bytes)), (inexact, text.to_owned()), "{text}");
+        }
+        assert!(!Dtype::Signed(4).is_inexact(&[0xff; 4]));
     }
 }

@@ -8,36 +8,47 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Position, Reader, csv};
 use crate::data::format::{Compression, Encoding, Format};
+use crate::data::reading::{Delimiter, Reading};
 use crate::error::{Error, Result};
 
 impl Reader<'static> {
-    /// Opens the table in the file `path`, or on standard input when that is `-`.
+    /// Opens the table in the file `path`, or on standard input when that is `-`, as [`Reader::open_as`] does that is told
+    /// nothing but the format `wanted`.
     ///
-    /// The format is `wanted`, else what the name ends in, else CSV; gzip and zstd around CSV and TSV are told by
+    /// # Errors
+    /// Those of [`Reader::open_as`].
+    pub fn open(path: &Path, wanted: Option<Encoding>) -> Result<Self> {
+        Self::open_as(path, &Reading { encoding: wanted, ..Reading::default() })
+    }
+
+    /// Opens the table in the file `path`, or on standard input when that is `-`, as `reading` says.
+    ///
+    /// The format is the one asked for, else what the name ends in, else text; gzip and zstd around text are told by
     /// their first bytes. NPY and Parquet have to be sought in: from standard input they go through a temporary file.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be read; [`Error::Data`] when it is not what its name says, or has no columns.
-    pub fn open(path: &Path, wanted: Option<Encoding>) -> Result<Self> {
-        let encoding = Encoding::of_path(Some(path), wanted);
+    pub fn open_as(path: &Path, reading: &Reading) -> Result<Self> {
+        let encoding = Encoding::of_path(Some(path), reading.encoding);
         let standard_input = path.as_os_str() == "-";
         let name = if standard_input { "standard input".to_owned() } else { path.display().to_string() };
         let open = || File::open(path).map_err(|error| Error::io(path, error));
         let delimiter = match encoding.format {
-            Format::Csv => b',',
-            Format::Tsv => b'\t',
+            Format::Csv => Delimiter::Byte(b','),
+            Format::Tsv => Delimiter::Byte(b'\t'),
             format => {
                 let file = if standard_input {
                     spooled().map_err(|error| Error::io(&name, error))?
                 } else {
                     open()?
                 };
-                return seekable(&name, file, format);
+                let reader = seekable(&name, file, format)?;
+                return Ok(Self { missing_numbers: reading.missing_numbers(), ..reader });
             }
         };
         if standard_input {
             let reader = decompressed(&name, Box::new(io::stdin().lock()))?;
-            return csv::open(&name, reader, delimiter, Position::default());
+            return csv::open(&name, reader, reading, delimiter, Position::default());
         }
         let file = open()?;
         // Of what is not a regular file, such as a pipe, the length says nothing.
@@ -45,7 +56,7 @@ impl Reader<'static> {
             file.metadata().ok().filter(|metadata| metadata.is_file()).map_or(0, |metadata| metadata.len());
         let position = Position { done: Arc::default(), total };
         let counted = Counted { inner: file, done: Arc::clone(&position.done) };
-        csv::open(&name, decompressed(&name, Box::new(counted))?, delimiter, position)
+        csv::open(&name, decompressed(&name, Box::new(counted))?, reading, delimiter, position)
     }
 }
 

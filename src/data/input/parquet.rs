@@ -12,6 +12,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::parquet_value::{Meaning, Value};
 use super::{Chunk, Decoder, Position, Reader};
+use crate::data::reading::ValueKind;
 use crate::error::{Error, Remedy, Result};
 use crate::guard;
 use crate::shown::shown;
@@ -60,6 +61,8 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
         unit: "row",
         rows: Some(rows),
         position,
+        dialect: None,
+        missing_numbers: Vec::new(),
         decoder: Box::new(decoder),
     })
 }
@@ -102,7 +105,7 @@ impl ParquetDecoder {
             }
             let meaning = Meaning::of(description);
             if number && !meaning.is_number() {
-                return Err(fail("holds texts or times, not numbers"));
+                return Err(fail("holds texts, not numbers"));
             }
             Ok((place, meaning))
         };
@@ -129,6 +132,13 @@ impl ParquetDecoder {
         Ok(true)
     }
 
+    /// The error of a cell, by its row from the last that was given on.
+    fn bad_cell(&self, row: usize, place: usize, problem: &str) -> Error {
+        let (row, column) = (self.row + row as u64 + 1, self.descriptions[place].path().string());
+        let column = format!("column {} (`{}`)", place + 1, shown(&column));
+        Error::data(&self.name, format!("row {row}, {column} {problem}"))
+    }
+
     fn cut_short(&self, place: usize) -> Error {
         let column = self.descriptions[place].path().string();
         Error::data(
@@ -145,6 +155,10 @@ impl Decoder for ParquetDecoder {
         Ok(())
     }
 
+    fn kinds(&self) -> Vec<ValueKind> {
+        self.numbers.iter().map(|&(place, meaning)| meaning.kind(&self.descriptions[place])).collect()
+    }
+
     fn read(&mut self, limit: usize, chunk: &mut Chunk) -> Result<()> {
         if !self.next_group()? {
             return Ok(());
@@ -155,35 +169,42 @@ impl Decoder for ParquetDecoder {
         let mut open = std::mem::take(&mut self.open);
         let (number_readers, extra_readers) = open.split_at_mut(self.numbers.len());
         for (reader, &(place, meaning)) in number_readers.iter_mut().zip(&self.numbers) {
-            let mut values = Vec::new();
-            let push = |value: Value<'_>| values.push(meaning.number(value));
+            let (mut values, mut problem) = (Vec::new(), None);
+            let push = |value: Value<'_>| {
+                let number = meaning.number(value);
+                if let Err(what) = number {
+                    problem.get_or_insert((values.len(), what));
+                }
+                values.push(number.unwrap_or(f64::NAN));
+            };
             guarded(|| read_column(reader, &self.descriptions[place], rows, push))
                 .map_err(|error| failure(&self.name, &error))?;
             if values.len() != rows {
                 return Err(self.cut_short(place));
             }
-            if let Some(row) = values.iter().position(|value| value.is_infinite()) {
-                let (row, column) = (self.row + row as u64 + 1, self.descriptions[place].path().string());
-                return Err(Error::data(
-                    &self.name,
-                    format!(
-                        "row {row}, column {} (`{}`) is not finite; drop the row or fill in a number",
-                        place + 1,
-                        shown(&column)
-                    ),
-                ));
+            if let Some((row, problem)) = problem {
+                return Err(self.bad_cell(row, place, problem));
             }
             columns.push(values);
         }
         for ((reader, &(place, meaning)), cells) in
             extra_readers.iter_mut().zip(&self.extras).zip(&mut chunk.extras)
         {
-            let before = cells.len();
-            let push = |value: Value<'_>| cells.push(meaning.text(value));
+            let (before, mut problem) = (cells.len(), None);
+            let push = |value: Value<'_>| {
+                let text = meaning.text(value);
+                if text.is_none() {
+                    problem.get_or_insert(cells.len() - before);
+                }
+                cells.push(text.unwrap_or_default());
+            };
             guarded(|| read_column(reader, &self.descriptions[place], rows, push))
                 .map_err(|error| failure(&self.name, &error))?;
             if cells.len() - before != rows {
                 return Err(self.cut_short(place));
+            }
+            if let Some(row) = problem {
+                return Err(self.bad_cell(row, place, "is not UTF-8 text").advise(Remedy::DropColumn));
             }
         }
         self.open = open;

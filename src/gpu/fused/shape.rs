@@ -41,16 +41,10 @@ struct Preferences {
     /// The same for training on large batches with wide layers.
     large_block: [usize; 2],
     fewest_threads: usize,
-    /// Blocks of the widest weight gradient that a thread makes one after the other, where as many threads are allowed.
-    gradient_rounds: usize,
     /// How the threads and tiles of a workgroup are arranged, from the best to what takes the least memory.
     arrangements: &'static [Arrangement],
     /// Quads of the depth of a product whose weights a thread loads before it multiplies, 1 or 4.
     unrolled: usize,
-    /// Whether it loads those of the next four before it multiplies by four, when training: there are not enough
-    /// workgroups in a batch to multiply while others wait, as in evaluation, where registers are better spent on more
-    /// of them.
-    ahead: bool,
 }
 
 /// Teams of a workgroup, each of which takes a network at a time; and whether they have a tile more than hidden layers, so
@@ -65,18 +59,17 @@ struct Arrangement {
 const LARGE: [usize; 2] = [48, 256];
 
 /// What a workgroup of a hardware GPU waits for are its barriers, about a microsecond each on an H100: two teams have half
-/// as many. Threads of a network have two rounds of a weight gradient 64 wide each, and idle in the meantime.
+/// as many. More threads than a product has blocks are no gain: weight gradients, which have more, wait for memory.
 ///
 /// A thread's 4 × 4 block leaves registers for the weights of four quads, which come from the cache together: a few threads
 /// have little else to do while they wait.
 const HARDWARE: Preferences = Preferences {
-    rows: &[32, 16, 8, 4],
+    rows: &[16, 8, 4],
     evaluation_rows: &[16, 8, 4],
     enough_groups: 16,
     block: [1, 1],
     large_block: [1, 1],
     fewest_threads: 64,
-    gradient_rounds: 2,
     arrangements: &[
         Arrangement { teams: 2, spare_tile: true },
         Arrangement { teams: 2, spare_tile: false },
@@ -84,7 +77,6 @@ const HARDWARE: Preferences = Preferences {
         Arrangement { teams: 1, spare_tile: false },
     ],
     unrolled: 4,
-    ahead: true,
 };
 
 /// A software adapter loads lane by lane, at some 30 cycles a number, so that operations for each load are what counts:
@@ -97,10 +89,8 @@ const SOFTWARE: Preferences = Preferences {
     block: [2, 2],
     large_block: [4, 4],
     fewest_threads: 8,
-    gradient_rounds: usize::MAX,
     arrangements: &[Arrangement { teams: 1, spare_tile: false }],
     unrolled: 1,
-    ahead: false,
 };
 
 fn widest(flow: &Flow) -> usize {
@@ -168,8 +158,6 @@ pub struct Shape {
     pub block: [usize; 2],
     /// Quads of the depth whose weights a thread loads at once.
     pub unrolled: usize,
-    /// Whether it loads the next ones before it multiplies by them.
-    pub ahead: bool,
     /// Nonlinearity of the networks.
     pub activation: Activation,
     /// The bijector of all couplings, but for its bound.
@@ -282,7 +270,7 @@ impl Shape {
         block: [usize; 2],
         training: bool,
     ) -> Self {
-        let &Preferences { fewest_threads, unrolled, ahead, .. } = Preferences::of(target);
+        let &Preferences { fewest_threads, unrolled, .. } = Preferences::of(target);
         let most_threads = most_threads(target);
         let quads = flow.features.div_ceil(4);
         let width = widest(flow).div_ceil(4);
@@ -324,7 +312,6 @@ impl Shape {
             residual: residual(flow),
             block,
             unrolled,
-            ahead: ahead && training,
             activation: flow.activation,
             bijector: flow.couplings().next().map_or(NO_BIJECTOR, |coupling| coupling.bijector),
             base: flow.base,
@@ -344,12 +331,6 @@ impl Shape {
         let in_place = self.training && slope_from_output(flow);
         if !useful || teams * self.threads > most || spare_tile && !in_place {
             return None;
-        }
-        if self.training {
-            let [down, across] = self.block.map(|edge| self.width.div_ceil(edge));
-            let rounds = Preferences::of(target).gradient_rounds;
-            let for_gradients = (down * across).div_ceil(rounds).next_power_of_two().min(most / teams);
-            self.threads = self.threads.max(for_gradients);
         }
         self.threads *= teams;
         self.teams = teams;
@@ -388,7 +369,6 @@ impl Shape {
             ("SPARE_TILE", self.spare_tile.into()),
             ("RESIDUAL", self.residual.into()),
             ("UNROLLED", self.unrolled),
-            ("AHEAD", self.ahead.into()),
             ("ROW_BLOCKS", self.block[0]),
             ("COLUMN_BLOCKS", self.block[1]),
         ];

@@ -12,9 +12,10 @@ use crate::flow::Flow;
 use crate::layout::Layout;
 
 /// Most workgroups that share a batch; each has a partial gradient as large as the parameters.
-const MOST_GROUPS: usize = 64;
-/// Bytes of partial gradients from which workgroups take several blocks of rows instead.
-const PARTIAL_BYTES: usize = 64 << 20;
+const MOST_GROUPS: usize = 256;
+/// Bytes of partial gradients from which workgroups take several blocks of rows instead: as much as every WebGPU adapter
+/// binds at once.
+const PARTIAL_BYTES: usize = 128 << 20;
 /// Parameters for each workgroup that sums or updates them, and most such workgroups.
 const PARAMETERS_PER_GROUP: usize = 256;
 const MOST_UPDATE_GROUPS: usize = 1024;

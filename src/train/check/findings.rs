@@ -1,7 +1,7 @@
 //! When a number of the self-check is suspicious.
 
 use super::sample::Sample;
-use crate::model::{CouplingUnits, Finding, SelfCheck};
+use crate::model::{CouplingUnits, Finding, SelfCheck, SharedColumn};
 
 /// Errors of a round trip in single precision, in standardised units, from which a model is suspicious.
 const ROUND_TRIP_LIMIT: f64 = 1e-2;
@@ -32,13 +32,13 @@ const DEAD_LIMIT: f64 = 0.97;
 const FAR: f64 = 30.0;
 const FAR_QUARTILES: f64 = 20.0;
 
-/// What is suspicious in `check`, whose latent features are those of `effective` rows, and whose `repeating` columns
-/// repeat their values. Numbers that are not finite leave nothing else to say.
+/// What is suspicious in `check`, whose latent features are those of `effective` rows, and in whose columns `shared` many
+/// rows share a value. Numbers that are not finite leave nothing else to say.
 pub(super) fn findings(
     check: &SelfCheck,
     effective: f64,
     far: Vec<Finding>,
-    repeating: &[usize],
+    shared: Vec<SharedColumn>,
 ) -> Vec<Finding> {
     if !is_finite(check) {
         return vec![Finding::NotFinite];
@@ -52,10 +52,14 @@ pub(super) fn findings(
     }
     found.extend(far);
     found.extend(gap(check));
+    let repeating: Vec<usize> = shared.iter().map(|column| column.feature).collect();
+    if !shared.is_empty() {
+        found.push(Finding::SharedValues { columns: shared });
+    }
     let features = features_not_normal(check, effective);
     let simple = simple(check, &features);
     if !matches!(simple, Some(Finding::NoBetterThanSimple { .. })) {
-        found.extend(not_normal(check, features, repeating));
+        found.extend(not_normal(check, features, &repeating));
     }
     found.extend(simple);
     found.extend(dead(check));
@@ -173,6 +177,7 @@ fn dead(check: &SelfCheck) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::SharedValues;
     use crate::model::{
         Baseline, Comparison, CouplingUnits, LatentFeature, LayerUnits, PairStructure, Structure,
     };
@@ -213,7 +218,7 @@ mod tests {
     fn found(change: impl Fn(&mut SelfCheck)) -> Vec<Finding> {
         let mut check = good();
         change(&mut check);
-        findings(&check, check.latent_rows as f64, Vec::new(), &[1])
+        findings(&check, check.latent_rows as f64, Vec::new(), Vec::new())
     }
 
     #[test]
@@ -309,20 +314,31 @@ mod tests {
     }
 
     #[test]
-    fn structure_moments_and_dependence_are_found_and_columns_that_repeat_named() {
-        let off = |features: &[usize], repeating: &[usize]| Finding::NotNormal {
-            features: features.to_vec(),
-            repeating: repeating.to_vec(),
-        };
-        assert_eq!(found(|check| check.latent[0].mean = 0.3), [off(&[0], &[])]);
-        assert_eq!(found(|check| check.latent[1].std = 1.4), [off(&[1], &[1])]);
+    fn structure_moments_and_dependence_are_found() {
+        let off =
+            |features: &[usize]| Finding::NotNormal { features: features.to_vec(), repeating: Vec::new() };
+        assert_eq!(found(|check| check.latent[0].mean = 0.3), [off(&[0])]);
+        assert_eq!(found(|check| check.latent[1].std = 1.4), [off(&[1])]);
         let structure = |margins: Vec<f64>, pair| Some(Structure { rows: 9000, margins, pair });
-        assert_eq!(found(|check| check.structure = structure(vec![0.03, 0.03], None)), [off(&[0, 1], &[1])]);
+        assert_eq!(found(|check| check.structure = structure(vec![0.03, 0.03], None)), [off(&[0, 1])]);
         let pair = PairStructure { features: [0, 1], nats: 0.05 };
         assert_eq!(
             found(|check| check.structure = structure(vec![0.0; 2], Some(pair))),
             [Finding::Dependent { pair }]
         );
+    }
+
+    #[test]
+    fn columns_with_shared_values_are_found_in_a_good_fit_too_and_named_among_those_that_are_not_normal() {
+        let shared = SharedValues { different: 3, whole: true, value: 1.0, share: 0.5 };
+        let columns = vec![SharedColumn { feature: 1, shared }];
+        let found =
+            |check: &SelfCheck| findings(check, check.latent_rows as f64, Vec::new(), columns.clone());
+        let first = Finding::SharedValues { columns: columns.clone() };
+        assert_eq!(found(&good()), std::slice::from_ref(&first));
+        let mut off = good();
+        off.latent.iter_mut().for_each(|feature| feature.mean = 0.3);
+        assert_eq!(found(&off), [first, Finding::NotNormal { features: vec![0, 1], repeating: vec![1] }]);
     }
 
     #[test]

@@ -7,14 +7,12 @@ mod latent;
 mod sample;
 mod units;
 
-use std::collections::HashSet;
-
 use crate::cpu::CpuEngine;
-use crate::data::Dataset;
+use crate::data::{Dataset, SharedValues};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::flow::Flow;
-use crate::model::{Model, SelfCheck};
+use crate::model::{Model, SelfCheck, SharedColumn};
 
 use sample::Sample;
 
@@ -89,19 +87,12 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
         ..SelfCheck::default()
     };
     let effective = unseen.effective(check.latent_rows);
-    check.findings = findings::findings(&check, effective, far, &repeating(&training.rows, features));
+    // Noise has parted the values of dequantised columns.
+    let shared = SharedValues::of_columns(&training.rows, features, modelled);
+    let shared = shared.into_iter().map(|(feature, shared)| SharedColumn { feature, shared }).collect();
+    check.findings = findings::findings(&check, effective, far, shared);
     check.suspicious = check.findings.iter().map(|finding| finding.sentence(&model.columns)).collect();
     Ok(check)
-}
-
-/// The columns of `rows` `[N, D]` that have at most half as many values as rows.
-fn repeating(rows: &[f64], features: usize) -> Vec<usize> {
-    let repeats = |&feature: &usize| {
-        let column = rows[feature..].iter().step_by(features);
-        let different: HashSet<u64> = column.map(|value| value.to_bits()).collect();
-        2 * different.len() <= rows.len() / features
-    };
-    (0..features).filter(repeats).collect()
 }
 
 /// Largest size; NaN if a value is.
@@ -184,11 +175,5 @@ mod tests {
         let matrix = vec![2.0, 1.0, 0.0, 4.0, 2.0, 1.0, 1.0, 3.0, 5.0];
         // 2·(2·5 − 1·3) − 1·(4·5 − 1·1)
         assert!((log_abs_determinant(matrix, 3) - 5f64.ln()).abs() < 1e-14);
-    }
-
-    #[test]
-    fn columns_that_repeat_their_values_are_known() {
-        let rows: Vec<f64> = (0..40).flat_map(|row| [f64::from(row), f64::from(row % 20)]).collect();
-        assert_eq!(repeating(&rows, 2), [1]);
     }
 }

@@ -182,7 +182,7 @@ pub fn coupling_forward() -> Case {
             ("parameters[bias_index(0u, out)]", "parameters[bias_index(1u, out)]"),
             ("+ parameters[bias_index(1u, out)],", ","),
             ("forward_product(local, 1u, first_row, first)", "forward_product(local, 0u, first_row, first)"),
-            ("return activate(ACTIVATION, value);", "return value;"),
+            ("activate(ACTIVATION, h.z)", "h.z"),
             ("let first = group.x * TILE_COLUMNS;", "let first = 0u;"),
         ],
     )

@@ -133,7 +133,7 @@ impl Setup {
             .expect("transformed", self.places(), values, &values_single)
             .expect_bits("kept", kept.clone(), bits(&pick(&self.values, &self.mask)))
             .values("log_dets", &before, size)
-            .expect("transformed", self.places(), log_dets, &log_dets_single)
+            .expect_logarithms("transformed", self.places(), log_dets, &log_dets_single)
             .expect_bits("kept", kept, kept_log_dets)
     }
 

@@ -91,7 +91,8 @@ fn a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it(plan: PlanKind)
 }
 
 fn more_rows_than_a_tile_holds_are_cut_and_put_together_again(plan: PlanKind) {
-    const TILE: usize = 16_384;
+    // More tiles than are under way at once.
+    const TILES: usize = 3 * 65_536;
     let flow = Flow::new(2, 1, &[1]).expect("valid");
     let fresh = || {
         let mut engine = engine(&flow, plan)?;
@@ -99,14 +100,14 @@ fn more_rows_than_a_tile_holds_are_cut_and_put_together_again(plan: PlanKind) {
         Some(engine)
     };
     let (Some(mut large), Some(mut small)) = (fresh(), fresh()) else { return };
-    let x: Vec<f32> = from_wide(&uniform(2 * (TILE + 3), 2.0, 3));
-    // The last row of the first tile and all of the second.
-    let (tail, rows) = (TILE - 1, 4);
+    let x: Vec<f32> = from_wide(&uniform(2 * (TILES + 3), 2.0, 3));
+    // The last row of the third tile and all of the fourth.
+    let (tail, rows) = (TILES - 1, 4);
     let (whole, part) = (forward(&mut large, &x), forward(&mut small, &x[2 * tail..]));
     assert_eq!(whole.values[2 * tail..], part.values);
     assert_eq!(whole.log_det[tail..], part.log_det);
     assert_eq!(log_prob(&mut large, &x)[tail..], log_prob(&mut small, &x[2 * tail..]));
-    assert_eq!(sample(&mut large, TILE + 3, 0, 1.0)[2 * tail..], sample(&mut small, rows, tail as u32, 1.0));
+    assert_eq!(sample(&mut large, TILES + 3, 0, 1.0)[2 * tail..], sample(&mut small, rows, tail as u32, 1.0));
 }
 
 fn samples_are_the_same_however_they_are_cut(plan: PlanKind) {

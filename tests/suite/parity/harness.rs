@@ -12,7 +12,7 @@ use moonflow::gpu::executor::Executor;
 use moonflow::gpu::kernel::{Access, Binding, Constant, Kernel};
 use moonflow::gpu::plan::{BufferId, Dispatch, Plan, Program};
 
-use crate::common::{Comparison, relative_error, uniform, wide};
+use crate::common::{Comparison, largest, relative_error, uniform, wide};
 use crate::gpu::context;
 
 /// Stands in cells that must not be read, must be written, or must stay as they are. On the device it is a NaN where
@@ -27,8 +27,9 @@ enum Want {
     Bits(Vec<u32>),
     /// Anything at all.
     Anything,
-    /// Within a tolerance of `truth`, computed in double precision; `single` is the CPU twin's in single precision.
-    Real { truth: Vec<f64>, single: Vec<f64> },
+    /// Within a tolerance of `truth`, computed in double precision; `single` is the CPU twin's in single precision. Errors are
+    /// relative to the largest value, or to `least_scale` where that is more.
+    Real { truth: Vec<f64>, single: Vec<f64>, least_scale: f64 },
 }
 
 /// Some words of an output that belong together.
@@ -109,9 +110,31 @@ impl Call {
         truth: Vec<f64>,
         single: &[f32],
     ) -> Self {
+        self.expect_scaled(name, places, truth, single, 0.0)
+    }
+
+    /// [`Call::expect`] of logarithms: the error of one is the relative error of what it is of, however small it is itself.
+    pub fn expect_logarithms(
+        self,
+        name: &str,
+        places: impl IntoIterator<Item = usize>,
+        truth: Vec<f64>,
+        single: &[f32],
+    ) -> Self {
+        self.expect_scaled(name, places, truth, single, 1.0)
+    }
+
+    fn expect_scaled(
+        self,
+        name: &str,
+        places: impl IntoIterator<Item = usize>,
+        truth: Vec<f64>,
+        single: &[f32],
+        least_scale: f64,
+    ) -> Self {
         let places: Vec<usize> = places.into_iter().collect();
         assert_eq!((places.len(), places.len()), (truth.len(), single.len()), "{}: {name}", self.label);
-        self.region(name, places, Want::Real { truth, single: wide(single) })
+        self.region(name, places, Want::Real { truth, single: wide(single), least_scale })
     }
 
     /// The buffer bound last must hold exactly these words at `places`.
@@ -155,11 +178,13 @@ impl Call {
                         let want: Vec<f64> = want.iter().copied().map(f64::from).collect();
                         comparison.check(&name, &got, &want, 0.0);
                     }
-                    Want::Real { truth, single } => {
+                    Want::Real { truth, single, least_scale } => {
                         let got: Vec<f64> = words.map(|word| f64::from(f32::from_bits(word))).collect();
-                        let own = relative_error(single, truth);
+                        // How much larger the scale of errors is than the largest value.
+                        let scale = (least_scale / largest(truth).max(f64::MIN_POSITIVE)).max(1.0);
+                        let own = relative_error(single, truth) / scale;
                         let epsilon = f64::from(f32::EPSILON);
-                        let tolerance = factor * own.clamp(epsilon, 8.0 * self.enlarged * epsilon);
+                        let tolerance = scale * factor * own.clamp(epsilon, 8.0 * self.enlarged * epsilon);
                         comparison.check(&format!("{name} (cpu {own:.1e})"), &got, truth, tolerance);
                     }
                 }

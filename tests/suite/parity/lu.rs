@@ -367,12 +367,10 @@ pub fn lu_forward() -> Case {
         factor: 4.0,
         calls: calls.collect(),
         changes: &[
-            ("return out != k && (k > out)", "return (k >= out)"),
+            ("return select(0.0, parameters[at], in_triangle(out, k));", "return parameters[at];"),
+            ("if out != k {", "if true {"),
             ("(k > out) == (UPPER == 1u);", "(k > out) == (UPPER == 0u);"),
-            (
-                "parameters[layer.weight + out * layer.inputs + k]",
-                "parameters[layer.weight + k * layer.inputs + out]",
-            ),
+            ("return layer.weight + out * layer.inputs;", "return layer.weight + out;"),
             ("return exp_accurate(parameters[layer.bias + out]);", "return 1.0;"),
             ("destination[index] = values[j] + beside;", "destination[index] = values[j];"),
             ("add_log_det(index, beside);", "add_log_det(index, -beside);"),
@@ -380,7 +378,7 @@ pub fn lu_forward() -> Case {
             ("pass_log_det(index);", ""),
             ("row < extent.rows && out < layer.outputs", "row < layer.capacity && out < layer.outputs"),
             ("layer.features + layer.modelled + i % context", "layer.features + i % context"),
-            ("source[row * layer.features + k]", "source[row * layer.modelled + k]"),
+            ("return row * layer.features;", "return row * layer.modelled;"),
             ("if group.x == 0u {", "if false {"),
         ],
     }
@@ -433,7 +431,7 @@ pub fn lu_backward() -> Case {
             ("if UPPER == 0u {", "if true {"),
             ("else if UPPER == 1u && out == k", "else if UPPER == 1u"),
             ("else if UPPER == 1u && out == k", "else if out == k"),
-            ("return d_output[row * layer.features + out];", "return d_output[row * layer.modelled + out];"),
+            ("return input_rows(network, row);", "return input_rows(network, row + 1u);"),
             ("let base = split * layer.parameters;", "let base = 0u;"),
             (
                 "pass_through(row, column + j, values[j]);",

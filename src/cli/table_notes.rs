@@ -1,0 +1,91 @@
+//! What there is to say of a table before it is learned: how it was read, what its columns were, and which only counts
+//! its rows.
+
+use std::path::Path;
+
+use moonflow::data::{Decimal, Delimiter, Names, Reader, Reading, Table, ValueKind};
+use moonflow::shown::{shown, shown_list, shown_path};
+
+use super::output::note;
+
+/// What was decided of how `reader` reads its text and is not as usual, with the flags that decide otherwise.
+pub fn reading(reader: &Reader<'_>, reading: &Reading) -> Vec<String> {
+    let Some(dialect) = reader.dialect() else { return Vec::new() };
+    let name = shown_path(Path::new(reader.name()));
+    let mut notes = Vec::new();
+    let delimiter =
+        (reading.delimiter.is_none() && dialect.delimiter != dialect.usual).then(|| {
+            match dialect.delimiter {
+                Delimiter::WhiteSpace => "white space between fields".to_owned(),
+                delimiter => format!("a {} between fields", delimiter.name()),
+            }
+        });
+    let decimal =
+        (reading.decimal.is_none() && dialect.decimal == Decimal::Comma).then(|| "decimal commas".to_owned());
+    let taken: Vec<String> = delimiter.into_iter().chain(decimal).collect();
+    if !taken.is_empty() {
+        notes.push(format!(
+            "note: {name} is read with {}; --delimiter and --decimal force others",
+            taken.join(" and ")
+        ));
+    }
+    let columns = shown_list(reader.columns());
+    match dialect.names {
+        _ if reading.header.is_some() => {}
+        Names::Absent => notes.push(format!(
+            "note: {name} has no header by its first rows; its columns are called {columns} (--header yes takes the first \
+             row as their names)"
+        )),
+        Names::FirstRowOfNumbers => notes.push(format!(
+            "note: the first row of {name} is taken as names, although they are numbers: {columns} (--header no takes it \
+             as a row)"
+        )),
+        Names::Comment => notes.push(format!("note: the comment above the rows of {name} names its columns: {columns}")),
+        _ => {}
+    }
+    notes
+}
+
+/// Says which columns were not numbers, and what they are now.
+pub fn report_kinds(columns: &[String], kinds: &[ValueKind]) {
+    for (kind, what) in [
+        (ValueKind::Truth, "true is 1 and false is 0"),
+        (ValueKind::Time, "dates and times are seconds since 1970-01-01 in UTC"),
+    ] {
+        let of_kind = columns.iter().zip(kinds).filter(|(_, of)| **of == kind);
+        let names: Vec<&String> = of_kind.map(|(name, _)| name).collect();
+        if !names.is_empty() {
+            note(format_args!("note: in {}, {what}", shown_list(&names)));
+        }
+    }
+}
+
+/// Places of the columns that count rows: those that pandas calls so, and a first one whose numbers go up by one from 0 or
+/// 1.
+pub fn index_columns(table: &Table) -> Vec<usize> {
+    const NAMES: [&str; 2] = ["Unnamed: 0", "__index_level_0__"];
+    /// Rows below which a column that counts up may do so by chance.
+    const ROWS: usize = 10;
+    let counts = |place: usize| {
+        let first = table.values[place];
+        let mut column = table.values[place..].iter().step_by(table.features()).enumerate();
+        (first == 0.0 || first == 1.0) && column.all(|(row, &value)| value == first + row as f64)
+    };
+    (0..table.features())
+        .filter(|&place| {
+            NAMES.contains(&table.columns[place].as_str())
+                || (place == 0 && table.rows() >= ROWS && counts(place))
+        })
+        .collect()
+}
+
+/// The note on columns that count rows, where there are some.
+pub fn index(table: &Table) -> Option<String> {
+    let names: Vec<&String> = index_columns(table).into_iter().map(|place| &table.columns[place]).collect();
+    let first = shown(names.first()?);
+    let listed: Vec<String> = names.iter().map(|name| format!("`{}`", shown(name))).collect();
+    Some(format!(
+        "note: {} counts the rows, as an index does, and would be learned; --drop \"{first}\" leaves it out",
+        listed.join(" and ")
+    ))
+}

@@ -1,0 +1,163 @@
+//! Whether the rows of a table fall into groups far apart from each other, and what base densities they ask for then.
+//! It looks at a dataset before a recipe is decided.
+
+use crate::data::{Dataset, Margins};
+use crate::error::Result;
+use crate::mixture::{self, Mixture};
+
+/// Numbers of Gaussians that are tried.
+const COMPONENTS: [usize; 4] = [5, 10, 20, 40];
+/// Rows for each column that each Gaussian needs.
+const ROWS_EACH: usize = 5;
+/// Most training rows, and most validation rows, that are looked at: the first ones.
+const ROWS: usize = 4096;
+/// Nats above the lowest validation loss up to which a number of Gaussians serves.
+const AS_GOOD: f64 = 0.05;
+/// Numbers of Gaussians that are kept.
+const KEPT: usize = 2;
+
+/// Groups of rows between which there are next to none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Groups {
+    /// How many.
+    pub count: usize,
+    /// Numbers of Gaussians that fit them, for the fits of an ensemble in turns: one or two, ascending, all of them more
+    /// than there are groups.
+    pub bases: Vec<usize>,
+}
+
+impl Groups {
+    /// The groups of `dataset`; `None` where there is one alone, where mixtures fit the rows better behind
+    /// [`Margins::Kernel`], and where there are too few rows or no validation rows to tell.
+    ///
+    /// Margins map each column to a normal variable, which leaves no room between the modes of a column: a flow behind them
+    /// has to tear apart what they have joined, and puts rows in between. Groups of rows are modes of a mixture, so they are
+    /// best left where they are.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::with_margins`].
+    pub fn of(dataset: &Dataset, seed: u64) -> Result<Option<Self>> {
+        let [train, validation] = rows(dataset);
+        let each = train / dataset.preprocessing.modelled();
+        let allowed = COMPONENTS.iter().copied().filter(|count| each >= ROWS_EACH * count);
+        let allowed: Vec<usize> = allowed.collect();
+        // Five Gaussians would join some of many groups.
+        let Some(&first) = allowed.iter().find(|&&count| count >= COMPONENTS[1]).or(allowed.last()) else {
+            return Ok(None);
+        };
+        if validation == 0 || dataset.preprocessing.context > 0 {
+            return Ok(None);
+        }
+        let plain = Sample::new(dataset, Margins::None)?;
+        let count = plain.fit(first, seed).groups();
+        if count < 2 {
+            return Ok(None);
+        }
+        let losses = |sample: &Sample| -> Vec<f64> {
+            allowed.iter().map(|&count| sample.loss(&sample.fit(count, seed))).collect()
+        };
+        let lowest = |losses: &[f64]| losses.iter().copied().fold(f64::INFINITY, f64::min);
+        let as_they_are = losses(&plain);
+        let best = lowest(&as_they_are);
+        if lowest(&losses(&Sample::new(dataset, Margins::Kernel)?)) < best {
+            return Ok(None);
+        }
+        let good = |&(components, loss): &(usize, f64)| components > count && loss <= best + AS_GOOD;
+        let good = allowed.iter().copied().zip(as_they_are).filter(good).map(|(components, _)| components);
+        let bases: Vec<usize> = good.take(KEPT).collect();
+        Ok((!bases.is_empty()).then_some(Self { count, bases }))
+    }
+}
+
+/// Training and validation rows of `dataset`.
+fn rows(dataset: &Dataset) -> [usize; 2] {
+    [&dataset.train, &dataset.validation].map(|rows| rows.len() / dataset.features())
+}
+
+/// The first rows of both sides behind a preprocessing, in which the validation rows have no part.
+struct Sample {
+    size: usize,
+    /// Training and validation rows.
+    rows: [Vec<f64>; 2],
+    weights: Option<[Vec<f64>; 2]>,
+    /// Mean log-determinant over validation rows.
+    log_det: f64,
+}
+
+impl Sample {
+    fn new(dataset: &Dataset, margins: Margins) -> Result<Self> {
+        let mut part = dataset.first_rows(ROWS);
+        // Weights that are all zero among these rows say nothing of them.
+        let counts = |side: &Vec<f64>| side.iter().any(|&weight| weight > 0.0);
+        part.weights = part.weights.filter(|sides| sides.iter().all(counts));
+        let part = part.with_margins(margins)?;
+        let weights = |side: usize| part.weights.as_ref().map(|weights| &weights[side][..]);
+        let mapped = |rows: &[f64], side| part.preprocessing.forward_table(rows, weights(side));
+        let (train, _) = mapped(&part.train, 0);
+        let (validation, log_det) = mapped(&part.validation, 1);
+        let rows = [train, validation].map(|rows| rows.into_iter().map(f64::from).collect());
+        Ok(Self { size: dataset.features(), rows, weights: part.weights, log_det })
+    }
+
+    fn weights(&self, side: usize) -> Option<&[f64]> {
+        self.weights.as_ref().map(|weights| &weights[side][..])
+    }
+
+    fn fit(&self, components: usize, seed: u64) -> Mixture {
+        mixture::fit(&self.rows[0], self.weights(0), self.size, components, seed)
+    }
+
+    /// Validation loss of `mixture`, but for a constant.
+    fn loss(&self, mixture: &Mixture) -> f64 {
+        -mixture.mean_log_density(&self.rows[1], self.weights(1)) - self.log_det
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{PreprocessingPlan, Table};
+    use crate::random::normals;
+
+    /// 1,200 rows of two normal columns, with the row's number shown to `change`.
+    fn dataset(change: impl Fn(u32, [f64; 2]) -> [f64; 2]) -> Dataset {
+        let mut noise = [0.0f32; 2];
+        let row = |row| {
+            normals(row, 3, &mut noise);
+            change(row, noise.map(f64::from))
+        };
+        let values = (0..1200).flat_map(row).collect();
+        let table = Table { name: "t".into(), columns: vec!["a".into(), "b".into()], values };
+        let plan = PreprocessingPlan { margins: Margins::Kernel, ..PreprocessingPlan::default() };
+        Dataset::split_with(&table, 0.2, 0, &plan).expect("splits")
+    }
+
+    fn groups(change: impl Fn(u32, [f64; 2]) -> [f64; 2]) -> Option<Groups> {
+        Groups::of(&dataset(change), 0).expect("finite rows")
+    }
+
+    #[test]
+    fn modes_far_apart_are_groups() {
+        let two = groups(|row, [a, b]| if row % 4 == 0 { [a + 16.0, b] } else { [a, b] }).expect("two");
+        assert_eq!((two.count, two.bases[0]), (2, 5));
+        let six = groups(|row, [a, b]| [a + 14.0 * f64::from(row % 3), b - 14.0 * f64::from(row % 2)]);
+        let six = six.expect("six");
+        assert_eq!(six.count, 6);
+        assert!(six.bases.iter().all(|&count| count > 6), "{six:?}");
+    }
+
+    #[test]
+    fn rows_without_gaps_are_one_group() {
+        assert_eq!(groups(|_, row| row), None);
+        assert_eq!(groups(|_, [a, b]| [a, a * a + 0.3 * b]), None, "bent");
+        assert_eq!(groups(|row, [a, b]| [a + 3.0 * f64::from(row % 2), b]), None, "modes that touch");
+        assert_eq!(groups(|_, [a, b]| [a.exp(), b.powi(3)]), None, "heavy tails");
+    }
+
+    #[test]
+    fn groups_that_margins_fit_better_are_left_to_them() {
+        let atom =
+            |row: u32, [a, b]: [f64; 2]| if row.is_multiple_of(2) { [0.0, b] } else { [20.0 + a.exp(), b] };
+        assert_eq!(groups(atom), None);
+    }
+}

@@ -1,0 +1,177 @@
+//! What the default command makes of tables that are hard for a flow: values that many rows share, and modes apart from
+//! each other.
+
+use std::fs;
+use std::path::Path;
+
+use moonflow::cpu::CpuEngine;
+use moonflow::data::Table;
+use moonflow::model::{Engines, Ensemble, Finding};
+use moonflow::random::normals;
+
+use super::cli::{folder, moonflow, text};
+
+/// `count` independent standard normal numbers of row `row`.
+fn noise(row: u32, count: usize) -> Vec<f64> {
+    let mut noise = vec![0.0f32; count];
+    normals(row, 9, &mut noise);
+    noise.into_iter().map(f64::from).collect()
+}
+
+fn written(path: &Path, columns: &str, rows: &[Vec<f64>]) {
+    let line = |row: &Vec<f64>| row.iter().map(f64::to_string).collect::<Vec<_>>().join(",");
+    let rows: Vec<String> = rows.iter().map(line).collect();
+    fs::write(path, format!("{columns}\n{}\n", rows.join("\n"))).expect("written");
+}
+
+/// What `train` says, on both streams, of `t.csv` with the default recipe and `flags`.
+fn train(folder: &Path, flags: &[&str]) -> String {
+    let output = moonflow(folder, &[&["train", "t.csv", "--device", "cpu", "--out", "run"], flags].concat());
+    assert!(output.status.success(), "{output:?}");
+    text(&output.stderr) + &text(&output.stdout)
+}
+
+fn scores(folder: &Path, rows: &[f64]) -> (Ensemble, Vec<f64>) {
+    let ensemble = Ensemble::load(folder.join("run/model.safetensors")).expect("a model");
+    let log_prob = pollster::block_on(async {
+        let mut engines = Engines::new(&ensemble, async |flow| CpuEngine::<f32>::new(flow)).await?;
+        ensemble.log_prob(&mut engines, rows).await
+    });
+    let log_prob = log_prob.expect("scores");
+    (ensemble, log_prob)
+}
+
+/// Lowest log-density of `rows` [N, D] under independent normals with mean and deviation of `train`.
+fn lowest_of_gaussian(train: &Table, rows: &[f64]) -> f64 {
+    let features = train.features();
+    let column = |feature: usize| train.values[feature..].iter().step_by(features);
+    let statistics: Vec<[f64; 2]> = (0..features)
+        .map(|feature| {
+            let mean = column(feature).sum::<f64>() / train.rows() as f64;
+            let squares = column(feature).map(|value| (value - mean).powi(2)).sum::<f64>();
+            [mean, (squares / train.rows() as f64).sqrt()]
+        })
+        .collect();
+    let log_density = |row: &[f64]| {
+        let terms = row.iter().zip(&statistics).map(|(value, [mean, std])| {
+            -0.5 * ((value - mean) / std).powi(2) - std.ln() - 0.5 * std::f64::consts::TAU.ln()
+        });
+        terms.sum::<f64>()
+    };
+    rows.chunks_exact(features).map(log_density).fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+fn rows_beside_shared_values_keep_their_density_and_their_columns_are_named() {
+    let folder = folder();
+    let row = |row: u32| {
+        let y = noise(row, 4);
+        let slag = if row % 5 < 2 { 0.0 } else { 100.0 + 30.0 * y[0] + 10.0 * y[1] };
+        let acid = ((7.0 + y[1]) * 10.0).round() / 10.0;
+        let age = [3.0, 7.0, 28.0, 90.0][(row * 7 % 11 % 4) as usize];
+        vec![slag, acid, age, 30.0 + 0.05 * slag + 5.0 * y[2]]
+    };
+    let all: Vec<Vec<f64>> = (0..660).map(row).collect();
+    written(&folder.path().join("t.csv"), "slag,acid,age,strength", &all[..600]);
+    let said = train(folder.path(), &["--ensemble", "2", "--epochs", "15"]);
+    for part in [
+        "whole numbers only: `age` (4 different)",
+        "--dequantize age models them as counts",
+        "many rows share a value: `slag` (0 in 40 % of the rows), `acid` (",
+        "--margins kernel, in use here, keeps scores finite",
+        "suspicious: many rows share a value, where a density grows without end: slag (0 in ",
+    ] {
+        assert!(said.contains(part), "`{part}` is not in {said}");
+    }
+    assert!(!said.contains("strength ("), "{said}");
+
+    // Held-out rows, and the same beside their grid: no value of these is a training row's.
+    let held_out: Vec<f64> = all[600..].concat();
+    let beside =
+        held_out.chunks_exact(4).flat_map(|row| [row[0] + 0.37, row[1] + 0.043, row[2] + 0.4, row[3]]);
+    let rows: Vec<f64> = held_out.iter().copied().chain(beside).collect();
+    let (ensemble, log_prob) = scores(folder.path(), &rows);
+    let table = Table::read(&folder.path().join("t.csv")).expect("a table");
+    let least = lowest_of_gaussian(&table, &rows);
+    let lowest = log_prob.iter().copied().fold(f64::INFINITY, f64::min);
+    assert!(lowest > least - 40.0, "{lowest} where a Gaussian has {least}");
+    let findings = &ensemble.record().check.as_ref().expect("a check").findings;
+    let Some(Finding::SharedValues { columns }) = findings.first() else { panic!("{findings:?}") };
+    let found: Vec<(usize, bool)> =
+        columns.iter().map(|column| (column.feature, column.shared.whole)).collect();
+    assert_eq!(found, [(0, false), (1, false), (2, true)]);
+}
+
+/// Flags of small fits.
+const SMALL: [&str; 8] = ["--ensemble", "2", "--epochs", "5", "--layers", "4", "--hidden", "16"];
+
+/// `count` rows of `centres` in turns as `turns` has them, with unit normal noise around them; the noise is of `first` on.
+fn modes(centres: &[Vec<f64>], turns: &[usize], first: u32, count: u32) -> Vec<Vec<f64>> {
+    let row = |row: u32| {
+        let centre = &centres[turns[row as usize % turns.len()]];
+        noise(row, centre.len()).iter().zip(centre).map(|(noise, centre)| noise + centre).collect()
+    };
+    (first..first + count).map(row).collect()
+}
+
+fn samples(folder: &Path, count: &str) -> Table {
+    let output = moonflow(
+        folder,
+        &["sample", "--model", "run/model.safetensors", "-n", count, "--device", "cpu", "--out", "s.csv"],
+    );
+    assert!(output.status.success(), "{output:?}");
+    Table::read(&folder.join("s.csv")).expect("samples")
+}
+
+#[test]
+fn two_modes_far_apart_keep_their_shares_and_nothing_lies_between() {
+    let folder = folder();
+    let centres = [vec![-8.0, 0.0], vec![8.0, 0.0]];
+    written(&folder.path().join("t.csv"), "a,b", &modes(&centres, &[0, 0, 1, 0], 0, 1000));
+    let said = train(folder.path(), &SMALL);
+    assert!(said.contains("the rows fall into groups far apart, 2 or more"), "{said}");
+    assert!(said.contains("average of 2 fits with 5, 10 Gaussians"), "{said}");
+    let samples = samples(folder.path(), "20000");
+    let share = |within: fn(f64) -> bool| {
+        let column = samples.values.iter().step_by(2);
+        column.filter(|value| within(**value)).count() as f64 / samples.rows() as f64
+    };
+    let (right, between) = (share(|value| value > 0.0), share(|value| value.abs() < 4.0));
+    assert!((right - 0.25).abs() < 0.01 && between <= 0.001, "{right} on the right, {between} between");
+    let config = fs::read_to_string(folder.path().join("run/config.toml")).expect("written");
+    for part in ["margins = \"none\"", "components = [5, 10]"] {
+        assert!(config.contains(part), "`{part}` is not in {config}");
+    }
+
+    // A flag decides.
+    for flags in [["--margins", "kernel"], ["--components", "1"]] {
+        let said = train(folder.path(), &[&["--ensemble", "1", "--epochs", "1"][..], &flags].concat());
+        assert!(!said.contains("groups far apart"), "{said}");
+    }
+}
+
+#[test]
+fn four_modes_in_eight_dimensions_are_learnt_to_their_density() {
+    let folder = folder();
+    // Some columns tell two modes apart by little.
+    let place = |mode: u32, column: u32| f64::from((mode * 17 + column * 11 + mode * column * 7) % 41);
+    let centres: Vec<Vec<f64>> =
+        (0..4).map(|mode| (0..8).map(|column| place(mode, column)).collect()).collect();
+    let turns = [0, 1, 2, 3];
+    written(&folder.path().join("t.csv"), "a,b,c,d,e,f,g,h", &modes(&centres, &turns, 0, 1200));
+    let said = train(folder.path(), &SMALL);
+    assert!(said.contains("the rows fall into groups far apart, 4 or more"), "{said}");
+    let unseen = modes(&centres, &turns, 1200, 1000).concat();
+    let truth = |row: &[f64]| {
+        let density = |centre: &Vec<f64>| {
+            let squares = row.iter().zip(centre).map(|(x, c)| (x - c).powi(2)).sum::<f64>();
+            0.25 * (-0.5 * squares).exp()
+        };
+        centres.iter().map(density).sum::<f64>().ln() - 4.0 * std::f64::consts::TAU.ln()
+    };
+    let truth = unseen.chunks_exact(8).map(truth).sum::<f64>() / 1000.0;
+    let (_, log_prob) = scores(folder.path(), &unseen);
+    let mean = log_prob.iter().sum::<f64>() / 1000.0;
+    // Mixtures of five and ten Gaussians have 224 and 449 numbers, each of which costs some 1/2,400 nats.
+    assert!(truth - mean < 0.25, "{mean} for {truth}");
+}
