@@ -120,8 +120,8 @@ fn put_gradient(member: u32, delta: u32, source: u32, span: Span, slot: u32, add
     }
 }
 
-// The sums over rows of a tile of `quads`, by a team's last threads: where there are more than a product has items, they are
-// the idle ones.
+// The sums over rows of a tile of `quads`, by a team's last threads: where a product has fewer items than there are threads,
+// they are the idle ones.
 fn put_column_sums(member: u32, source: u32, quads: u32, slot: u32, add: bool) {
     if member == NO_MEMBER {
         return;

@@ -392,24 +392,24 @@ impl fmt::Display for Shape {
 mod tests {
     use super::*;
 
-    /// Networks of a coupling, teams, spare tile, and threads of a training step on batches of 256.
+    /// Teams, spare tile and threads of a training step on batches of 256.
     fn arrangement(form: ConditionerForm, software: bool, kib: u32) -> (usize, bool, usize) {
         let flow = Flow::new(2, 4, &[64, 64]).expect("valid").with_conditioner(form);
         let mut target = Target { software, ..Target::default() };
         target.limits.max_compute_workgroup_storage_size = kib << 10;
         let shape = Shape::training(&flow, &target, 256).expect("a narrow flow");
-        assert_eq!((shape.rows, shape.slices), if software { (32, 1) } else { (16, 4) });
+        assert_eq!((shape.rows, shape.slices), (if software { 32 } else { 16 }, 4));
         (shape.teams, shape.spare_tile, shape.threads)
     }
 
     #[test]
     fn two_networks_go_side_by_side_where_their_tiles_fit() {
         use ConditionerForm::{Joint, Separate};
-        assert_eq!(arrangement(Separate, false, 48), (2, true, 256));
-        assert_eq!(arrangement(Separate, false, 20), (2, false, 256));
-        assert_eq!(arrangement(Separate, false, 16), (1, true, 128));
-        assert_eq!(arrangement(Separate, false, 12), (1, false, 128));
-        assert_eq!(arrangement(Joint, false, 48), (1, true, 128));
+        assert_eq!(arrangement(Separate, false, 48), (2, true, 128));
+        assert_eq!(arrangement(Separate, false, 20), (2, false, 128));
+        assert_eq!(arrangement(Separate, false, 16), (1, true, 64));
+        assert_eq!(arrangement(Separate, false, 12), (1, false, 64));
+        assert_eq!(arrangement(Joint, false, 48), (1, true, 64));
         assert_eq!(arrangement(Separate, true, 48).0, 1);
     }
 }

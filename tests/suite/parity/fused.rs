@@ -404,7 +404,7 @@ fn expect_partials(
 pub fn fused_gradient() -> Case {
     let batches = [(60, 21, 13, 2), (45, 7, 38, 3), (1, 1, 0, 1)];
     let small = Subject::all();
-    // Wide and long enough for a software adapter's large blocks; the same as a hardware GPU has it.
+    // Wide and long enough for large blocks; wide alone, so that threads take several blocks of a weight gradient.
     let [large, wide] =
         [true, false].map(|software| Subject::new([5, 1], 1, &[50, 18], Activation::LeakyRelu, software));
     let mut calls: Vec<Call> = small
