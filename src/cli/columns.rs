@@ -139,6 +139,16 @@ impl TableArgs {
         Ok(reader)
     }
 
+    /// Opens the table in `path` and yields the places of the columns chosen.
+    ///
+    /// # Errors
+    /// Those of [`Reader::open_as`], and of an unknown column.
+    pub fn open_columns(&self, path: &Path) -> Result<(Reader<'static>, Vec<usize>)> {
+        let reader = self.reader(path)?;
+        let places = self.selection().resolve(reader.name(), reader.columns())?;
+        Ok((reader, places))
+    }
+
     /// Opens the table in `path` for training: every column chosen, as a number, those of `context` behind the others, and
     /// the column of weights as text. Yields besides how many the context has.
     ///

@@ -12,6 +12,7 @@ mod devices;
 mod folder;
 mod free_memory;
 mod info;
+mod inspect;
 mod job;
 mod manual;
 mod memory;
@@ -51,6 +52,8 @@ struct Cli {
 enum Command {
     /// Fit a flow to a toy density or a table: CSV, TSV, NPY or Parquet
     Train(Box<train::TrainArgs>),
+    /// Look at a table before it is trained on: what its columns hold, and which flags suit it
+    Inspect(inspect::InspectArgs),
     /// Write the log-density of every row of a table, in nats and the data's own units
     Score(score::ScoreArgs),
     /// Draw new rows from a model
@@ -115,6 +118,7 @@ impl Command {
     async fn run(self) -> Result<()> {
         match self {
             Self::Train(args) => train::run(*args).await,
+            Self::Inspect(args) => inspect::run(&args),
             Self::Score(args) => score::run(args).await,
             Self::Sample(args) => sample::run(args).await,
             Self::Plot(args) => plot::run(args).await,

@@ -60,10 +60,14 @@ pub fn report_kinds(columns: &[String], kinds: &[ValueKind]) {
     }
 }
 
+/// Whether pandas calls the numbers of rows so.
+pub fn is_index_name(name: &str) -> bool {
+    ["Unnamed: 0", "__index_level_0__"].contains(&name)
+}
+
 /// Places of the columns that count rows: those that pandas calls so, and a first one whose numbers go up by one from 0 or
 /// 1.
 pub fn index_columns(table: &Table) -> Vec<usize> {
-    const NAMES: [&str; 2] = ["Unnamed: 0", "__index_level_0__"];
     /// Rows below which a column that counts up may do so by chance.
     const ROWS: usize = 10;
     let counts = |place: usize| {
@@ -73,8 +77,7 @@ pub fn index_columns(table: &Table) -> Vec<usize> {
     };
     (0..table.features())
         .filter(|&place| {
-            NAMES.contains(&table.columns[place].as_str())
-                || (place == 0 && table.rows() >= ROWS && counts(place))
+            is_index_name(&table.columns[place]) || (place == 0 && table.rows() >= ROWS && counts(place))
         })
         .collect()
 }

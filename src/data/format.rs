@@ -15,7 +15,7 @@ pub enum Format {
     Csv,
     /// Fields with tabs between them, quoted as in CSV.
     Tsv,
-    /// One NumPy array of one or two dimensions.
+    /// One NumPy array of one or two dimensions; it is read from NPZ too.
     Npy,
     /// Apache Parquet.
     Parquet,
@@ -50,6 +50,18 @@ impl Format {
     /// The name, as in [`Format::ALL`].
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, format)| *format == self).map_or("csv", |(name, _)| name)
+    }
+
+    /// How a ZIP archive begins, and NumPy's .npz with it.
+    pub(super) const ZIP: &[u8] = b"PK\x03\x04";
+
+    /// The format that is no text of a file that begins with `bytes`. NPZ is a kind of NPY.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.starts_with(b"\x93NUMPY") || bytes.starts_with(Self::ZIP) {
+            Some(Self::Npy)
+        } else {
+            bytes.starts_with(b"PAR1\x15").then_some(Self::Parquet)
+        }
     }
 
     /// Whether rows are lines of text.

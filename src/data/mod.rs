@@ -6,6 +6,7 @@ mod columns;
 mod dataset;
 mod format;
 mod input;
+mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
 mod output;
 mod preprocess;
@@ -20,6 +21,7 @@ pub use columns::{Selection, find_columns, near_matches, unknown_column};
 pub use dataset::Dataset;
 pub use format::{Compression, Encoding, Format};
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
+pub use inspect::{Atom, ColumnFindings, ColumnKind, Dependence, FarOut, Inspection, Odd, Term};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub(crate) use preprocess::factorise;

@@ -5,8 +5,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, Table, TableWriter};
+use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, Table, TableWriter, ValueKind};
 use npyz::WriterBuilder;
+use parquet::basic::Compression;
+use parquet::column::writer::ColumnWriter;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -486,4 +488,183 @@ fn selection_and_reader_agree_on_unknown_columns() {
         .expect_err("a typo")
         .to_string();
     assert!(message.contains("did you mean `width`"), "{message}");
+}
+
+/// A Parquet file of `schema`, whose columns are filled by `fill`.
+fn parquet_of(
+    path: &Path,
+    schema: &str,
+    compression: Compression,
+    fill: &dyn Fn(&mut ColumnWriter<'_>, usize),
+) {
+    let schema = Arc::new(parquet::schema::parser::parse_message_type(schema).expect("a schema"));
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let file = File::create(path).expect("made");
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties)).expect("begun");
+    let mut group = writer.next_row_group().expect("a group");
+    let mut place = 0;
+    while let Some(mut column) = group.next_column().expect("a column") {
+        fill(column.untyped(), place);
+        column.close().expect("closed");
+        place += 1;
+    }
+    group.close().expect("closed");
+    writer.close().expect("closed");
+}
+
+#[test]
+fn parquet_of_every_compression_is_read() {
+    let folder = folder();
+    let path = folder.path().join("t.parquet");
+    let values: Vec<f64> = (0..5000).map(|i| f64::from(i % 7) / 3.0).collect();
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(Default::default()),
+        Compression::ZSTD(Default::default()),
+        Compression::BROTLI(Default::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+    ] {
+        parquet_of(&path, "message t { required double a; }", compression, &|column, _| {
+            let ColumnWriter::DoubleColumnWriter(column) = column else { panic!("a double") };
+            column.write_batch(&values, None, None).expect("written");
+        });
+        let (numbers, _) = collect(open_all(&path, Missing::Refuse).expect("opens"), 999)
+            .unwrap_or_else(|error| panic!("{compression}: {error}"));
+        assert_eq!(numbers, values, "{compression}");
+    }
+}
+
+#[test]
+fn parquet_truths_and_times_are_numbers_and_long_integers_are_refused() {
+    let folder = folder();
+    let path = folder.path().join("t.parquet");
+    let schema = "message t { required boolean a; required int64 b (TIMESTAMP(MILLIS,true)); required int32 c (DATE); \
+                  required int64 d; required binary e; }";
+    parquet_of(&path, schema, Compression::UNCOMPRESSED, &|column, place| {
+        let written = match column {
+            ColumnWriter::BoolColumnWriter(column) => column.write_batch(&[true, false], None, None),
+            ColumnWriter::Int32ColumnWriter(column) => column.write_batch(&[1, 19_782], None, None),
+            ColumnWriter::Int64ColumnWriter(column) if place == 1 => {
+                column.write_batch(&[1_500, 1_709_210_096_000], None, None)
+            }
+            ColumnWriter::Int64ColumnWriter(column) => {
+                column.write_batch(&[1 << 53, (1 << 53) + 1], None, None)
+            }
+            ColumnWriter::ByteArrayColumnWriter(column) => {
+                column.write_batch(&[ByteArray::from("x"), ByteArray::from(b"caf\xe9".to_vec())], None, None)
+            }
+            _ => panic!("another type"),
+        };
+        written.expect("written");
+    });
+    let select = |numbers: &[usize], extras: &[usize]| {
+        Reader::open(&path, None).expect("opens").select(numbers, extras, Missing::Refuse).expect("columns")
+    };
+    let rows = select(&[0, 1, 2], &[3]);
+    assert_eq!(rows.kinds(), [ValueKind::Truth, ValueKind::Time, ValueKind::Time]);
+    let (numbers, extras) = collect(rows, 9).expect("reads");
+    assert_eq!(numbers, [1.0, 1.5, 86_400.0, 0.0, 1_709_210_096.0, 1_709_164_800.0]);
+    assert_eq!(extras, [names(&["9007199254740992", "9007199254740993"])]);
+    let (_, texts) = collect(select(&[0], &[1]), 9).expect("reads");
+    assert_eq!(texts, [names(&["1970-01-01T00:00:01.500Z", "2024-02-29T12:34:56Z"])]);
+    for (numbers, extras, want) in [
+        (&[3][..], &[][..], "row 2, column 4 (`d`) is a whole number beyond 2^53"),
+        (&[0], &[4], "row 2, column 5 (`e`) is not UTF-8 text"),
+    ] {
+        let error = collect(select(numbers, extras), 9).expect_err(want).to_string();
+        assert!(error.contains(want), "{error}");
+    }
+}
+
+/// A ZIP archive of `files`.
+fn archive(method: zip::CompressionMethod, files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        writer.start_file(*name, options).expect("begun");
+        writer.write_all(bytes).expect("written");
+    }
+    writer.finish().expect("written").into_inner()
+}
+
+#[test]
+fn archives_of_one_array_are_read_and_others_are_named() {
+    use npyz::Order::{C, Fortran};
+    use zip::CompressionMethod::{Deflated, Stored};
+    let folder = folder();
+    let path = folder.path().join("t.npz");
+    let want: Vec<f64> = (0..8).map(f64::from).collect();
+    let rows = array("<f8", &[4, 2], C, want.clone());
+    let turned = array("<f8", &[4, 2], Fortran, [0, 2, 4, 6, 1, 3, 5, 7].map(f64::from).to_vec());
+    for method in [Stored, Deflated] {
+        for array in [&rows, &turned] {
+            let bytes = archive(method, &[("arr_0.npy", array)]);
+            fs::write(&path, &bytes).expect("written");
+            let (numbers, _) = collect(open_all(&path, Missing::Refuse).expect("opens"), 3).expect("reads");
+            assert_eq!(numbers, want, "{method:?}");
+            // With fewer bytes it is a short text.
+            for end in 4..bytes.len() {
+                fs::write(&path, &bytes[..end]).expect("written");
+                assert!(open_all(&path, Missing::Refuse).is_err(), "{method:?}: the first {end} bytes");
+            }
+        }
+    }
+    for (name, files, want) in [
+        ("t.npz", &["a.npy", "b.npy"][..], "holds 2 arrays, a, b; save one of two dimensions"),
+        (
+            "t.xlsx",
+            &["[Content_Types].xml", "xl/workbook.xml"],
+            "is an Excel workbook; save its sheet as CSV",
+        ),
+        ("t.ods", &["mimetype", "content.xml"], "is an OpenDocument file"),
+        ("t.pt", &["archive/data.pkl"], "is a file of PyTorch"),
+        ("t.zip", &["t.csv"], "is a ZIP archive of t.csv; unpack it"),
+    ] {
+        let path = folder.path().join(name);
+        let files: Vec<(&str, &[u8])> = files.iter().map(|&file| (file, &rows[..])).collect();
+        fs::write(&path, archive(Deflated, &files)).expect("written");
+        let error = Reader::open(&path, None).err().expect(want).to_string();
+        assert!(error.contains(want), "{error}");
+    }
+}
+
+#[test]
+fn files_in_other_formats_are_named_and_formats_are_told_by_content() {
+    let folder = folder();
+    for (name, bytes, want) in [
+        ("t.h5", &b"\x89HDF\r\n\x1a\n\0\0"[..], "is an HDF5 file; write its table as Parquet"),
+        ("t.pkl", b"\x80\x04\x95\x0c", "is a pickle, which may run any program"),
+        ("t.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "is an Excel workbook"),
+        ("t.csv", b"<!DOCTYPE html>\n<html>", "is a web page; download the file itself"),
+        ("t.csv", b"\xff\xfea\0,\0b\0", "is text in UTF-16; save it as UTF-8"),
+        ("t.parquet", b"\x89HDF\r\n\x1a\n\0\0", "is an HDF5 file"),
+        ("t.npy", b"\x80\x05\x95", "is a pickle"),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).expect("written");
+        let error = Reader::open(&path, None).err().expect(want).to_string();
+        assert!(error.contains(want), "{error}");
+    }
+    let path = folder.path().join("renamed.dat");
+    parquet_file(&path);
+    assert_eq!(Reader::open(&path, None).expect("opens").columns(), names(&["a", "b", "c", "d"]));
+    fs::write(&path, array("<f8", &[2, 1], npyz::Order::C, vec![1.0, 2.0])).expect("written");
+    assert_eq!(Reader::open(&path, None).expect("opens").rows(), Some(2));
+    let error = Reader::open(&path, Some(Encoding::CSV)).err().expect("no text").to_string();
+    assert!(error.contains("is a NumPy array; its format is npy"), "{error}");
+}
+
+#[test]
+fn gzip_that_is_filled_up_with_zeros_is_read() {
+    let folder = folder();
+    let path = folder.path().join("t.csv.gz");
+    let mut writer = TableWriter::create(Some(&path), None, &[], &names(&["a"])).expect("made");
+    writer.write(&[], &[1.0, 2.0]).expect("written");
+    writer.finish().expect("written");
+    let mut bytes = fs::read(&path).expect("there");
+    bytes.resize(bytes.len() + 10_000, 0);
+    fs::write(&path, bytes).expect("written");
+    assert_eq!(Table::read(&path).expect("reads").values, [1.0, 2.0]);
 }

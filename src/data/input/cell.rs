@@ -10,7 +10,7 @@ const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A field.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Cell {
+pub(in crate::data) enum Cell {
     Missing,
     /// A finite number, and what it was.
     Value(f64, ValueKind),
@@ -22,26 +22,28 @@ pub(super) enum Cell {
 
 /// How fields are understood.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Cells {
+pub(in crate::data) struct Cells {
     pub(super) decimal: Decimal,
     /// Words for missing values, besides the usual ones.
     missing: Vec<String>,
+    /// Numbers that mean the same.
+    pub(super) missing_numbers: Vec<f64>,
 }
 
 impl Cells {
     pub(super) fn new(reading: &Reading, decimal: Decimal) -> Self {
         let missing = reading.missing_values.iter().map(|word| word.trim().to_owned()).collect();
-        Self { decimal, missing }
+        Self { decimal, missing, missing_numbers: reading.missing_numbers() }
     }
 
     /// What `field` is.
-    pub(super) fn read(&self, field: &[u8]) -> Cell {
+    pub(in crate::data) fn read(&self, field: &[u8]) -> Cell {
         let field = field.trim_ascii();
         if self.missing.iter().any(|word| word.as_bytes() == field) {
             return Cell::Missing;
         }
         match parse(field, self.decimal) {
-            Some(value) if value.is_nan() => Cell::Missing,
+            Some(value) if value.is_nan() || self.missing_numbers.contains(&value) => Cell::Missing,
             Some(value) if value.is_infinite() => Cell::Infinite,
             Some(value) if is_inexact(field, value) => Cell::Inexact,
             Some(value) => Cell::Value(value, ValueKind::Number),

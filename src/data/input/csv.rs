@@ -7,11 +7,10 @@ use std::rc::Rc;
 use csv::ByteRecord;
 
 use super::cell::{self, Cell, Cells};
-use super::header;
 use super::lines::{LineReader, Lines};
 use super::sniff::{Head, dialect};
 use super::white_space::WhiteSpaceReader;
-use super::{Chunk, Decoder, Position, Reader};
+use super::{Chunk, Decoder, Position, Reader, foreign, header};
 use crate::data::columns::count;
 use crate::data::reading::{Delimiter, Dialect, Names, Reading, ValueKind};
 use crate::error::{Error, Remedy, Result};
@@ -26,6 +25,9 @@ pub(super) fn open<'a>(
     position: Position,
 ) -> Result<Reader<'a>> {
     let head = Head::read(&mut reader).map_err(|error| failure(name, error))?;
+    if let Some(problem) = foreign::refusal(&head.bytes) {
+        return Err(Error::data(name, problem));
+    }
     let (delimiter, decimal) = dialect(&head, reading, usual);
     let cells = Cells::new(reading, decimal);
     let rows = head.rows(delimiter);
@@ -69,7 +71,7 @@ pub(super) fn open<'a>(
         rows: None,
         position,
         dialect: Some(Dialect { delimiter, usual, decimal, names }),
-        missing_numbers: reading.missing_numbers(),
+        cells: decoder.cells.clone(),
         decoder: Box::new(decoder),
     })
 }

@@ -3,10 +3,15 @@
 
 mod cell;
 mod csv;
+mod foreign;
+#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
+mod gzip;
 mod header;
 mod lines;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
 mod npy;
+#[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
+mod npz;
 #[cfg(not(target_arch = "wasm32"))]
 mod open;
 #[cfg(all(feature = "tables", not(target_arch = "wasm32")))]
@@ -23,9 +28,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Table;
 use super::columns::count;
-use super::reading::{Decimal, Delimiter, Dialect, Reading, ValueKind};
+use super::reading::{Delimiter, Dialect, Reading, ValueKind};
 use crate::error::{Error, Remedy, Result};
 use crate::shown::shown;
+pub(super) use cell::{Cell, Cells};
 
 /// What to do with a row that lacks a number: an empty field, NA, N/A, NaN, NaT, null, none, ?, - or . in text, a null in
 /// Parquet, NaN in NPY, and [`Reading::missing_values`].
@@ -105,8 +111,8 @@ pub struct Reader<'a> {
     position: Position,
     /// How a text is read.
     dialect: Option<Dialect>,
-    /// Numbers that say that there is none.
-    missing_numbers: Vec<f64>,
+    /// How its texts and missing values are understood.
+    cells: Cells,
     decoder: Box<dyn Decoder + 'a>,
 }
 
@@ -139,6 +145,11 @@ impl<'a> Reader<'a> {
     /// ```
     pub fn from_text(name: &str, reader: impl Read + 'a, reading: &Reading) -> Result<Self> {
         csv::open(name, Box::new(reader), reading, Delimiter::Byte(b','), Position::default())
+    }
+
+    /// How its cells are understood.
+    pub(super) fn cells(&self) -> &Cells {
+        &self.cells
     }
 
     /// How its text is read; `None` for a format that is no text.
@@ -210,8 +221,7 @@ impl<'a> Reader<'a> {
             unit: self.unit,
             has_header: self.named,
             position: self.position,
-            decimal: self.dialect.map_or(Decimal::Point, |dialect| dialect.decimal),
-            missing_numbers: self.missing_numbers,
+            cells: self.cells,
             missing,
             read: 0,
             dropped: 0,
@@ -229,8 +239,7 @@ pub struct Rows<'a> {
     unit: &'static str,
     has_header: bool,
     position: Position,
-    decimal: Decimal,
-    missing_numbers: Vec<f64>,
+    cells: Cells,
     missing: Missing,
     read: u64,
     dropped: u64,
@@ -260,7 +269,7 @@ impl Rows<'_> {
 
     /// The number, written as those of the table are, in a cell that was passed on as text.
     pub fn number(&self, cell: &str) -> Option<f64> {
-        cell::parse(cell.as_bytes(), self.decimal)
+        cell::parse(cell.as_bytes(), self.cells.decimal)
     }
 
     /// What the entries of [`Chunk::places`] are: `line` or `row`.
@@ -328,8 +337,9 @@ impl Rows<'_> {
         let mut chunk = Chunk { extras: vec![Vec::new(); self.extras.len()], ..Chunk::default() };
         self.decoder.read(limit.max(1), &mut chunk)?;
         debug_assert_eq!(chunk.numbers.len(), chunk.rows * self.numbers.len());
-        if !self.missing_numbers.is_empty() {
-            let missing = chunk.numbers.iter_mut().filter(|value| self.missing_numbers.contains(value));
+        let numbers = &self.cells.missing_numbers;
+        if !numbers.is_empty() {
+            let missing = chunk.numbers.iter_mut().filter(|value| numbers.contains(value));
             missing.for_each(|value| *value = f64::NAN);
         }
         self.read += chunk.rows as u64;

@@ -20,9 +20,13 @@ const MOST_COLUMNS: u64 = 1 << 16;
 
 /// Reads the header of `file` and holds it against the file's length.
 pub(super) fn open(name: &str, mut file: File) -> Result<Reader<'static>> {
-    let io_error = |error| Error::io(name, error);
-    let length = file.seek(SeekFrom::End(0)).map_err(io_error)?;
-    file.rewind().map_err(io_error)?;
+    let length = file.seek(SeekFrom::End(0)).map_err(|error| Error::io(name, error))?;
+    open_at(name, file, 0, length)
+}
+
+/// Reads the array that takes `length` bytes of `file` from byte `first` on.
+pub(super) fn open_at(name: &str, mut file: File, first: u64, length: u64) -> Result<Reader<'static>> {
+    file.seek(SeekFrom::Start(first)).map_err(|error| Error::io(name, error))?;
     let (header, start) = NpyHeader::read(&mut file).map_err(|message| Error::data(name, message))?;
     let (rows, columns) = header.size().map_err(|message| Error::data(name, message))?;
     let needed = rows.checked_mul(columns).and_then(|values| values.checked_mul(header.dtype.size() as u64));
@@ -43,7 +47,7 @@ pub(super) fn open(name: &str, mut file: File) -> Result<Reader<'static>> {
         name: name.to_owned(),
         done: Arc::clone(&position.done),
         file: BufReader::with_capacity(1 << 18, file),
-        start,
+        start: first + start,
         header,
         rows,
         columns: columns as usize,
@@ -60,7 +64,7 @@ pub(super) fn open(name: &str, mut file: File) -> Result<Reader<'static>> {
         rows: Some(rows),
         position,
         dialect: None,
-        missing_numbers: Vec::new(),
+        cells: super::Cells::default(),
         decoder: Box::new(decoder),
     })
 }

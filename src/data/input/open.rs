@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Position, Reader, csv};
+use super::{Cells, Position, Reader, csv};
 use crate::data::format::{Compression, Encoding, Format};
-use crate::data::reading::{Delimiter, Reading};
+use crate::data::reading::{Decimal, Delimiter, Reading};
 use crate::error::{Error, Result};
 
 impl Reader<'static> {
@@ -33,7 +33,8 @@ impl Reader<'static> {
         let standard_input = path.as_os_str() == "-";
         let name = if standard_input { "standard input".to_owned() } else { path.display().to_string() };
         let open = || File::open(path).map_err(|error| Error::io(path, error));
-        let delimiter = match encoding.format {
+        let told = if standard_input || reading.encoding.is_some() { None } else { format_of(path) };
+        let delimiter = match told.unwrap_or(encoding.format) {
             Format::Csv => Delimiter::Byte(b','),
             Format::Tsv => Delimiter::Byte(b'\t'),
             format => {
@@ -43,7 +44,7 @@ impl Reader<'static> {
                     open()?
                 };
                 let reader = seekable(&name, file, format)?;
-                return Ok(Self { missing_numbers: reading.missing_numbers(), ..reader });
+                return Ok(Self { cells: Cells::new(reading, Decimal::Point), ..reader });
             }
         };
         if standard_input {
@@ -58,6 +59,23 @@ impl Reader<'static> {
         let counted = Counted { inner: file, done: Arc::clone(&position.done) };
         csv::open(&name, decompressed(&name, Box::new(counted))?, reading, delimiter, position)
     }
+}
+
+/// The format that is no text and that the regular file `path` begins like, whatever its name.
+fn format_of(path: &Path) -> Option<Format> {
+    // What is no regular file, such as a pipe, would lose its first bytes.
+    let regular = path.metadata().is_ok_and(|metadata| metadata.is_file());
+    let head = head_of(&mut File::open(path).ok().filter(|_| regular)?).ok()?;
+    Format::of_bytes(&head)
+}
+
+/// The first bytes of `file`, which is left at its start.
+fn head_of(file: &mut File) -> io::Result<Vec<u8>> {
+    const BYTES: u64 = 64;
+    let mut head = Vec::new();
+    file.take(BYTES).read_to_end(&mut head)?;
+    io::Seek::rewind(file)?;
+    Ok(head)
 }
 
 /// Counts the bytes that pass.
@@ -84,7 +102,7 @@ fn decompressed(name: &str, mut reader: Box<dyn Read>) -> Result<Box<dyn Read>> 
     match compression {
         Compression::None => Ok(Box::new(whole)),
         #[cfg(feature = "tables")]
-        Compression::Gzip => Ok(Box::new(flate2::bufread::MultiGzDecoder::new(whole))),
+        Compression::Gzip => Ok(Box::new(super::gzip::GzipReader::new(whole))),
         #[cfg(feature = "tables")]
         Compression::Zstd => {
             let decoder = zstd::Decoder::with_buffer(whole).map_err(|error| csv::failure(name, error))?;
@@ -108,9 +126,19 @@ fn spooled() -> io::Result<File> {
 }
 
 #[cfg(feature = "tables")]
-fn seekable(name: &str, file: File, format: Format) -> Result<Reader<'static>> {
+fn seekable(name: &str, mut file: File, format: Format) -> Result<Reader<'static>> {
+    let head = head_of(&mut file).map_err(|error| Error::io(name, error))?;
+    match (Format::of_bytes(&head), format) {
+        (Some(told), wanted) if told == wanted => {}
+        _ => {
+            if let Some(problem) = super::foreign::refusal(&head) {
+                return Err(Error::data(name, problem));
+            }
+        }
+    }
     match format {
         Format::Parquet => super::parquet::open(name, file),
+        _ if head.starts_with(Format::ZIP) => super::npz::open(name, file),
         _ => super::npy::open(name, file),
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
         rows: Some(rows),
         position,
         dialect: None,
-        missing_numbers: Vec::new(),
+        cells: super::Cells::default(),
         decoder: Box::new(decoder),
     })
 }
