@@ -1,7 +1,7 @@
 //! Whether the rows of a table fall into groups far apart from each other, and what base densities they ask for then.
 //! It looks at a dataset before a recipe is decided.
 
-use crate::data::{Dataset, Margins};
+use crate::data::{Dataset, Margins, SharedValues};
 use crate::error::Result;
 use crate::mixture::{self, Mixture};
 
@@ -28,7 +28,8 @@ pub struct Groups {
 
 impl Groups {
     /// The groups of `dataset`; `None` where there is one alone, where mixtures fit the rows better behind
-    /// [`Margins::Kernel`], and where there are too few rows or no validation rows to tell.
+    /// [`Margins::Kernel`], and where there are too few rows or no validation rows to tell; and where many rows
+    /// share a value of a column, because these form groups that are no modes.
     ///
     /// Margins map each column to a normal variable, which leaves no room between the modes of a column: a flow behind them
     /// has to tear apart what they have joined, and puts rows in between. Groups of rows are modes of a mixture, so they are
@@ -46,6 +47,10 @@ impl Groups {
             return Ok(None);
         };
         if validation == 0 || dataset.preprocessing.context > 0 {
+            return Ok(None);
+        }
+        let modelled = dataset.preprocessing.modelled();
+        if !SharedValues::of_columns(&dataset.train, dataset.features(), modelled).is_empty() {
             return Ok(None);
         }
         let plain = Sample::new(dataset, Margins::None)?;
@@ -159,5 +164,11 @@ mod tests {
         let atom =
             |row: u32, [a, b]: [f64; 2]| if row.is_multiple_of(2) { [0.0, b] } else { [20.0 + a.exp(), b] };
         assert_eq!(groups(atom), None);
+    }
+
+    #[test]
+    fn values_that_rows_share_are_no_modes() {
+        let whole = |row: u32, [a, _]: [f64; 2]| [a + 16.0 * f64::from(row % 2), f64::from(row % 5)];
+        assert_eq!(groups(whole), None);
     }
 }
