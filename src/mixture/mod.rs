@@ -10,6 +10,15 @@ use crate::layout::Layout;
 
 pub(crate) use em::fit;
 
+/// Whether so many rows of so many columns are enough for a base of so many Gaussians: each of several has a covariance of
+/// its own, which takes rows for each column.
+pub(crate) fn has_rows_for(components: usize, rows: usize, columns: usize) -> bool {
+    /// Rows for each column that each Gaussian needs.
+    const ROWS_EACH: usize = 5;
+
+    components <= 1 || rows / columns.max(1) >= ROWS_EACH * components
+}
+
 /// A mixture of K Gaussians over M features. A_k, lower triangular with a positive diagonal, takes component k to the
 /// standard normal: y = A_k · (z − mean_k).
 #[derive(Clone, Debug, PartialEq)]

@@ -10,6 +10,7 @@ use crate::flow::{
     Activation, Base, BaseKind, Bijector, BijectorKind, ConditionerForm, Flow, MAX_WIDTH, Masking, Mixing,
     Transform,
 };
+use crate::mixture;
 use crate::optimiser::{Adam, Decay, Schedule};
 
 /// Everything that decides a training besides its data and device.
@@ -245,18 +246,13 @@ impl Recipe {
         /// Rows, validation rows included, from which fits are larger and fewer, and from which there is only one.
         const MANY: usize = 4_000;
         const PLENTY: usize = 50_000;
-        /// Rows for each column that mixtures of 5 and of 10 Gaussians need.
-        const FIVE: usize = 25;
-        const TEN: usize = 50;
         /// Rows that a fit goes through, at most some.
         const PASSES: usize = 3_000_000;
 
         let [bins, epochs] = if rows < MANY { [8, 40] } else { [16, 45] };
         let ensemble = if rows < MANY { 8 } else { 4 };
-        let each = rows / columns.max(1);
-        let bases = [(5, FIVE), (1, 0), (10, TEN), (0, 0)];
-        let bases: Vec<usize> =
-            bases.into_iter().filter(|(_, needed)| each >= *needed).map(|(count, _)| count).collect();
+        let allowed = |&count: &usize| mixture::has_rows_for(count, rows, columns);
+        let bases: Vec<usize> = [5, 1, 10, 0].into_iter().filter(allowed).collect();
         let one = rows >= PLENTY;
         Self {
             preset: "table".into(),

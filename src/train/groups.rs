@@ -7,8 +7,6 @@ use crate::mixture::{self, Mixture};
 
 /// Numbers of Gaussians that are tried.
 const COMPONENTS: [usize; 4] = [5, 10, 20, 40];
-/// Rows for each column that each Gaussian needs.
-const ROWS_EACH: usize = 5;
 /// Most training rows, and most validation rows, that are looked at: the first ones.
 const ROWS: usize = 4096;
 /// Nats above the lowest validation loss up to which a number of Gaussians serves.
@@ -39,8 +37,9 @@ impl Groups {
     /// Those of [`Dataset::with_margins`].
     pub fn of(dataset: &Dataset, seed: u64) -> Result<Option<Self>> {
         let [train, validation] = rows(dataset);
-        let each = train / dataset.preprocessing.modelled();
-        let allowed = COMPONENTS.iter().copied().filter(|count| each >= ROWS_EACH * count);
+        let modelled = dataset.preprocessing.modelled();
+        let allowed =
+            COMPONENTS.iter().copied().filter(|&count| mixture::has_rows_for(count, train, modelled));
         let allowed: Vec<usize> = allowed.collect();
         // Five Gaussians would join some of many groups.
         let Some(&first) = allowed.iter().find(|&&count| count >= COMPONENTS[1]).or(allowed.last()) else {
@@ -49,7 +48,6 @@ impl Groups {
         if validation == 0 || dataset.preprocessing.context > 0 {
             return Ok(None);
         }
-        let modelled = dataset.preprocessing.modelled();
         if !SharedValues::of_columns(&dataset.train, dataset.features(), modelled).is_empty() {
             return Ok(None);
         }

@@ -4,11 +4,9 @@
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::flow::{BaseKind, BijectorKind, Mixing};
+use crate::mixture;
 use crate::model::Recipe;
 use crate::random::{Stream, key, philox};
-
-/// Rows for each column that each Gaussian of a base needs.
-const ROWS_EACH: usize = 5;
 
 /// Successive halving (Jamieson and Talwalkar 2016): many recipes are trained for a part of their epochs, and the best of
 /// them go on to the next round, which is longer.
@@ -50,9 +48,8 @@ pub fn candidate(usual: &Recipe, index: u32, rows: usize, columns: usize) -> Rec
     let draws = [0, 1].map(|block| philox([index, block, 0, Stream::Search as u32], key(usual.seed)));
     let mut draws = draws.into_iter().flatten();
     let mut one_of = |count: usize| (draws.next().unwrap_or_default() as usize) % count;
-    let each = rows / columns.max(1);
-    let fits = |&count: &usize| count <= 1 || each >= ROWS_EACH * count;
-    let components: Vec<usize> = [0, 1, 5, 10, 20].into_iter().filter(fits).collect();
+    let allowed = |&count: &usize| mixture::has_rows_for(count, rows, columns);
+    let components: Vec<usize> = [0, 1, 5, 10, 20].into_iter().filter(allowed).collect();
     let components = components[one_of(components.len())];
     let width = [32, 64, 96, 128][one_of(4)];
     let epochs = [usual.epochs.div_ceil(2), usual.epochs, usual.epochs.saturating_mul(2)][one_of(3)];
