@@ -86,7 +86,11 @@ fn model() -> Model {
 fn second() -> Model {
     let model = model();
     let flow = model.record.recipe.conditional_flow(2, 1).expect("valid");
-    let counts = ColumnDomain { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
+    let counts = ColumnDomain {
+        dequantize: true,
+        bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }),
+        ..ColumnDomain::default()
+    };
     let factor = vec![1.0, 0.0, 0.0, 0.5, 0.75, 0.0, -0.25, 0.125, 0.625];
     Model {
         parameters: (0..Layout::new(&flow).total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
