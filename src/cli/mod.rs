@@ -12,6 +12,7 @@ mod device;
 mod devices;
 mod folder;
 mod free_memory;
+mod grids;
 mod info;
 mod inspect;
 mod job;

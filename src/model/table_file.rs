@@ -1,4 +1,4 @@
-//! The model file of a table with categories, version 7: what its columns are, the conditionals of its discrete variables,
+//! The model file of a table with categories, version 8: what its columns are, the conditionals of its discrete variables,
 //! and the members of its density as [`file`](super::file) has them.
 //!
 //! The conditional of discrete variable i is `discrete.{i}.probabilities` `[cells, levels]` in `F64`, or
@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::shown::shown;
 
 /// The version of a file that has categories.
-pub(super) const TABLE_VERSION: u32 = 7;
+pub(super) const TABLE_VERSION: u32 = 8;
 
 /// What the tensors do not say of a table with categories.
 #[derive(Serialize, Deserialize)]
