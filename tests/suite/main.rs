@@ -1,6 +1,7 @@
 //! The integration tests, as one binary: `cargo test --test suite NAME` runs those whose path holds NAME.
 
 mod bad_input;
+mod categories;
 mod cli;
 mod common;
 mod conditional;

@@ -155,6 +155,7 @@ fn seventh() -> Model {
     model.preprocessing.domains[0] = ColumnDomain {
         grid: Some(Grid { step: 0.01, offset: 0.005 }),
         bounds: Some(Bounds { low: Some(0.015), high: Some(9.005) }),
+        ..ColumnDomain::default()
     };
     model
 }
@@ -340,7 +341,7 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
     assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
     let cases: &[(Damage, &str)] = &[
         (
-            |parts| parts.replace("\"format_version\":1", "\"format_version\":8"),
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":9"),
             "format version 9, and this moonflow reads up to version 8",
         ),
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
