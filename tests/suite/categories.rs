@@ -16,9 +16,9 @@ use super::cli::{folder, moonflow, succeed, text, train};
 fn csv(rows: u32) -> String {
     let row = |row: u32| {
         let kind = ["red", "white", "\"rosé, dry\""][(row * row % 7 % 3) as usize];
-        let origin = if row % 5 == 0 { "x" } else { ["north", "south"][(row / 3 % 2) as usize] };
+        let origin = if row.is_multiple_of(5) { "x" } else { ["north", "south"][(row / 3 % 2) as usize] };
         let (a, b) = (f64::from(row % 13) + f64::from(row % 7 % 3) * 4.0, f64::from(row * row % 31) / 3.0);
-        format!("{kind},{a:?},{origin},{b:?},{}\n", row % 4 == 0)
+        format!("{kind},{a:?},{origin},{b:?},{}\n", row.is_multiple_of(4))
     };
     "kind,a,origin,b,old\n".to_owned() + &(0..rows).map(row).collect::<String>()
 }
