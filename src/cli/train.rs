@@ -301,12 +301,6 @@ impl TrainArgs {
             columns::into_table(rows, check, |rows, columns| need.check(rows, columns))
         })?;
         let plan = self.preprocess.plan(&table.name, &table.columns, context)?;
-        if table.features() < 2 {
-            return Err(Error::data(
-                &table.name,
-                "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
-            ));
-        }
         let record = source.record(&table);
         let (table, test) = self.test_rows().set_aside(table, &self.table, self.roles(), recipe.seed)?;
         if let (Some(fraction), false) = (self.test_fraction, weights.is_empty()) {

@@ -61,6 +61,64 @@ fn lowest_of_gaussian(train: &Table, rows: &[f64]) -> f64 {
     rows.chunks_exact(features).map(log_density).fold(f64::INFINITY, f64::min)
 }
 
+/// Mean of −log p that the trained model gives to `rows` [N, D].
+fn loss(folder: &Path, rows: &[f64]) -> f64 {
+    let (_, log_prob) = scores(folder, rows);
+    -log_prob.iter().sum::<f64>() / log_prob.len() as f64
+}
+
+/// log of the density at `x` of two normals of deviation 0.5 at `centre` ± 3, in equal shares.
+fn two_modes(x: f64, centre: f64) -> f64 {
+    let normal = |mean: f64| (-2.0 * (x - mean).powi(2)).exp() / (0.5 * std::f64::consts::TAU.sqrt());
+    (0.5 * (normal(centre - 3.0) + normal(centre + 3.0))).ln()
+}
+
+#[test]
+fn a_table_of_one_column_is_fitted_to_its_shape() {
+    // Values that follow a distribution function backwards, as evenly as one over the golden ratio spreads them.
+    let uniform = |row: u32| ((f64::from(row) + 0.5) * 0.618_033_988_749_894_9).fract();
+    let modes = |row: u32| 0.5 * noise(row, 1)[0] + if row % 2 == 0 { 3.0 } else { -3.0 };
+    let truths: [(&str, &dyn Fn(u32) -> f64, &dyn Fn(f64) -> f64); 3] = [
+        ("bimodal", &modes, &|x| two_modes(x, 0.0)),
+        ("exponential", &|row| -uniform(row).ln(), &|x| -x),
+        ("uniform", &uniform, &|_| 0.0),
+    ];
+    for (name, draw, log_density) in truths {
+        let folder = folder();
+        let rows: Vec<Vec<f64>> = (0..1500).map(|row| vec![draw(row)]).collect();
+        written(&folder.path().join("t.csv"), "x", &rows);
+        let said = train(folder.path(), &["--ensemble", "2", "--epochs", "25"]);
+        assert!(said.contains("over 1 feature:") && !said.contains("warning"), "{said}");
+        let fresh: Vec<f64> = (1500..4500).map(draw).collect();
+        let truth = -fresh.iter().map(|&x| log_density(x)).sum::<f64>() / fresh.len() as f64;
+        let loss = loss(folder.path(), &fresh);
+        assert!((loss - truth).abs() < 0.05, "{name}: {loss}, expected {truth}");
+        for command in ["info", "plot"] {
+            let output = moonflow(folder.path(), &[command, "--model", "run/model.safetensors"]);
+            assert!(output.status.success(), "{command}: {output:?}");
+        }
+        let output = moonflow(folder.path(), &["sample", "--model", "run/model.safetensors", "-n", "9"]);
+        assert_eq!(text(&output.stdout).lines().count(), 10, "{output:?}");
+    }
+}
+
+#[test]
+fn one_column_given_a_context_may_have_modes_that_move_with_it() {
+    let folder = folder();
+    let row = |row: u32| {
+        let y = noise(row, 2);
+        let sign = if row % 2 == 0 { 3.0 } else { -3.0 };
+        vec![2.0 * y[1] + sign + 0.5 * y[0], y[1]]
+    };
+    let rows: Vec<Vec<f64>> = (0..3000).map(row).collect();
+    written(&folder.path().join("t.csv"), "x,c", &rows);
+    train(folder.path(), &["--context", "c", "--ensemble", "2"]);
+    let fresh: Vec<f64> = (3000..6000).flat_map(row).collect();
+    let truth: f64 = fresh.chunks(2).map(|row| -two_modes(row[0], 2.0 * row[1])).sum::<f64>() / 3000.0;
+    let loss = loss(folder.path(), &fresh);
+    assert!((loss - truth).abs() < 0.05, "{loss}, expected {truth}");
+}
+
 #[test]
 fn rows_beside_shared_values_keep_their_density_and_their_columns_are_named() {
     let folder = folder();
