@@ -2,13 +2,14 @@
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Bounds, Chunk, ColumnDomain, Margins, PreprocessingPlan, Selection, SharedValues, Standardise, Table,
+    Bounds, ColumnDomain, Grid, Margins, PreprocessingPlan, Selection, SharedValues, Standardise, Table,
     unknown_column,
 };
 use moonflow::{Error, Result};
 
 use moonflow::shown::shown;
 
+use super::grids::{Item, OpenPlan};
 use super::table_notes;
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
@@ -17,12 +18,12 @@ pub struct PreprocessArgs {
     /// Columns that are given and not modelled, written like --columns: the density is that of the others given these
     #[arg(long, value_name = "LIST")]
     pub context: Option<String>,
-    /// Columns of whole numbers: the flow sees them with uniform noise, a score is the log of a probability, and samples
-    /// are whole
+    /// Columns of whole numbers, and of values in steps, as in count,price=0.01; auto for every column whose values are:
+    /// the flow sees them with uniform noise, a score is the log of a probability, and samples lie on the steps
     #[arg(long, value_name = "LIST")]
     dequantize: Option<String>,
     /// Where a column's values may lie, as in share=0:1, price=0: or rest=:9; of a --dequantize column, its least and
-    /// greatest number. Can be given for several columns
+    /// greatest value. Can be given for several columns
     #[arg(long, value_name = "COLUMN=LOW:HIGH", value_delimiter = ',', value_parser = bounds)]
     bounds: Vec<(String, Bounds)>,
     /// The logarithm of a column, as in price=log: the same as --bounds price=0:
@@ -92,15 +93,20 @@ impl PreprocessArgs {
     /// What the flags say of a table called `name` with `columns`, the last `context` of which are given.
     ///
     /// # Errors
-    /// [`Error::Data`] for a column that is not there or has two bounds; those of the bounds' rules.
-    pub fn plan(&self, name: &str, columns: &[String], context: usize) -> Result<PreprocessingPlan> {
+    /// [`Error::Data`] for a column that is not there or has two bounds; those of the bounds' rules and of a step that is none.
+    pub fn plan(&self, name: &str, columns: &[String], context: usize) -> Result<OpenPlan> {
         let place = |wanted: &str| {
             let found = columns.iter().position(|column| column == wanted);
             found.ok_or_else(|| Error::data(name, unknown_column(wanted, columns)))
         };
         let mut domains = vec![ColumnDomain::default(); columns.len()];
-        for column in Selection::split(self.dequantize.as_deref().unwrap_or_default()) {
-            domains[place(&column)?].dequantize = true;
+        let (mut steps, mut auto) = (Vec::new(), false);
+        for item in Selection::split(self.dequantize.as_deref().unwrap_or_default()) {
+            match Item::parse(&item, columns)? {
+                Item::Auto => auto = true,
+                Item::Whole(column) => domains[place(column)?].grid = Some(Grid::WHOLE),
+                Item::Step(column, step) => steps.push((place(column)?, step)),
+            }
         }
         for (column, bounds) in self.bounds.iter().chain(&self.transform) {
             let domain = &mut domains[place(column)?];
@@ -115,43 +121,25 @@ impl PreprocessArgs {
             _ => Standardise::Mean,
         };
         let plan = PreprocessingPlan { domains, standardise, margins: self.margins(), context };
-        plan.validate(columns)?;
-        Ok(plan)
-    }
-}
-
-/// Refuses the first value of `chunk` that `plan` cannot take, by its place in the file `name`.
-///
-/// # Errors
-/// [`Error::Data`] with line or row, column and bounds.
-pub fn check(
-    plan: &PreprocessingPlan,
-    name: &str,
-    columns: &[String],
-    unit: &str,
-    chunk: &Chunk,
-) -> Result<()> {
-    match plan.first_refusal(&chunk.numbers) {
-        None => Ok(()),
-        Some((row, column, problem)) => {
-            let (place, column) = (chunk.places[row], shown(&columns[column]));
-            Err(Error::data(name, format!("{unit} {place}, column `{column}`: {problem}")))
-        }
+        OpenPlan::new(plan, steps, auto, columns)
     }
 }
 
 /// A note for each kind of columns in which many rows share a value, where no density is bounded: what it depends on then,
 /// and what helps.
 pub fn shared_values(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
-    let (mut whole, mut others) = (Vec::new(), Vec::new());
+    let (mut whole, mut others, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     let modelled = table.features() - plan.context;
     let counting = table_notes::index_columns(table);
     for (index, name) in table.columns[..modelled].iter().enumerate() {
-        if counting.contains(&index) || plan.domains.get(index).is_some_and(|domain| domain.dequantize) {
+        if counting.contains(&index) || plan.domains.get(index).is_some_and(|domain| domain.grid.is_some()) {
             continue;
         }
         let column: Vec<f64> = table.values[index..].iter().step_by(table.features()).copied().collect();
         let Some(shared) = SharedValues::of(&column) else { continue };
+        if let (false, Some(grid)) = (shared.whole, SharedValues::grid(&column)) {
+            steps.push(format!("{}={}", shown(name), grid.step));
+        }
         let named = (shown(name).to_string(), format!("`{}` ({shared})", shown(name)));
         if shared.whole { whole.push(named) } else { others.push(named) }
     }
@@ -173,16 +161,20 @@ pub fn shared_values(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
             Margins::Kernel => "--margins kernel, in use here, keeps scores finite",
             _ => "--margins kernel keeps scores finite",
         };
+        let steps = match &steps[..] {
+            [] => String::new(),
+            steps => format!("--dequantize {} gives values in steps probabilities, ", listed(steps, ",")),
+        };
         notes.push(format!(
             "note: many rows share a value: {described}. A density grows without end there, so that scores tell how values \
-             are rounded: {margins}, --drop leaves such columns out"
+             are rounded: {steps}{margins}, --drop leaves such columns out"
         ));
     }
     notes
 }
 
 /// The first of `items`, and an ellipsis if there are more.
-fn listed(items: &[String], separator: &str) -> String {
+pub fn listed(items: &[String], separator: &str) -> String {
     const MOST: usize = 12;
     let more = if items.len() > MOST { format!("{separator}…") } else { String::new() };
     items[..items.len().min(MOST)].join(separator) + &more

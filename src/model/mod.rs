@@ -4,6 +4,7 @@
 mod cells;
 mod check;
 pub(crate) mod container;
+mod context;
 mod ensemble;
 mod file;
 mod held_out;
@@ -18,6 +19,7 @@ pub use check::{
     Baseline, Comparison, CouplingUnits, Finding, LatentFeature, LayerUnits, PairStructure, SelfCheck,
     SharedColumn, Structure,
 };
+pub use context::OutOfRange;
 pub use ensemble::{Engines, Ensemble};
 pub use file::FORMAT_VERSION;
 pub(crate) use held_out::mean_and_error;
@@ -64,6 +66,8 @@ impl Model {
         }
         self.load_into(engine)?;
         let cells = Cells::new(dequantized.len());
+        // A cell's probability is its mean density times its size.
+        let log_size: f64 = dequantized.iter().map(|(_, grid)| grid.step.ln()).sum();
         let features = self.flow.features;
         let mut log_prob = Vec::with_capacity(rows.len() / features);
         for piece in self.pieces(rows, cells.len())? {
@@ -72,8 +76,8 @@ impl Model {
                 for offsets in cells.offsets.chunks_exact(dequantized.len()) {
                     let start = spread.len();
                     spread.extend_from_slice(row);
-                    for (&column, offset) in dequantized.iter().zip(offsets) {
-                        spread[start + column] += offset;
+                    for (&(column, grid), offset) in dequantized.iter().zip(offsets) {
+                        spread[start + column] = grid.nearest(spread[start + column]) + offset * grid.step;
                     }
                 }
             }
@@ -81,14 +85,14 @@ impl Model {
             for (terms, row) in terms.chunks_exact_mut(cells.len()).zip(piece.chunks_exact(features)) {
                 terms.iter_mut().zip(&cells.log_weights).for_each(|(term, weight)| *term += weight);
                 let accepted = self.preprocessing.accepts(row);
-                log_prob.push(if accepted { log_sum_exp(terms) } else { f64::NEG_INFINITY });
+                log_prob.push(if accepted { log_sum_exp(terms) + log_size } else { f64::NEG_INFINITY });
             }
         }
         Ok(log_prob)
     }
 
     /// log p(x) of each row `[B]` as [`Model::log_prob`], but of the density that the flow has in dequantised columns,
-    /// where a whole number k has the interval from k to k + 1.
+    /// where a value x has the cell from x to x + step.
     ///
     /// # Errors
     /// As [`Model::log_prob`].
@@ -110,9 +114,9 @@ impl Model {
     /// As [`Model::log_prob`]; [`Error::Argument`] where columns are dequantised, which have probabilities and no slope;
     /// [`Error::Device`] when the engine does not compute it.
     pub async fn score<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
-        if let Some(&column) = self.preprocessing.dequantized().first() {
+        if let Some(&(column, _)) = self.preprocessing.dequantized().first() {
             return Err(Error::Argument(format!(
-                "column `{}` holds whole numbers, which have probabilities: log p has no gradient there",
+                "column `{}` is dequantised, and its values have probabilities: log p has no gradient there",
                 shown(&self.columns[column])
             )));
         }
@@ -135,8 +139,8 @@ impl Model {
     }
 
     /// Latent z of each row, row-major [B, D], standard normal when the model fits; a context follows it, in the
-    /// engine's units. Where the base density is a mixture, its distribution functions give the normal scores. Whole numbers of a dequantised
-    /// column are taken in the middle of their interval; a row outside of the bounds has NaN.
+    /// engine's units. Where the base density is a mixture, its distribution functions give the normal scores. Values of a dequantised column are
+    /// taken in the middle of their cell; a row outside of the bounds has NaN.
     ///
     /// `rows`: row-major [B, D], in the user's units.
     ///
@@ -147,7 +151,7 @@ impl Model {
         let mut rows = Cow::Borrowed(rows);
         if !dequantized.is_empty() {
             for row in rows.to_mut().chunks_exact_mut(self.flow.features) {
-                dequantized.iter().for_each(|&column| row[column] += 0.5);
+                dequantized.iter().for_each(|&(column, grid)| row[column] += 0.5 * grid.step);
             }
         }
         self.latent_of_noisy(engine, &rows).await
@@ -203,7 +207,8 @@ impl Model {
     /// stands at the row's end.
     ///
     /// # Errors
-    /// Those of [`Model::sample`]; when the context is not as many rows, or a value is one that its column cannot have.
+    /// Those of [`Model::sample`]; when the context is not as many rows, or a value is one that its column cannot have; and
+    /// when a sample is not finite, which a context far outside of the training data may cause.
     pub async fn sample_given<E: Engine>(
         &self,
         engine: &mut E,
@@ -251,6 +256,13 @@ impl Model {
                 {
                     row[features - given..].copy_from_slice(context);
                 }
+            }
+            if let Some(at) = values[start..].iter().position(|value| !value.is_finite()) {
+                let (row, column) = (first as usize + at / features + 1, shown(&self.columns[at % features]));
+                return Err(Error::Argument(format!(
+                    "sample {row} has no finite number for column `{column}`: what it is given lies too far outside of the \
+                     training data, or the temperature is too high"
+                )));
             }
             first += rows as u32;
         }

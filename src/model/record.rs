@@ -90,8 +90,8 @@ pub struct HeldOut {
     pub above_floor: Option<f64>,
     /// Standard error of `above_floor`.
     pub above_floor_error: Option<f64>,
-    /// Where some rows lie outside of the model's bounds, or are not whole where it has whole numbers: the loss without
-    /// them. They have no density, so that `nll` is infinite.
+    /// Where some rows lie outside of the model's bounds, or between the values of a dequantised column: the
+    /// loss without them. They have no density, so that `nll` is infinite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within_bounds: Option<WithinBounds>,
 }
@@ -141,6 +141,10 @@ pub struct TrainingRecord {
     /// The loss on the rows kept for a test, where there are any.
     #[serde(default)]
     pub test: Option<HeldOut>,
+    /// Least and greatest value of each context column among training and validation rows, `[C]`, in the user's units. None
+    /// of a model without context, and of files of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context_ranges: Vec<[f64; 2]>,
     /// Results of the self-check after training.
     #[serde(default)]
     pub check: Option<SelfCheck>,

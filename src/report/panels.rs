@@ -98,7 +98,7 @@ pub(super) fn density(
     let pixels: Vec<u8> = rows
         .flatten()
         .flat_map(|&value| {
-            // Grey says that there is no number; −∞ is a number here, and dark.
+            // Grey says that there is no number; −∞ is the white of the paper.
             let [red, green, blue] = if value.is_nan() { [128; 3] } else { shade(value) };
             [red, green, blue, 255]
         })
@@ -132,9 +132,14 @@ pub(super) fn density(
     Ok(())
 }
 
-/// `grid` with NaN for what is no log-density: +∞ and numbers whose differences of one nat a float cannot tell.
+/// `grid` without log-densities whose differences of one nat a float cannot tell: −∞ for those far down, where there is no
+/// density either way, and NaN for those far up, +∞ too.
 fn without_the_absurd(grid: &DensityGrid) -> DensityGrid {
-    let sane = |value: f64| if value == f64::NEG_INFINITY || value.abs() < 1e9 { value } else { f64::NAN };
+    let sane = |value: f64| match value {
+        ..=-1e9 => f64::NEG_INFINITY,
+        1e9.. => f64::NAN,
+        value => value,
+    };
     DensityGrid { log_density: grid.log_density.iter().copied().map(sane).collect(), ..*grid }
 }
 
@@ -235,6 +240,15 @@ pub(super) fn missing(svg: &mut Svg, area: Area, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn far_down_is_no_density_and_far_up_no_number() {
+        let log_density = vec![-2e10, -1e8, 0.0, 2e10, f64::INFINITY, f64::NAN];
+        let grid = DensityGrid { x: (0.0, 1.0), y: (0.0, 1.0), columns: 3, rows: 2, log_density };
+        let kept = without_the_absurd(&grid).log_density;
+        assert_eq!(kept[..3], [f64::NEG_INFINITY, -1e8, 0.0]);
+        assert!(kept[3..].iter().all(|value| value.is_nan()), "{kept:?}");
+    }
 
     #[test]
     fn of_a_sorted_table_all_parts_are_drawn_and_no_row_twice() {

@@ -29,6 +29,9 @@ fn models_of_every_version_give_the_bits_that_they_gave_when_they_were_written()
         (1, "moons.csv", &[][..]),
         (2, "wine.csv", &["--given", "alcohol=13.5,malic_acid=2.5"]),
         (3, "wine.csv", &[]),
+        (4, "wine.csv", &[]),
+        (5, "wine.csv", &[]),
+        (6, "wine.csv", &[]),
     ] {
         let (model, table) = (stored(&format!("version_{version}.safetensors")), stored(table));
         let (model, table) = (model.to_str().expect("UTF-8"), table.to_str().expect("UTF-8"));

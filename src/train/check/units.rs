@@ -155,6 +155,7 @@ mod tests {
                 rollbacks: 0,
                 held_out: None,
                 test: None,
+                context_ranges: Vec::new(),
                 check: None,
             },
             flow,
