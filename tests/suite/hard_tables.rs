@@ -77,8 +77,9 @@ fn two_modes(x: f64, centre: f64) -> f64 {
 fn a_table_of_one_column_is_fitted_to_its_shape() {
     // Values that follow a distribution function backwards, as evenly as one over the golden ratio spreads them.
     let uniform = |row: u32| ((f64::from(row) + 0.5) * 0.618_033_988_749_894_9).fract();
-    let modes = |row: u32| 0.5 * noise(row, 1)[0] + if row % 2 == 0 { 3.0 } else { -3.0 };
-    let truths: [(&str, &dyn Fn(u32) -> f64, &dyn Fn(f64) -> f64); 3] = [
+    let modes = |row: u32| 0.5 * noise(row, 1)[0] + if row.is_multiple_of(2) { 3.0 } else { -3.0 };
+    type Shape<'a> = (&'a str, &'a dyn Fn(u32) -> f64, &'a dyn Fn(f64) -> f64);
+    let truths: [Shape<'_>; 3] = [
         ("bimodal", &modes, &|x| two_modes(x, 0.0)),
         ("exponential", &|row| -uniform(row).ln(), &|x| -x),
         ("uniform", &uniform, &|_| 0.0),
@@ -107,7 +108,7 @@ fn one_column_given_a_context_may_have_modes_that_move_with_it() {
     let folder = folder();
     let row = |row: u32| {
         let y = noise(row, 2);
-        let sign = if row % 2 == 0 { 3.0 } else { -3.0 };
+        let sign = if row.is_multiple_of(2) { 3.0 } else { -3.0 };
         vec![2.0 * y[1] + sign + 0.5 * y[0], y[1]]
     };
     let rows: Vec<Vec<f64>> = (0..3000).map(row).collect();
