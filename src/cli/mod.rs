@@ -9,6 +9,7 @@ mod columns;
 mod config;
 mod device;
 mod devices;
+mod far_rows;
 mod folder;
 mod free_memory;
 mod grids;

@@ -12,6 +12,7 @@ use moonflow::{Error, Result};
 use super::advice::with_flags;
 use super::columns::{self, Roles, TableArgs};
 use super::config::Resolved;
+use super::far_rows;
 use super::folder::Files;
 use super::job::TrainingJob;
 use super::memory::Need;
@@ -319,7 +320,8 @@ impl TrainArgs {
             Source::Toy(_) => grids.into_iter().collect(),
             Source::File(_) => {
                 let index = table_notes::index(&table).into_iter();
-                index.chain(grids).chain(preprocess::shared_values(&table, &plan)).collect()
+                let far = far_rows::note(&table);
+                index.chain(grids).chain(preprocess::shared_values(&table, &plan)).chain(far).collect()
             }
         };
         let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
