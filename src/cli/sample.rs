@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use moonflow::data::{
-    Coding, Encoding, Missing, Reader, Rows, Selection, TableColumn, TableWriter, chunk_rows, find_columns,
-    unknown_column,
+    Chunk, Coding, Encoding, Missing, Reader, Rows, Selection, TableColumn, TableWriter, chunk_rows,
+    find_columns, unknown_column,
 };
 use moonflow::engine::Sampling;
 use moonflow::model::TableModel;
@@ -13,6 +13,7 @@ use moonflow::{Error, Result};
 
 use super::output::Inputs;
 use super::progress::RowProgress;
+use super::ranges::Ranges;
 use super::tune::{TunedDeviceArgs, Work};
 use super::{columns, memory, values};
 
@@ -67,7 +68,12 @@ pub async fn run(args: SampleArgs) -> Result<()> {
     let mut writer = SampleWriter::new(&args, &model)?;
     let mut progress = RowProgress::new("sampling");
     let mut sampled: usize = 0;
-    while let Some(ContextRows { rows: contexts, values, fraction }) = next {
+    let mut ranges = Ranges::new(&model);
+    while let Some(ContextRows { rows: contexts, values, fraction, places }) = next {
+        ranges.see(&model, &values, |row| match places.get(row) {
+            Some(place) => format!("{} {place}", given.unit()),
+            None => "what is given".to_owned(),
+        })?;
         let (start, wanted) = (sampled, contexts * each);
         let width = model.context();
         while sampled < start + wanted {
@@ -78,7 +84,11 @@ pub async fn run(args: SampleArgs) -> Result<()> {
                 .collect();
             let first = u32::try_from(sampled).map_err(|_| too_many())?;
             let sampling = Sampling { rows, first, seed: args.seed, temperature: args.temperature };
-            writer.write(&model.sample(&mut engines, sampling, &context, &fixed).await?)?;
+            let drawn = model.sample(&mut engines, sampling, &context, &fixed).await;
+            if drawn.is_err() {
+                ranges.report(&model);
+            }
+            writer.write(&drawn?)?;
             sampled += rows;
             let within = (sampled - start) as f64 / wanted as f64;
             progress.update(sampled as u64, fraction.map(|[from, to]| from + within * (to - from)));
@@ -86,6 +96,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
         next = given.next((limit / each).max(1))?;
     }
     progress.finish();
+    ranges.report(&model);
     writer.table.finish()
 }
 
@@ -137,6 +148,8 @@ struct ContextRows {
     rows: usize,
     values: Vec<f64>,
     fraction: Option<[f64; 2]>,
+    /// Where each row is in its table; none where it is in none.
+    places: Vec<u64>,
 }
 
 /// Where the context comes from.
@@ -186,14 +199,29 @@ impl Given {
     fn next(&mut self, limit: usize) -> Result<Option<ContextRows>> {
         match self {
             Self::Once(values) => {
-                Ok(values.take().map(|values| ContextRows { rows: 1, values, fraction: Some([0.0, 1.0]) }))
+                let rows =
+                    |values| ContextRows { rows: 1, values, fraction: Some([0.0, 1.0]), places: Vec::new() };
+                Ok(values.take().map(rows))
             }
             Self::Table(table) => {
                 let before = table.fraction();
                 let chunk = table.next(limit)?;
                 let fraction = before.zip(table.fraction()).map(|(from, to)| [from, to]);
-                Ok(chunk.map(|chunk| ContextRows { rows: chunk.rows, values: chunk.numbers, fraction }))
+                Ok(chunk.map(|Chunk { rows, numbers, places, .. }| ContextRows {
+                    rows,
+                    values: numbers,
+                    fraction,
+                    places,
+                }))
             }
+        }
+    }
+
+    /// What the places of rows are.
+    fn unit(&self) -> &'static str {
+        match self {
+            Self::Once(_) => "row",
+            Self::Table(table) => table.unit(),
         }
     }
 }

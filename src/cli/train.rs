@@ -12,6 +12,7 @@ use moonflow::{Error, Result};
 use super::advice::with_flags;
 use super::columns::{self, Roles, TableArgs};
 use super::config::Resolved;
+use super::far_rows;
 use super::folder::Files;
 use super::job::TrainingJob;
 use super::memory::Need;
@@ -329,12 +330,6 @@ impl TrainArgs {
         };
         let (plan, grids) = plan.settle(&table, &types)?;
         let encoding = Encoding::new(&types, context);
-        if encoding.features() < 2 && !encoding.modelled_numbers().is_empty() {
-            return Err(Error::data(
-                &table.name,
-                "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
-            ));
-        }
         if encoding.has_categories() {
             need.check(table.rows() as f64, table.features() + encoding.features())
                 .map_err(|message| Error::data(&table.name, message))?;
@@ -358,7 +353,8 @@ impl TrainArgs {
             Source::Toy(_) => grids.into_iter().collect(),
             Source::File(_) => {
                 let index = table_notes::index(&table).into_iter();
-                index.chain(grids).chain(preprocess::shared_values(&table, &plan)).collect()
+                let far = far_rows::note(&table);
+                index.chain(grids).chain(preprocess::shared_values(&table, &plan)).chain(far).collect()
             }
         };
         let mut dataset = match encoding.modelled_numbers() {
