@@ -137,5 +137,6 @@ fn without_flow(recipe: &Recipe, data: &DataSource) -> TrainingRecord {
         held_out: None,
         test: None,
         check: None,
+        context_ranges: Vec::new(),
     }
 }
