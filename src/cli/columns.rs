@@ -37,8 +37,9 @@ pub struct TableArgs {
     #[arg(long, value_name = "LIST")]
     drop: Option<String>,
     /// Rows in which a value is missing (empty, NA, NaN, NaT, null, none, ?, - or .): refuse the table, or drop the rows
-    #[arg(long, default_value = "refuse", value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
-    missing: String,
+    /// [default: refuse]
+    #[arg(long, value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
+    missing: Option<String>,
     /// Words and numbers that mean that a value is missing too, such as -999,unknown
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     missing_values: Option<String>,
@@ -120,20 +121,40 @@ impl TableArgs {
             ("decimal", self.decimal.map(|decimal| decimal.name().to_owned())),
             ("columns", self.columns.clone()),
             ("drop", self.drop.clone()),
-            ("missing", (self.missing == "drop").then(|| self.missing.clone())),
+            ("missing", self.missing.clone().filter(|missing| missing == "drop")),
             ("missing-values", self.missing_values.clone()),
         ]
     }
 
-    /// Opens the table in `path` and says how it is read, where that is not as its name promises.
-    fn reader(&self, path: &Path) -> Result<Reader<'static>> {
-        let reading = Reading {
+    /// Whether a flag says what becomes of rows without a value.
+    pub fn says_missing(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// Gives the flag `name` another value; `false` where it is not among these.
+    pub fn set(&mut self, name: &str, value: &str) -> bool {
+        let flag = match name {
+            "drop" => &mut self.drop,
+            "missing" => &mut self.missing,
+            _ => return false,
+        };
+        *flag = Some(value.to_owned());
+        true
+    }
+
+    fn reading(&self) -> Reading {
+        Reading {
             encoding: self.format,
             header: self.header,
             delimiter: self.delimiter,
             decimal: self.decimal,
             missing_values: Selection::split(self.missing_values.as_deref().unwrap_or_default()),
-        };
+        }
+    }
+
+    /// Opens the table in `path` and says how it is read, where that is not as its name promises.
+    fn reader(&self, path: &Path) -> Result<Reader<'static>> {
+        let reading = self.reading();
         let reader = Reader::open_as(path, &reading)?;
         table_notes::reading(&reader, &reading).iter().for_each(note);
         Ok(reader)
@@ -147,6 +168,21 @@ impl TableArgs {
         let reader = self.reader(path)?;
         let places = self.selection().resolve(reader.name(), reader.columns())?;
         Ok((reader, places))
+    }
+
+    /// Opens the table in `path` to look at it before it is opened for training, which says how it is read. Yields besides
+    /// the places of the columns chosen, those of `context` behind the others, and how many these are.
+    ///
+    /// # Errors
+    /// As [`TableArgs::open`].
+    pub fn open_beforehand(
+        &self,
+        path: &Path,
+        roles: Roles<'_>,
+    ) -> Result<(Reader<'static>, Vec<usize>, usize)> {
+        let reader = Reader::open_as(path, &self.reading())?;
+        let Chosen { columns, context, .. } = self.choose(&reader, roles)?;
+        Ok((reader, columns, context))
     }
 
     /// Opens the table in `path` for training: every column chosen, as a number, those of `context` behind the others, and
@@ -232,7 +268,7 @@ impl TableArgs {
     }
 
     fn missing(&self) -> Missing {
-        if self.missing == "drop" { Missing::Drop } else { Missing::Refuse }
+        if self.missing.as_deref() == Some("drop") { Missing::Drop } else { Missing::Refuse }
     }
 }
 

@@ -4,11 +4,13 @@
 
 mod advice;
 mod animate;
+mod auto;
 mod check;
 mod columns;
 mod config;
 mod device;
 mod devices;
+mod findings;
 mod folder;
 mod free_memory;
 mod info;
