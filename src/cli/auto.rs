@@ -21,14 +21,18 @@ pub fn apply(args: &mut TrainArgs, path: &Path) -> Result<String> {
     }
     let (reader, mut places, context) = args.table.open_beforehand(path, args.roles())?;
     let columns: Vec<String> = places.iter().map(|&place| reader.columns()[place].clone()).collect();
-    let plan = args.preprocess.plan(reader.name(), &columns, context)?;
+    let (plan, grids) = args.preprocess.plan(reader.name(), &columns, context)?.beforehand();
     // What is given comes first: a column that follows from it is the one to be left out.
     places.rotate_right(context);
     let mut progress = RowProgress::new("inspecting");
     let found = Inspection::of(reader, &places, |rows, share| progress.update(rows, share))?;
     progress.finish();
     let missing = args.table.says_missing();
-    let advice = findings::advice(&found, |name| Settled::by(&plan, &columns, name).with_missing(missing));
+    let mut advice =
+        findings::advice(&found, |name| Settled::by(&plan, &columns, name).with_missing(missing));
+    if grids {
+        advice.retain(|advice| advice.flag != "dequantize");
+    }
     let given = args.table.entries().into_iter().chain(args.preprocess.entries());
     let given: Vec<_> = given.filter_map(|(flag, value)| Some((flag, value?))).collect();
     let flags = findings::flags(&advice, &given);

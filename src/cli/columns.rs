@@ -20,16 +20,8 @@ pub struct TableArgs {
     /// Format of the table, whatever its name: csv, tsv, npy or parquet
     #[arg(long, value_name = "FORMAT", value_parser = encoding)]
     format: Option<Encoding>,
-    /// Whether the first row of a text names the columns: yes or no [default: by the rows below]
-    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no)]
-    header: Option<bool>,
-    /// What separates the fields of a text: comma, semicolon, tab, space (any white space) or another character
-    /// [default: by the first rows]
-    #[arg(long, value_name = "DELIMITER", value_parser = delimiter)]
-    delimiter: Option<Delimiter>,
-    /// Whether numbers in a text have a decimal point or a decimal comma [default: by the first rows]
-    #[arg(long, value_name = "POINT|COMMA", value_parser = decimal)]
-    decimal: Option<Decimal>,
+    #[command(flatten)]
+    pub text: TextArgs,
     /// Columns to use, by name or position from 1, such as a,b,3-7 [default: all]
     #[arg(long, value_name = "LIST")]
     columns: Option<String>,
@@ -40,6 +32,21 @@ pub struct TableArgs {
     /// [default: refuse]
     #[arg(long, value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
     missing: Option<String>,
+}
+
+/// Flags of how the cells of a table are read.
+#[derive(clap::Args, Default)]
+pub struct TextArgs {
+    /// Whether the first row of a text names the columns: yes or no [default: by the rows below]
+    #[arg(long, value_name = "YES|NO", value_parser = yes_or_no)]
+    header: Option<bool>,
+    /// What separates the fields of a text: comma, semicolon, tab, space (any white space) or another character
+    /// [default: by the first rows]
+    #[arg(long, value_name = "DELIMITER", value_parser = delimiter)]
+    delimiter: Option<Delimiter>,
+    /// Whether numbers in a text have a decimal point or a decimal comma [default: by the first rows]
+    #[arg(long, value_name = "POINT|COMMA", value_parser = decimal)]
+    decimal: Option<Decimal>,
     /// Words and numbers that mean that a value is missing too, such as -999,unknown
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     missing_values: Option<String>,
@@ -106,6 +113,30 @@ fn decimal(text: &str) -> std::result::Result<Decimal, String> {
     written.ok_or_else(|| "expected point or comma".to_owned())
 }
 
+impl TextArgs {
+    fn reading(&self, encoding: Option<Encoding>) -> Reading {
+        Reading {
+            encoding,
+            header: self.header,
+            delimiter: self.delimiter,
+            decimal: self.decimal,
+            missing_values: Selection::split(self.missing_values.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Opens the table in `path`, of the format `encoding` or that of its name, and says how it is read, where that is not
+    /// as the name promises.
+    ///
+    /// # Errors
+    /// Those of [`Reader::open_as`].
+    pub fn open(&self, path: &Path, encoding: Option<Encoding>) -> Result<Reader<'static>> {
+        let reading = self.reading(encoding);
+        let reader = Reader::open_as(path, &reading)?;
+        table_notes::reading(&reader, &reading).iter().for_each(note);
+        Ok(reader)
+    }
+}
+
 impl TableArgs {
     /// Whether any of the flags was given: a toy density has no use for them.
     pub fn are_given(&self) -> bool {
@@ -116,13 +147,13 @@ impl TableArgs {
     pub fn entries(&self) -> [(&'static str, Option<String>); 8] {
         [
             ("format", self.format.map(|format| format.to_string())),
-            ("header", self.header.map(|header| YES_OR_NO[usize::from(!header)].to_owned())),
-            ("delimiter", self.delimiter.map(Delimiter::name)),
-            ("decimal", self.decimal.map(|decimal| decimal.name().to_owned())),
+            ("header", self.text.header.map(|header| YES_OR_NO[usize::from(!header)].to_owned())),
+            ("delimiter", self.text.delimiter.map(Delimiter::name)),
+            ("decimal", self.text.decimal.map(|decimal| decimal.name().to_owned())),
             ("columns", self.columns.clone()),
             ("drop", self.drop.clone()),
             ("missing", self.missing.clone().filter(|missing| missing == "drop")),
-            ("missing-values", self.missing_values.clone()),
+            ("missing-values", self.text.missing_values.clone()),
         ]
     }
 
@@ -142,22 +173,9 @@ impl TableArgs {
         true
     }
 
-    fn reading(&self) -> Reading {
-        Reading {
-            encoding: self.format,
-            header: self.header,
-            delimiter: self.delimiter,
-            decimal: self.decimal,
-            missing_values: Selection::split(self.missing_values.as_deref().unwrap_or_default()),
-        }
-    }
-
     /// Opens the table in `path` and says how it is read, where that is not as its name promises.
     fn reader(&self, path: &Path) -> Result<Reader<'static>> {
-        let reading = self.reading();
-        let reader = Reader::open_as(path, &reading)?;
-        table_notes::reading(&reader, &reading).iter().for_each(note);
-        Ok(reader)
+        self.text.open(path, self.format)
     }
 
     /// Opens the table in `path` and yields the places of the columns chosen.
@@ -180,7 +198,7 @@ impl TableArgs {
         path: &Path,
         roles: Roles<'_>,
     ) -> Result<(Reader<'static>, Vec<usize>, usize)> {
-        let reader = Reader::open_as(path, &self.reading())?;
+        let reader = Reader::open_as(path, &self.text.reading(self.format))?;
         let Chosen { columns, context, .. } = self.choose(&reader, roles)?;
         Ok((reader, columns, context))
     }

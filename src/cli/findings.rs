@@ -48,7 +48,7 @@ impl Settled {
         let domain = plan.domains.get(place).copied().unwrap_or_default();
         Self {
             context: place + plan.context >= columns.len(),
-            dequantized: domain.dequantize,
+            dequantized: domain.grid.is_some(),
             bounded: domain.bounds.is_some(),
             missing: false,
         }
@@ -91,7 +91,7 @@ const UNBOUNDED: &str = "A density grows without end there";
 const LEFT_OUT: &str = "leaves it out";
 
 /// Every rule. A column that one of them drops is none of the later ones' business.
-static RULES: [Rule; 9] = [
+static RULES: [Rule; 10] = [
     Rule {
         flag: "drop",
         reason: "counts the rows, as an index does",
@@ -145,12 +145,19 @@ static RULES: [Rule; 9] = [
         reason: "whole numbers only",
         consequence: UNBOUNDED,
         effect: "models them as counts, --drop leaves out codes of categories",
+        item: |of| of.step().filter(|step| *step == 1.0).map(|_| of.field()),
+        detail: |of| of.shared(),
+    },
+    Rule {
+        flag: "dequantize",
+        reason: "values in steps",
+        consequence: UNBOUNDED,
+        effect: "gives them probabilities",
         item: |of| {
-            let counts = of.column.shared.is_some_and(|shared| shared.whole);
-            let counts = counts && matches!(of.column.kind, ColumnKind::Whole | ColumnKind::Truth);
-            (counts && !of.settled.dequantized && !of.settled.context).then(|| of.field())
+            let step = of.step().filter(|step| *step != 1.0)?;
+            Some(csv_field(&format!("{}={step}", of.column.name)))
         },
-        detail: |of| of.column.shared.map(|shared| format!("({shared})")),
+        detail: |of| of.shared(),
     },
     Rule {
         flag: "bounds",
@@ -190,6 +197,20 @@ impl Subject<'_> {
     fn field(&self) -> String {
         let name = &self.column.name;
         if name.is_empty() { self.column.place.to_string() } else { csv_field(name) }
+    }
+
+    /// The step between the few values that the rows share, where they are to have probabilities.
+    fn step(&self) -> Option<f64> {
+        let Self { found, column, settled } = self;
+        let numbers = (found.rows - column.missing) as usize;
+        let few = column.shared.is_some_and(|shared| shared.is_of_few(numbers));
+        let truth = (column.kind == ColumnKind::Truth).then_some(1.0);
+        column.grid.or(truth).filter(|_| few && !settled.dequantized && !settled.context)
+    }
+
+    /// What many rows share.
+    fn shared(&self) -> Option<String> {
+        self.column.shared.map(|shared| format!("({shared})"))
     }
 
     /// The sum that the column is.
@@ -290,8 +311,9 @@ pub fn of_training(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
 /// The note on columns in which many rows share a value, where no flag helps.
 fn shared_values(found: &Inspection, settled: impl Fn(&str) -> Settled, margins: Margins) -> Option<String> {
     let others = found.columns.iter().filter_map(|column| {
-        let shared = column.shared.filter(|shared| !shared.whole && !column.is_index)?;
-        let Settled { context, dequantized, .. } = settled(&column.name);
+        let subject = Subject { found, column, settled: settled(&column.name) };
+        let shared = column.shared.filter(|_| !column.is_index && subject.step().is_none())?;
+        let Settled { context, dequantized, .. } = subject.settled;
         (!context && !dequantized).then(|| format!("`{}` ({shared})", shown(&column.name)))
     });
     let others: Vec<String> = others.collect();
@@ -301,8 +323,7 @@ fn shared_values(found: &Inspection, settled: impl Fn(&str) -> Settled, margins:
     };
     (!others.is_empty()).then(|| {
         format!(
-            "note: many rows share a value: {}. A density grows without end there, so that scores tell how values are \
-             rounded: {margins}, --drop leaves such columns out",
+            "note: many rows share a value: {}. {UNBOUNDED}: {margins}, --drop leaves such columns out",
             listed(&others, ", ")
         )
     })
@@ -420,7 +441,7 @@ fn rounded(value: f64, digits: usize) -> String {
 }
 
 /// The first of `items`, and an ellipsis if there are more.
-fn listed(items: &[String], separator: &str) -> String {
+pub fn listed(items: &[String], separator: &str) -> String {
     const MOST: usize = 12;
     let more = if items.len() > MOST { format!("{separator}…") } else { String::new() };
     items[..items.len().min(MOST)].join(separator) + &more

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use moonflow::Result;
 use moonflow::data::{
-    Bounds, ColumnDomain, Johnson, MonotoneCurve, Preprocessing, Standardise, Standardiser,
+    Bounds, ColumnDomain, Grid, Johnson, MonotoneCurve, Preprocessing, Standardise, Standardiser,
 };
 use moonflow::flow::{Base, Flow};
 use moonflow::layout::Layout;
@@ -148,8 +148,10 @@ pub fn describe_recipe(recipe: &Recipe) -> String {
 /// What is done to a column before it is standardised, in a few words; empty for nothing.
 fn describe_domain(domain: &ColumnDomain) -> String {
     let mut parts = Vec::new();
-    if domain.dequantize {
-        parts.push("dequantised".to_owned());
+    match domain.grid {
+        None => {}
+        Some(Grid::WHOLE) => parts.push("dequantised".to_owned()),
+        Some(grid) => parts.push(format!("dequantised, {grid}")),
     }
     match domain.bounds {
         Some(Bounds { low: Some(low), high: None }) => parts.push(format!("ln(x − {low})")),

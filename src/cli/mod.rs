@@ -13,6 +13,7 @@ mod devices;
 mod findings;
 mod folder;
 mod free_memory;
+mod grids;
 mod info;
 mod inspect;
 mod job;

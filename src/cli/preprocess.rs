@@ -1,12 +1,14 @@
-//! The flags that say what is done to columns before a flow sees them, and what a table's columns suggest.
+//! The flags that say what is done to columns before a flow sees them.
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Bounds, Chunk, ColumnDomain, Margins, PreprocessingPlan, Selection, Standardise, unknown_column,
+    Bounds, ColumnDomain, Grid, Margins, PreprocessingPlan, Selection, Standardise, unknown_column,
 };
 use moonflow::{Error, Result};
 
 use moonflow::shown::shown;
+
+use super::grids::{Item, OpenPlan};
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
 #[derive(clap::Args)]
@@ -14,12 +16,12 @@ pub struct PreprocessArgs {
     /// Columns that are given and not modelled, written like --columns: the density is that of the others given these
     #[arg(long, value_name = "LIST")]
     pub context: Option<String>,
-    /// Columns of whole numbers: the flow sees them with uniform noise, a score is the log of a probability, and samples
-    /// are whole
+    /// Columns of whole numbers, and of values in steps, as in count,price=0.01; auto for every column whose values are:
+    /// the flow sees them with uniform noise, a score is the log of a probability, and samples lie on the steps
     #[arg(long, value_name = "LIST")]
     dequantize: Option<String>,
     /// Where a column's values may lie, as in share=0:1, price=0: or rest=:9; of a --dequantize column, its least and
-    /// greatest number. Can be given for several columns
+    /// greatest value. Can be given for several columns
     #[arg(long, value_name = "COLUMN=LOW:HIGH", value_delimiter = ',', value_parser = bounds)]
     bounds: Vec<(String, Bounds)>,
     /// The logarithm of a column, as in price=log: the same as --bounds price=0:
@@ -107,15 +109,20 @@ impl PreprocessArgs {
     /// What the flags say of a table called `name` with `columns`, the last `context` of which are given.
     ///
     /// # Errors
-    /// [`Error::Data`] for a column that is not there or has two bounds; those of the bounds' rules.
-    pub fn plan(&self, name: &str, columns: &[String], context: usize) -> Result<PreprocessingPlan> {
+    /// [`Error::Data`] for a column that is not there or has two bounds; those of the bounds' rules and of a step that is none.
+    pub fn plan(&self, name: &str, columns: &[String], context: usize) -> Result<OpenPlan> {
         let place = |wanted: &str| {
             let found = columns.iter().position(|column| column == wanted);
             found.ok_or_else(|| Error::data(name, unknown_column(wanted, columns)))
         };
         let mut domains = vec![ColumnDomain::default(); columns.len()];
-        for column in Selection::split(self.dequantize.as_deref().unwrap_or_default()) {
-            domains[place(&column)?].dequantize = true;
+        let (mut steps, mut auto) = (Vec::new(), false);
+        for item in Selection::split(self.dequantize.as_deref().unwrap_or_default()) {
+            match Item::parse(&item, columns)? {
+                Item::Auto => auto = true,
+                Item::Whole(column) => domains[place(column)?].grid = Some(Grid::WHOLE),
+                Item::Step(column, step) => steps.push((place(column)?, step)),
+            }
         }
         for (column, bounds) in self.bounds.iter().chain(&self.transform) {
             let domain = &mut domains[place(column)?];
@@ -130,28 +137,7 @@ impl PreprocessArgs {
             _ => Standardise::Mean,
         };
         let plan = PreprocessingPlan { domains, standardise, margins: self.margins(), context };
-        plan.validate(columns)?;
-        Ok(plan)
-    }
-}
-
-/// Refuses the first value of `chunk` that `plan` cannot take, by its place in the file `name`.
-///
-/// # Errors
-/// [`Error::Data`] with line or row, column and bounds.
-pub fn check(
-    plan: &PreprocessingPlan,
-    name: &str,
-    columns: &[String],
-    unit: &str,
-    chunk: &Chunk,
-) -> Result<()> {
-    match plan.first_refusal(&chunk.numbers) {
-        None => Ok(()),
-        Some((row, column, problem)) => {
-            let (place, column) = (chunk.places[row], shown(&columns[column]));
-            Err(Error::data(name, format!("{unit} {place}, column `{column}`: {problem}")))
-        }
+        OpenPlan::new(plan, steps, auto, columns)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, TableWriter, chunk_rows, unknown_column};
+use moonflow::data::{Encoding, Missing, Rows, Selection, TableWriter, chunk_rows, unknown_column};
 use moonflow::engine::Sampling;
 use moonflow::model::{Ensemble, Model};
 use moonflow::shown::{shown, shown_list};
 use moonflow::{Error, Result};
 
+use super::columns::TextArgs;
 use super::output::Inputs;
 use super::progress::RowProgress;
 use super::tune::{TunedDeviceArgs, Work};
@@ -26,6 +27,11 @@ pub struct SampleArgs {
     /// CSV from standard input
     #[arg(long, value_name = "VALUES|FILE", allow_hyphen_values = true)]
     given: Option<String>,
+    /// Format of the table of --given, whatever its name
+    #[arg(long, value_name = "FORMAT", value_parser = columns::encoding, requires = "given")]
+    given_format: Option<Encoding>,
+    #[command(flatten)]
+    text: TextArgs,
     /// Seed of the latent noise: the same seed, model and device give the same rows
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
     seed: u64,
@@ -52,7 +58,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
     Inputs::new(inputs.into_iter().flatten()).spare(args.out.as_deref())?;
     let ensemble = Ensemble::load(&args.model)?;
     let model = ensemble.first();
-    let mut given = Given::new(args.given.as_deref(), model)?;
+    let mut given = Given::new(&args, model)?;
     let limit = chunk_rows(model.columns.len());
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let each = args.rows as usize;
@@ -107,9 +113,9 @@ enum Given {
 }
 
 impl Given {
-    fn new(text: Option<&str>, model: &Model) -> Result<Self> {
+    fn new(args: &SampleArgs, model: &Model) -> Result<Self> {
         let wanted = &model.columns[model.flow.modelled()..];
-        match text {
+        match args.given.as_deref() {
             None if wanted.is_empty() => Ok(Self::Once(Some(Vec::new()))),
             None => Err(Error::Argument(format!(
                 "the model is conditional; give it values, such as --given {}, or a table with {}",
@@ -123,7 +129,7 @@ impl Given {
                 Ok(Self::Once(Some(assignments(text, wanted)?)))
             }
             Some(path) => {
-                let reader = Reader::open(Path::new(path), None)?;
+                let reader = args.text.open(Path::new(path), args.given_format)?;
                 let places = model.find_context(reader.name(), reader.columns(), reader.has_names())?;
                 Ok(Self::Table(reader.select(&places, &[], Missing::Refuse)?))
             }

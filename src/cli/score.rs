@@ -111,8 +111,8 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     table_notes::report_kinds(&rows.columns(), &rows.kinds());
     if outside > 0 {
         output::note(format_args!(
-            "note: {outside} of {scored} rows lie outside of the model's bounds, or are not whole where it has whole \
-             numbers: their log-density is -inf"
+            "note: {outside} of {scored} rows lie outside of the model's bounds, or between the values of a dequantised column: \
+             their log-density is -inf"
         ));
     }
     not_finite -= outside;

@@ -18,7 +18,7 @@ use super::folder::Files;
 use super::job::TrainingJob;
 use super::memory::Need;
 use super::output::{Inputs, note, say};
-use super::preprocess::{self, PreprocessArgs};
+use super::preprocess::PreprocessArgs;
 use super::progress::{Busy, LogFormat};
 use super::recipe::{RecipeArgs, Subject};
 use super::search;
@@ -312,19 +312,25 @@ impl TrainArgs {
             recipe.flow(ToyDensity::FEATURES)?;
             need.check(f64::from(self.toy_rows()), ToyDensity::FEATURES).map_err(Error::Argument)?;
         }
-        let (mut context, mut weights) = (0, Vec::new());
+        let (mut context, mut weights, mut plan) = (0, Vec::new(), None);
         let table = source.table(self.toy_rows() as usize, recipe.seed, |path| {
             let rows;
             (rows, context) = self.table.open(path, self.roles())?;
             let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
-            let plan = self.preprocess.plan(&name, &columns, context)?;
+            let mut opened = self.preprocess.plan(&name, &columns, context)?;
             let check = |chunk: &Chunk, rows: &Rows<'_>| {
                 weights.extend(columns::weights(chunk, rows)?);
-                preprocess::check(&plan, &name, &columns, unit, chunk)
+                opened.check(&name, &columns, unit, chunk)
             };
-            columns::into_table(rows, check, |rows, columns| need.check(rows, columns))
+            let table = columns::into_table(rows, check, |rows, columns| need.check(rows, columns))?;
+            plan = Some(opened);
+            Ok(table)
         })?;
-        let plan = self.preprocess.plan(&table.name, &table.columns, context)?;
+        let plan = match plan {
+            Some(plan) => plan,
+            None => self.preprocess.plan(&table.name, &table.columns, context)?,
+        };
+        let (plan, grids) = plan.settle(&table)?;
         if table.features() < 2 {
             return Err(Error::data(
                 &table.name,
@@ -340,8 +346,8 @@ impl TrainArgs {
         let _busy = Busy::new("preparing");
         let head = table.values[..table.values.len().min(super::plot::ROWS * table.features())].to_vec();
         let notes = match source {
-            Source::Toy(_) => Vec::new(),
-            Source::File(_) => findings::of_training(&table, &plan),
+            Source::Toy(_) => grids.into_iter().collect(),
+            Source::File(_) => grids.into_iter().chain(findings::of_training(&table, &plan)).collect(),
         };
         let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
         if self.weights.is_some() {

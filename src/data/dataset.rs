@@ -48,15 +48,15 @@ impl Dataset {
     ///
     /// # Examples
     /// ```
-    /// use moonflow::data::{Bounds, ColumnDomain, Dataset, PreprocessingPlan, Standardise, Table};
+    /// use moonflow::data::{Bounds, ColumnDomain, Dataset, Grid, PreprocessingPlan, Standardise, Table};
     ///
     /// # fn main() -> moonflow::Result<()> {
     /// let values = (0..200).flat_map(|i| [f64::from(i % 20), 1.0 + f64::from(i * i % 37)]).collect();
     /// let table = Table { name: "t".into(), columns: vec!["count".into(), "price".into()], values };
     /// let plan = PreprocessingPlan {
     ///     domains: vec![
-    ///         ColumnDomain { dequantize: true, bounds: None },
-    ///         ColumnDomain { dequantize: false, bounds: Some(Bounds { low: Some(0.0), high: None }) },
+    ///         ColumnDomain { grid: Some(Grid::WHOLE), bounds: None },
+    ///         ColumnDomain { grid: None, bounds: Some(Bounds { low: Some(0.0), high: None }) },
     ///     ],
     ///     standardise: Standardise::Whiten,
     ///     ..PreprocessingPlan::default()
@@ -171,8 +171,8 @@ impl Dataset {
         Ok(self)
     }
 
-    /// The table that was split, and its weights where it has some: its rows in their order, whole numbers of dequantised
-    /// columns without their noise.
+    /// The table that was split, and its weights where it has some: its rows in their order, those of dequantised columns
+    /// without their noise.
     pub fn into_table(self) -> (Table, Option<Vec<f64>>) {
         let features = self.features();
         let Self { name, columns, preprocessing, train, validation, weights, seed } = self;
@@ -186,8 +186,8 @@ impl Dataset {
             rows.flatten().copied().collect::<Vec<f64>>()
         };
         let mut values = merged([&train, &validation], features);
-        for &column in &preprocessing.dequantized() {
-            values.iter_mut().skip(column).step_by(features).for_each(|value| *value = value.floor());
+        for (column, grid) in preprocessing.dequantized() {
+            values.iter_mut().skip(column).step_by(features).for_each(|value| *value = grid.floor(*value));
         }
         let weights = weights.map(|[train, validation]| merged([&train, &validation], 1));
         (Table { name, columns, values }, weights)
@@ -243,7 +243,7 @@ impl Dataset {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{ColumnDomain, Standardiser};
+    use crate::data::{ColumnDomain, Grid, Standardiser};
 
     fn table(rows: usize) -> Table {
         Table {
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_dataset_gives_its_table_back_and_splits_it_anew() {
-        let domains = vec![ColumnDomain { dequantize: true, bounds: None }, ColumnDomain::default()];
+        let domains = vec![ColumnDomain { grid: Some(Grid::WHOLE), bounds: None }, ColumnDomain::default()];
         let plan = PreprocessingPlan { domains, margins: Margins::Kernel, ..PreprocessingPlan::default() };
         let mut table = table(150);
         table.values.iter_mut().step_by(2).for_each(|value| *value = value.floor());

@@ -28,7 +28,7 @@ pub use inspect::{
 pub use output::TableWriter;
 pub(crate) use preprocess::factorise;
 pub use preprocess::{
-    Bounds, ColumnDomain, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
+    Bounds, ColumnDomain, Grid, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
     PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
 pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};

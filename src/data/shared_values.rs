@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Grid;
+
 /// The values of a column that many rows share.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SharedValues {
@@ -60,10 +62,25 @@ impl SharedValues {
             }
         }
         let share = most as f64 / rows as f64;
-        let is_grid = different <= Self::DIFFERENT && 2 * different <= rows;
+        let is_grid = Self::is_grid(different, rows);
         let is_common = most >= Self::EQUAL && share >= Self::SHARE;
         let whole = is_grid && sorted.iter().all(|value| value.fract() == 0.0);
         (is_grid || is_common).then_some(Self { different, whole, value, share })
+    }
+
+    /// The grid that a column's values lie on, where many rows share each of a few.
+    pub fn grid(column: &[f64]) -> Option<Grid> {
+        let shared = Self::of(column)?;
+        if Self::is_grid(shared.different, column.len()) { Grid::of(column) } else { None }
+    }
+
+    /// Whether many of the column's `rows` share each of a few values.
+    pub fn is_of_few(&self, rows: usize) -> bool {
+        Self::is_grid(self.different, rows)
+    }
+
+    fn is_grid(different: usize, rows: usize) -> bool {
+        different <= Self::DIFFERENT && 2 * different <= rows
     }
 
     /// That of each of the first `modelled` columns of `rows`, row-major [N, D] with D = `features`, which has some.
@@ -114,6 +131,8 @@ mod tests {
         assert_eq!(shown(&with_zeros(200)).as_deref(), Some("0 in 50 % of the rows"));
         let grid: Vec<f64> = smooth().iter().map(|y| (y * 2.0).round() / 2.0).collect();
         assert_eq!(shown(&grid).as_deref(), Some("115 different"));
+        assert_eq!(SharedValues::grid(&grid), Some(Grid { step: 0.5, offset: 0.0 }));
+        assert_eq!(SharedValues::grid(&with_zeros(200)), None, "one value is no grid");
         assert!(!SharedValues::of(&grid).expect("a grid").whole);
         let whole: Vec<f64> = smooth().iter().map(|y| y.round()).collect();
         assert!(SharedValues::of(&whole).expect("whole numbers").whole);

@@ -1,4 +1,4 @@
-//! Where in a cell the density of dequantised columns is taken, to integrate it: P(k) = ∫ p(k + u) du.
+//! Where in a cell the density of dequantised columns is taken, to integrate it: P(x) = step · ∫ p(x + u · step) du.
 //! The nodes are fixed, so that a score repeats.
 
 use std::f64::consts::PI;

@@ -9,12 +9,14 @@
 //! `standardiser.kernel` and, after a whitening, `standardiser.whitened_kernel` `[K, 3]`: place, score and slope of each
 //! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Version 6 is an
 //! ensemble: its JSON has that of each member, of an earlier version, in `members`, and the members' tensors begin with
-//! `members.{k}.`. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
+//! `members.{k}.`. Version 7 has dequantised columns whose values are not whole numbers, by step and offset in `steps`; an
+//! ensemble of such models has version 7 too. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
 //! alone, so equal models are equal files.
 
 use std::path::Path;
 
 use safetensors::tensor::Metadata;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::container::{Container, Parsed, StoredTensor, Tensors, Version, entry, serialise};
@@ -22,7 +24,7 @@ use super::preprocessing::{
     knot_counts, read_curves, read_kernel, read_standardiser, read_whitening, stored,
 };
 use super::{Ensemble, Model, TrainingRecord};
-use crate::data::{ColumnDomain, MonotoneCurve, Preprocessing, Standardise, repeated};
+use crate::data::{ColumnDomain, Grid, MonotoneCurve, Preprocessing, Standardise, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -30,14 +32,18 @@ use crate::shown::shown;
 
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has maps
 /// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
-/// has a flow that is a list of transforms; version 5 has curves by kernel densities; version 6 is an ensemble.
-pub const FORMAT_VERSION: u32 = 6;
+/// has a flow that is a list of transforms; version 5 has curves by kernel densities; version 6 is an ensemble; version 7
+/// has columns on a grid of other than whole numbers.
+pub const FORMAT_VERSION: u32 = 7;
 
 /// The metadata entry that holds the [`Header`].
 const ENTRY: &str = "moonflow";
 
-/// The version of a file that holds several models.
+/// The version of a file that holds several models, where none of them needs a later one.
 const ENSEMBLE_VERSION: u32 = 6;
+
+/// The version of a file with columns on a grid of other than whole numbers.
+const GRID_VERSION: u32 = 7;
 
 /// What the tensors do not say of a model.
 #[derive(Serialize, Deserialize)]
@@ -61,6 +67,11 @@ pub(super) struct Header {
     training: TrainingRecord,
 }
 
+/// Whether the column lies on a grid that is not the whole numbers.
+fn has_other_grid(domain: &ColumnDomain) -> bool {
+    domain.grid.is_some_and(|grid| grid != Grid::WHOLE)
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -74,6 +85,12 @@ struct EnsembleHeader {
     training: TrainingRecord,
 }
 
+/// Whether there are members.
+#[derive(Deserialize)]
+struct Kind {
+    members: Option<IgnoredAny>,
+}
+
 /// What the names of a member's tensors begin with.
 fn prefix(member: usize) -> String {
     format!("members.{member}.")
@@ -82,7 +99,10 @@ fn prefix(member: usize) -> String {
 impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
-        let Preprocessing { whitening, context, kernel, .. } = &self.preprocessing;
+        let Preprocessing { domains, whitening, context, kernel, .. } = &self.preprocessing;
+        if domains.iter().any(has_other_grid) {
+            return GRID_VERSION;
+        }
         if !kernel.is_empty() {
             return 5;
         }
@@ -147,7 +167,11 @@ impl Model {
 impl Ensemble {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
-        if self.members.len() == 1 { self.first().format_version() } else { ENSEMBLE_VERSION }
+        let versions = self.members.iter().map(Model::format_version);
+        match self.members.len() {
+            1 => self.first().format_version(),
+            _ => versions.fold(ENSEMBLE_VERSION, u32::max),
+        }
     }
 
     /// The ensemble as the bytes of its file; that of a single model is the model's own.
@@ -159,7 +183,7 @@ impl Ensemble {
             return only.to_bytes();
         }
         let header = EnsembleHeader {
-            format_version: ENSEMBLE_VERSION,
+            format_version: self.format_version(),
             members: self.members.iter().map(Model::header).collect(),
             training: self.record().clone(),
         };
@@ -271,12 +295,15 @@ impl Headers {
             return Err("its format version is 0, which never existed".into());
         }
         let there = "invariant: the entry was read above";
-        let headers = if format_version == ENSEMBLE_VERSION {
-            let EnsembleHeader { members, training, .. } = entry(metadata, ENTRY)?.expect(there);
-            Self { members, training: Some(training) }
-        } else {
-            Self { members: vec![entry(metadata, ENTRY)?.expect(there)], training: None }
-        };
+        let of_members =
+            || Ok::<_, String>(entry::<Kind>(metadata, ENTRY)?.is_some_and(|kind| kind.members.is_some()));
+        let headers =
+            if format_version == ENSEMBLE_VERSION || (format_version > ENSEMBLE_VERSION && of_members()?) {
+                let EnsembleHeader { members, training, .. } = entry(metadata, ENTRY)?.expect(there);
+                Self { members, training: Some(training) }
+            } else {
+                Self { members: vec![entry(metadata, ENTRY)?.expect(there)], training: None }
+            };
         headers.check_members()?;
         headers.check_size(metadata.data_len())?;
         Ok(headers)
@@ -288,9 +315,11 @@ impl Headers {
             return Err(format!("it is an ensemble of {count} members, expected 2 to {most}"));
         }
         for header in &self.members {
-            if self.training.is_some() && !(1..ENSEMBLE_VERSION).contains(&header.format_version) {
-                let version = header.format_version;
-                return Err(format!("a member of it has format version {version}, expected 1 to 5"));
+            let version = header.format_version;
+            if self.training.is_some()
+                && (!(1..=FORMAT_VERSION).contains(&version) || version == ENSEMBLE_VERSION)
+            {
+                return Err(format!("a member of it has format version {version}, expected 1 to 5 or 7"));
             }
             header.flow.validate().map_err(|error| error.to_string())?;
         }
@@ -340,6 +369,9 @@ impl Header {
         }
         if version < 5 && !self.kernel_knots.is_empty() {
             return Err(format!("it has format version {version}, but curves by kernel densities"));
+        }
+        if version < GRID_VERSION && self.domains.iter().any(has_other_grid) {
+            return Err(format!("it has format version {version}, but columns on a grid of its own"));
         }
         Ok(())
     }

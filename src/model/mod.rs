@@ -64,6 +64,8 @@ impl Model {
         }
         self.load_into(engine)?;
         let cells = Cells::new(dequantized.len());
+        // A cell's probability is its mean density times its size.
+        let log_size: f64 = dequantized.iter().map(|(_, grid)| grid.step.ln()).sum();
         let features = self.flow.features;
         let mut log_prob = Vec::with_capacity(rows.len() / features);
         for piece in self.pieces(rows, cells.len())? {
@@ -72,8 +74,8 @@ impl Model {
                 for offsets in cells.offsets.chunks_exact(dequantized.len()) {
                     let start = spread.len();
                     spread.extend_from_slice(row);
-                    for (&column, offset) in dequantized.iter().zip(offsets) {
-                        spread[start + column] += offset;
+                    for (&(column, grid), offset) in dequantized.iter().zip(offsets) {
+                        spread[start + column] = grid.nearest(spread[start + column]) + offset * grid.step;
                     }
                 }
             }
@@ -81,14 +83,14 @@ impl Model {
             for (terms, row) in terms.chunks_exact_mut(cells.len()).zip(piece.chunks_exact(features)) {
                 terms.iter_mut().zip(&cells.log_weights).for_each(|(term, weight)| *term += weight);
                 let accepted = self.preprocessing.accepts(row);
-                log_prob.push(if accepted { log_sum_exp(terms) } else { f64::NEG_INFINITY });
+                log_prob.push(if accepted { log_sum_exp(terms) + log_size } else { f64::NEG_INFINITY });
             }
         }
         Ok(log_prob)
     }
 
     /// log p(x) of each row `[B]` as [`Model::log_prob`], but of the density that the flow has in dequantised columns,
-    /// where a whole number k has the interval from k to k + 1.
+    /// where a value x has the cell from x to x + step.
     ///
     /// # Errors
     /// As [`Model::log_prob`].
@@ -110,9 +112,9 @@ impl Model {
     /// As [`Model::log_prob`]; [`Error::Argument`] where columns are dequantised, which have probabilities and no slope;
     /// [`Error::Device`] when the engine does not compute it.
     pub async fn score<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
-        if let Some(&column) = self.preprocessing.dequantized().first() {
+        if let Some(&(column, _)) = self.preprocessing.dequantized().first() {
             return Err(Error::Argument(format!(
-                "column `{}` holds whole numbers, which have probabilities: log p has no gradient there",
+                "column `{}` is dequantised, and its values have probabilities: log p has no gradient there",
                 shown(&self.columns[column])
             )));
         }
@@ -135,8 +137,8 @@ impl Model {
     }
 
     /// Latent z of each row, row-major [B, D], standard normal when the model fits; a context follows it, in the
-    /// engine's units. Where the base density is a mixture, its distribution functions give the normal scores. Whole numbers of a dequantised
-    /// column are taken in the middle of their interval; a row outside of the bounds has NaN.
+    /// engine's units. Where the base density is a mixture, its distribution functions give the normal scores. Values of a dequantised column are
+    /// taken in the middle of their cell; a row outside of the bounds has NaN.
     ///
     /// `rows`: row-major [B, D], in the user's units.
     ///
@@ -147,7 +149,7 @@ impl Model {
         let mut rows = Cow::Borrowed(rows);
         if !dequantized.is_empty() {
             for row in rows.to_mut().chunks_exact_mut(self.flow.features) {
-                dequantized.iter().for_each(|&column| row[column] += 0.5);
+                dequantized.iter().for_each(|&(column, grid)| row[column] += 0.5 * grid.step);
             }
         }
         self.latent_of_noisy(engine, &rows).await

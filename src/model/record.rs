@@ -90,8 +90,8 @@ pub struct HeldOut {
     pub above_floor: Option<f64>,
     /// Standard error of `above_floor`.
     pub above_floor_error: Option<f64>,
-    /// Where some rows lie outside of the model's bounds, or are not whole where it has whole numbers: the loss without
-    /// them. They have no density, so that `nll` is infinite.
+    /// Where some rows lie outside of the model's bounds, or between the values of a dequantised column: the
+    /// loss without them. They have no density, so that `nll` is infinite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within_bounds: Option<WithinBounds>,
 }

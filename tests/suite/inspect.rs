@@ -16,7 +16,7 @@ const TINY: [&str; 10] =
 fn write_messy(path: &Path) {
     let lines = (0..200).map(|row| {
         let t = f64::from(row);
-        let (a, b) = ((0.7 * t).sin() + 2.0, (1.3 * t).cos());
+        let (a, b) = ((0.7 * t).sin() + 2.0, (1.3 * t + 0.1).cos());
         let zero_heavy = if row % 3 == 0 { 0.0 } else { (2.9 * t).sin() };
         let far = if row == 150 { 1e9 } else { (0.3 * t).cos() };
         let gap = if row % 50 == 7 { String::new() } else { (0.37 * t).sin().to_string() };
@@ -63,7 +63,6 @@ fn inspect_says_what_columns_hold_and_which_flags_suit_them() {
     for want in [
         "table    t.csv: 200 rows, 12 columns",
         "`Unnamed: 0`: whole numbers, 0 to 199, 200 different, counts the rows",
-        "`b`: numbers, -0.999",
         "light tails, near -1 and 1 and never on them",
         "`kind`: text, 2 different",
         "`count`: whole numbers, 0 to 6, 7 different, in steps of 1",
@@ -82,8 +81,10 @@ fn inspect_says_what_columns_hold_and_which_flags_suit_them() {
         "advice   --drop kind: text",
         "advice   --drop c: a sum of other columns",
         "advice   --dequantize count,is: whole numbers only",
+        "advice   --dequantize tenths=0.1: values in steps",
+        "advice   --bounds b=-1:1,zero=-1:1,",
         "advice   --missing drop: missing values",
-        "moonflow train t.csv --drop 'Unnamed: 0,same,kind,c' --dequantize count,is --bounds b=-1:1,",
+        "moonflow train t.csv --drop 'Unnamed: 0,same,kind,c' --dequantize count,is,tenths=0.1 --bounds b=-1:1,",
     ] {
         assert!(said.contains(want), "{want:?} is not in {said}");
     }
@@ -141,12 +142,15 @@ fn auto_takes_the_flags_that_it_says_and_its_configuration_repeats_the_fit_witho
             assert!(flags.starts_with("--drop 'b,Unnamed: 0,same,kind'"), "{flags}");
             assert!(flags.contains(" --bounds zero=-2:2,a=0:,") && !flags.contains("far"), "{flags}");
         } else {
-            assert!(flags.starts_with("--drop 'Unnamed: 0,same,kind,c' --dequantize count,is "), "{flags}");
+            assert!(
+                flags.starts_with("--drop 'Unnamed: 0,same,kind,c' --dequantize count,is,tenths=0.1 "),
+                "{flags}"
+            );
         }
         train("p", &all.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(model("o") == model("p"), "the same bits with {flags}");
         let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
-        assert!(!config.contains("auto") && config.contains("dequantize = \"count,is\""), "{config}");
+        assert!(config.contains("dequantize = \"count,is,tenths=0.1\""), "{config}");
         succeed(path, &["train", "--config", "o/config.toml", "--out", "q"]);
         assert!(model("o") == model("q"), "the same bits from {config}");
     }
@@ -178,13 +182,13 @@ fn train_says_in_notes_what_inspect_advises() {
         "note: whole numbers only: `count` (7 different), `is` (2 different). A density grows without end there: \
          --dequantize count,is models them as counts",
         "note: near an end that no value reaches: `b` (-1 and 1), ",
-        "note: many rows share a value: `tenths` (",
+        "note: values in steps: `tenths` (37 different). A density grows without end there: --dequantize tenths=0.1 gives",
+        "note: many rows share a value: `zero` (0 in 34 % of the rows). ",
     ] {
         assert!(notes.contains(want), "{want:?} is not in {notes}");
     }
     // What is given is no note any more, and a sum is that of a column that is modelled.
-    let notes =
-        run(&["--columns", "a,b,c,count", "--dequantize", "count", "--bounds", "b=-1:1", "--context", "c"]);
+    let notes = run(&["--columns", "a,b,c,count,is", "--dequantize", "auto", "--context", "c"]);
     assert!(notes.contains("a sum of other columns: `b` = "), "{notes}");
     assert!(!notes.contains("whole numbers") && !notes.contains("near an end"), "{notes}");
 }

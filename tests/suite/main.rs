@@ -13,6 +13,7 @@ mod examples;
 mod files;
 mod gpu;
 mod gradients;
+mod grids;
 mod hard_tables;
 #[cfg(unix)]
 mod hardware;

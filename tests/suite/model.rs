@@ -2,8 +2,8 @@
 
 use moonflow::Error;
 use moonflow::data::{
-    Bounds, ColumnDomain, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser, Table,
-    Whitening,
+    Bounds, ColumnDomain, Grid, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser,
+    Table, Whitening,
 };
 use moonflow::engine::Sampling;
 use moonflow::flow::{Flow, Transform};
@@ -86,7 +86,8 @@ fn model() -> Model {
 fn second() -> Model {
     let model = model();
     let flow = model.record.recipe.conditional_flow(2, 1).expect("valid");
-    let counts = ColumnDomain { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
+    let counts =
+        ColumnDomain { grid: Some(Grid::WHOLE), bounds: Some(Bounds { low: Some(0.0), high: Some(9.0) }) };
     let factor = vec![1.0, 0.0, 0.0, 0.5, 0.75, 0.0, -0.25, 0.125, 0.625];
     Model {
         parameters: (0..Layout::new(&flow).total).map(|i| (i as f32 - 7.5) / 64.0).collect(),
@@ -142,6 +143,16 @@ fn fifth() -> Model {
     };
     model.preprocessing.kernel = vec![curve(4), MonotoneCurve::identity(), curve(9)];
     model.preprocessing.whitened_kernel = vec![curve(2), curve(3), curve(5)];
+    model
+}
+
+/// The second with hundredths from 0.005 on in place of whole numbers, which make version 7.
+fn seventh() -> Model {
+    let mut model = second();
+    model.preprocessing.domains[0] = ColumnDomain {
+        grid: Some(Grid { step: 0.01, offset: 0.005 }),
+        bounds: Some(Bounds { low: Some(0.015), high: Some(9.005) }),
+    };
     model
 }
 
@@ -326,8 +337,8 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
     assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
     let cases: &[(Damage, &str)] = &[
         (
-            |parts| parts.replace("\"format_version\":1", "\"format_version\":7"),
-            "format version 7, and this moonflow reads up to version 6",
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":8"),
+            "format version 8, and this moonflow reads up to version 7",
         ),
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
         (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
@@ -382,7 +393,7 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
         ),
     ];
     refuse_damaged(&model(), cases);
-    assert_eq!(FORMAT_VERSION, 6, "a new version needs its cases here and below");
+    assert_eq!(FORMAT_VERSION, 7, "a new version needs its cases here and below");
 }
 
 fn refuse_damaged(model: &Model, cases: &[(Damage, &str)]) {
@@ -436,6 +447,26 @@ fn inconsistent_kernel_curves_are_refused_with_the_column_and_what_is_wrong() {
         ),
     ];
     refuse_damaged(&fifth(), cases);
+}
+
+#[test]
+fn inconsistent_grids_are_refused_with_the_column_and_what_is_wrong() {
+    const GRID: &str = "{\"step\":0.01,\"offset\":0.005}";
+    let cases: &[(Damage, &str)] = &[
+        (
+            |parts| parts.replace("\"format_version\":7", "\"format_version\":5"),
+            "format version 5, but columns on a grid of its own",
+        ),
+        (|parts| parts.replace(GRID, "true"), "the bounds of `k` must be whole numbers"),
+        (|parts| parts.replace(GRID, "{\"step\":0.01}"), "`k` must lie on the column's grid, steps of 0.01"),
+        (
+            |parts| parts.replace(GRID, "{\"step\":0}"),
+            "column `k` has steps of 0 from 0; expected a positive",
+        ),
+        (|parts| parts.replace(GRID, "{\"step\":-1}"), "column `k` has steps of -1"),
+        (|parts| parts.replace(GRID, "7"), "metadata entry `moonflow` is invalid"),
+    ];
+    refuse_damaged(&seventh(), cases);
 }
 
 #[test]
@@ -520,14 +551,17 @@ fn files_of_other_kinds_and_lying_headers_are_refused() {
 
 #[test]
 fn every_version_comes_back_whole_and_is_the_oldest_that_can_hold_the_model() {
-    for (model, version) in [(model(), 1), (second(), 2), (third(), 3), (fourth(), 4), (fifth(), 5)] {
+    for (model, version) in
+        [(model(), 1), (second(), 2), (third(), 3), (fourth(), 4), (fifth(), 5), (seventh(), 7)]
+    {
         assert_eq!(model.format_version(), version);
         let bytes = model.to_bytes();
         assert_eq!(Model::from_bytes("m", &bytes).expect("own file"), model);
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        assert_eq!(text.contains("johnson") && text.contains("gaussianise"), version >= 3);
+        assert_eq!(text.contains("johnson") && text.contains("gaussianise"), (3..=5).contains(&version));
         assert_eq!(text.contains("\\\"transforms\\\""), version == 4);
         assert_eq!(text.contains("standardiser.kernel") && text.contains("kernel_knots"), version == 5);
+        assert_eq!(text.contains("0.005"), version == 7);
         assert!(version >= 3 || !text.contains("johnson") && !text.contains("gaussianise"), "{version}");
     }
     // Without a whitening there is nothing behind it.
@@ -546,7 +580,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         in_header in any::<bool>(),
-        subject in prop::sample::select(vec![model(), second(), third(), fourth(), fifth()]),
+        subject in prop::sample::select(vec![model(), second(), third(), fourth(), fifth(), seventh()]),
     ) {
         let mut bytes = subject.to_bytes();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;

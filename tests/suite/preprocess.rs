@@ -6,7 +6,7 @@ use std::fs;
 use moonflow::Error;
 use moonflow::cpu::CpuEngine;
 use moonflow::data::{
-    Bounds, ColumnDomain, Dataset, Johnson, Margins, PreprocessingPlan, Standardise, Table,
+    Bounds, ColumnDomain, Dataset, Grid, Johnson, Margins, PreprocessingPlan, Standardise, Table,
 };
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Model, Recipe};
@@ -16,10 +16,10 @@ use moonflow::train::fit;
 use crate::cli::{folder, moonflow, succeed, text, train};
 
 fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnDomain {
-    ColumnDomain { dequantize: false, bounds: Some(Bounds { low, high }) }
+    ColumnDomain { grid: None, bounds: Some(Bounds { low, high }) }
 }
 
-const WHOLE: ColumnDomain = ColumnDomain { dequantize: true, bounds: None };
+const WHOLE: ColumnDomain = ColumnDomain { grid: Some(Grid::WHOLE), bounds: None };
 
 fn table(columns: &[&str], rows: impl Iterator<Item = Vec<f64>>) -> Table {
     let columns = columns.iter().map(|&name| name.to_owned()).collect();
@@ -97,9 +97,9 @@ fn the_score_function_is_the_slope_of_log_p_in_the_users_units() {
         }
         let outside = pollster::block_on(model.score(&mut engine, &[1.5, 1.0])).expect("scores");
         assert!(outside.iter().all(|score| score.is_nan()), "{outside:?}");
-        model.preprocessing.domains[0].dequantize = true;
+        model.preprocessing.domains[0].grid = Some(Grid::WHOLE);
         let message = pollster::block_on(model.score(&mut engine, &rows)).expect_err("whole").to_string();
-        assert!(message.contains("holds whole numbers"), "{message}");
+        assert!(message.contains("is dequantised"), "{message}");
     }
 }
 

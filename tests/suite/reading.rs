@@ -191,3 +191,35 @@ fn cells_that_are_no_utf_8_are_refused_where_they_would_be_passed_through() {
     let mut rows = reader.select(&[0, 2], &[], Missing::Refuse).expect("columns");
     assert_eq!(rows.next(9).expect("reads").expect("a row").numbers, [1.0, 2.0]);
 }
+
+#[test]
+fn what_a_sample_is_given_is_read_as_other_tables_are() {
+    let folder = folder();
+    let path = folder.path();
+    let said = train(
+        path,
+        "t.csv",
+        &format!("a,b,c\n{}", rows(30, |row| row.map(|value| value.to_string()).join(","))),
+        &["--context", "c"],
+    );
+    assert!(said.contains("best"), "{said}");
+    let sample = |name: &str, contents: &str, more: &[&str]| {
+        fs::write(path.join(name), contents).expect("written");
+        let flags =
+            ["sample", "--model", "o/model.safetensors", "-n", "2", "--device", "cpu", "--given", name];
+        let output = moonflow(path, &[&flags[..], more].concat());
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (want, said) = sample("g.csv", "c\n0.5\n1.25\n", &[]);
+    assert!(want.lines().count() == 5 && said.is_empty(), "{want} {said}");
+    for (name, contents, flags, note) in [
+        ("h.csv", "x;c\n1;0,5\n1;1,25\n", &[][..], "a semicolon between fields and decimal commas"),
+        ("i.csv", "x|c\n1|0.5\n1|1.25\n", &[], "a | between fields"),
+        ("j.csv", "0.5\n1.25\n", &["--header", "no"], ""),
+        ("k.dat", "c\n0,5\n1,25\n", &["--decimal", "comma", "--delimiter", ";", "--given-format", "csv"], ""),
+    ] {
+        let (got, said) = sample(name, contents, flags);
+        assert_eq!(got, want, "{name}: {said}");
+        assert!(said.contains(note) && (!note.is_empty() || said.is_empty()), "{name}: {said}");
+    }
+}

@@ -1,8 +1,7 @@
 //! Ends that a column's numbers come near and never reach: 0, 1, 100 and −1, which values have for what they are.
 
-use super::repeated::grid;
 use super::shape::quantile;
-use crate::data::Bounds;
+use crate::data::{Bounds, Grid};
 
 const LOW: [f64; 2] = [0.0, -1.0];
 const HIGH: [f64; 3] = [0.0, 1.0, 100.0];
@@ -33,9 +32,7 @@ fn is_end(sorted: &[f64], end: f64) -> bool {
     let width = NEAR * (quantile(sorted, 0.75) - end);
     let near = sorted.partition_point(|&value| value < end + width);
     // The step of rounded numbers, where the end is one of the numbers that they may be rounded to.
-    let steps = |step: f64| (sorted[0] - end) / step;
-    let reaches = |step: &f64| (steps(*step) - steps(*step).round()).abs() < 1e-6;
-    let step = grid(sorted).filter(reaches).unwrap_or(0.0);
+    let step = Grid::of(sorted).filter(|grid| grid.holds(end)).map_or(0.0, |grid| grid.step);
     near >= ROWS && near as f64 >= SHARE * sorted.len() as f64 && near as f64 * step < EXPECTED * width
 }
 

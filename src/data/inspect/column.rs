@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::bounds::likely_bounds;
-use super::repeated::{Atom, atoms, grid, runs};
+use super::repeated::{Atom, atoms, runs};
 use super::shape::{Shape, quantile};
-use crate::data::{Bounds, SharedValues};
+use crate::data::{Bounds, Grid, SharedValues};
 
 /// What the cells of a column are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -116,7 +116,8 @@ impl ColumnFindings {
         let measured = matches!(kind, ColumnKind::Number | ColumnKind::Whole);
         let shared = SharedValues::of_sorted(numbers);
         let counts_rows = counts && kind == ColumnKind::Whole;
-        let is_continuous = measured && !counts_rows && !shared.is_some_and(|shared| shared.whole);
+        let few = shared.is_some_and(|shared| shared.is_of_few(numbers.len()));
+        let is_continuous = measured && !counts_rows && !few;
         Self {
             is_index: is_index_name(&name) || (place == 1 && counts_rows),
             name,
@@ -125,7 +126,11 @@ impl ColumnFindings {
             missing: 0,
             different: Some(runs.len()),
             range: numbers.first().copied().zip(numbers.last().copied()).map(Into::into),
-            grid: if discrete && kind != ColumnKind::Truth { grid(numbers) } else { None },
+            grid: if discrete && kind != ColumnKind::Truth {
+                Grid::of(numbers).map(|grid| grid.step)
+            } else {
+                None
+            },
             atoms: if number { atoms(&runs, numbers.len()) } else { Vec::new() },
             shared,
             shape: if measured && !counts_rows { Shape::of(numbers, runs.len()) } else { None },
@@ -204,6 +209,14 @@ mod tests {
         values[4] = 30.0;
         assert_eq!(of(&values).far_out, Some(FarOut { rows: 2, places: vec![4, 5] }));
         assert_eq!(of(&values[..19]).far_out, None, "too few rows");
+    }
+
+    #[test]
+    fn a_few_values_have_no_bounds() {
+        let eighths = spread(997, |u| (8.0 * u).floor() / 8.0 + 0.01);
+        assert_eq!((of(&eighths).different, of(&eighths).bounds), (Some(8), None));
+        let both = Bounds { low: Some(0.0), high: Some(1.0) };
+        assert_eq!(of(&spread(997, |u| u)).bounds, Some(both));
     }
 
     #[test]

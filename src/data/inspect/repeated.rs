@@ -1,4 +1,4 @@
-//! Values that come again: a grid that all of them lie on, or a few that stand out of an otherwise fine column.
+//! Values that come again: a few that stand out of an otherwise fine column.
 
 use serde::Serialize;
 
@@ -37,48 +37,9 @@ pub(super) fn atoms(runs: &[(usize, f64)], numbers: usize) -> Vec<Atom> {
     commonest[..count].iter().map(atom).collect()
 }
 
-/// The greatest step of which all differences of `sorted` numbers are multiples, where it has few decimals.
-pub(super) fn grid(sorted: &[f64]) -> Option<f64> {
-    const DECIMALS: i32 = 9;
-    let (first, last) = (*sorted.first()?, *sorted.last()?);
-    if first == last {
-        return None;
-    }
-    for decimals in 0..=DECIMALS {
-        let scale = 10f64.powi(decimals);
-        let near = |value: f64| {
-            (value * scale - (value * scale).round()).abs() <= 1e-12 * (value * scale).abs().max(1.0)
-        };
-        if first.abs().max(last.abs()) * scale < 1e15 && sorted.iter().all(|&value| near(value)) {
-            let steps = sorted.iter().map(|value| ((value - first) * scale).round() as u64);
-            return Some(steps.fold(0, gcd) as f64 / scale);
-        }
-    }
-    None
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn grids_are_the_greatest_step_of_all_differences() {
-        for (values, want) in [
-            (&[1.0, 2.0, 5.0][..], Some(1.0)),
-            (&[0.0, 5.0, 15.0], Some(5.0)),
-            (&[-0.5, 0.25, 1.0], Some(0.75)),
-            (&[0.1, 0.2, 0.30000000000000004], Some(0.1)),
-            (&[1e6 + 0.01, 1e6 + 0.03], Some(0.02)),
-            (&[3.0, 3.0], None),
-            (&[0.0, std::f64::consts::PI], None),
-        ] {
-            assert_eq!(grid(values), want, "{values:?}");
-        }
-    }
 
     #[test]
     fn atoms_stand_out_of_fine_values_and_not_of_a_grid() {

@@ -1,9 +1,10 @@
-//! The values that a column may hold, and the map of these to the real line: noise for whole numbers, a logarithm or a
-//! logit for bounds.
+//! The values that a column may hold, and the map of these to the real line: noise for values on a grid, a logarithm
+//! or a logit for bounds.
 
 use serde::{Deserialize, Serialize};
 
 use super::bounds::Bounds;
+use super::grid::{self, Grid};
 use super::stage::ColumnMap;
 use crate::error::{Error, Result};
 use crate::shown::shown;
@@ -11,10 +12,11 @@ use crate::shown::shown;
 /// The values that a column may hold; by default every finite number, which needs no map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ColumnDomain {
-    /// The column holds whole numbers k, and the flow models k + u with u uniform in (0, 1): P(k) = ∫ p(k + u) du.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dequantize: bool,
-    /// Where values may lie. Of a dequantised column these are the least and the greatest whole number.
+    /// Of a dequantised column, the values x that it holds. The flow models x + u · step with u uniform in (0, 1):
+    /// P(x) = step · ∫ p(x + u · step) du.
+    #[serde(rename = "dequantize", default, skip_serializing_if = "Option::is_none", with = "grid::stored")]
+    pub grid: Option<Grid>,
+    /// Where values may lie. Of a dequantised column these are the least and the greatest value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Bounds>,
 }
@@ -23,8 +25,12 @@ impl ColumnDomain {
     /// Checks the domain of a column called `name`.
     ///
     /// # Errors
-    /// [`Error::Argument`] when the bounds are empty, not finite, or, of a dequantised column, not whole.
+    /// [`Error::Argument`] when the bounds are empty, not finite, or, of a dequantised column, not on its grid, or
+    /// when that is none.
     pub fn validate(&self, name: &str) -> Result<()> {
+        if let Some(fault) = self.grid.and_then(Grid::fault) {
+            return Err(Error::Argument(format!("column `{}` {fault}", shown(name))));
+        }
         let Some(Bounds { low, high }) = self.bounds else { return Ok(()) };
         let fail = |rule: &str| {
             let bounds = Bounds { low, high };
@@ -38,20 +44,27 @@ impl ColumnDomain {
         {
             return fail("must ascend");
         }
-        if self.dequantize && [low, high].iter().flatten().any(|end| end.fract() != 0.0) {
-            return fail("must be whole numbers, because the column is dequantised");
+        match self.grid {
+            Some(grid) if [low, high].into_iter().flatten().any(|end| !grid.holds(end)) => match grid {
+                Grid::WHOLE => fail("must be whole numbers, because the column is dequantised"),
+                grid => fail(&format!("must lie on the column's grid, {grid}")),
+            },
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// What is wrong with the value `x`, to be read after its place; `None` when it can be modelled.
     pub fn refusal(&self, x: f64) -> Option<String> {
-        if self.dequantize && x.fract() != 0.0 {
-            return Some(format!("{x} is not a whole number, and the column is dequantised"));
+        if let Some(grid) = self.grid.filter(|grid| !grid.holds(x)) {
+            return Some(match grid {
+                Grid::WHOLE => format!("{x} is not a whole number, and the column is dequantised"),
+                grid => format!("{x} does not lie on the column's grid, {grid}"),
+            });
         }
         let bounds = self.bounds?;
         let Bounds { low, high } = bounds;
-        if self.dequantize {
+        if let Some(grid) = self.grid {
+            let x = grid.nearest(x);
             let inside = low.is_none_or(|low| x >= low) && high.is_none_or(|high| x <= high);
             return (!inside)
                 .then(|| format!("{x} lies outside of the bounds {bounds}, which are part of it"));
@@ -63,10 +76,9 @@ impl ColumnDomain {
     /// The interval of the values that the flow sees, noise included.
     fn interval(&self) -> Option<Bounds> {
         let bounds = self.bounds?;
-        Some(if self.dequantize {
-            Bounds { high: bounds.high.map(|high| high + 1.0), ..bounds }
-        } else {
-            bounds
+        Some(match self.grid {
+            Some(Grid { step, .. }) => Bounds { high: bounds.high.map(|high| high + step), ..bounds },
+            None => bounds,
         })
     }
 }
@@ -82,15 +94,13 @@ impl ColumnMap for ColumnDomain {
         }
     }
 
-    /// The real line → a value; a whole number where the column is dequantised. Never outside of the bounds.
+    /// The real line → a value; one of its grid where the column is dequantised. Never outside of the bounds.
     fn inverse(&self, y: f64) -> f64 {
         let x = self.interval().map_or(y, |bounds| bounds.inverse(y));
-        if !self.dequantize {
-            return x;
-        }
-        // The greatest float below an upper end may be the end less one, but the end itself is never reached.
+        let Some(grid) = self.grid else { return x };
+        // The greatest float below an upper end may be the end less a step, but the end itself is never reached.
         let Bounds { low, high } = self.bounds.unwrap_or(Bounds { low: None, high: None });
-        x.floor().clamp(low.unwrap_or(f64::NEG_INFINITY), high.unwrap_or(f64::INFINITY))
+        grid.floor(x).clamp(low.unwrap_or(f64::NEG_INFINITY), high.unwrap_or(f64::INFINITY))
     }
 
     fn log_slope_derivative(&self, x: f64) -> f64 {
@@ -103,7 +113,7 @@ mod tests {
     use super::*;
 
     fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnDomain {
-        ColumnDomain { dequantize: false, bounds: Some(Bounds { low, high }) }
+        ColumnDomain { grid: None, bounds: Some(Bounds { low, high }) }
     }
 
     #[test]
@@ -115,8 +125,10 @@ mod tests {
                 assert!(domain.forward(x).1.is_finite());
             }
         }
-        let counts =
-            ColumnDomain { dequantize: true, bounds: Some(Bounds { low: Some(2.0), high: Some(5.0) }) };
+        let counts = ColumnDomain {
+            grid: Some(Grid::WHOLE),
+            bounds: Some(Bounds { low: Some(2.0), high: Some(5.0) }),
+        };
         assert_eq!([-1e300, -50.0, 0.0, 50.0, 1e300].map(|y| counts.inverse(y)), [2.0, 2.0, 4.0, 5.0, 5.0]);
     }
 
@@ -127,7 +139,8 @@ mod tests {
             assert!(share.refusal(x).is_some_and(|text| text.contains("0:1")), "{x}");
             assert_eq!(share.forward(x).1, f64::NEG_INFINITY, "{x}");
         }
-        let counts = ColumnDomain { dequantize: true, bounds: Some(Bounds { low: Some(0.0), high: None }) };
+        let counts =
+            ColumnDomain { grid: Some(Grid::WHOLE), bounds: Some(Bounds { low: Some(0.0), high: None }) };
         assert_eq!((counts.refusal(0.0), counts.refusal(7.0)), (None, None));
         assert!(counts.refusal(0.5).is_some_and(|text| text.contains("not a whole number")));
         assert!(counts.refusal(-1.0).is_some_and(|text| text.contains("bounds 0:")));
@@ -141,7 +154,7 @@ mod tests {
             (bounds(Some(0.0), Some(f64::INFINITY)), "finite"),
             (bounds(Some(1.0), Some(1.0)), "must ascend, got 1:1"),
             (bounds(Some(-1e308), Some(1e308)), "must ascend"),
-            (ColumnDomain { dequantize: true, ..bounds(Some(0.5), None) }, "must be whole numbers"),
+            (ColumnDomain { grid: Some(Grid::WHOLE), ..bounds(Some(0.5), None) }, "must be whole numbers"),
         ] {
             let message = domain.validate("a").expect_err(want).to_string();
             assert!(message.contains(want) && message.contains("`a`"), "{message}");

@@ -6,6 +6,7 @@
 mod bounds;
 mod curve;
 mod domain;
+mod grid;
 mod johnson;
 mod kernel;
 mod plan;
@@ -16,6 +17,7 @@ mod whitening;
 pub use bounds::Bounds;
 pub use curve::{Knot, MonotoneCurve};
 pub use domain::ColumnDomain;
+pub use grid::Grid;
 pub use johnson::Johnson;
 pub use plan::{Margins, PreprocessingPlan, Standardise};
 pub use standardiser::Standardiser;
@@ -30,7 +32,7 @@ use stage::{ColumnMap, Stage};
 /// The kinds of stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StageKind {
-    /// Each column from its domain to the real line: noise for whole numbers, a map for bounds.
+    /// Each column from its domain to the real line: noise for values on a grid, a map for bounds.
     Domains,
     /// Mean 0 and deviation 1, or median 0 and a robust deviation of 1.
     Standardiser,
@@ -174,9 +176,10 @@ impl Preprocessing {
         self.domains.iter().all(|domain| *domain == ColumnDomain::default())
     }
 
-    /// The dequantised columns.
-    pub fn dequantized(&self) -> Vec<usize> {
-        (0..self.domains.len()).filter(|&column| self.domains[column].dequantize).collect()
+    /// The dequantised columns with the grids of their values.
+    pub fn dequantized(&self) -> Vec<(usize, Grid)> {
+        let grids = self.domains.iter().enumerate();
+        grids.filter_map(|(column, domain)| Some((column, domain.grid?))).collect()
     }
 
     /// Whether the row `[D]`, in the user's units and without noise, can have a density.
@@ -330,7 +333,7 @@ impl Preprocessing {
         Ok(values)
     }
 
-    /// Standardised → user's units, row-major [B, D]; dequantised columns hold whole numbers.
+    /// Standardised → user's units, row-major [B, D]; dequantised columns hold values of their grids.
     pub fn inverse(&self, rows: &[f32]) -> Vec<f64> {
         let stages = self.stages();
         let mut values: Vec<f64> = rows.iter().map(|&value| f64::from(value)).collect();
@@ -380,7 +383,7 @@ mod tests {
                         bounds: Some(Bounds { low: Some(0.0), high: Some(2.0) }),
                         ..ColumnDomain::default()
                     },
-                    _ => ColumnDomain { dequantize: true, ..ColumnDomain::default() },
+                    _ => ColumnDomain { grid: Some(Grid::WHOLE), ..ColumnDomain::default() },
                 })
                 .into(),
             standardise,
@@ -545,7 +548,7 @@ mod tests {
             context,
             ..Default::default()
         };
-        let counts = ColumnDomain { dequantize: true, ..ColumnDomain::default() };
+        let counts = ColumnDomain { grid: Some(Grid::WHOLE), ..ColumnDomain::default() };
         let message = plan(vec![ColumnDomain::default(), counts], 1)
             .validate(&names[..2])
             .expect_err("noise")

@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::fit_columns;
-use super::{ColumnDomain, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal};
+use super::{
+    ColumnDomain, Grid, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal,
+};
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox};
 use crate::shown::shown;
@@ -78,7 +80,7 @@ impl PreprocessingPlan {
         }
         for (index, (domain, name)) in self.domains.iter().zip(columns).enumerate() {
             domain.validate(name)?;
-            if domain.dequantize && index >= columns.len() - self.context {
+            if domain.grid.is_some() && index >= columns.len() - self.context {
                 return Err(Error::Argument(format!(
                     "column `{}` is context, whose density is not modelled: it cannot be dequantised",
                     shown(name)
@@ -88,13 +90,15 @@ impl PreprocessingPlan {
         Ok(())
     }
 
-    /// Adds to a row `[D]` the noise of its dequantised columns: uniform in (0, 1), of row `row` under `seed`.
+    /// Adds to a row `[D]` the noise of its dequantised columns: uniform in its cell, of row `row` under
+    /// `seed`.
     pub(in crate::data) fn add_noise(&self, values: &mut [f64], row: u32, seed: u64) {
         for (column, (value, domain)) in values.iter_mut().zip(&self.domains).enumerate() {
-            if domain.dequantize {
+            if let Some(grid) = domain.grid {
                 let words = philox([row, column as u32, 0, Stream::Dequantize as u32], key(seed));
                 // The middle of one of 2³² cells, so that neither 0 nor 1 is drawn.
-                *value += (f64::from(words[0]) + 0.5) * 0.5f64.powi(32);
+                let u = (f64::from(words[0]) + 0.5) * 0.5f64.powi(32);
+                *value = grid.nearest(*value) + u * grid.step;
             }
         }
     }
@@ -180,7 +184,7 @@ impl PreprocessingPlan {
     }
 
     /// The least width of a kernel for each column `[D]` of `values`, as the stages before the kernels map it: a part of the
-    /// cell that a whole number is spread over, so that the few nodes of its probability see all of the density.
+    /// cell that a value is spread over, so that the few nodes of its probability see all of the density.
     fn least_widths(&self, values: &[f64], fitted: &Preprocessing) -> Vec<f64> {
         const PART: f64 = 0.25;
 
@@ -194,20 +198,20 @@ impl PreprocessingPlan {
             }
             row[column]
         };
-        let cell = |column: usize| {
+        let cell = |column: usize, grid: Grid| {
             let mut cells: Vec<f64> =
-                values[column..].iter().step_by(features).map(|value| value.floor()).collect();
+                values[column..].iter().step_by(features).map(|&value| grid.floor(value)).collect();
             cells.sort_unstable_by(f64::total_cmp);
             cells.dedup();
-            let centres = cells.iter().map(|cell| (*cell, mapped(column, cell + 0.5)));
+            let centres = cells.iter().map(|cell| (*cell, mapped(column, cell + 0.5 * grid.step)));
             let centres: Vec<(f64, f64)> = centres.collect();
             let mut widths: Vec<f64> =
                 centres.array_windows().map(|[a, b]| (b.1 - a.1) / (b.0 - a.0)).collect();
             widths.sort_unstable_by(f64::total_cmp);
-            widths.get(widths.len() / 2).map_or(0.0, |width| PART * width)
+            widths.get(widths.len() / 2).map_or(0.0, |width| PART * width * grid.step)
         };
-        let dequantised = |column: usize| fitted.domains[column].dequantize;
-        (0..features).map(|column| if dequantised(column) { cell(column) } else { 0.0 }).collect()
+        let grids = fitted.domains.iter().map(|domain| domain.grid).enumerate();
+        grids.map(|(column, grid)| grid.map_or(0.0, |grid| cell(column, grid))).collect()
     }
 }
 
@@ -218,7 +222,7 @@ mod tests {
     #[test]
     fn noise_is_inside_its_cell_repeats_and_differs_by_row_column_and_seed() {
         let plan = PreprocessingPlan {
-            domains: vec![ColumnDomain { dequantize: true, bounds: None }; 2],
+            domains: vec![ColumnDomain { grid: Some(Grid::WHOLE), bounds: None }; 2],
             ..PreprocessingPlan::default()
         };
         let draw = |row, seed| {
