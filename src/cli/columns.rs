@@ -21,6 +21,23 @@ pub struct TableArgs {
     /// Format of the table, whatever its name: csv, tsv, npy or parquet
     #[arg(long, value_name = "FORMAT", value_parser = encoding)]
     format: Option<Encoding>,
+    #[command(flatten)]
+    pub text: TextArgs,
+    /// Columns to use, by name or position from 1, such as a,b,3-7 [default: all]
+    #[arg(long, value_name = "LIST")]
+    columns: Option<String>,
+    /// Columns to leave out, written like --columns
+    #[arg(long, value_name = "LIST")]
+    drop: Option<String>,
+    /// Rows in which a value is missing (empty, NA, NaN, NaT, null, none, ?, - or .): refuse the table, or drop the rows
+    /// [default: refuse]
+    #[arg(long, value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
+    missing: Option<String>,
+}
+
+/// Flags of how the cells of a table are read.
+#[derive(clap::Args, Default)]
+pub struct TextArgs {
     /// Whether the first row of a text names the columns: yes or no [default: by the rows below]
     #[arg(long, value_name = "YES|NO", value_parser = yes_or_no)]
     header: Option<bool>,
@@ -31,15 +48,6 @@ pub struct TableArgs {
     /// Whether numbers in a text have a decimal point or a decimal comma [default: by the first rows]
     #[arg(long, value_name = "POINT|COMMA", value_parser = decimal)]
     decimal: Option<Decimal>,
-    /// Columns to use, by name or position from 1, such as a,b,3-7 [default: all]
-    #[arg(long, value_name = "LIST")]
-    columns: Option<String>,
-    /// Columns to leave out, written like --columns
-    #[arg(long, value_name = "LIST")]
-    drop: Option<String>,
-    /// Rows in which a value is missing (empty, NA, NaN, NaT, null, none, ?, - or .): refuse the table, or drop the rows
-    #[arg(long, default_value = "refuse", value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
-    missing: String,
     /// Words and numbers that mean that a value is missing too, such as -999,unknown
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     missing_values: Option<String>,
@@ -122,6 +130,30 @@ fn decimal(text: &str) -> std::result::Result<Decimal, String> {
     written.ok_or_else(|| "expected point or comma".to_owned())
 }
 
+impl TextArgs {
+    fn reading(&self, encoding: Option<Encoding>) -> Reading {
+        Reading {
+            encoding,
+            header: self.header,
+            delimiter: self.delimiter,
+            decimal: self.decimal,
+            missing_values: Selection::split(self.missing_values.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Opens the table in `path`, of the format `encoding` or that of its name, and says how it is read, where that is not
+    /// as the name promises.
+    ///
+    /// # Errors
+    /// Those of [`Reader::open_as`].
+    pub fn open(&self, path: &Path, encoding: Option<Encoding>) -> Result<Reader<'static>> {
+        let reading = self.reading(encoding);
+        let reader = Reader::open_as(path, &reading)?;
+        table_notes::reading(&reader, &reading).iter().for_each(note);
+        Ok(reader)
+    }
+}
+
 impl TableArgs {
     /// Whether any of the flags was given: a toy density has no use for them.
     pub fn are_given(&self) -> bool {
@@ -132,28 +164,35 @@ impl TableArgs {
     pub fn entries(&self) -> [(&'static str, Option<String>); 8] {
         [
             ("format", self.format.map(|format| format.to_string())),
-            ("header", self.header.map(|header| YES_OR_NO[usize::from(!header)].to_owned())),
-            ("delimiter", self.delimiter.map(Delimiter::name)),
-            ("decimal", self.decimal.map(|decimal| decimal.name().to_owned())),
+            ("header", self.text.header.map(|header| YES_OR_NO[usize::from(!header)].to_owned())),
+            ("delimiter", self.text.delimiter.map(Delimiter::name)),
+            ("decimal", self.text.decimal.map(|decimal| decimal.name().to_owned())),
             ("columns", self.columns.clone()),
             ("drop", self.drop.clone()),
-            ("missing", (self.missing == "drop").then(|| self.missing.clone())),
-            ("missing-values", self.missing_values.clone()),
+            ("missing", self.missing.clone().filter(|missing| missing == "drop")),
+            ("missing-values", self.text.missing_values.clone()),
         ]
+    }
+
+    /// Whether a flag says what becomes of rows without a value.
+    pub fn says_missing(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// Gives the flag `name` another value; `false` where it is not among these.
+    pub fn set(&mut self, name: &str, value: &str) -> bool {
+        let flag = match name {
+            "drop" => &mut self.drop,
+            "missing" => &mut self.missing,
+            _ => return false,
+        };
+        *flag = Some(value.to_owned());
+        true
     }
 
     /// Opens the table in `path` and says how it is read, where that is not as its name promises.
     fn reader(&self, path: &Path) -> Result<Reader<'static>> {
-        let reading = Reading {
-            encoding: self.format,
-            header: self.header,
-            delimiter: self.delimiter,
-            decimal: self.decimal,
-            missing_values: Selection::split(self.missing_values.as_deref().unwrap_or_default()),
-        };
-        let reader = Reader::open_as(path, &reading)?;
-        table_notes::reading(&reader, &reading).iter().for_each(note);
-        Ok(reader)
+        self.text.open(path, self.format)
     }
 
     /// Opens the table in `path` and yields the places of the columns chosen.
@@ -164,6 +203,21 @@ impl TableArgs {
         let reader = self.reader(path)?;
         let places = self.selection().resolve(reader.name(), reader.columns())?;
         Ok((reader, places))
+    }
+
+    /// Opens the table in `path` to look at it before it is opened for training, which says how it is read. Yields besides
+    /// the places of the columns chosen, those of `context` behind the others, and how many these are.
+    ///
+    /// # Errors
+    /// As [`TableArgs::open`].
+    pub fn open_beforehand(
+        &self,
+        path: &Path,
+        roles: Roles<'_>,
+    ) -> Result<(Reader<'static>, Vec<usize>, usize)> {
+        let reader = Reader::open_as(path, &self.text.reading(self.format))?;
+        let Chosen { columns, context, .. } = self.choose(&reader, roles)?;
+        Ok((reader, columns, context))
     }
 
     /// Opens the table in `path` for training: every column chosen, as a number or a category, those of `context` behind the
@@ -261,7 +315,7 @@ impl TableArgs {
     }
 
     fn missing(&self) -> Missing {
-        if self.missing == "drop" { Missing::Drop } else { Missing::Refuse }
+        if self.missing.as_deref() == Some("drop") { Missing::Drop } else { Missing::Refuse }
     }
 }
 

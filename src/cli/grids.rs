@@ -69,6 +69,15 @@ impl OpenPlan {
         Ok(Self { plan, steps, auto, found: Vec::new() })
     }
 
+    /// The plan as far as it is known before the values are, and whether other columns may get a grid.
+    pub fn beforehand(&self) -> (PreprocessingPlan, bool) {
+        let mut plan = self.plan.clone();
+        for &(column, step) in &self.steps {
+            plan.domains[column].grid = Some(Grid { step, offset: 0.0 });
+        }
+        (plan, self.auto)
+    }
+
     /// Refuses the first value of `chunk` that cannot be modelled, by its place in the file `name`. The first chunk tells
     /// the offsets.
     ///
@@ -143,7 +152,7 @@ impl OpenPlan {
             let grid = self.plan.domains[column].grid?;
             Some(format!("`{}` in {grid}", shown(&columns[column])))
         });
-        let listed = super::preprocess::listed(&grids.collect::<Vec<_>>(), ", ");
+        let listed = super::findings::listed(&grids.collect::<Vec<_>>(), ", ");
         Some(format!("note: dequantised: {listed}"))
     }
 }

@@ -4,6 +4,7 @@
 
 mod advice;
 mod animate;
+mod auto;
 mod categories;
 mod check;
 mod columns;
@@ -11,6 +12,7 @@ mod config;
 mod device;
 mod devices;
 mod far_rows;
+mod findings;
 mod folder;
 mod free_memory;
 mod grids;

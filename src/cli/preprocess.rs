@@ -1,16 +1,14 @@
-//! The flags that say what is done to columns before a flow sees them, and what a table's columns suggest.
+//! The flags that say what is done to columns before a flow sees them.
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Bounds, ColumnDomain, Grid, Margins, PreprocessingPlan, Selection, SharedValues, Standardise, Table,
-    unknown_column,
+    Bounds, ColumnDomain, Grid, Margins, PreprocessingPlan, Selection, Standardise, unknown_column,
 };
 use moonflow::{Error, Result};
 
 use moonflow::shown::shown;
 
 use super::grids::{Item, OpenPlan};
-use super::table_notes;
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
 #[derive(clap::Args)]
@@ -52,6 +50,24 @@ impl PreprocessArgs {
     /// Takes `margins` where no flag says what they are.
     pub fn set_usual_margins(&mut self, margins: Margins) {
         self.usual_margins = margins;
+    }
+
+    /// Gives the flag `name` another value, written as in [`PreprocessArgs::entries`]; `false` where it is not among these.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a value that the flag does not take.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<bool> {
+        match name {
+            "dequantize" => self.dequantize = Some(value.to_owned()),
+            "bounds" => {
+                let parsed: std::result::Result<Vec<_>, String> = value.split(',').map(bounds).collect();
+                self.bounds = parsed.map_err(Error::Argument)?;
+                // Its bounds are among them.
+                self.transform.clear();
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// Whether a flag says what the margins are.
@@ -127,61 +143,6 @@ impl PreprocessArgs {
         let plan = PreprocessingPlan { domains, standardise, margins: self.margins(), context };
         OpenPlan::new(plan, steps, auto, columns)
     }
-}
-
-/// A note for each kind of columns in which many rows share a value, where no density is bounded: what it depends on then,
-/// and what helps.
-pub fn shared_values(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
-    let (mut whole, mut others, mut steps) = (Vec::new(), Vec::new(), Vec::new());
-    let modelled = table.features() - plan.context;
-    let counting = table_notes::index_columns(table);
-    for (index, name) in table.columns[..modelled].iter().enumerate() {
-        if counting.contains(&index) || plan.domains.get(index).is_some_and(|domain| domain.grid.is_some()) {
-            continue;
-        }
-        let column: Vec<f64> = table.values[index..].iter().step_by(table.features()).copied().collect();
-        let Some(shared) = SharedValues::of(&column) else { continue };
-        if let (false, Some(grid)) = (shared.whole, SharedValues::grid(&column)) {
-            steps.push(format!("{}={}", shown(name), grid.step));
-        }
-        let named = (shown(name).to_string(), format!("`{}` ({shared})", shown(name)));
-        if shared.whole { whole.push(named) } else { others.push(named) }
-    }
-    let listed_twice = |columns: Vec<(String, String)>| {
-        let (names, described): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
-        [listed(&names, ","), listed(&described, ", ")]
-    };
-    let mut notes = Vec::new();
-    if !whole.is_empty() {
-        let [names, described] = listed_twice(whole);
-        notes.push(format!(
-            "note: whole numbers only: {described}. A density grows without end there: --dequantize {names} models them \
-             as counts, --drop leaves out codes of categories"
-        ));
-    }
-    if !others.is_empty() {
-        let [_, described] = listed_twice(others);
-        let margins = match plan.margins {
-            Margins::Kernel => "--margins kernel, in use here, keeps scores finite",
-            _ => "--margins kernel keeps scores finite",
-        };
-        let steps = match &steps[..] {
-            [] => String::new(),
-            steps => format!("--dequantize {} gives values in steps probabilities, ", listed(steps, ",")),
-        };
-        notes.push(format!(
-            "note: many rows share a value: {described}. A density grows without end there, so that scores tell how values \
-             are rounded: {steps}{margins}, --drop leaves such columns out"
-        ));
-    }
-    notes
-}
-
-/// The first of `items`, and an ellipsis if there are more.
-pub fn listed(items: &[String], separator: &str) -> String {
-    const MOST: usize = 12;
-    let more = if items.len() > MOST { format!("{separator}…") } else { String::new() };
-    items[..items.len().min(MOST)].join(separator) + &more
 }
 
 /// Parses `share=0:1`, `price=0:` or `rest=:9`.

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use moonflow::data::{
-    Chunk, Coding, Encoding, Missing, Reader, Rows, Selection, TableColumn, TableWriter, chunk_rows,
-    find_columns, unknown_column,
+    Chunk, Coding, Encoding, Missing, Rows, Selection, TableColumn, TableWriter, chunk_rows, find_columns,
+    unknown_column,
 };
 use moonflow::engine::Sampling;
 use moonflow::model::TableModel;
 use moonflow::shown::{shown, shown_list};
 use moonflow::{Error, Result};
 
+use super::columns::TextArgs;
 use super::output::Inputs;
 use super::progress::RowProgress;
 use super::ranges::Ranges;
@@ -30,6 +31,11 @@ pub struct SampleArgs {
     /// with the context's columns; `-` reads CSV from standard input
     #[arg(long, value_name = "VALUES|FILE", allow_hyphen_values = true)]
     given: Option<String>,
+    /// Format of the table of --given, whatever its name
+    #[arg(long, value_name = "FORMAT", value_parser = columns::encoding, requires = "given")]
+    given_format: Option<Encoding>,
+    #[command(flatten)]
+    text: TextArgs,
     /// Seed of the latent noise: the same seed, model and device give the same rows
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 0)]
     seed: u64,
@@ -55,7 +61,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
     let inputs = [Some(args.model.as_path()), args.given.as_deref().map(Path::new)];
     Inputs::new(inputs.into_iter().flatten()).spare(args.out.as_deref())?;
     let model = TableModel::load(&args.model)?;
-    let (mut given, fixed) = Given::new(args.given.as_deref(), &model)?;
+    let (mut given, fixed) = Given::new(&args, &model)?;
     let limit = chunk_rows(model.columns().len());
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let each = args.rows as usize;
@@ -161,12 +167,12 @@ enum Given {
 }
 
 impl Given {
-    /// What `text` gives `model`, and the level that it fixes of each modelled column, where it does.
-    fn new(text: Option<&str>, model: &TableModel) -> Result<(Self, Vec<Option<u32>>)> {
+    /// What --given gives `model`, and the level that it fixes of each modelled column, where it does.
+    fn new(args: &SampleArgs, model: &TableModel) -> Result<(Self, Vec<Option<u32>>)> {
         let modelled = model.columns().len() - model.context();
         let wanted = &model.columns()[modelled..];
         let free = vec![None; modelled];
-        match text {
+        match args.given.as_deref() {
             None if wanted.is_empty() => Ok((Self::Once(Some(Vec::new())), free)),
             None => Err(Error::Argument(format!(
                 "the model is conditional; give it values, such as --given {}, or a table with {}",
@@ -184,7 +190,7 @@ impl Given {
                 "the model has no context, which a table could give; categories are given as in --given class=b".into(),
             )),
             Some(path) => {
-                let reader = Reader::open(Path::new(path), None)?;
+                let reader = args.text.open(Path::new(path), args.given_format)?;
                 let names: Vec<String> = wanted.iter().map(|column| column.name.clone()).collect();
                 let conditioned = "the model is conditioned on";
                 let (places, _) =

@@ -10,19 +10,20 @@ use moonflow::train::{CategoryFit, Groups};
 use moonflow::{Error, Result};
 
 use super::advice::with_flags;
+use super::auto;
 use super::columns::{self, Roles, TableArgs};
 use super::config::Resolved;
 use super::far_rows;
+use super::findings;
 use super::folder::Files;
 use super::job::TrainingJob;
 use super::memory::Need;
-use super::output::{Inputs, note};
-use super::preprocess::{self, PreprocessArgs};
+use super::output::{Inputs, note, say};
+use super::preprocess::PreprocessArgs;
 use super::progress::{Busy, LogFormat};
 use super::recipe::{RecipeArgs, Subject};
 use super::search;
 use super::source::Source;
-use super::table_notes;
 use super::test_rows::TestRows;
 use super::tune::TunedDeviceArgs;
 use super::values;
@@ -57,6 +58,10 @@ pub struct TrainArgs {
     /// Share of the rows that is kept for a test, scored once after training
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::share_above_zero)]
     test_fraction: Option<f64>,
+    /// Look at a table first, as `inspect` does, and take the flags that suit it besides those given: --drop, --dequantize,
+    /// --bounds and --missing
+    #[arg(long, conflicts_with = "resume")]
+    auto: bool,
     /// Try recipes of a table for so many seconds, judged by its validation rows, and train the best: what the recipe's flags
     /// leave open is varied
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds, conflicts_with = "resume")]
@@ -74,9 +79,9 @@ pub struct TrainArgs {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     #[command(flatten)]
-    table: TableArgs,
+    pub table: TableArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    pub preprocess: PreprocessArgs,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -116,6 +121,21 @@ impl TrainArgs {
         }
     }
 
+    /// Takes the flags that suit the table, and says which.
+    fn look_first(&mut self, source: &Source) -> Result<()> {
+        let Source::File(path) = source else {
+            let toy = shown(&self.data);
+            return Err(Error::Argument(format!(
+                "--auto is for tables; `{toy}` is a toy density (./{toy} is a file)"
+            )));
+        };
+        let flags = auto::apply(self, path)?;
+        if self.log_format == LogFormat::Text {
+            say(format_args!("auto     {}", if flags.is_empty() { "no flags" } else { &flags }));
+        }
+        Ok(())
+    }
+
     fn test_rows(&self) -> TestRows<'_> {
         match (&self.test, self.test_fraction) {
             (Some(path), _) => TestRows::File(path),
@@ -134,6 +154,9 @@ impl TrainArgs {
 pub async fn run(mut args: TrainArgs) -> Result<()> {
     let source = args.source()?;
     let subject = if source.toy().is_some() { Subject::Toy } else { Subject::Table };
+    if args.auto {
+        args.look_first(&source)?;
+    }
     if args.search.is_some() {
         search::check(subject != Subject::Toy)?;
     }
@@ -212,7 +235,8 @@ impl TrainArgs {
         &self.recipe
     }
 
-    fn roles(&self) -> Roles<'_> {
+    /// What columns are besides numbers that are modelled.
+    pub fn roles(&self) -> Roles<'_> {
         Roles {
             context: self.preprocess.context.as_deref(),
             weights: self.weights.as_deref(),
@@ -352,9 +376,8 @@ impl TrainArgs {
         let notes = match source {
             Source::Toy(_) => grids.into_iter().collect(),
             Source::File(_) => {
-                let index = table_notes::index(&table).into_iter();
-                let far = far_rows::note(&table);
-                index.chain(grids).chain(preprocess::shared_values(&table, &plan)).chain(far).collect()
+                let found = findings::of_training(&table, &plan);
+                grids.into_iter().chain(found).chain(far_rows::note(&table)).collect()
             }
         };
         let mut dataset = match encoding.modelled_numbers() {

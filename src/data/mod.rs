@@ -23,7 +23,9 @@ pub use columns::{Selection, find_columns, near_matches, unknown_column};
 pub use dataset::Dataset;
 pub use format::{Compression, Encoding, Format};
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
-pub use inspect::{Atom, ColumnFindings, ColumnKind, Dependence, FarOut, Inspection, Odd, Term};
+pub use inspect::{
+    Atom, ColumnFindings, ColumnKind, Dependence, FarOut, Inspection, Odd, Rank, Shape, Tails, Term,
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub(crate) use preprocess::factorise;

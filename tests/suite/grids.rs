@@ -121,7 +121,7 @@ fn steps_reach_the_model_from_the_command_line_and_repeat_from_the_configuration
     let output =
         moonflow(path, &["train", "t.csv", "--out", "p", "--epochs", "1", "--layers", "2", "--hidden", "4"]);
     let notes = text(&output.stderr);
-    assert!(notes.contains("--dequantize price=0.05,rounded=0.1 gives values in steps"), "{notes}");
+    assert!(notes.contains("--dequantize price=0.05,rounded=0.1 gives them probabilities"), "{notes}");
 
     train(path, "t.csv", "o", &["--dequantize", "count,price=0.05,rounded=0.1"]);
     train(path, "t.csv", "auto", &["--dequantize", "auto"]);

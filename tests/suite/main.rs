@@ -19,6 +19,7 @@ mod hard_tables;
 #[cfg(unix)]
 mod hardware;
 mod imports;
+mod inspect;
 mod laws;
 #[cfg(unix)]
 mod limited;
