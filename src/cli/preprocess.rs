@@ -120,7 +120,8 @@ impl PreprocessArgs {
             "whiten" => Standardise::Whiten,
             _ => Standardise::Mean,
         };
-        let plan = PreprocessingPlan { domains, standardise, margins: self.margins(), context };
+        let plan =
+            PreprocessingPlan { domains, standardise, margins: self.margins(), context, atoms: Vec::new() };
         OpenPlan::new(plan, steps, auto, columns)
     }
 }

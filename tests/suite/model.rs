@@ -2,8 +2,8 @@
 
 use moonflow::Error;
 use moonflow::data::{
-    Bounds, ColumnDomain, Grid, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser,
-    Table, Whitening,
+    Atoms, Bounds, ColumnDomain, Grid, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise,
+    Standardiser, Table, Whitening,
 };
 use moonflow::engine::Sampling;
 use moonflow::flow::{Flow, Transform};
@@ -101,6 +101,7 @@ fn second() -> Model {
             whitened_curves: Vec::new(),
             whitened_kernel: Vec::new(),
             context: 1,
+            atoms: Vec::new(),
         },
         columns: ["k", "b", "given"].map(String::from).into(),
         flow,
@@ -146,13 +147,14 @@ fn fifth() -> Model {
     model
 }
 
-/// The second with hundredths from 0.005 on in place of whole numbers, which make version 7.
+/// The second with hundredths from 0.005 on in place of whole numbers, and with an atom, which make version 7.
 fn seventh() -> Model {
     let mut model = second();
     model.preprocessing.domains[0] = ColumnDomain {
         grid: Some(Grid { step: 0.01, offset: 0.005 }),
         bounds: Some(Bounds { low: Some(0.015), high: Some(9.005) }),
     };
+    model.preprocessing.atoms = vec![Atoms { column: 1, values: vec![-300.0], indicator: 2 }];
     model
 }
 
@@ -450,7 +452,7 @@ fn inconsistent_kernel_curves_are_refused_with_the_column_and_what_is_wrong() {
 }
 
 #[test]
-fn inconsistent_grids_are_refused_with_the_column_and_what_is_wrong() {
+fn inconsistent_grids_and_atoms_are_refused_with_the_column_and_what_is_wrong() {
     const GRID: &str = "{\"step\":0.01,\"offset\":0.005}";
     let cases: &[(Damage, &str)] = &[
         (
@@ -465,6 +467,17 @@ fn inconsistent_grids_are_refused_with_the_column_and_what_is_wrong() {
         ),
         (|parts| parts.replace(GRID, "{\"step\":-1}"), "column `k` has steps of -1"),
         (|parts| parts.replace(GRID, "7"), "metadata entry `moonflow` is invalid"),
+        (
+            |parts| {
+                parts.replace("\"format_version\":7", "\"format_version\":5");
+                parts.replace(GRID, "true");
+            },
+            "format version 5, but atoms of columns",
+        ),
+        (|parts| parts.replace("\"indicator\":2", "\"indicator\":1"), "`b` must have an indicator each"),
+        (|parts| parts.replace("\"column\":1", "\"column\":2"), "`given` must be those of a modelled column"),
+        (|parts| parts.replace("[-300.0]", "[-300.0,0.0]"), "`b` must have an indicator each"),
+        (|parts| parts.replace("[-300.0]", "[1,1]"), "`b` must be finite and different"),
     ];
     refuse_damaged(&seventh(), cases);
 }
@@ -561,7 +574,7 @@ fn every_version_comes_back_whole_and_is_the_oldest_that_can_hold_the_model() {
         assert_eq!(text.contains("johnson") && text.contains("gaussianise"), (3..=5).contains(&version));
         assert_eq!(text.contains("\\\"transforms\\\""), version == 4);
         assert_eq!(text.contains("standardiser.kernel") && text.contains("kernel_knots"), version == 5);
-        assert_eq!(text.contains("0.005"), version == 7);
+        assert_eq!(text.contains("0.015"), version == 7);
         assert!(version >= 3 || !text.contains("johnson") && !text.contains("gaussianise"), "{version}");
     }
     // Without a whitening there is nothing behind it.
