@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Chunk, Decimal, Delimiter, Encoding, Missing, Reader, Reading, Rows, Selection, Table, find_columns,
+    Chunk, Coding, Decimal, Delimiter, Encoding, Levels, Missing, Reader, Reading, Rows, Selection, Table,
+    TableColumn, ValueKind, find_columns,
 };
-use moonflow::model::Model;
+use moonflow::model::TableModel;
 use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
@@ -49,14 +50,30 @@ pub struct TableArgs {
 pub struct Roles<'a> {
     pub context: Option<&'a str>,
     pub weights: Option<&'a str>,
+    pub categorical: Option<&'a str>,
 }
 
 /// Places of columns in a table.
 struct Chosen {
-    /// Those to be read as numbers, the context last, and how many it has.
+    /// Those to be modelled or given, the context last, and how many it has.
     columns: Vec<usize>,
     context: usize,
     weights: Option<usize>,
+    /// Those that are to be categories whatever they hold.
+    categorical: Vec<usize>,
+}
+
+impl Chosen {
+    /// How the cells of each column become numbers.
+    fn codings(&self, reader: &Reader<'_>) -> Vec<(usize, Coding)> {
+        let coding = |&place: &usize| match reader.kinds()[place] {
+            _ if self.categorical.contains(&place) => Coding::Texts,
+            None => Coding::Texts,
+            Some(ValueKind::Truth) => Coding::Levels(Levels::truths()),
+            Some(_) => Coding::Number,
+        };
+        self.columns.iter().map(|place| (*place, coding(place))).collect()
+    }
 }
 
 /// Numbers of the column of weights in `chunk`, the first of its extras.
@@ -149,24 +166,26 @@ impl TableArgs {
         Ok((reader, places))
     }
 
-    /// Opens the table in `path` for training: every column chosen, as a number, those of `context` behind the others, and
-    /// the column of weights as text. Yields besides how many the context has.
+    /// Opens the table in `path` for training: every column chosen, as a number or a category, those of `context` behind the
+    /// others, and the column of weights as text. Yields besides how many the context has.
     ///
     /// # Errors
     /// Those of [`Reader::open`] and [`Reader::select`], of an unknown column, and when all are context.
     pub fn open(&self, path: &Path, roles: Roles<'_>) -> Result<(Rows<'static>, usize)> {
         let reader = self.reader(path)?;
-        let Chosen { columns, context, weights } = self.choose(&reader, roles)?;
-        Ok((reader.select(&columns, weights.as_slice(), self.missing())?, context))
+        let chosen = self.choose(&reader, roles)?;
+        let codings = chosen.codings(&reader);
+        Ok((reader.select_coded(codings, chosen.weights.as_slice(), self.missing())?, chosen.context))
     }
 
-    /// Opens the table in `path` beside one that was opened for training and has `columns`, the last of them `context`: the
-    /// same columns, found by name; a table without names is laid out like the other one or has just these columns.
+    /// Opens the table in `path` beside one that was opened for training and has `types`: the same columns, found by name; a
+    /// table without names is laid out like the other one or has just these columns.
     ///
     /// # Errors
     /// As [`TableArgs::open`], and when a column is not there.
-    pub fn open_beside(&self, path: &Path, columns: &[String], roles: Roles<'_>) -> Result<Rows<'static>> {
+    pub fn open_beside(&self, path: &Path, types: &[TableColumn], roles: Roles<'_>) -> Result<Rows<'static>> {
         let reader = self.reader(path)?;
+        let columns: Vec<String> = types.iter().map(|column| column.name.clone()).collect();
         let laid_out_alike = match self.choose(&reader, roles) {
             Ok(chosen) if !reader.has_names() && chosen.columns.len() == columns.len() => {
                 Some(chosen.columns)
@@ -176,11 +195,12 @@ impl TableArgs {
         let places = match laid_out_alike {
             Some(places) => places,
             None => {
-                find_columns(columns, "training is on", reader.name(), reader.columns(), reader.has_names())?
+                find_columns(&columns, "training is on", reader.name(), reader.columns(), reader.has_names())?
                     .0
             }
         };
-        reader.select(&places, &[], self.missing())
+        let codings = places.into_iter().zip(types.iter().map(Coding::from)).collect();
+        reader.select_coded(codings, &[], self.missing())
     }
 
     /// The places in `reader` of the columns chosen, by their roles.
@@ -192,6 +212,7 @@ impl TableArgs {
             None => Ok(Vec::new()),
         };
         let (given, weights) = (places(roles.context)?, places(roles.weights)?);
+        let categorical = places(roles.categorical)?;
         if weights.len() > 1 {
             let count = weights.len();
             return Err(Error::data(reader.name(), format!("--weights names {count} columns; name one")));
@@ -210,20 +231,28 @@ impl TableArgs {
             ));
         }
         columns.extend(&given);
-        Ok(Chosen { columns, context: given.len(), weights: weights.first().copied() })
+        if let Some(&place) = categorical.iter().find(|place| !columns.contains(place)) {
+            let name = shown(&reader.columns()[place]);
+            return Err(Error::data(
+                reader.name(),
+                format!("column `{name}` is --categorical, but it is left out or the weight"),
+            ));
+        }
+        Ok(Chosen { columns, context: given.len(), weights: weights.first().copied(), categorical })
     }
 
-    /// Opens the table in `path` for `model`: its columns as numbers in the model's order, the others as text.
+    /// Opens the table in `path` for `model`: its columns as numbers and levels in the model's order, the others as text.
     ///
     /// # Errors
     /// As [`TableArgs::open`], and when a column of the model is not there.
-    pub fn open_for(&self, model: &Model, path: &Path) -> Result<Rows<'static>> {
+    pub fn open_for(&self, model: &TableModel, path: &Path) -> Result<Rows<'static>> {
         let reader = self.reader(path)?;
         let chosen = self.selection().resolve(reader.name(), reader.columns())?;
         let columns: Vec<String> = chosen.iter().map(|&place| reader.columns()[place].clone()).collect();
         let (numbers, extras) = model.find_columns(reader.name(), &columns, reader.has_names())?;
         let places = |of: Vec<usize>| of.into_iter().map(|index| chosen[index]).collect::<Vec<_>>();
-        reader.select(&places(numbers), &places(extras), self.missing())
+        let codings = places(numbers).into_iter().zip(model.columns().iter().map(Coding::from)).collect();
+        reader.select_coded(codings, &places(extras), self.missing())
     }
 
     fn selection(&self) -> Selection {
@@ -245,10 +274,10 @@ pub fn into_table(
     rows: Rows<'_>,
     mut check: impl FnMut(&Chunk, &Rows<'_>) -> Result<()>,
     fits: impl Fn(f64, usize) -> std::result::Result<(), String>,
-) -> Result<Table> {
+) -> Result<(Table, Vec<TableColumn>)> {
     let mut progress = RowProgress::new("reading");
     let (mut dropped, mut kinds) = (0, Vec::new());
-    let table = rows.into_table(|chunk, rows| {
+    let table = rows.into_coded(|chunk, rows| {
         check(chunk, rows)?;
         kinds = rows.kinds();
         progress.update(rows.rows_read(), rows.fraction());
@@ -260,9 +289,9 @@ pub fn into_table(
     });
     progress.finish();
     report_dropped(dropped);
-    let table = table?;
+    let (table, columns) = table?;
     table_notes::report_kinds(&table.columns, &kinds);
-    Ok(table)
+    Ok((table, columns))
 }
 
 /// Says how many rows were left out.

@@ -1,6 +1,6 @@
 //! `--dequantize`: which columns hold values on a grid, by what a person says and by the values themselves.
 
-use moonflow::data::{Chunk, ColumnDomain, Grid, PreprocessingPlan, SharedValues, Table};
+use moonflow::data::{Chunk, ColumnDomain, Grid, PreprocessingPlan, SharedValues, Table, TableColumn};
 use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
@@ -89,10 +89,15 @@ impl OpenPlan {
     ///
     /// # Errors
     /// Those of [`PreprocessingPlan::validate`].
-    pub fn settle(mut self, table: &Table) -> Result<(PreprocessingPlan, Option<String>)> {
+    pub fn settle(
+        mut self,
+        table: &Table,
+        types: &[TableColumn],
+    ) -> Result<(PreprocessingPlan, Option<String>)> {
         self.settle_offsets(&table.values, table.features());
         if self.auto {
-            for column in 0..table.features() - self.plan.context {
+            let modelled = 0..table.features() - self.plan.context;
+            for column in modelled.filter(|&column| types[column].levels().is_none()) {
                 self.settle_grid(column, table);
             }
         }

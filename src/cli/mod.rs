@@ -4,6 +4,7 @@
 
 mod advice;
 mod animate;
+mod categories;
 mod check;
 mod columns;
 mod config;

@@ -18,6 +18,9 @@ pub struct PreprocessArgs {
     /// Columns that are given and not modelled, written like --columns: the density is that of the others given these
     #[arg(long, value_name = "LIST")]
     pub context: Option<String>,
+    /// Columns of numbers that are categories, written like --columns; texts, true and false are without it
+    #[arg(long, value_name = "LIST")]
+    pub categorical: Option<String>,
     /// Columns of whole numbers, and of values in steps, as in count,price=0.01; auto for every column whose values are:
     /// the flow sees them with uniform noise, a score is the log of a probability, and samples lie on the steps
     #[arg(long, value_name = "LIST")]
@@ -58,7 +61,7 @@ impl PreprocessArgs {
 
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
     /// stands among the bounds, which say the same, and so does --gaussianise among the margins.
-    pub fn entries(&self) -> [(&'static str, Option<String>); 5] {
+    pub fn entries(&self) -> [(&'static str, Option<String>); 6] {
         let margins = self.margins();
         let bounds: Vec<String> = self
             .bounds
@@ -68,6 +71,7 @@ impl PreprocessArgs {
             .collect();
         [
             ("context", self.context.clone()),
+            ("categorical", self.categorical.clone()),
             ("dequantize", self.dequantize.clone()),
             ("bounds", (!bounds.is_empty()).then(|| bounds.join(","))),
             ("standardise", Some(self.standardise.clone())),

@@ -4,6 +4,8 @@
 mod cells;
 mod check;
 pub(crate) mod container;
+pub mod discrete;
+mod encoding;
 mod ensemble;
 mod file;
 mod held_out;
@@ -11,6 +13,8 @@ mod preprocessing;
 mod recipe;
 mod record;
 mod spread;
+mod table_file;
+mod table_model;
 
 use std::borrow::Cow;
 
@@ -18,12 +22,14 @@ pub use check::{
     Baseline, Comparison, CouplingUnits, Finding, LatentFeature, LayerUnits, PairStructure, SelfCheck,
     SharedColumn, Structure,
 };
+pub use encoding::Encoding;
 pub use ensemble::{Engines, Ensemble};
 pub use file::FORMAT_VERSION;
 pub(crate) use held_out::mean_and_error;
 pub use recipe::Recipe;
 pub use record::{DataSource, HeldOut, Outcome, TrainingRecord, WithinBounds};
 use spread::Spreads;
+pub use table_model::TableModel;
 
 use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
 use crate::engine::{Engine, Sampling};

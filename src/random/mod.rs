@@ -40,6 +40,8 @@ pub enum Stream {
     Member = 11,
     /// Recipes that a search tries.
     Search = 12,
+    /// Levels of categories that a sample has.
+    Category = 13,
     /// Noise in the place of atoms.
     Atom = 14,
 }
