@@ -9,7 +9,7 @@ use moonflow::{Error, Result};
 
 use moonflow::shown::shown;
 
-use super::grids::{Item, OpenPlan};
+use super::grids::{Item, Open, OpenPlan};
 use super::table_notes;
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
@@ -25,6 +25,10 @@ pub struct PreprocessArgs {
     /// the flow sees them with uniform noise, a score is the log of a probability, and samples lie on the steps
     #[arg(long, value_name = "LIST")]
     dequantize: Option<String>,
+    /// Values that have a probability of their own, as in rain=0: a score has its logarithm, and samples hold the value itself.
+    /// Can be given for several values and columns
+    #[arg(long, value_name = "COLUMN=VALUE", value_delimiter = ',', value_parser = atom)]
+    atom: Vec<(String, f64)>,
     /// Where a column's values may lie, as in share=0:1, price=0: or rest=:9; of a --dequantize column, its least and
     /// greatest value. Can be given for several columns
     #[arg(long, value_name = "COLUMN=LOW:HIGH", value_delimiter = ',', value_parser = bounds)]
@@ -61,8 +65,10 @@ impl PreprocessArgs {
 
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
     /// stands among the bounds, which say the same, and so does --gaussianise among the margins.
-    pub fn entries(&self) -> [(&'static str, Option<String>); 6] {
+    pub fn entries(&self) -> [(&'static str, Option<String>); 7] {
         let margins = self.margins();
+        let atoms: Vec<String> =
+            self.atom.iter().map(|(column, value)| format!("{column}={value}")).collect();
         let bounds: Vec<String> = self
             .bounds
             .iter()
@@ -73,6 +79,7 @@ impl PreprocessArgs {
             ("context", self.context.clone()),
             ("categorical", self.categorical.clone()),
             ("dequantize", self.dequantize.clone()),
+            ("atom", (!self.atom.is_empty()).then(|| atoms.join(","))),
             ("bounds", (!bounds.is_empty()).then(|| bounds.join(","))),
             ("standardise", Some(self.standardise.clone())),
             (
@@ -126,24 +133,34 @@ impl PreprocessArgs {
         };
         let plan =
             PreprocessingPlan { domains, standardise, margins: self.margins(), context, atoms: Vec::new() };
-        OpenPlan::new(plan, steps, auto, columns)
+        let mut atoms = vec![Vec::new(); columns.len()];
+        for (column, value) in &self.atom {
+            atoms[place(column)?].push(*value);
+        }
+        OpenPlan::new(plan, Open { steps, auto, atoms }, columns)
     }
 }
 
 /// A note for each kind of columns in which many rows share a value, where no density is bounded: what it depends on then,
 /// and what helps.
 pub fn shared_values(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
-    let (mut whole, mut others, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut whole, mut others) = (Vec::new(), Vec::new());
+    let (mut steps, mut atoms) = (Vec::new(), Vec::new());
     let modelled = table.features() - plan.context;
     let counting = table_notes::index_columns(table);
     for (index, name) in table.columns[..modelled].iter().enumerate() {
         if counting.contains(&index) || plan.domains.get(index).is_some_and(|domain| domain.grid.is_some()) {
             continue;
         }
-        let column: Vec<f64> = table.values[index..].iter().step_by(table.features()).copied().collect();
+        let mut column: Vec<f64> = table.values[index..].iter().step_by(table.features()).copied().collect();
+        if let Some(atoms) = plan.atoms.iter().find(|atoms| atoms.column == index) {
+            column.retain(|value| !atoms.values.contains(value));
+        }
         let Some(shared) = SharedValues::of(&column) else { continue };
         if let (false, Some(grid)) = (shared.whole, SharedValues::grid(&column)) {
             steps.push(format!("{}={}", shown(name), grid.step));
+        } else if shared.stands_out() {
+            atoms.push(format!("{}={}", shown(name), shared.value));
         }
         let named = (shown(name).to_string(), format!("`{}` ({shared})", shown(name)));
         if shared.whole { whole.push(named) } else { others.push(named) }
@@ -166,10 +183,12 @@ pub fn shared_values(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
             Margins::Kernel => "--margins kernel, in use here, keeps scores finite",
             _ => "--margins kernel keeps scores finite",
         };
-        let steps = match &steps[..] {
+        let advice = |flag: &str, items: &[String], what: &str| match items {
             [] => String::new(),
-            steps => format!("--dequantize {} gives values in steps probabilities, ", listed(steps, ",")),
+            items => format!("--{flag} {} gives {what} probabilities, ", listed(items, ",")),
         };
+        let steps = advice("dequantize", &steps, "values in steps")
+            + &advice("atom", &atoms, "values that stand out");
         notes.push(format!(
             "note: many rows share a value: {described}. A density grows without end there, so that scores tell how values \
              are rounded: {steps}{margins}, --drop leaves such columns out"
@@ -201,6 +220,15 @@ fn bounds(text: &str) -> std::result::Result<(String, Bounds), String> {
             Err(format!("{}; bounds ascend", rule()))
         }
         bounds => Ok((column.to_owned(), bounds)),
+    }
+}
+
+/// Parses `rain=0`.
+fn atom(text: &str) -> std::result::Result<(String, f64), String> {
+    let parts = text.rsplit_once('=').and_then(|(column, value)| Some((column, value.trim().parse().ok()?)));
+    match parts {
+        Some((column, value)) if f64::is_finite(value) => Ok((column.to_owned(), value)),
+        _ => Err("expected a column and one of its values, such as rain=0".into()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Columns with atoms, told by indicators in the context: the density of the rest of a row at an atom, samples that hold
 //! exactly the atom, and the mass of all.
 
+use std::fs;
+
 use moonflow::cpu::CpuEngine;
 use moonflow::data::{
     Atoms, Bounds, ColumnDomain, Dataset, Grid, Margins, PreprocessingPlan, Standardise, Table,
@@ -10,10 +12,12 @@ use moonflow::model::{DataSource, Model, Recipe};
 use moonflow::random;
 use moonflow::train::fit;
 
+use crate::cli::{folder, moonflow, succeed, text};
+
 type Subject = (Model, CpuEngine<f32>);
 
 const POSITIVE: ColumnDomain =
-    ColumnDomain { grid: None, bounds: Some(Bounds { low: Some(0.0), high: None }) };
+    ColumnDomain { grid: None, bounds: Some(Bounds { low: Some(0.0), high: None }), indicator: false };
 
 fn noise<const N: usize>(row: u32) -> [f64; N] {
     let mut values = [0.0; N];
@@ -169,6 +173,7 @@ fn several_atoms_beside_a_count_have_a_mass_of_1_in_every_combination() {
     let whole = |low, high| ColumnDomain {
         grid: Some(Grid::WHOLE),
         bounds: Some(Bounds { low: Some(low), high: Some(high) }),
+        ..ColumnDomain::default()
     };
     let plain = ColumnDomain::default();
     let plan = PreprocessingPlan {
@@ -223,4 +228,72 @@ fn noise_follows_the_margins_and_weights_that_it_is_drawn_by() {
     let weighted = bent.clone().with_weights(weights).expect("weights");
     assert!(weighted.train != bent.train && weighted.into_table().0 == rain());
     assert_eq!(bent.resplit(0.1, 0).expect("splits"), anew);
+}
+
+#[test]
+fn the_command_line_fits_scores_and_samples_atoms_in_their_share() {
+    let folder = folder();
+    let path = folder.path();
+    let rows = rain();
+    let lines: String = rows
+        .values
+        .chunks(3)
+        .map(|row| format!("{},{},{}\n", row[0], row[1], (row[1] * 2.0).round() / 2.0))
+        .collect();
+    fs::write(path.join("t.csv"), format!("rain,x,rounded\n{lines}")).expect("written");
+    let flags = ["--atom", "rain=0", "--transform", "rain=log", "--dequantize", "rounded=0.5", "--drop", "x"];
+    succeed(
+        path,
+        &[&["train", "t.csv", "--out", "o", "--ensemble", "1", "--epochs", "30"][..], &flags].concat(),
+    );
+    let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
+    assert!(config.contains("atom = \"rain=0\""), "{config}");
+    succeed(path, &["train", "--config", "o/config.toml", "--out", "again"]);
+    let file = |name: &str| fs::read(path.join(name).join("model.safetensors")).expect("written");
+    assert!(file("o") == file("again"), "the configuration repeats it");
+    let info = succeed(path, &["info", "o/model.safetensors"]);
+    for part in ["format version 7", "rain: 0", "ln(x − 0)"] {
+        assert!(info.contains(part), "`{part}` is not in: {info}");
+    }
+
+    let cpu = ["--model", "o/model.safetensors", "--device", "cpu"];
+    let numbers = |text: &str| -> Vec<Vec<f64>> {
+        let row = |line: &str| line.split(',').map(|cell| cell.parse().expect("a number")).collect();
+        text.lines().skip(1).map(row).collect()
+    };
+    let samples = numbers(&succeed(path, &[&["sample", "-n", "6000"][..], &cpu].concat()));
+    let share = |rows: &[Vec<f64>], wet: bool| {
+        let of: Vec<&Vec<f64>> = rows.iter().filter(|row| (row[1] > 0.0) == wet).collect();
+        of.iter().filter(|row| row[0] == 0.0).count() as f64 / of.len() as f64
+    };
+    let table: Vec<Vec<f64>> =
+        rows.values.chunks(3).map(|row| vec![row[0], (row[1] * 2.0).round() / 2.0]).collect();
+    for wet in [false, true] {
+        let (got, want) = (share(&samples, wet), share(&table, wet));
+        assert!((got - want).abs() < 0.05, "{wet}: {got} of the rows are zeros, expected {want}");
+    }
+    assert!(samples.iter().all(|row| row[0] >= 0.0 && (2.0 * row[1]).fract() == 0.0));
+
+    // Σ over the steps of P(rain = 0, step) and of the integral over the other rains.
+    let (logs, width) = midpoints(400, 9.0);
+    let steps: Vec<f64> = (-16..=16).map(|k| 0.5 * f64::from(k)).collect();
+    let rains = || std::iter::once((0.0, 1.0)).chain(logs.iter().map(|log| (log.exp(), log.exp() * width)));
+    let grid: Vec<[f64; 3]> =
+        steps.iter().flat_map(|&step| rains().map(move |(rain, size)| [rain, step, size])).collect();
+    let lines: String = grid.iter().map(|[rain, step, _]| format!("{rain},{step}\n")).collect();
+    fs::write(path.join("g.csv"), format!("rain,rounded\n{lines}")).expect("written");
+    let scores = numbers(&succeed(path, &[&["score", "g.csv"][..], &cpu].concat()));
+    let mass = |zero: bool| -> f64 {
+        let rows = grid.iter().zip(&scores).filter(|(row, _)| (row[0] == 0.0) == zero);
+        rows.map(|(row, score)| score[0].exp() * row[2]).sum()
+    };
+    let (at, beside) = (mass(true), mass(false));
+    assert!((at + beside - 1.0).abs() < 2e-3, "{at} at the atom and {beside} beside it");
+    let zeros = table.iter().filter(|row| row[0] == 0.0).count() as f64 / table.len() as f64;
+    assert!((at - zeros).abs() < 0.02, "{at}, and {zeros} of the rows are zeros");
+    let refused = moonflow(path, &["train", "t.csv", "--atom", "rain=0", "--context", "rain", "--out", "no"]);
+    assert!(text(&refused.stderr).contains("is context"), "{}", text(&refused.stderr));
+    let refused = moonflow(path, &["train", "t.csv", "--atom", "rain", "--out", "no"]);
+    assert!(text(&refused.stderr).contains("such as rain=0"), "{}", text(&refused.stderr));
+    assert!(!path.join("no").exists());
 }

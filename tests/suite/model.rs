@@ -156,6 +156,7 @@ fn seventh() -> Model {
     model.preprocessing.domains[0] = ColumnDomain {
         grid: Some(Grid { step: 0.01, offset: 0.005 }),
         bounds: Some(Bounds { low: Some(0.015), high: Some(9.005) }),
+        ..ColumnDomain::default()
     };
     model.preprocessing.atoms = vec![Atoms { column: 1, values: vec![-300.0], indicator: 2 }];
     model

@@ -335,8 +335,11 @@ mod tests {
 
     #[test]
     fn a_grids_noise_is_not_stepped() {
-        let domain =
-            ColumnDomain { grid: Some(Grid::WHOLE), bounds: Some(Bounds { low: Some(1.0), high: None }) };
+        let domain = ColumnDomain {
+            grid: Some(Grid::WHOLE),
+            bounds: Some(Bounds { low: Some(1.0), high: None }),
+            ..ColumnDomain::default()
+        };
         let counted = |domain| PreprocessingPlan {
             domains: vec![domain, ColumnDomain::default(), ColumnDomain::default()],
             ..plan(Margins::None, Standardise::Mean)

@@ -90,7 +90,7 @@ impl ColumnDomain {
 
     /// The same without steps: the values that the flow sees are as they are.
     pub(super) fn without_grid(&self) -> Self {
-        Self { grid: None, bounds: self.interval() }
+        Self { grid: None, bounds: self.interval(), ..*self }
     }
 
     /// The interval of the values that the flow sees, noise included.
