@@ -48,6 +48,11 @@ pub(crate) fn lower_quantile(log_p: f64) -> f64 {
     -z
 }
 
+/// The x with Φ(x) = `u`.
+pub(crate) fn quantile(u: f64) -> f64 {
+    if u < 0.5 { lower_quantile(u.ln()) } else { -lower_quantile((1.0 - u).ln()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

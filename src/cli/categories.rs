@@ -80,17 +80,24 @@ pub fn describe_losses(fit: &CategoryFit) -> Option<String> {
     Some(format!("classes  {}: {}", shown_list(&modelled(&fit.columns, fit.context)), losses.join(", ")))
 }
 
-/// Names of the modelled categories.
+/// Names of the modelled categories, and of the numbers that have atoms.
 fn modelled(columns: &[TableColumn], context: usize) -> Vec<&String> {
     let modelled = columns[..columns.len() - context].iter();
-    modelled.filter(|column| column.levels().is_some()).map(|column| &column.name).collect()
+    let is_discrete = |column: &&TableColumn| column.levels().is_some() || !column.atoms.is_empty();
+    modelled.filter(is_discrete).map(|column| &column.name).collect()
 }
 
 /// The table's columns for a person, where there are categories; each with its levels, and what its probability depends on.
 pub fn describe(model: &TableModel) -> String {
     let mut text = String::new();
     for (place, column) in model.columns().iter().enumerate() {
-        let Some(levels) = column.levels() else { continue };
+        let (what, values) = match column.levels() {
+            Some(levels) => ("category", levels.names().to_vec()),
+            None => ("atoms", column.atoms.iter().map(f64::to_string).collect()),
+        };
+        if values.is_empty() {
+            continue;
+        }
         let depends = model.categories().and_then(|discrete| depends_on(model, discrete, place));
         let role = match depends {
             _ if place >= model.columns().len() - model.context() => "given".to_owned(),
@@ -98,7 +105,7 @@ pub fn describe(model: &TableModel) -> String {
             Some(others) => format!("modelled given {}", shown_list(&others)),
             None => "modelled".to_owned(),
         };
-        text += &format!("category   {}: {}, {role}\n", shown(&column.name), shown_list(levels.names()));
+        text += &format!("{what:<11}{}: {}, {role}\n", shown(&column.name), shown_list(&values));
     }
     if !text.is_empty() {
         text.push('\n');
@@ -131,7 +138,7 @@ pub fn columns_as_json(model: &TableModel) -> Value {
             Some(_) => "category",
             None => "number",
         };
-        json!({ "name": column.name, "kind": kind, "levels": levels, "given": place >= given })
+        json!({ "name": column.name, "kind": kind, "levels": levels, "atoms": column.atoms, "given": place >= given })
     };
     model.columns().iter().enumerate().map(column).collect()
 }

@@ -1,6 +1,8 @@
 //! `--dequantize`: which columns hold values on a grid, by what a person says and by the values themselves.
 
-use moonflow::data::{Chunk, ColumnDomain, Grid, PreprocessingPlan, SharedValues, Table, TableColumn};
+use moonflow::data::{
+    Bounds, Chunk, ColumnDomain, Grid, PreprocessingPlan, SharedValues, Table, TableColumn,
+};
 use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
@@ -43,39 +45,48 @@ impl<'a> Item<'a> {
     }
 }
 
+/// What a plan leaves open until the values of its columns are known.
+pub struct Open {
+    /// Columns of a known step, whose offset is not known.
+    pub steps: Vec<(usize, f64)>,
+    /// Whether there may be other columns on a grid.
+    pub auto: bool,
+    /// The atoms of each column `[D]`, whose indicators are not there yet.
+    pub atoms: Vec<Vec<f64>>,
+}
+
 /// A plan with columns whose grids are known only when their values are.
 pub struct OpenPlan {
     plan: PreprocessingPlan,
-    /// Columns of a known step, whose offset is not known.
-    steps: Vec<(usize, f64)>,
-    /// Whether there may be other columns on a grid.
-    auto: bool,
+    open: Open,
     /// Columns whose grid was found and is not told by the flag alone.
     found: Vec<usize>,
 }
 
 impl OpenPlan {
-    /// `plan`, in which the columns `steps` have no grid yet, and with `auto` others neither.
+    /// `plan`, and what is `open` of it.
     ///
     /// # Errors
-    /// Those of [`PreprocessingPlan::validate`].
-    pub fn new(
-        plan: PreprocessingPlan,
-        steps: Vec<(usize, f64)>,
-        auto: bool,
-        columns: &[String],
-    ) -> Result<Self> {
+    /// Those of [`PreprocessingPlan::validate`]; [`Error::Argument`] for the atoms of a context.
+    pub fn new(plan: PreprocessingPlan, open: Open, columns: &[String]) -> Result<Self> {
         plan.validate(columns)?;
-        Ok(Self { plan, steps, auto, found: Vec::new() })
+        let modelled = columns.len() - plan.context;
+        if let Some(column) = (modelled..columns.len()).find(|&column| !open.atoms[column].is_empty()) {
+            return Err(Error::Argument(format!(
+                "column `{}` is context, whose density is not modelled: it has no atoms",
+                shown(&columns[column])
+            )));
+        }
+        Ok(Self { plan, open, found: Vec::new() })
     }
 
     /// The plan as far as it is known before the values are, and whether other columns may get a grid.
     pub fn beforehand(&self) -> (PreprocessingPlan, bool) {
         let mut plan = self.plan.clone();
-        for &(column, step) in &self.steps {
+        for &(column, step) in &self.open.steps {
             plan.domains[column].grid = Some(Grid { step, offset: 0.0 });
         }
-        (plan, self.auto)
+        (plan, self.open.auto)
     }
 
     /// Refuses the first value of `chunk` that cannot be modelled, by its place in the file `name`. The first chunk tells
@@ -85,30 +96,47 @@ impl OpenPlan {
     /// [`Error::Data`] with line or row, column and what is wrong.
     pub fn check(&mut self, name: &str, columns: &[String], unit: &str, chunk: &Chunk) -> Result<()> {
         self.settle_offsets(&chunk.numbers, columns.len());
-        match self.plan.first_refusal(&chunk.numbers) {
-            None => Ok(()),
-            Some((row, column, problem)) => {
-                let (place, column) = (chunk.places[row], shown(&columns[column]));
-                Err(Error::data(name, format!("{unit} {place}, column `{column}`: {problem}")))
+        for (row, place) in chunk.numbers.chunks_exact(columns.len()).zip(&chunk.places) {
+            let mut cells = row.iter().zip(&self.plan.domains).enumerate();
+            let refused = cells.find_map(|(column, (&x, domain))| {
+                let problem = domain.refusal(x)?;
+                (!self.open.atoms[column].contains(&x)).then_some((column, problem))
+            });
+            if let Some((column, problem)) = refused {
+                let column = shown(&columns[column]);
+                return Err(Error::data(name, format!("{unit} {place}, column `{column}`: {problem}")));
             }
         }
+        Ok(())
     }
 
-    /// The plan for `table`, and a note on the grids that its values told.
+    /// The plan for `table`, and a note on the grids that its values told. The columns' `types` get their atoms.
     ///
     /// # Errors
-    /// Those of [`PreprocessingPlan::validate`].
+    /// Those of [`PreprocessingPlan::validate`]; [`Error::Argument`] for the atoms of a category.
     pub fn settle(
         mut self,
         table: &Table,
-        types: &[TableColumn],
+        types: &mut [TableColumn],
     ) -> Result<(PreprocessingPlan, Option<String>)> {
         self.settle_offsets(&table.values, table.features());
-        if self.auto {
+        if self.open.auto {
             let modelled = 0..table.features() - self.plan.context;
             for column in modelled.filter(|&column| types[column].levels().is_none()) {
                 self.settle_grid(column, table);
             }
+        }
+        for column in 0..table.features() {
+            self.keep_atoms_out(column, table);
+        }
+        for (column, atoms) in types.iter_mut().zip(&self.open.atoms).filter(|(_, atoms)| !atoms.is_empty()) {
+            if column.levels().is_some() {
+                return Err(Error::Argument(format!(
+                    "column `{}` is a category, each of whose levels has a probability: it has no atoms",
+                    shown(&column.name)
+                )));
+            }
+            column.atoms.clone_from(atoms);
         }
         self.plan.validate(&table.columns)?;
         let note = self.note(&table.columns);
@@ -116,8 +144,8 @@ impl OpenPlan {
     }
 
     fn settle_offsets(&mut self, values: &[f64], features: usize) {
-        for (column, step) in std::mem::take(&mut self.steps) {
-            let values: Vec<f64> = values.iter().skip(column).step_by(features).copied().collect();
+        for (column, step) in std::mem::take(&mut self.open.steps) {
+            let values = self.without_atoms(column, values, features);
             let grid = Grid::with_step(step, &values);
             self.plan.domains[column].grid = Some(grid);
             if grid.offset != 0.0 {
@@ -128,11 +156,11 @@ impl OpenPlan {
 
     /// Gives `column` the grid that its values lie on, where many rows share them and its bounds do so too.
     fn settle_grid(&mut self, column: usize, table: &Table) {
-        let domain = &mut self.plan.domains[column];
-        if domain.grid.is_some() {
+        if self.plan.domains[column].grid.is_some() {
             return;
         }
-        let values: Vec<f64> = table.values.iter().skip(column).step_by(table.features()).copied().collect();
+        let values = self.without_atoms(column, &table.values, table.features());
+        let domain = &mut self.plan.domains[column];
         let grid = SharedValues::grid(&values);
         let with_grid = ColumnDomain { grid, ..*domain };
         if grid.is_some() && with_grid.validate(&table.columns[column]).is_ok() {
@@ -141,9 +169,37 @@ impl OpenPlan {
         }
     }
 
+    /// Bounds a dequantised `column` by its other values, where its atoms are beyond all of them.
+    fn keep_atoms_out(&mut self, column: usize, table: &Table) {
+        let atoms = &self.open.atoms[column];
+        if atoms.is_empty() || self.plan.domains[column].grid.is_none() {
+            return;
+        }
+        let others = self.without_atoms(column, &table.values, table.features());
+        let [least, greatest] =
+            [f64::min as fn(f64, f64) -> f64, f64::max].map(|end| others.iter().copied().reduce(end));
+        let domain = &mut self.plan.domains[column];
+        for &atom in atoms {
+            let bounds = domain.bounds.get_or_insert(Bounds { low: None, high: None });
+            if bounds.low.is_none_or(|low| low <= atom) && least.is_some_and(|least| atom < least) {
+                bounds.low = least;
+            } else if bounds.high.is_none_or(|high| high >= atom) && greatest.is_some_and(|most| atom > most)
+            {
+                bounds.high = greatest;
+            }
+        }
+        domain.bounds = domain.bounds.filter(|bounds| bounds.low.is_some() || bounds.high.is_some());
+    }
+
+    /// The values of `column` among `values`, row-major [N, D], that are none of its atoms.
+    fn without_atoms(&self, column: usize, values: &[f64], features: usize) -> Vec<f64> {
+        let values = values.iter().skip(column).step_by(features);
+        values.filter(|value| !self.open.atoms[column].contains(value)).copied().collect()
+    }
+
     fn note(&self, columns: &[String]) -> Option<String> {
         if self.found.is_empty() {
-            return self.auto.then(|| {
+            return self.open.auto.then(|| {
                 "note: --dequantize auto finds no other column whose values lie on a grid and come again"
                     .into()
             });

@@ -8,7 +8,7 @@ use moonflow::{Error, Result};
 
 use moonflow::shown::shown;
 
-use super::grids::{Item, OpenPlan};
+use super::grids::{Item, Open, OpenPlan};
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
 #[derive(clap::Args)]
@@ -23,6 +23,10 @@ pub struct PreprocessArgs {
     /// the flow sees them with uniform noise, a score is the log of a probability, and samples lie on the steps
     #[arg(long, value_name = "LIST")]
     dequantize: Option<String>,
+    /// Values that have a probability of their own, as in rain=0: a score has its logarithm, and samples hold the value itself.
+    /// Can be given for several values and columns
+    #[arg(long, value_name = "COLUMN=VALUE", value_delimiter = ',', value_parser = atom)]
+    atom: Vec<(String, f64)>,
     /// Where a column's values may lie, as in share=0:1, price=0: or rest=:9; of a --dequantize column, its least and
     /// greatest value. Can be given for several columns
     #[arg(long, value_name = "COLUMN=LOW:HIGH", value_delimiter = ',', value_parser = bounds)]
@@ -77,8 +81,10 @@ impl PreprocessArgs {
 
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
     /// stands among the bounds, which say the same, and so does --gaussianise among the margins.
-    pub fn entries(&self) -> [(&'static str, Option<String>); 6] {
+    pub fn entries(&self) -> [(&'static str, Option<String>); 7] {
         let margins = self.margins();
+        let atoms: Vec<String> =
+            self.atom.iter().map(|(column, value)| format!("{column}={value}")).collect();
         let bounds: Vec<String> = self
             .bounds
             .iter()
@@ -89,6 +95,7 @@ impl PreprocessArgs {
             ("context", self.context.clone()),
             ("categorical", self.categorical.clone()),
             ("dequantize", self.dequantize.clone()),
+            ("atom", (!self.atom.is_empty()).then(|| atoms.join(","))),
             ("bounds", (!bounds.is_empty()).then(|| bounds.join(","))),
             ("standardise", Some(self.standardise.clone())),
             (
@@ -140,8 +147,13 @@ impl PreprocessArgs {
             "whiten" => Standardise::Whiten,
             _ => Standardise::Mean,
         };
-        let plan = PreprocessingPlan { domains, standardise, margins: self.margins(), context };
-        OpenPlan::new(plan, steps, auto, columns)
+        let plan =
+            PreprocessingPlan { domains, standardise, margins: self.margins(), context, atoms: Vec::new() };
+        let mut atoms = vec![Vec::new(); columns.len()];
+        for (column, value) in &self.atom {
+            atoms[place(column)?].push(*value);
+        }
+        OpenPlan::new(plan, Open { steps, auto, atoms }, columns)
     }
 }
 
@@ -161,6 +173,15 @@ fn bounds(text: &str) -> std::result::Result<(String, Bounds), String> {
             Err(format!("{}; bounds ascend", rule()))
         }
         bounds => Ok((column.to_owned(), bounds)),
+    }
+}
+
+/// Parses `rain=0`.
+fn atom(text: &str) -> std::result::Result<(String, f64), String> {
+    let parts = text.rsplit_once('=').and_then(|(column, value)| Some((column, value.trim().parse().ok()?)));
+    match parts {
+        Some((column, value)) if f64::is_finite(value) => Ok((column.to_owned(), value)),
+        _ => Err("expected a column and one of its values, such as rain=0".into()),
     }
 }
 

@@ -335,7 +335,7 @@ impl TrainArgs {
             need.check(f64::from(self.toy_rows()), ToyDensity::FEATURES).map_err(Error::Argument)?;
         }
         let (mut context, mut weights, mut plan) = (0, Vec::new(), None);
-        let (table, types) = source.table(self.toy_rows() as usize, recipe.seed, |path| {
+        let (table, mut types) = source.table(self.toy_rows() as usize, recipe.seed, |path| {
             let rows;
             (rows, context) = self.table.open(path, self.roles())?;
             let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
@@ -352,7 +352,7 @@ impl TrainArgs {
             Some(plan) => plan,
             None => self.preprocess.plan(&table.name, &table.columns, context)?,
         };
-        let (plan, grids) = plan.settle(&table, &types)?;
+        let (plan, grids) = plan.settle(&table, &mut types)?;
         let encoding = Encoding::new(&types, context);
         if encoding.has_categories() {
             need.check(table.rows() as f64, table.features() + encoding.features())

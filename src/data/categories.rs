@@ -136,23 +136,25 @@ pub enum ColumnType {
 }
 
 /// A column of a table that is read or modelled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct TableColumn {
     /// Its name.
     pub name: String,
     /// What its cells are.
     pub cells: ColumnType,
+    /// Of numbers that are modelled: the values that have a probability of their own.
+    pub atoms: Vec<f64>,
 }
 
 impl TableColumn {
     /// A column of numbers.
     pub fn number(name: impl Into<String>) -> Self {
-        Self { name: name.into(), cells: ColumnType::Number { kind: ValueKind::Number } }
+        Self { name: name.into(), cells: ColumnType::Number { kind: ValueKind::Number }, atoms: Vec::new() }
     }
 
     /// A category.
     pub fn category(name: impl Into<String>, levels: Levels) -> Self {
-        Self { name: name.into(), cells: ColumnType::Category { levels } }
+        Self { name: name.into(), cells: ColumnType::Category { levels }, atoms: Vec::new() }
     }
 
     /// The levels of a category; `None` of a column of numbers.
@@ -245,9 +247,10 @@ impl Coder {
         /// Texts below which a short table may have as many by chance.
         const FEW: usize = 10;
         match self {
-            Self::Number => {
-                Ok((TableColumn { name: name.to_owned(), cells: ColumnType::Number { kind } }, None))
-            }
+            Self::Number => Ok((
+                TableColumn { name: name.to_owned(), cells: ColumnType::Number { kind }, atoms: Vec::new() },
+                None,
+            )),
             Self::Levels(levels) => Ok((TableColumn::category(name, levels), None)),
             Self::Texts { names, .. } => {
                 if names.len() >= FEW && 2 * names.len() > rows {

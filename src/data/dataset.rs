@@ -127,13 +127,38 @@ impl Dataset {
             if let Some((_, feature, problem)) = plan.first_refusal(values) {
                 return Err(Error::data(&*name, format!("{}: {problem}", place(row, feature))));
             }
+            debug_assert!(plan.is_encoded(values), "{}", place(row, 0));
             plan.add_noise(values, row, seed);
         }
         let order = Permutation::new(count, seed, Stream::Split, 0);
         let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
         let Table { name, columns, values: train } = table;
         let preprocessing = plan.fit(&name, &train, None, &columns)?;
-        Ok(Self { name, columns, preprocessing, train, validation, weights: None, seed })
+        let dataset = Self { name, columns, preprocessing, train, validation, weights: None, seed };
+        Ok(dataset.with_atoms_filled())
+    }
+
+    /// The same dataset with noise by its preprocessing in the place of atoms.
+    fn with_atoms_filled(mut self) -> Self {
+        let own = self.preprocessing.own_maps();
+        if own.is_empty() {
+            return self;
+        }
+        let features = self.features();
+        let [train_rows, validation_rows] =
+            [&self.train, &self.validation].map(|rows| (rows.len() / features) as u32);
+        let order = Permutation::new(train_rows + validation_rows, self.seed, Stream::Split, 0);
+        let mut sides = [&mut self.train, &mut self.validation].map(|rows| rows.chunks_exact_mut(features));
+        for row in 0..train_rows + validation_rows {
+            let side = usize::from(order.place(row) < validation_rows);
+            let Some(values) = sides[side].next() else { break };
+            for (atoms, own) in self.preprocessing.atoms.iter().zip(&own) {
+                if atoms.at(values).is_some() {
+                    values[atoms.column] = own.noise(row, self.seed);
+                }
+            }
+        }
+        self
     }
 
     /// Whether each row of `table` `[N]` is a validation row where a dataset is made of it.
@@ -177,13 +202,14 @@ impl Dataset {
         if self.preprocessing.margins() == Margins::Kernel {
             let plan = self.preprocessing.plan();
             self.preprocessing = plan.fit(&self.name, &self.train, Some(&table.values), &self.columns)?;
+            self = self.with_atoms_filled();
         }
         self.weights = Some([table.values, validation]);
         Ok(self)
     }
 
     /// The table that was split, and its weights where it has some: its rows in their order, those of dequantised columns
-    /// without their noise.
+    /// without their noise, and atoms where rows are at them.
     pub fn into_table(self) -> (Table, Option<Vec<f64>>) {
         let features = self.features();
         let Self { name, columns, preprocessing, train, validation, weights, seed } = self;
@@ -200,6 +226,7 @@ impl Dataset {
         for (column, grid) in preprocessing.dequantized() {
             values.iter_mut().skip(column).step_by(features).for_each(|value| *value = grid.floor(*value));
         }
+        preprocessing.restore_atoms(&mut values);
         let weights = weights.map(|[train, validation]| merged([&train, &validation], 1));
         (Table { name, columns, values }, weights)
     }
@@ -227,7 +254,7 @@ impl Dataset {
         let plan = PreprocessingPlan { margins, ..self.preprocessing.plan() };
         let weights = self.weights.as_ref().map(|[train, _]| &train[..]);
         self.preprocessing = plan.fit(&self.name, &self.train, weights, &self.columns)?;
-        Ok(self)
+        Ok(self.with_atoms_filled())
     }
 
     /// The same dataset of the first `rows` training rows and validation rows alone; the preprocessing stays as it is.

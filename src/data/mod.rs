@@ -28,9 +28,10 @@ pub use inspect::{
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
+pub(crate) use preprocess::OwnMaps;
 pub(crate) use preprocess::factorise;
 pub use preprocess::{
-    Bounds, ColumnDomain, Grid, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
+    Atoms, Bounds, ColumnDomain, Grid, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
     PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
 pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};

@@ -68,6 +68,14 @@ impl SharedValues {
         (is_grid || is_common).then_some(Self { different, whole, value, share })
     }
 
+    /// Whether one value is far more common than the others.
+    pub fn stands_out(&self) -> bool {
+        /// Rows of the most common value, in units of the mean of all values.
+        const STANDS_OUT: f64 = 5.0;
+
+        !self.whole && self.share * self.different as f64 >= STANDS_OUT && self.share >= Self::SHARE
+    }
+
     /// The grid that a column's values lie on, where many rows share each of a few.
     pub fn grid(column: &[f64]) -> Option<Grid> {
         let shared = Self::of(column)?;
@@ -96,10 +104,7 @@ impl SharedValues {
 impl std::fmt::Display for SharedValues {
     /// The one value where it stands out, else how many there are.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        /// Rows of the most common value, in units of the mean of all values, from which it stands out.
-        const STANDS_OUT: f64 = 5.0;
-
-        if !self.whole && self.share * self.different as f64 >= STANDS_OUT && self.share >= Self::SHARE {
+        if self.stands_out() {
             write!(f, "{} in {:.0} % of the rows", self.value, 100.0 * self.share)
         } else {
             write!(f, "{} different", self.different)

@@ -1,44 +1,73 @@
-//! Where in a cell the density of dequantised columns is taken, to integrate it: P(x) = step · ∫ p(x + u · step) du.
+//! Where the density of columns with noise is taken, to integrate the noise out: in the cells of dequantised columns,
+//! P(x) = step · ∫ p(x + u · step) du, and over the whole line where a row is at an atom, ∫ p(x(z)) · dx/dz dz.
 //! The nodes are fixed, so that a score repeats.
 
-use std::f64::consts::PI;
+use std::f64::consts::{PI, TAU};
 
-/// Nodes in the unit cube of the dequantised columns, with weights that sum to 1.
+use crate::normal::quantile;
+
+/// What a dimension is integrated over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Axis {
+    /// u in the unit interval, with weights that sum to 1.
+    Cell,
+    /// z on the real line, of which the integrand is some normal density, more or less.
+    Line,
+}
+
+/// Nodes in the product of some axes.
 pub(super) struct Cells {
-    /// Offsets u, row-major [K, M].
+    /// Places u or z, row-major [K, M].
     pub offsets: Vec<f64>,
     /// ln of the weights `[K]`.
     pub log_weights: Vec<f64>,
 }
 
-/// Nodes along a side of the cube in 1, 2 and 3 dimensions, by Gauss and Legendre. A trained flow's density falls
-/// steeply at the faces of a cell, where these nodes are dense.
+/// Nodes along an axis in 1, 2 and 3 dimensions. In a cell by Gauss and Legendre: a trained flow's density falls steeply at
+/// its faces, where these nodes are dense. On the line evenly spaced: the trapezoidal rule is exact to many digits for a
+/// smooth density with light tails.
 const SIDES: [usize; 3] = [32, 12, 6];
+
+/// Distance of the nodes on the line for each of [`SIDES`].
+const SPACINGS: [f64; 3] = [0.5, 0.9, 1.4];
 
 /// Nodes in more dimensions than that.
 const POINTS: usize = 256;
 
+/// Distribution functions no nearer than this to 0 and 1, whose normal scores are infinite.
+const EDGE: f64 = 1e-9;
+
 impl Cells {
-    /// The nodes for `dimensions` columns, at least 1.
-    pub(super) fn new(dimensions: usize) -> Self {
-        match SIDES.get(dimensions - 1) {
-            Some(&side) => Self::product(side, dimensions),
-            None => Self::recurrence(dimensions),
+    /// The nodes over `axes`; a single one without axes.
+    pub(super) fn new(axes: &[Axis]) -> Self {
+        match axes.len().checked_sub(1) {
+            None => Self { offsets: Vec::new(), log_weights: vec![0.0] },
+            Some(place) if place < SIDES.len() => Self::product(SIDES[place], SPACINGS[place], axes),
+            Some(_) => Self::recurrence(axes),
         }
     }
 
-    /// Number of nodes K.
-    pub(super) fn len(&self) -> usize {
-        self.log_weights.len()
+    /// Most nodes over up to `dimensions` axes.
+    pub(super) fn most(dimensions: usize) -> usize {
+        let products = (1..=dimensions.min(SIDES.len())).map(|count| SIDES[count - 1].pow(count as u32));
+        products.chain((dimensions > SIDES.len()).then_some(POINTS)).max().unwrap_or(1)
     }
 
-    /// The product of Gauss–Legendre rules with `side` nodes.
-    fn product(side: usize, dimensions: usize) -> Self {
-        let rule: Vec<(f64, f64)> = (0..side).map(|index| legendre(index, side)).collect();
+    /// The product of rules with `side` nodes, which are `spacing` apart on the line.
+    fn product(side: usize, spacing: f64, axes: &[Axis]) -> Self {
+        let dimensions = axes.len();
+        let legendre: Vec<(f64, f64)> = (0..side).map(|index| legendre(index, side)).collect();
+        let middle = (side as f64 - 1.0) / 2.0;
+        let even = |index: usize| ((index as f64 - middle) * spacing, spacing);
+        let even: Vec<(f64, f64)> = (0..side).map(even).collect();
         let (mut offsets, mut log_weights) = (Vec::new(), Vec::new());
         for node in 0..side.pow(dimensions as u32) {
             let mut log_weight = 0.0;
-            for dimension in 0..dimensions {
+            for (dimension, axis) in axes.iter().enumerate() {
+                let rule = match axis {
+                    Axis::Cell => &legendre,
+                    Axis::Line => &even,
+                };
                 let (offset, weight) = rule[node / side.pow(dimension as u32) % side];
                 offsets.push(offset);
                 log_weight += weight.ln();
@@ -51,16 +80,31 @@ impl Cells {
     /// Equal weights at an additive recurrence whose steps are powers of 1/g, g^(M+1) = g + 1: points that keep their
     /// distance in every dimension (Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018). Each coordinate is folded in the middle
     /// (Hickernell's baker's transformation), which takes the error in the tests below to a fifth.
-    fn recurrence(dimensions: usize) -> Self {
+    /// On the line these are distribution functions.
+    fn recurrence(axes: &[Axis]) -> Self {
+        let dimensions = axes.len();
         let mut base = 1.5f64;
         for _ in 0..64 {
             base = (1.0 + base).powf(1.0 / (dimensions as f64 + 1.0));
         }
         let steps: Vec<f64> = (1..=dimensions).map(|power| base.powi(-(power as i32))).collect();
-        let offsets = (0..POINTS)
-            .flat_map(|point| steps.iter().map(move |step| fold((0.5 + (point as f64 + 1.0) * step).fract())))
-            .collect();
-        Self { offsets, log_weights: vec![-(POINTS as f64).ln(); POINTS] }
+        let (mut offsets, mut log_weights) = (Vec::new(), Vec::new());
+        for point in 0..POINTS {
+            let mut log_weight = -(POINTS as f64).ln();
+            for (axis, step) in axes.iter().zip(&steps) {
+                let u = fold((0.5 + (point as f64 + 1.0) * step).fract());
+                match axis {
+                    Axis::Cell => offsets.push(u),
+                    Axis::Line => {
+                        let z = quantile(u.clamp(EDGE, 1.0 - EDGE));
+                        offsets.push(z);
+                        log_weight += 0.5 * (z * z + TAU.ln());
+                    }
+                }
+            }
+            log_weights.push(log_weight);
+        }
+        Self { offsets, log_weights }
     }
 }
 
@@ -99,7 +143,7 @@ mod tests {
 
     /// ∫ over the unit cube of Π exp(−a u), whose value is Π (1 − e^−a) / a.
     fn error(dimensions: usize, a: f64) -> f64 {
-        let cells = Cells::new(dimensions);
+        let cells = Cells::new(&vec![Axis::Cell; dimensions]);
         let terms: Vec<f64> = cells
             .offsets
             .chunks(dimensions)
@@ -128,11 +172,49 @@ mod tests {
     #[test]
     fn nodes_lie_inside_of_the_cell_and_weigh_1_together() {
         for dimensions in 1..6 {
-            let cells = Cells::new(dimensions);
-            assert_eq!(cells.offsets.len(), cells.len() * dimensions);
+            let cells = Cells::new(&vec![Axis::Cell; dimensions]);
+            assert_eq!(cells.offsets.len(), cells.log_weights.len() * dimensions);
+            assert!(
+                cells.log_weights.len() <= Cells::most(dimensions)
+                    && Cells::most(dimensions) <= Cells::most(9)
+            );
             assert!(cells.offsets.iter().all(|&u| u > 0.0 && u < 1.0));
             assert!(log_sum_exp(&cells.log_weights).abs() < 1e-12);
         }
+    }
+
+    #[test]
+    fn normal_densities_on_the_line_have_a_mass_of_1_beside_cells() {
+        let log_normal = |z: f64, mean: f64, deviation: f64| {
+            -0.5 * (((z - mean) / deviation).powi(2) + TAU.ln()) - deviation.ln()
+        };
+        for (axes, mean, deviation, tolerance) in [
+            (&[Axis::Line][..], 0.0, 1.0, 1e-12),
+            (&[Axis::Line], 0.3, 0.6, 1e-5),
+            (&[Axis::Line], -0.5, 1.6, 1e-4),
+            (&[Axis::Cell, Axis::Line], 0.2, 0.9, 1e-4),
+            (&[Axis::Line, Axis::Line], -0.2, 1.1, 1e-4),
+            (&[Axis::Line, Axis::Cell, Axis::Line], 0.1, 0.95, 2e-3),
+            (&[Axis::Line, Axis::Cell, Axis::Line, Axis::Cell, Axis::Line], 0.1, 0.95, 2e-2),
+        ] {
+            let cells = Cells::new(axes);
+            let terms: Vec<f64> = cells
+                .offsets
+                .chunks(axes.len())
+                .zip(&cells.log_weights)
+                .map(|(places, weight)| {
+                    let along = axes.iter().zip(places).map(|(axis, &place)| match axis {
+                        // A density of the unit interval.
+                        Axis::Cell => (0.5 + place).ln(),
+                        Axis::Line => log_normal(place, mean, deviation),
+                    });
+                    weight + along.sum::<f64>()
+                })
+                .collect();
+            let error = log_sum_exp(&terms).abs();
+            assert!(error < tolerance, "{axes:?} {mean} {deviation}: off by {error:e}");
+        }
+        assert_eq!((Cells::new(&[]).log_weights.len(), Cells::most(0)), (1, 1));
     }
 
     #[test]

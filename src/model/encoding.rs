@@ -2,7 +2,7 @@
 //! the first. A table in memory has codes in the place of texts; this takes its rows apart and puts them together again.
 
 use super::discrete::DiscreteRows;
-use crate::data::{ColumnDomain, PreprocessingPlan, Table, TableColumn};
+use crate::data::{Atoms, ColumnDomain, PreprocessingPlan, Table, TableColumn};
 use crate::error::{Error, Result, expect_length};
 use crate::shown::shown;
 
@@ -16,34 +16,83 @@ pub struct Encoding {
     /// Places of the numbers, the modelled ones first.
     numbers: Vec<usize>,
     modelled_numbers: usize,
-    /// Places of the categories, the modelled ones first, with their numbers of levels.
-    categories: Vec<(usize, usize)>,
-    modelled_categories: usize,
+    /// The discrete variables, the modelled ones first: categories, then what tells at which atoms rows are.
+    variables: Vec<Variable>,
+    modelled_variables: usize,
+}
+
+/// A discrete variable of a row.
+#[derive(Clone, Debug, PartialEq)]
+struct Variable {
+    /// Place of its column.
+    place: usize,
+    /// Number of its levels.
+    levels: usize,
+    /// Of a column of numbers: its atoms. Level 0 is none of them.
+    atoms: Option<Vec<f64>>,
+}
+
+impl Variable {
+    /// That of `column` at `place`, where it has one.
+    fn of(place: usize, column: &TableColumn) -> Option<Self> {
+        match column.levels() {
+            Some(levels) => Some(Self { place, levels: levels.names().len(), atoms: None }),
+            None if column.atoms.is_empty() => None,
+            None => {
+                let levels = column.atoms.len() + 1;
+                Some(Self { place, levels, atoms: Some(column.atoms.clone()) })
+            }
+        }
+    }
+
+    /// The level of a row of the table; `None` where a category's cell is none.
+    fn level(&self, row: &[f64]) -> Option<usize> {
+        let cell = row[self.place];
+        match &self.atoms {
+            Some(atoms) => Some(atoms.iter().position(|&atom| atom == cell).map_or(0, |place| place + 1)),
+            None => {
+                (cell >= 0.0 && cell < self.levels as f64 && cell.fract() == 0.0).then_some(cell as usize)
+            }
+        }
+    }
+
+    /// Puts `level` into a row. A number that is at no atom is left open, as one that is not a number.
+    fn put(&self, level: u32, row: &mut [f64]) {
+        row[self.place] = match (&self.atoms, level) {
+            (None, level) => f64::from(level),
+            (Some(_), 0) => f64::NAN,
+            (Some(atoms), level) => atoms[level as usize - 1],
+        };
+    }
 }
 
 impl Encoding {
     /// That of a table of `columns`, the last `context` of which are given.
     pub fn new(columns: &[TableColumn], context: usize) -> Self {
         let modelled = columns.len() - context.min(columns.len());
-        let of = |column: &TableColumn| column.levels().map(|levels| levels.names().len());
-        let places = |category: bool| {
-            (0..columns.len()).filter(move |&place| columns[place].levels().is_some() == category)
-        };
-        let before =
-            |places: &mut dyn Iterator<Item = usize>| places.filter(|place| *place < modelled).count();
+        let numbers: Vec<usize> =
+            (0..columns.len()).filter(|&place| columns[place].levels().is_none()).collect();
+        let all = columns.iter().enumerate().filter_map(|(place, column)| Variable::of(place, column));
+        let (given, own): (Vec<Variable>, Vec<Variable>) =
+            all.partition(|variable| variable.place >= modelled);
+        let (atoms, mut variables): (Vec<Variable>, Vec<Variable>) =
+            own.into_iter().partition(|variable| variable.atoms.is_some());
+        variables.extend(atoms);
+        let modelled_variables = variables.len();
+        variables.extend(given.into_iter().filter(|variable| variable.atoms.is_none()));
         Self {
             width: columns.len(),
             modelled,
-            numbers: places(false).collect(),
-            modelled_numbers: before(&mut places(false)),
-            categories: places(true).map(|place| (place, of(&columns[place]).unwrap_or(1))).collect(),
-            modelled_categories: before(&mut places(true)),
+            modelled_numbers: numbers.iter().filter(|place| **place < modelled).count(),
+            numbers,
+            variables,
+            modelled_variables,
         }
     }
 
-    /// Whether there are categories.
+    /// Whether there are categories or atoms.
     pub fn has_categories(&self) -> bool {
-        !self.categories.is_empty()
+        !self.variables.is_empty()
     }
 
     /// Places of the modelled numbers.
@@ -56,24 +105,24 @@ impl Encoding {
         &self.numbers[self.modelled_numbers..]
     }
 
-    /// Places of the modelled categories.
+    /// Places of the modelled categories, and of the numbers that have atoms.
     pub fn modelled_categories(&self) -> impl Iterator<Item = usize> + Clone {
-        self.categories[..self.modelled_categories].iter().map(|(place, _)| *place)
+        self.variables[..self.modelled_variables].iter().map(|variable| variable.place)
     }
 
     /// Places of the given categories.
     pub fn given_categories(&self) -> impl Iterator<Item = usize> + Clone {
-        self.categories[self.modelled_categories..].iter().map(|(place, _)| *place)
+        self.variables[self.modelled_variables..].iter().map(|variable| variable.place)
     }
 
-    /// Number of levels of each category, the modelled ones first.
+    /// Number of levels of each discrete variable, the modelled ones first: categories, and numbers that have atoms.
     pub fn levels(&self) -> Vec<usize> {
-        self.categories.iter().map(|(_, levels)| *levels).collect()
+        self.variables.iter().map(|variable| variable.levels).collect()
     }
 
     /// Columns that the flow has: the numbers, modelled ones first, and the indicators.
     pub fn features(&self) -> usize {
-        self.numbers.len() + self.categories.iter().map(|(_, levels)| levels - 1).sum::<usize>()
+        self.numbers.len() + self.variables.iter().map(|variable| variable.levels - 1).sum::<usize>()
     }
 
     /// How many of these, the last ones, are context.
@@ -84,10 +133,18 @@ impl Encoding {
     /// Names of the flow's columns.
     pub fn names(&self, columns: &[TableColumn]) -> Vec<String> {
         let mut names: Vec<String> = self.numbers.iter().map(|&place| columns[place].name.clone()).collect();
-        for (column, levels) in
-            self.categories.iter().filter_map(|&(place, _)| Some((&columns[place], columns[place].levels()?)))
-        {
-            names.extend(levels.names().iter().skip(1).map(|level| format!("{}={level}", column.name)));
+        for Variable { place, atoms, .. } in &self.variables {
+            let column = &columns[*place];
+            let named = |value: &dyn std::fmt::Display| format!("{}={value}", column.name);
+            match (atoms, column.levels()) {
+                (Some(atoms), _) => names.extend(atoms.iter().map(|atom| named(atom))),
+                (None, levels) => names.extend(
+                    levels
+                        .into_iter()
+                        .flat_map(|levels| levels.names().iter().skip(1))
+                        .map(|level| named(level)),
+                ),
+            }
         }
         names
     }
@@ -97,22 +154,43 @@ impl Encoding {
         let mut encoded = Vec::with_capacity(rows.len() / self.width * self.features());
         for row in rows.chunks_exact(self.width) {
             encoded.extend(self.numbers.iter().map(|&place| row[place]));
-            self.push_indicators(row, &self.categories, &mut encoded);
+            self.push_indicators(row, &mut encoded);
         }
         encoded
     }
 
-    /// Appends the indicators of some `categories` of a row of the table.
-    fn push_indicators(&self, row: &[f64], categories: &[(usize, usize)], into: &mut Vec<f64>) {
-        for &(place, levels) in categories {
-            into.extend((1..levels).map(|level| f64::from(u8::from(row[place] == level as f64))));
+    /// Appends the indicators of a row of the table.
+    fn push_indicators(&self, row: &[f64], into: &mut Vec<f64>) {
+        for variable in &self.variables {
+            let level = variable.level(row);
+            into.extend((1..variable.levels).map(|other| f64::from(u8::from(level == Some(other)))));
         }
+    }
+
+    /// Puts the levels of the modelled variables into a row of the table. Numbers that are at no atom are left open.
+    pub(super) fn put_levels(&self, levels: impl IntoIterator<Item = u32>, row: &mut [f64]) {
+        let modelled = &self.variables[..self.modelled_variables];
+        modelled.iter().zip(levels).for_each(|(variable, level)| variable.put(level, row));
+    }
+
+    /// The atoms of the flow's columns.
+    pub(super) fn atoms(&self) -> Vec<Atoms> {
+        let mut indicator = self.numbers.len();
+        let mut found = Vec::new();
+        for Variable { place, levels, atoms } in &self.variables {
+            let column = self.numbers.iter().position(|number| number == place);
+            if let (Some(values), Some(column)) = (atoms, column) {
+                found.push(Atoms { column, values: values.clone(), indicator });
+            }
+            indicator += levels - 1;
+        }
+        found
     }
 
     /// The context of a flow for a row of the table, whose modelled numbers may be anything.
     pub(super) fn push_context(&self, row: &[f64], into: &mut Vec<f64>) {
         into.extend(self.given_numbers().iter().map(|&place| row[place]));
-        self.push_indicators(row, &self.categories, into);
+        self.push_indicators(row, into);
     }
 
     /// The discrete variables of `rows`, row-major [B, D], and the numbers that are given.
@@ -123,15 +201,14 @@ impl Encoding {
         expect_length("rows", rows.len(), rows.len().next_multiple_of(self.width))?;
         let mut found = DiscreteRows::default();
         for row in rows.chunks_exact(self.width) {
-            for &(place, levels) in &self.categories {
-                let code = row[place];
-                if !(code >= 0.0 && code < levels as f64 && code.fract() == 0.0) {
+            for variable in &self.variables {
+                let Some(level) = variable.level(row) else {
+                    let (place, levels, cell) = (variable.place + 1, variable.levels, row[variable.place]);
                     return Err(Error::Argument(format!(
-                        "column {} is a category of {levels} levels, and {code} is no place of one",
-                        place + 1
+                        "column {place} is a category of {levels} levels, and {cell} is no place of one"
                     )));
-                }
-                found.codes.push(code as u32);
+                };
+                found.codes.push(level as u32);
             }
             found.numbers.extend(self.given_numbers().iter().map(|&place| row[place]));
         }
@@ -164,17 +241,17 @@ impl Encoding {
             return Ok(plan);
         }
         let domain = |place: usize| plan.domains.get(place).copied().unwrap_or_default();
-        if let Some(&(place, _)) =
-            self.categories.iter().find(|(place, _)| domain(*place) != ColumnDomain::default())
+        let mut categories = self.variables.iter().filter(|variable| variable.atoms.is_none());
+        if let Some(category) = categories.find(|variable| domain(variable.place) != ColumnDomain::default())
         {
-            let name = shown(&columns[place].name);
+            let name = shown(&columns[category.place].name);
             return Err(Error::Argument(format!(
                 "column `{name}` is a category, which has levels: bounds and noise are for numbers"
             )));
         }
         let mut domains: Vec<ColumnDomain> = self.numbers.iter().map(|&place| domain(place)).collect();
         domains.resize(self.features(), ColumnDomain::indicator());
-        Ok(PreprocessingPlan { domains, context: self.context(), ..plan })
+        Ok(PreprocessingPlan { domains, context: self.context(), atoms: self.atoms(), ..plan })
     }
 }
 

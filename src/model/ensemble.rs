@@ -122,6 +122,7 @@ impl Ensemble {
             model.columns == first.columns
                 && model.flow.context == first.flow.context
                 && model.preprocessing.domains == first.preprocessing.domains
+                && model.preprocessing.atoms == first.preprocessing.atoms
         };
         if let Some(place) = members.iter().position(|member| !alike(member)) {
             return Err(Error::Argument(format!(

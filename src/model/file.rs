@@ -9,9 +9,9 @@
 //! `standardiser.kernel` and, after a whitening, `standardiser.whitened_kernel` `[K, 3]`: place, score and slope of each
 //! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Version 6 is an
 //! ensemble: its JSON has that of each member, of an earlier version, in `members`, and the members' tensors begin with
-//! `members.{k}.`. Version 7 has dequantised columns whose values are not whole numbers, by step and offset in `steps`; an
-//! ensemble of such models has version 7 too. Version 8 is a table with categories ([`table_file`](super::table_file)).
-//! Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
+//! `members.{k}.`. Version 7 has dequantised columns whose values are not whole numbers, by step and offset in `steps`, and
+//! `atoms` of columns; an ensemble of such models has version 7 too. Version 8 is a table with categories
+//! ([`table_file`](super::table_file)). Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
 //! alone, so equal models are equal files.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ use super::preprocessing::{
 };
 use super::table_file::{TABLE_VERSION, TableHeader};
 use super::{Ensemble, Model, TableModel, TrainingRecord};
-use crate::data::{ColumnDomain, Grid, MonotoneCurve, Preprocessing, Standardise, repeated};
+use crate::data::{Atoms, ColumnDomain, Grid, MonotoneCurve, Preprocessing, Standardise, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -35,7 +35,7 @@ use crate::shown::shown;
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has maps
 /// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
 /// has a flow that is a list of transforms; version 5 has curves by kernel densities; version 6 is an ensemble; version 7
-/// has columns on a grid of other than whole numbers; version 8 has categories.
+/// has columns on a grid of other than whole numbers, or with atoms; version 8 has categories.
 pub const FORMAT_VERSION: u32 = 8;
 
 /// The metadata entry that holds the [`Header`].
@@ -44,7 +44,7 @@ pub(super) const ENTRY: &str = "moonflow";
 /// The version of a file that holds several models, where none of them needs a later one.
 const ENSEMBLE_VERSION: u32 = 6;
 
-/// The version of a file with columns on a grid of other than whole numbers.
+/// The version of a file with columns on a grid of other than whole numbers, or with atoms.
 const GRID_VERSION: u32 = 7;
 
 /// What the tensors do not say of a model.
@@ -56,6 +56,9 @@ pub(super) struct Header {
     /// Of version 2: what is done to each column before it is standardised.
     #[serde(default, rename = "steps", skip_serializing_if = "Vec::is_empty")]
     domains: Vec<ColumnDomain>,
+    /// Of version 7: values of columns that have probabilities of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    atoms: Vec<Atoms>,
     /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) standardise: Standardise,
@@ -101,8 +104,8 @@ pub(super) fn prefix(member: usize) -> String {
 impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
-        let Preprocessing { domains, whitening, context, kernel, .. } = &self.preprocessing;
-        if domains.iter().any(has_other_grid) {
+        let Preprocessing { domains, atoms, whitening, context, kernel, .. } = &self.preprocessing;
+        if domains.iter().any(has_other_grid) || !atoms.is_empty() {
             return GRID_VERSION;
         }
         if !kernel.is_empty() {
@@ -132,6 +135,7 @@ impl Model {
             flow: self.flow.clone(),
             columns: self.columns.clone(),
             domains: if self.format_version() == 1 { Vec::new() } else { self.preprocessing.domains.clone() },
+            atoms: self.preprocessing.atoms.clone(),
             standardise: self.preprocessing.standardise,
             gaussianise: self.preprocessing.is_gaussianised(),
             kernel_knots: knot_counts(&self.preprocessing),
@@ -392,6 +396,9 @@ impl Header {
         if version < GRID_VERSION && self.domains.iter().any(has_other_grid) {
             return Err(format!("it has format version {version}, but columns on a grid of its own"));
         }
+        if version < GRID_VERSION && !self.atoms.is_empty() {
+            return Err(format!("it has format version {version}, but atoms of columns"));
+        }
         Ok(())
     }
 
@@ -483,7 +490,9 @@ fn member(tensors: &Tensors, header: Header) -> Parsed<Model> {
     header.check_columns()?;
     let [kernel, whitened_kernel] = read_kernel(tensors, &header)?;
     let domains = header.domains_of_columns()?;
-    let Header { flow, columns, standardise, training: record, .. } = header;
+    Atoms::validate(&header.atoms, &domains, &header.columns, header.flow.context)
+        .map_err(|error| error.to_string())?;
+    let Header { flow, columns, standardise, atoms, training: record, .. } = header;
     let context = flow.context;
     let preprocessing = Preprocessing {
         domains,
@@ -495,6 +504,7 @@ fn member(tensors: &Tensors, header: Header) -> Parsed<Model> {
         whitened_curves,
         whitened_kernel,
         context,
+        atoms,
     };
     Ok(Model { flow, parameters, preprocessing, columns, record })
 }

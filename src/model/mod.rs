@@ -13,12 +13,12 @@ mod held_out;
 mod preprocessing;
 mod recipe;
 mod record;
+mod spread;
 mod table_file;
 mod table_model;
 
 use std::borrow::Cow;
 
-use cells::Cells;
 pub use check::{
     Baseline, Comparison, CouplingUnits, Finding, LatentFeature, LayerUnits, PairStructure, SelfCheck,
     SharedColumn, Structure,
@@ -30,13 +30,14 @@ pub use file::FORMAT_VERSION;
 pub(crate) use held_out::mean_and_error;
 pub use recipe::Recipe;
 pub use record::{DataSource, HeldOut, Outcome, TrainingRecord, WithinBounds};
+use spread::Spreads;
 pub use table_model::TableModel;
 
 use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
-use crate::mixture::{Mixture, log_sum_exp};
+use crate::mixture::Mixture;
 use crate::shown::{shown, shown_list};
 
 /// A fitted density over named columns.
@@ -58,47 +59,34 @@ pub struct Model {
 const PIECE: usize = 1 << 22;
 
 impl Model {
-    /// log p(x) of each row `[B]`, in nats per user's unit; where columns are dequantised, the log of a probability in
-    /// those columns and of a density in the others. −∞ for a row outside of the bounds.
+    /// log p(x) of each row `[B]`, in nats per user's unit; where columns are dequantised or a row is at their
+    /// atoms, the log of a probability in those columns and of a density in the others. −∞ for a row outside of the bounds.
     ///
     /// `rows`: row-major [B, D], in the user's units.
     ///
     /// # Errors
     /// When `rows` is not a whole number of rows, the engine executes another flow, or the device is lost.
     pub async fn log_prob<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
-        let dequantized = self.preprocessing.dequantized();
-        if dequantized.is_empty() {
+        let mut spreads = Spreads::new(&self.preprocessing);
+        if spreads.are_none() {
             return self.log_density(engine, rows).await;
         }
         self.load_into(engine)?;
-        let cells = Cells::new(dequantized.len());
-        // A cell's probability is its mean density times its size.
-        let log_size: f64 = dequantized.iter().map(|(_, grid)| grid.step.ln()).sum();
         let features = self.flow.features;
         let mut log_prob = Vec::with_capacity(rows.len() / features);
-        for piece in self.pieces(rows, cells.len())? {
-            let mut spread = Vec::with_capacity(piece.len() * cells.len());
-            for row in piece.chunks_exact(features) {
-                for offsets in cells.offsets.chunks_exact(dequantized.len()) {
-                    let start = spread.len();
-                    spread.extend_from_slice(row);
-                    for (&(column, grid), offset) in dequantized.iter().zip(offsets) {
-                        spread[start + column] = grid.nearest(spread[start + column]) + offset * grid.step;
-                    }
-                }
-            }
-            let mut terms = self.log_density_of(engine, &spread).await?;
-            for (terms, row) in terms.chunks_exact_mut(cells.len()).zip(piece.chunks_exact(features)) {
-                terms.iter_mut().zip(&cells.log_weights).for_each(|(term, weight)| *term += weight);
+        for piece in self.pieces(rows, spreads.most_nodes())? {
+            let spread = spreads.of(piece);
+            let terms = self.log_density_of(engine, &spread.rows).await?;
+            for (log_sum, row) in spread.log_sums(&terms).zip(piece.chunks_exact(features)) {
                 let accepted = self.preprocessing.accepts(row);
-                log_prob.push(if accepted { log_sum_exp(terms) + log_size } else { f64::NEG_INFINITY });
+                log_prob.push(if accepted { log_sum } else { f64::NEG_INFINITY });
             }
         }
         Ok(log_prob)
     }
 
     /// log p(x) of each row `[B]` as [`Model::log_prob`], but of the density that the flow has in dequantised columns,
-    /// where a value x has the cell from x to x + step.
+    /// where a value x has the cell from x to x + step, and in columns with atoms, where rows at these have noise.
     ///
     /// # Errors
     /// As [`Model::log_prob`].
@@ -117,13 +105,20 @@ impl Model {
     /// `rows`: row-major [B, D], in the user's units.
     ///
     /// # Errors
-    /// As [`Model::log_prob`]; [`Error::Argument`] where columns are dequantised, which have probabilities and no slope;
+    /// As [`Model::log_prob`]; [`Error::Argument`] where columns are dequantised or have atoms, which have probabilities and
+    /// no slope;
     /// [`Error::Device`] when the engine does not compute it.
     pub async fn score<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
         if let Some(&(column, _)) = self.preprocessing.dequantized().first() {
             return Err(Error::Argument(format!(
                 "column `{}` is dequantised, and its values have probabilities: log p has no gradient there",
                 shown(&self.columns[column])
+            )));
+        }
+        if let Some(atoms) = self.preprocessing.atoms.first() {
+            return Err(Error::Argument(format!(
+                "column `{}` has atoms, which have probabilities: log p has no gradient there",
+                shown(&self.columns[atoms.column])
             )));
         }
         self.load_into(engine)?;
@@ -146,24 +141,21 @@ impl Model {
 
     /// Latent z of each row, row-major [B, D], standard normal when the model fits; a context follows it, in the
     /// engine's units. Where the base density is a mixture, its distribution functions give the normal scores. Values of a dequantised column are
-    /// taken in the middle of their cell; a row outside of the bounds has NaN.
+    /// taken in the middle of their cell, atoms at the median of the other rows; a row outside of the bounds has NaN.
     ///
     /// `rows`: row-major [B, D], in the user's units.
     ///
     /// # Errors
     /// As [`Model::log_prob`].
     pub async fn latent<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
-        let dequantized = self.preprocessing.dequantized();
-        let mut rows = Cow::Borrowed(rows);
-        if !dequantized.is_empty() {
-            for row in rows.to_mut().chunks_exact_mut(self.flow.features) {
-                dequantized.iter().for_each(|&(column, grid)| row[column] += 0.5 * grid.step);
-            }
+        let spreads = Spreads::new(&self.preprocessing);
+        if spreads.are_none() {
+            return self.latent_of_noisy(engine, rows).await;
         }
-        self.latent_of_noisy(engine, &rows).await
+        self.latent_of_noisy(engine, &spreads.middles(rows)).await
     }
 
-    /// As [`Model::latent`], for rows whose dequantised columns have their noise.
+    /// As [`Model::latent`], for rows whose dequantised columns and atoms have their noise.
     ///
     /// # Errors
     /// As [`Model::log_prob`].
@@ -262,6 +254,7 @@ impl Model {
                 {
                     row[features - given..].copy_from_slice(context);
                 }
+                self.preprocessing.restore_atoms(&mut values[start..]);
             }
             if let Some(at) = values[start..].iter().position(|value| !value.is_finite()) {
                 let (row, column) = (first as usize + at / features + 1, shown(&self.columns[at % features]));

@@ -43,6 +43,8 @@ struct StoredColumn {
     kind: StoredKind,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     levels: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    atoms: Vec<f64>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -72,7 +74,7 @@ impl StoredColumn {
             ColumnType::Category { levels } if levels.is_truth() => (StoredKind::Truth, Vec::new()),
             ColumnType::Category { levels } => (StoredKind::Category, levels.names().to_vec()),
         };
-        Self { name: column.name.clone(), kind, levels }
+        Self { name: column.name.clone(), kind, levels, atoms: column.atoms.clone() }
     }
 
     fn column(&self) -> Parsed<TableColumn> {
@@ -85,7 +87,7 @@ impl StoredColumn {
                 ColumnType::Category { levels: Levels::new(self.levels.clone()).map_err(fail)? }
             }
         };
-        Ok(TableColumn { name: self.name.clone(), cells })
+        Ok(TableColumn { name: self.name.clone(), cells, atoms: self.atoms.clone() })
     }
 }
 

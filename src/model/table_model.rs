@@ -72,6 +72,7 @@ impl TableModel {
                 numbers > 0
                     && first.columns == encoding.names(&columns)
                     && first.flow.context == encoding.context()
+                    && first.preprocessing.atoms == encoding.atoms()
             }
         };
         if !fits || (discrete.is_none() && density.is_none()) {
@@ -313,7 +314,7 @@ impl TableModel {
             let number = number.ok_or_else(|| Error::Argument("too many rows for one seed".into()))?;
             let codes = &codes[index * width + discrete.modelled()..(index + 1) * width];
             let levels = draws.row(number, codes, &numbers[index * given..(index + 1) * given])?;
-            places.iter().zip(levels).for_each(|(&place, level)| row[place] = f64::from(level));
+            self.encoding.put_levels(levels.iter().copied(), row);
         }
         Ok(())
     }

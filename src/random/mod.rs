@@ -42,6 +42,8 @@ pub enum Stream {
     Search = 12,
     /// Levels of categories that a sample has.
     Category = 13,
+    /// Noise in the place of atoms.
+    Atom = 14,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

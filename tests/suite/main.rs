@@ -1,5 +1,6 @@
 //! The integration tests, as one binary: `cargo test --test suite NAME` runs those whose path holds NAME.
 
+mod atoms;
 mod bad_input;
 mod categories;
 mod cli;

@@ -2,8 +2,8 @@
 
 use moonflow::Error;
 use moonflow::data::{
-    Bounds, ColumnDomain, Grid, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise, Standardiser,
-    Table, Whitening,
+    Atoms, Bounds, ColumnDomain, Grid, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise,
+    Standardiser, Table, Whitening,
 };
 use moonflow::engine::Sampling;
 use moonflow::flow::{Flow, Transform};
@@ -105,6 +105,7 @@ fn second() -> Model {
             whitened_curves: Vec::new(),
             whitened_kernel: Vec::new(),
             context: 1,
+            atoms: Vec::new(),
         },
         columns: ["k", "b", "given"].map(String::from).into(),
         flow,
@@ -150,7 +151,7 @@ fn fifth() -> Model {
     model
 }
 
-/// The second with hundredths from 0.005 on in place of whole numbers, which make version 7.
+/// The second with hundredths from 0.005 on in place of whole numbers, and with an atom, which make version 7.
 fn seventh() -> Model {
     let mut model = second();
     model.preprocessing.domains[0] = ColumnDomain {
@@ -158,6 +159,7 @@ fn seventh() -> Model {
         bounds: Some(Bounds { low: Some(0.015), high: Some(9.005) }),
         ..ColumnDomain::default()
     };
+    model.preprocessing.atoms = vec![Atoms { column: 1, values: vec![-300.0], indicator: 2 }];
     model
 }
 
@@ -455,7 +457,7 @@ fn inconsistent_kernel_curves_are_refused_with_the_column_and_what_is_wrong() {
 }
 
 #[test]
-fn inconsistent_grids_are_refused_with_the_column_and_what_is_wrong() {
+fn inconsistent_grids_and_atoms_are_refused_with_the_column_and_what_is_wrong() {
     const GRID: &str = "{\"step\":0.01,\"offset\":0.005}";
     let cases: &[(Damage, &str)] = &[
         (
@@ -470,6 +472,17 @@ fn inconsistent_grids_are_refused_with_the_column_and_what_is_wrong() {
         ),
         (|parts| parts.replace(GRID, "{\"step\":-1}"), "column `k` has steps of -1"),
         (|parts| parts.replace(GRID, "7"), "metadata entry `moonflow` is invalid"),
+        (
+            |parts| {
+                parts.replace("\"format_version\":7", "\"format_version\":5");
+                parts.replace(GRID, "true");
+            },
+            "format version 5, but atoms of columns",
+        ),
+        (|parts| parts.replace("\"indicator\":2", "\"indicator\":1"), "`b` must have an indicator each"),
+        (|parts| parts.replace("\"column\":1", "\"column\":2"), "`given` must be those of a modelled column"),
+        (|parts| parts.replace("[-300.0]", "[-300.0,0.0]"), "`b` must have an indicator each"),
+        (|parts| parts.replace("[-300.0]", "[1,1]"), "`b` must be finite and different"),
     ];
     refuse_damaged(&seventh(), cases);
 }

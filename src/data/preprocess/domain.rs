@@ -88,6 +88,11 @@ impl ColumnDomain {
             .then(|| format!("{x} does not lie between the bounds {bounds}, which are no part of it"))
     }
 
+    /// The same without steps: the values that the flow sees are as they are.
+    pub(super) fn without_grid(&self) -> Self {
+        Self { grid: None, bounds: self.interval(), ..*self }
+    }
+
     /// The interval of the values that the flow sees, noise included.
     fn interval(&self) -> Option<Bounds> {
         let bounds = self.bounds?;

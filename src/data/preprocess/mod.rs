@@ -3,6 +3,7 @@
 //! It stands between a dataset or a table and an engine, in both directions, with the log-determinant that keeps log p in
 //! the user's units.
 
+mod atoms;
 mod bounds;
 mod curve;
 mod domain;
@@ -14,6 +15,8 @@ mod stage;
 mod standardiser;
 mod whitening;
 
+pub use atoms::Atoms;
+pub(crate) use atoms::OwnMaps;
 pub use bounds::Bounds;
 pub use curve::{Knot, MonotoneCurve};
 pub use domain::ColumnDomain;
@@ -27,6 +30,7 @@ pub(crate) use whitening::factorise;
 use crate::error::{Error, Result};
 use crate::shown::shown;
 
+use atoms::is_at_atom;
 use stage::{ColumnMap, Stage};
 
 /// The kinds of stages.
@@ -85,6 +89,8 @@ pub struct Preprocessing {
     pub whitened_kernel: Vec<MonotoneCurve>,
     /// How many of the columns, the last ones, are context.
     pub context: usize,
+    /// The atoms of columns that have some.
+    pub atoms: Vec<Atoms>,
 }
 
 /// Rows in standardised units with their log-determinants.
@@ -144,6 +150,7 @@ impl From<Standardiser> for Preprocessing {
             whitened_curves: Vec::new(),
             whitened_kernel: Vec::new(),
             context: 0,
+            atoms: Vec::new(),
         }
     }
 }
@@ -184,7 +191,7 @@ impl Preprocessing {
 
     /// Whether the row `[D]`, in the user's units and without noise, can have a density.
     pub fn accepts(&self, row: &[f64]) -> bool {
-        first_refusal(&self.domains, row).is_none()
+        first_refusal(&self.domains, &self.atoms, row).is_none()
     }
 
     /// Number of the columns that are modelled: all but the context.
@@ -226,6 +233,7 @@ impl Preprocessing {
             standardise: self.standardise,
             margins: self.margins(),
             context: self.context,
+            atoms: self.atoms.clone(),
         }
     }
 
@@ -357,13 +365,17 @@ impl Preprocessing {
     }
 }
 
-fn first_refusal(domains: &[ColumnDomain], rows: &[f64]) -> Option<(usize, usize, String)> {
+/// The first value of `rows`, row-major [B, D], that its column cannot have and that is no atom.
+fn first_refusal(domains: &[ColumnDomain], atoms: &[Atoms], rows: &[f64]) -> Option<(usize, usize, String)> {
     if domains.iter().all(|domain| *domain == ColumnDomain::default()) {
         return None;
     }
-    let mut values = rows.iter().zip(domains.iter().cycle()).enumerate();
-    values.find_map(|(index, (&x, domain))| {
-        domain.refusal(x).map(|problem| (index / domains.len(), index % domains.len(), problem))
+    rows.chunks_exact(domains.len()).enumerate().find_map(|(place, row)| {
+        let mut values = row.iter().zip(domains).enumerate();
+        values.find_map(|(column, (&x, domain))| {
+            let problem = domain.refusal(x)?;
+            (!is_at_atom(atoms, column, row)).then_some((place, column, problem))
+        })
     })
 }
 
@@ -402,6 +414,7 @@ mod tests {
             standardise,
             margins,
             context,
+            atoms: Vec::new(),
         };
         let mut rows: Vec<f64> = (1..60)
             .flat_map(|i| {

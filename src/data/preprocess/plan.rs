@@ -5,9 +5,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::atoms::{is_at_atom, put_all};
 use super::kernel::fit_columns;
 use super::{
-    ColumnDomain, Grid, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening, first_refusal,
+    Atoms, ColumnDomain, Grid, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening,
+    first_refusal,
 };
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox};
@@ -58,13 +60,15 @@ pub struct PreprocessingPlan {
     pub margins: Margins,
     /// How many of the columns, the last ones, are context: given, not modelled.
     pub context: usize,
+    /// The atoms of columns that have some.
+    pub atoms: Vec<Atoms>,
 }
 
 impl PreprocessingPlan {
     /// The first value of `rows`, row-major [B, D], that cannot be modelled: its row and column from 0, and what is
     /// wrong with it.
     pub fn first_refusal(&self, rows: &[f64]) -> Option<(usize, usize, String)> {
-        first_refusal(&self.domains, rows)
+        first_refusal(&self.domains, &self.atoms, rows)
     }
 
     /// Checks the domains and their number against the columns `columns` `[D]`.
@@ -93,18 +97,18 @@ impl PreprocessingPlan {
                 )));
             }
         }
-        Ok(())
+        Atoms::validate(&self.atoms, &self.domains, columns, self.context)
     }
 
     /// Adds to a row `[D]` the noise of its dequantised columns: uniform in its cell, of row `row` under
     /// `seed`.
     pub(in crate::data) fn add_noise(&self, values: &mut [f64], row: u32, seed: u64) {
-        for (column, (value, domain)) in values.iter_mut().zip(&self.domains).enumerate() {
-            if let Some(grid) = domain.grid {
+        for (column, domain) in self.domains.iter().enumerate() {
+            if let Some(grid) = domain.grid.filter(|_| !is_at_atom(&self.atoms, column, values)) {
                 let words = philox([row, column as u32, 0, Stream::Dequantize as u32], key(seed));
                 // The middle of one of 2³² cells, so that neither 0 nor 1 is drawn.
                 let u = (f64::from(words[0]) + 0.5) * 0.5f64.powi(32);
-                *value = grid.nearest(*value) + u * grid.step;
+                values[column] = grid.nearest(values[column]) + u * grid.step;
             }
         }
     }
@@ -126,8 +130,8 @@ impl PreprocessingPlan {
         }
     }
 
-    /// Fits each stage in turn to the training rows `values`, row-major [N, D], as the stages before it leave them. They
-    /// have their noise; errors name `source_name`. Kernel densities count each row by its weight `[N]`, where there are any;
+    /// Fits each stage in turn to the training rows `values`, row-major [N, D], as the stages before it leave them. What maps
+    /// a column with atoms alone is fitted to its rows that are at none. They have their noise; errors name `source_name`. Kernel densities count each row by its weight `[N]`, where there are any;
     /// everything else counts all rows alike.
     ///
     /// # Errors
@@ -141,6 +145,9 @@ impl PreprocessingPlan {
     ) -> Result<Preprocessing> {
         self.validate(columns)?;
         let features = columns.len();
+        let own = self.fit_own(source_name, values, weights, columns)?;
+        let filled = (!own.is_empty()).then(|| self.filled(&own, values, features));
+        let values = filled.as_deref().unwrap_or(values);
         let mut fitted = Preprocessing {
             domains: if self.domains.is_empty() {
                 vec![ColumnDomain::default(); features]
@@ -149,6 +156,7 @@ impl PreprocessingPlan {
             },
             standardise: self.standardise,
             context: self.context,
+            atoms: self.atoms.clone(),
             ..Standardiser::identity(features).into()
         };
         // Copied only for a stage that is fitted to what another one makes of them.
@@ -184,6 +192,7 @@ impl PreprocessingPlan {
                     fitted.whitened_kernel = fit_columns(&rows, weights, &vec![0.0; features]);
                 }
             }
+            put_all(&own, kind, &mut fitted);
             fitted.straighten_indicators();
             mapped_by = Some(kind);
         }
