@@ -40,6 +40,9 @@ fn transform_feature(number: u32, inverse: bool) {
 }
 
 fn keep_feature(number: u32) {
+    if layer.kept == 0u {
+        return;
+    }
     let row = number / layer.kept;
     if row >= extent.rows {
         return;

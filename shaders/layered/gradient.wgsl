@@ -49,9 +49,15 @@ fn add_input_product(product: Tile, local: u32, network: u32, first_row: u32, fi
     return tile;
 }
 
+// Tiles across the weight gradient: one at least, beside whose first column the bias gradient is made, even where nothing
+// feeds the layer.
+fn weight_tiles() -> u32 {
+    return (max(layer.inputs, 1u) + TILE_COLUMNS - 1u) / TILE_COLUMNS;
+}
+
 // Tile number `group` of the weight gradient, and of the bias gradient beside its first column, to partials.
 fn weight_gradient(local: u32, group: u32) {
-    let tiles_x = (layer.inputs + TILE_COLUMNS - 1u) / TILE_COLUMNS;
+    let tiles_x = weight_tiles();
     let tiles_y = (layer.outputs + TILE_ROWS - 1u) / TILE_ROWS;
     let network = group % NETWORKS;
     let first_column = (group / NETWORKS) % tiles_x * TILE_COLUMNS;
@@ -130,7 +136,7 @@ fn weight_groups() -> u32 {
     if FACTOR == SCORE {
         return 0u;
     }
-    let tiles_x = (layer.inputs + TILE_COLUMNS - 1u) / TILE_COLUMNS;
+    let tiles_x = weight_tiles();
     let tiles_y = (layer.outputs + TILE_ROWS - 1u) / TILE_ROWS;
     let splits = (layer.capacity + layer.rows_per_split - 1u) / layer.rows_per_split;
     return NETWORKS * tiles_x * tiles_y * splits;

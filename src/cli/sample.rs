@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, TableWriter, chunk_rows, unknown_column};
+use moonflow::data::{
+    Chunk, Encoding, Missing, Reader, Rows, Selection, TableWriter, chunk_rows, unknown_column,
+};
 use moonflow::engine::Sampling;
 use moonflow::model::{Ensemble, Model};
 use moonflow::shown::{shown, shown_list};
@@ -10,6 +12,7 @@ use moonflow::{Error, Result};
 
 use super::output::Inputs;
 use super::progress::RowProgress;
+use super::ranges::Ranges;
 use super::tune::{TunedDeviceArgs, Work};
 use super::{columns, memory, values};
 
@@ -65,7 +68,12 @@ pub async fn run(args: SampleArgs) -> Result<()> {
     let mut writer = TableWriter::create(args.out.as_deref(), args.format, &[], &model.columns)?;
     let mut progress = RowProgress::new("sampling");
     let mut sampled: usize = 0;
-    while let Some(ContextRows { rows: contexts, values, fraction }) = next {
+    let mut ranges = Ranges::new(model);
+    while let Some(ContextRows { rows: contexts, values, fraction, places }) = next {
+        ranges.see(model, &values, |row| match places.get(row) {
+            Some(place) => format!("{} {place}", given.unit()),
+            None => "what is given".to_owned(),
+        })?;
         let (start, wanted) = (sampled, contexts * each);
         let width = model.flow.context;
         while sampled < start + wanted {
@@ -76,7 +84,11 @@ pub async fn run(args: SampleArgs) -> Result<()> {
                 .collect();
             let first = u32::try_from(sampled).map_err(|_| too_many())?;
             let sampling = Sampling { rows, first, seed: args.seed, temperature: args.temperature };
-            writer.write(&[], &ensemble.sample_given(&mut engines, sampling, &context).await?)?;
+            let rows_drawn = ensemble.sample_given(&mut engines, sampling, &context).await;
+            if rows_drawn.is_err() {
+                ranges.report(model);
+            }
+            writer.write(&[], &rows_drawn?)?;
             sampled += rows;
             let within = (sampled - start) as f64 / wanted as f64;
             progress.update(sampled as u64, fraction.map(|[from, to]| from + within * (to - from)));
@@ -84,6 +96,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
         next = given.next((limit / each).max(1))?;
     }
     progress.finish();
+    ranges.report(model);
     writer.finish()
 }
 
@@ -96,6 +109,8 @@ struct ContextRows {
     rows: usize,
     values: Vec<f64>,
     fraction: Option<[f64; 2]>,
+    /// Where each row is in its table; none where it is in none.
+    places: Vec<u64>,
 }
 
 /// Where the context comes from.
@@ -134,14 +149,29 @@ impl Given {
     fn next(&mut self, limit: usize) -> Result<Option<ContextRows>> {
         match self {
             Self::Once(values) => {
-                Ok(values.take().map(|values| ContextRows { rows: 1, values, fraction: Some([0.0, 1.0]) }))
+                let rows =
+                    |values| ContextRows { rows: 1, values, fraction: Some([0.0, 1.0]), places: Vec::new() };
+                Ok(values.take().map(rows))
             }
             Self::Table(table) => {
                 let before = table.fraction();
                 let chunk = table.next(limit)?;
                 let fraction = before.zip(table.fraction()).map(|(from, to)| [from, to]);
-                Ok(chunk.map(|chunk| ContextRows { rows: chunk.rows, values: chunk.numbers, fraction }))
+                Ok(chunk.map(|Chunk { rows, numbers, places, .. }| ContextRows {
+                    rows,
+                    values: numbers,
+                    fraction,
+                    places,
+                }))
             }
+        }
+    }
+
+    /// What the places of rows are.
+    fn unit(&self) -> &'static str {
+        match self {
+            Self::Once(_) => "row",
+            Self::Table(table) => table.unit(),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::columns::{self, TableArgs};
 use super::memory;
 use super::output;
 use super::progress::RowProgress;
+use super::ranges::Ranges;
 use super::table_notes;
 use super::tune::{TunedDeviceArgs, Work};
 
@@ -93,12 +94,20 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     let mut writer = TableWriter::create(args.out.as_deref(), args.out_format, rows.extras(), &names)?;
     let mut progress = RowProgress::new("scoring");
     let (mut scored, mut not_finite, mut outside) = (0, 0, 0);
+    let mut ranges = Ranges::new(model);
     while let Some(chunk) = next {
         let results = score(&ensemble, &mut engines, &chunk.numbers, args.gradient).await?;
         if !model.preprocessing.is_plain() {
             let rows = chunk.numbers.chunks_exact(model.columns.len());
             outside += rows.filter(|row| !model.preprocessing.accepts(row)).count();
         }
+        let context: Vec<f64> = chunk
+            .numbers
+            .chunks_exact(model.columns.len())
+            .flat_map(|row| &row[model.flow.modelled()..])
+            .copied()
+            .collect();
+        ranges.see(model, &context, |row| format!("{} {}", rows.unit(), chunk.places[row]))?;
         not_finite += results.iter().step_by(names.len()).filter(|value| !value.is_finite()).count();
         scored += results.len() / names.len();
         writer.write(&chunk.extras, &results)?;
@@ -109,6 +118,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     progress.finish();
     columns::report_dropped(rows.dropped());
     table_notes::report_kinds(&rows.columns(), &rows.kinds());
+    ranges.report(model);
     if outside > 0 {
         output::note(format_args!(
             "note: {outside} of {scored} rows lie outside of the model's bounds, or between the values of a dequantised column: \

@@ -12,6 +12,7 @@ use moonflow::{Error, Result};
 use super::advice::with_flags;
 use super::columns::{self, Roles, TableArgs};
 use super::config::Resolved;
+use super::far_rows;
 use super::folder::Files;
 use super::job::TrainingJob;
 use super::memory::Need;
@@ -307,12 +308,6 @@ impl TrainArgs {
             None => self.preprocess.plan(&table.name, &table.columns, context)?,
         };
         let (plan, grids) = plan.settle(&table)?;
-        if table.features() < 2 {
-            return Err(Error::data(
-                &table.name,
-                "has 1 column; a coupling needs at least 2 features, one to keep and one to transform",
-            ));
-        }
         let record = source.record(&table);
         let (table, test) = self.test_rows().set_aside(table, &self.table, self.roles(), recipe.seed)?;
         if let (Some(fraction), false) = (self.test_fraction, weights.is_empty()) {
@@ -325,7 +320,8 @@ impl TrainArgs {
             Source::Toy(_) => grids.into_iter().collect(),
             Source::File(_) => {
                 let index = table_notes::index(&table).into_iter();
-                index.chain(grids).chain(preprocess::shared_values(&table, &plan)).collect()
+                let far = far_rows::note(&table);
+                index.chain(grids).chain(preprocess::shared_values(&table, &plan)).chain(far).collect()
             }
         };
         let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;

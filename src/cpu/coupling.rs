@@ -177,7 +177,7 @@ impl<R: Real> TransformCode<R> for CouplingCode<R> {
             );
             plane += network.numbers;
             start += network.gradient;
-            if pass.wants_input {
+            if pass.wants_input && !ports.kept.is_empty() {
                 add_to(&scratch.d_kept, kept_stride, &ports.kept, pass.values, features);
             }
         }

@@ -265,6 +265,9 @@ pub(super) fn pack_panels<R: Real>(
     at: impl Fn(usize, usize) -> R,
     to: &mut [R],
 ) {
+    if depth == 0 {
+        return;
+    }
     let width = panel::<R>();
     for (first, to) in (0..columns).step_by(width).zip(to.chunks_exact_mut(depth * width)) {
         let count = width.min(columns - first);

@@ -38,7 +38,7 @@ impl Masking {
 }
 
 /// The masks of `couplings` couplings over `features` modelled features; `true` marks a kept feature. A single feature
-/// has only a context to be kept beside it, and is transformed by all.
+/// is transformed by all; beside it they keep the context, or nothing.
 pub(super) fn masks(masking: Masking, features: usize, couplings: usize) -> Vec<Vec<bool>> {
     if features == 1 {
         return vec![vec![false]; couplings];

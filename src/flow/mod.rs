@@ -185,11 +185,6 @@ impl Flow {
 
     fn broken_rule(&self) -> Option<String> {
         let Self { features, context, .. } = *self;
-        if features < 2 {
-            return Some(format!(
-                "a coupling needs at least 2 features, one to keep and one to transform; got {features}"
-            ));
-        }
         if context >= features {
             return Some(format!(
                 "at least 1 feature must be modelled; got {features} features, {context} of them context"
@@ -279,8 +274,7 @@ mod tests {
     #[test]
     fn broken_rules_are_named() {
         for (features, layers, hidden, rule) in [
-            (1, 2, vec![4], "at least 2 features"),
-            (0, 2, vec![4], "at least 2 features"),
+            (0, 2, vec![4], "at least 1 feature must be modelled"),
             (2, 0, vec![4], "at least 1 layer"),
             (2, 2, vec![], "hidden width"),
             (2, 2, vec![4, 0], "hidden widths"),

@@ -308,6 +308,10 @@ impl Coupling {
         if mask[flow.modelled()..].contains(&false) {
             return Some(format!("mask {index} must keep the context, its last {} features", flow.context));
         }
+        if flow.features == 1 && *mask == [false] {
+            // Nothing is kept, and θ is a constant.
+            return None;
+        }
         if mask.iter().all(|&kept| kept) || !mask.contains(&true) {
             return Some(format!("mask {index} must keep at least one feature and transform at least one"));
         }

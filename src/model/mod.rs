@@ -4,6 +4,7 @@
 mod cells;
 mod check;
 pub(crate) mod container;
+mod context;
 mod ensemble;
 mod file;
 mod held_out;
@@ -18,6 +19,7 @@ pub use check::{
     Baseline, Comparison, CouplingUnits, Finding, LatentFeature, LayerUnits, PairStructure, SelfCheck,
     SharedColumn, Structure,
 };
+pub use context::OutOfRange;
 pub use ensemble::{Engines, Ensemble};
 pub use file::FORMAT_VERSION;
 pub(crate) use held_out::mean_and_error;
@@ -205,7 +207,8 @@ impl Model {
     /// stands at the row's end.
     ///
     /// # Errors
-    /// Those of [`Model::sample`]; when the context is not as many rows, or a value is one that its column cannot have.
+    /// Those of [`Model::sample`]; when the context is not as many rows, or a value is one that its column cannot have; and
+    /// when a sample is not finite, which a context far outside of the training data may cause.
     pub async fn sample_given<E: Engine>(
         &self,
         engine: &mut E,
@@ -253,6 +256,13 @@ impl Model {
                 {
                     row[features - given..].copy_from_slice(context);
                 }
+            }
+            if let Some(at) = values[start..].iter().position(|value| !value.is_finite()) {
+                let (row, column) = (first as usize + at / features + 1, shown(&self.columns[at % features]));
+                return Err(Error::Argument(format!(
+                    "sample {row} has no finite number for column `{column}`: what it is given lies too far outside of the \
+                     training data, or the temperature is too high"
+                )));
             }
             first += rows as u32;
         }

@@ -141,6 +141,10 @@ pub struct TrainingRecord {
     /// The loss on the rows kept for a test, where there are any.
     #[serde(default)]
     pub test: Option<HeldOut>,
+    /// Least and greatest value of each context column among training and validation rows, `[C]`, in the user's units. None
+    /// of a model without context, and of files of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context_ranges: Vec<[f64; 2]>,
     /// Results of the self-check after training.
     #[serde(default)]
     pub check: Option<SelfCheck>,

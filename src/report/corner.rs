@@ -1,4 +1,4 @@
-//! The panels of a flow with more than two features: pairs of features of data and samples, and the radius of the
+//! The panels of a flow that has not two features: pairs of features of data and samples, and the radius of the
 //! latent against that of a standard normal.
 
 use super::axes::{self, Frame, LABEL_SIZE, REMARK_SIZE, Ticks};
@@ -35,7 +35,7 @@ pub(super) fn panel(
         "Features".to_owned()
     };
     axes::title(svg, area, letter, &title, "");
-    key(svg, area);
+    key(svg, area, shown);
     let side = (area.width - GAP * (shown - 1) as f64) / shown as f64;
     let ranges: Vec<_> = (0..shown)
         .map(|feature| limits::pad(limits::range(data, samples, features, feature), 0.06))
@@ -128,13 +128,15 @@ fn smoothed(points: &[(f64, f64)], x: (f64, f64), y: (f64, f64)) -> DensityGrid 
     DensityGrid { x, y, columns: CELLS, rows: CELLS, log_density: counts.into_iter().map(f64::ln).collect() }
 }
 
-/// Which colour is which, at the right end of the title's line.
-fn key(svg: &mut Svg, area: Area) {
+/// Which colour is which, at the right end of the title's line, in a plot of so many features.
+fn key(svg: &mut Svg, area: Area, shown: usize) {
     let y = area.top - 14.0;
     let mut right = area.right();
-    for (name, colour) in
-        [("samples, upper right; lines: data", MODEL), ("data, lower left; lines: samples", DATA)]
-    {
+    let names = match shown {
+        1 => ["samples", "data"],
+        _ => ["samples, upper right; lines: data", "data, lower left; lines: samples"],
+    };
+    for (name, colour) in names.into_iter().zip([MODEL, DATA]) {
         svg.text(right, y, &Text::new(name, REMARK_SIZE, TEXT).anchor(Anchor::End));
         let x = right - super::font::width(name, REMARK_SIZE) - 14.0;
         svg.circle((x, y - 5.5), 5.0, colour, Stroke::solid(colour, 1.0));
@@ -181,7 +183,7 @@ pub(super) fn radius(svg: &mut Svg, area: Area, letter: char, latent: &[f64], fe
 /// Density of the radius of a standard normal point of `features` dimensions:
 /// r^(D−1) exp(−r²/2) / (2^(D/2−1) Γ(D/2)).
 fn chi_density(r: f64, features: usize) -> f64 {
-    if r == 0.0 {
+    if r == 0.0 && features > 1 {
         return 0.0;
     }
     let d = features as f64;
@@ -190,7 +192,9 @@ fn chi_density(r: f64, features: usize) -> f64 {
     let base = if features.is_multiple_of(2) { 0.0 } else { 0.5 * std::f64::consts::PI.ln() };
     let steps = (0.5 * d - start) as usize;
     let ln_gamma = base + (0..steps).map(|step| (start + step as f64).ln()).sum::<f64>();
-    ((d - 1.0) * r.ln() - 0.5 * r * r - (0.5 * d - 1.0) * std::f64::consts::LN_2 - ln_gamma).exp()
+    // Of a single feature, r⁰ is 1 at 0 too.
+    let power = if features == 1 { 0.0 } else { (d - 1.0) * r.ln() };
+    (power - 0.5 * r * r - (0.5 * d - 1.0) * std::f64::consts::LN_2 - ln_gamma).exp()
 }
 
 /// Densities of `values` in `bins` equal bins over `range`; what lies outside counts in the whole alone.
@@ -226,13 +230,15 @@ mod tests {
 
     #[test]
     fn the_radius_of_a_normal_point_has_mass_one_and_second_moment_d() {
-        for features in [2, 3, 7, 40] {
+        for features in [1, 2, 3, 7, 40] {
             let step = 1e-3;
             let points = (1..20_000).map(|index| f64::from(index) * step);
             let (mass, square) = points.fold((0.0, 0.0), |(mass, square), r| {
                 let weight = chi_density(r, features) * step;
                 (mass + weight, square + weight * r * r)
             });
+            // The sum lacks half a step at 0, where only the density of a single feature is above 0.
+            let mass = mass + 0.5 * step * chi_density(0.0, features);
             assert!((mass - 1.0).abs() < 1e-6, "D = {features}: mass {mass}");
             assert!((square / features as f64 - 1.0).abs() < 1e-6, "D = {features}: E r² = {square}");
         }

@@ -2,7 +2,8 @@
 //! It is the last thing made on the data's way, from numbers that the trainer and the model have already computed.
 //!
 //! With two features the sheet shows both planes, the data's and the latent's, and the density between them; with
-//! more, or with a context, it shows a corner plot of the first [`CORNER`] features. Either has the latent's quantiles
+//! another number, or with a context, it shows a corner plot of the first [`CORNER`] features, of a single one its
+//! histograms. Either has the latent's quantiles
 //! and the loss curves. The same input gives the same bytes on every machine: the font is embedded, and nothing is drawn
 //! at random.
 
@@ -169,7 +170,7 @@ impl Figure<'_> {
     /// Values that are not finite are left out. Of long tables some thousand rows are drawn, evenly spread.
     ///
     /// # Errors
-    /// [`Error::Argument`] with fewer than two columns; [`Error::Length`] when a slice does not hold whole rows, the
+    /// [`Error::Argument`] without a column that is modelled; [`Error::Length`] when a slice does not hold whole rows, the
     /// grid not its cells, or the history not one value an epoch; [`Error::Picture`] when drawing fails.
     pub fn svg(&self) -> Result<String> {
         drawn(|| self.draw())
@@ -197,15 +198,11 @@ impl Figure<'_> {
 
     fn check(&self) -> Result<()> {
         let features = self.columns.len();
-        if features < 2 {
-            return Err(Error::Argument(format!(
-                "picture: got {features} column(s), expected 2 or more; name every feature of the table"
-            )));
-        }
         if self.context >= features {
-            return Err(Error::Argument(
-                "picture: every column is context; expected one that is modelled".into(),
-            ));
+            return Err(Error::Argument(format!(
+                "picture: got {features} columns, {} of them context; expected one that is modelled",
+                self.context
+            )));
         }
         let modelled = self.modelled().len();
         for (what, rows, width) in [
@@ -269,7 +266,7 @@ impl Figure<'_> {
         Ok((square.bottom() + FOOT).ceil())
     }
 
-    /// The sheet of a flow with more features; returns its height.
+    /// The sheet of a flow with another number of features; returns its height.
     fn corner(&self, svg: &mut Svg) -> f64 {
         let square = Area { left: LEFT, top: TOP, width: 800.0, height: 800.0 };
         corner::panel(svg, square, 'a', self.columns, self.data, self.samples);

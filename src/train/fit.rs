@@ -1,6 +1,8 @@
 //! A training from a dataset to a model: what must fit together, where it starts, and what is kept of it.
 //! It stands between a [`Dataset`] and a [`Model`]; the epochs between are those of the training loop.
 
+use std::borrow::Cow;
+
 use super::initialise::initialise_from_rows;
 use super::training_loop::{TrainerState, TrainingLoop, validation_nll};
 use super::{Average, Checkpoint, History, Observer, fingerprint, self_check};
@@ -145,15 +147,23 @@ fn check_together(flow: &Flow, dataset: &Dataset, recipe: &Recipe, options: &Opt
 /// The dataset in the engine's units with the recipe's rules, and the preprocessing's mean log-determinant over training
 /// and validation rows, in nats.
 fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
-    let weights = |side: usize| dataset.weights.as_ref().map(|weights| &weights[side][..]);
-    let [(train, train_log_det), (validation, validation_log_det)] =
+    let mapped = |weights: &Option<[Vec<f64>; 2]>| {
+        let weights = |side: usize| weights.as_ref().map(|weights| &weights[side][..]);
         [(&dataset.train, weights(0)), (&dataset.validation, weights(1))]
-            .map(|(rows, weights)| dataset.preprocessing.forward_table(rows, weights));
+            .map(|(rows, weights)| dataset.preprocessing.forward_table(rows, weights))
+    };
+    let mut sides = mapped(&dataset.weights);
+    let mut weights = Cow::Borrowed(&dataset.weights);
+    if let Some(without) = weights_without_far_rows(dataset, &sides[1].0) {
+        weights = Cow::Owned(Some(without));
+        sides = mapped(&weights);
+    }
+    let [(train, train_log_det), (validation, validation_log_det)] = sides;
     let single = |weights: &[f64]| weights.iter().map(|&weight| weight as f32).collect::<Vec<f32>>().into();
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / dataset.features(), recipe.batch);
     let training = Training {
-        weights: dataset
-            .weights
+        weights: weights
+            .as_ref()
             .as_ref()
             .map(|[train, validation]| RowWeights { train: single(train), validation: single(validation) }),
         train: train.into(),
@@ -164,6 +174,28 @@ fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
         seed: recipe.seed,
     };
     Ok((training, [train_log_det, validation_log_det]))
+}
+
+/// Weights of all rows where a few of the `validation` rows [V, D], in the engine's units, lie so far out that their losses
+/// alone would decide which epoch is the best: these do not count. `None` where there are none, or nothing else.
+fn weights_without_far_rows(dataset: &Dataset, validation: &[f32]) -> Option<[Vec<f64>; 2]> {
+    /// Standard deviations beyond which a row is far out.
+    const FAR: f32 = 1000.0;
+    /// Share of the rows beyond which they are no exceptions.
+    const FEW: f64 = 0.01;
+
+    let features = dataset.features();
+    let far = |row: &[f32]| !row.iter().all(|value| value.abs() <= FAR);
+    let rows = validation.chunks_exact(features);
+    let (all, count) = (rows.len(), rows.clone().filter(|row| far(row)).count());
+    if count == 0 || count == all || count as f64 > (FEW * all as f64).max(1.0) {
+        return None;
+    }
+    let mut weights = dataset.weights.clone().unwrap_or_else(|| {
+        [&dataset.train, &dataset.validation].map(|side| vec![1.0; side.len() / features])
+    });
+    weights[1].iter_mut().zip(rows).filter(|(_, row)| far(row)).for_each(|(weight, _)| *weight = 0.0);
+    weights[1].iter().any(|&weight| weight > 0.0).then_some(weights)
 }
 
 /// The training before its first step: initial weights, nothing counted. Where they hold a mixture that is fitted to the rows,
@@ -211,6 +243,18 @@ async fn initial_loss(engine: &mut impl Engine, trainer: &TrainerState) -> Resul
     Ok(engine.training_state().await?.best.map(|best| best.nll))
 }
 
+/// Least and greatest value of each context column among all rows, `[C]`, in the user's units.
+fn context_ranges(dataset: &Dataset) -> Vec<[f64; 2]> {
+    let (features, modelled) = (dataset.features(), dataset.preprocessing.modelled());
+    let mut ranges = vec![[f64::INFINITY, f64::NEG_INFINITY]; features - modelled];
+    for row in dataset.train.chunks_exact(features).chain(dataset.validation.chunks_exact(features)) {
+        for ([low, high], &value) in ranges.iter_mut().zip(&row[modelled..]) {
+            (*low, *high) = (low.min(value), high.max(value));
+        }
+    }
+    ranges
+}
+
 /// What the model file says of the training, before the model is looked at.
 fn record(
     dataset: &Dataset,
@@ -237,6 +281,7 @@ fn record(
         rollbacks: *rollbacks,
         held_out: None,
         test: None,
+        context_ranges: context_ranges(dataset),
         check: None,
     }
 }

@@ -27,7 +27,7 @@ pub struct Groups {
 impl Groups {
     /// The groups of `dataset`; `None` where there is one alone, where mixtures fit the rows better behind
     /// [`Margins::Kernel`], and where there are too few rows or no validation rows to tell; and where many rows
-    /// share a value of a column, because these form groups that are no modes.
+    /// share a value of a column, because these form groups that are no modes. A context has no part in it.
     ///
     /// Margins map each column to a normal variable, which leaves no room between the modes of a column: a flow behind them
     /// has to tear apart what they have joined, and puts rows in between. Groups of rows are modes of a mixture, so they are
@@ -45,7 +45,7 @@ impl Groups {
         let Some(&first) = allowed.iter().find(|&&count| count >= COMPONENTS[1]).or(allowed.last()) else {
             return Ok(None);
         };
-        if validation == 0 || dataset.preprocessing.context > 0 {
+        if validation == 0 {
             return Ok(None);
         }
         if !SharedValues::of_columns(&dataset.train, dataset.features(), modelled).is_empty() {
@@ -98,8 +98,11 @@ impl Sample {
         let mapped = |rows: &[f64], side| part.preprocessing.forward_table(rows, weights(side));
         let (train, _) = mapped(&part.train, 0);
         let (validation, log_det) = mapped(&part.validation, 1);
-        let rows = [train, validation].map(|rows| rows.into_iter().map(f64::from).collect());
-        Ok(Self { size: dataset.features(), rows, weights: part.weights, log_det })
+        let (features, size) = (dataset.features(), dataset.preprocessing.modelled());
+        let modelled = |rows: Vec<f32>| {
+            rows.chunks_exact(features).flat_map(|row| &row[..size]).map(|&value| f64::from(value)).collect()
+        };
+        Ok(Self { size, rows: [modelled(train), modelled(validation)], weights: part.weights, log_det })
     }
 
     fn weights(&self, side: usize) -> Option<&[f64]> {

@@ -90,7 +90,6 @@ fn bad_tables_name_file_and_place_and_end_with_status_1() {
             format!("a,b,c\n{}", good.replace('\n', ",5\n")),
             &["column 3 (`c`)", "constant", "drop"],
         ),
-        ("single.csv", "a\n1\n2\n3\n4\n5\n".into(), &["has 1 column", "at least 2 features"]),
         ("short.csv", "a,b\n1,2\n".into(), &["at least 2 training rows"]),
         ("binary.csv", "\0\u{1}\u{2}".into(), &["binary.csv"]),
     ] {

@@ -233,3 +233,43 @@ fn the_command_line_takes_a_context_by_name_by_value_and_by_table() {
     let plain = moonflow(path, &[&["plot", "--out", "q.svg"][..], &cpu].concat());
     assert!(text(&plain.stderr).contains("name the data with --data"));
 }
+
+#[test]
+fn a_context_out_of_its_range_is_named_with_its_rows_and_no_sample_is_less_than_a_number() {
+    let folder = folder();
+    let rows: String =
+        (0..300).map(|i| format!("{},{}\n", f64::from(i * i % 97), f64::from(i) / 10.0)).collect();
+    fs::write(folder.path().join("t.csv"), format!("y,c\n{rows}")).expect("written");
+    let flags = "--context c --preset realnvp --epochs 2 --layers 2 --hidden 8 --device cpu --out run";
+    succeed(folder.path(), &[&["train", "t.csv"], &*flags.split(' ').collect::<Vec<_>>()].concat());
+    fs::write(folder.path().join("far.csv"), "y,c\n1,2\n3,-7\n4,29.9\n2,31\n").expect("written");
+    let model = ["--model", "run/model.safetensors", "--device", "cpu"];
+    let said = |arguments: &[&str]| {
+        let output = moonflow(folder.path(), &[arguments, &model].concat());
+        (output.status.success(), text(&output.stderr), text(&output.stdout))
+    };
+    for arguments in [&["score", "far.csv"][..], &["sample", "-n", "2", "--given", "far.csv"]] {
+        let (success, stderr, _) = said(arguments);
+        let want = "context `c` was from 0 to 29.9 in training";
+        assert!(
+            success && stderr.contains(want) && stderr.contains("2 rows, the first of them line 3 (-7)"),
+            "{stderr}"
+        );
+    }
+    let (_, stderr, _) = said(&["score", "t.csv"]);
+    assert!(!stderr.contains("in training"), "{stderr}");
+    let (_, stderr, _) = said(&["sample", "-n", "3", "--given", "c=30"]);
+    assert!(stderr.contains("guesses: what is given (30)"), "{stderr}");
+    for far in ["c=1e300", "c=-1e38", "c=1e20"] {
+        let (success, stderr, stdout) = said(&["sample", "-n", "3", "--given", far]);
+        let finite = stdout
+            .lines()
+            .skip(1)
+            .flat_map(|line| line.split(','))
+            .all(|cell| cell.parse::<f64>().expect("a number").is_finite());
+        assert!(
+            finite && (success || stderr.contains("error: sample 1 has no finite number")),
+            "{far}: {stderr}"
+        );
+    }
+}

@@ -73,7 +73,7 @@ fn gradients_equal_central_differences_for_every_masking_and_another_bound() {
 
 #[test]
 fn gradients_of_other_transforms_equal_central_differences() {
-    for (features, context) in [(3, 0), (2, 2)] {
+    for (features, context) in [(1, 0), (3, 0), (2, 2)] {
         let flow = Flow::conditional(features, context, 2, &[5]).expect("valid");
         let mut flow = flow.before_each_coupling(&[Transform::Actnorm]);
         flow.transforms.push(Transform::Actnorm);

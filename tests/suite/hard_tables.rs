@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use moonflow::cpu::CpuEngine;
-use moonflow::data::Table;
-use moonflow::model::{Engines, Ensemble, Finding};
+use moonflow::data::{Dataset, Table};
+use moonflow::model::{DataSource, Engines, Ensemble, Finding, Recipe};
 use moonflow::random::normals;
+use moonflow::train::fit;
 
 use super::cli::{folder, moonflow, text};
 
@@ -59,6 +60,116 @@ fn lowest_of_gaussian(train: &Table, rows: &[f64]) -> f64 {
         terms.sum::<f64>()
     };
     rows.chunks_exact(features).map(log_density).fold(f64::INFINITY, f64::min)
+}
+
+/// Mean of −log p that the trained model gives to `rows` [N, D].
+fn loss(folder: &Path, rows: &[f64]) -> f64 {
+    let (_, log_prob) = scores(folder, rows);
+    -log_prob.iter().sum::<f64>() / log_prob.len() as f64
+}
+
+/// log of the density at `x` of two normals of deviation 0.5 at `centre` ± 3, in equal shares.
+fn two_modes(x: f64, centre: f64) -> f64 {
+    let normal = |mean: f64| (-2.0 * (x - mean).powi(2)).exp() / (0.5 * std::f64::consts::TAU.sqrt());
+    (0.5 * (normal(centre - 3.0) + normal(centre + 3.0))).ln()
+}
+
+#[test]
+fn a_table_of_one_column_is_fitted_to_its_shape() {
+    // Values that follow a distribution function backwards, as evenly as one over the golden ratio spreads them.
+    let uniform = |row: u32| ((f64::from(row) + 0.5) * 0.618_033_988_749_894_9).fract();
+    let modes = |row: u32| 0.5 * noise(row, 1)[0] + if row.is_multiple_of(2) { 3.0 } else { -3.0 };
+    type Shape<'a> = (&'a str, &'a dyn Fn(u32) -> f64, &'a dyn Fn(f64) -> f64);
+    let truths: [Shape<'_>; 3] = [
+        ("bimodal", &modes, &|x| two_modes(x, 0.0)),
+        ("exponential", &|row| -uniform(row).ln(), &|x| -x),
+        ("uniform", &uniform, &|_| 0.0),
+    ];
+    for (name, draw, log_density) in truths {
+        let folder = folder();
+        let rows: Vec<Vec<f64>> = (0..1500).map(|row| vec![draw(row)]).collect();
+        written(&folder.path().join("t.csv"), "x", &rows);
+        let said = train(folder.path(), &["--ensemble", "2", "--epochs", "25"]);
+        assert!(said.contains("over 1 feature:") && !said.contains("warning"), "{said}");
+        let fresh: Vec<f64> = (1500..4500).map(draw).collect();
+        let truth = -fresh.iter().map(|&x| log_density(x)).sum::<f64>() / fresh.len() as f64;
+        let loss = loss(folder.path(), &fresh);
+        assert!((loss - truth).abs() < 0.05, "{name}: {loss}, expected {truth}");
+        for command in [&["info"][..], &["plot", "--model"]] {
+            let output = moonflow(folder.path(), &[command, &["run/model.safetensors"]].concat());
+            assert!(output.status.success(), "{command:?}: {output:?}");
+        }
+        let output = moonflow(folder.path(), &["sample", "--model", "run/model.safetensors", "-n", "9"]);
+        assert_eq!(text(&output.stdout).lines().count(), 10, "{output:?}");
+    }
+}
+
+#[test]
+fn one_column_given_a_context_may_have_modes_that_move_with_it() {
+    let folder = folder();
+    let row = |row: u32| {
+        let y = noise(row, 2);
+        let sign = if row.is_multiple_of(2) { 3.0 } else { -3.0 };
+        vec![2.0 * y[1] + sign + 0.5 * y[0], y[1]]
+    };
+    let rows: Vec<Vec<f64>> = (0..3000).map(row).collect();
+    written(&folder.path().join("t.csv"), "x,c", &rows);
+    train(folder.path(), &["--context", "c", "--ensemble", "2"]);
+    let fresh: Vec<f64> = (3000..6000).flat_map(row).collect();
+    let truth: f64 = fresh.chunks(2).map(|row| -two_modes(row[0], 2.0 * row[1])).sum::<f64>() / 3000.0;
+    let loss = loss(folder.path(), &fresh);
+    assert!((loss - truth).abs() < 0.05, "{loss}, expected {truth}");
+}
+
+#[test]
+fn a_row_far_out_costs_the_others_nothing_and_is_named() {
+    let row = |row: u32| {
+        let y = noise(row, 2);
+        vec![y[0], 0.6 * y[0] + 0.8 * y[1]]
+    };
+    let clean: Vec<Vec<f64>> = (0..1000).map(row).collect();
+    let fresh: Vec<f64> = (1000..3000).flat_map(row).collect();
+    let folder = folder();
+    let loss_with = |far: Option<usize>, flags: &[&str]| {
+        let mut rows = clean.clone();
+        if let Some(far) = far {
+            rows[far][0] = 1e12;
+        }
+        written(&folder.path().join("t.csv"), "x,y", &rows);
+        let said = train(folder.path(), flags);
+        let named = far.map(|far| format!("row {} has 1e12 in `x`", far + 1));
+        assert!(named.is_none_or(|named| said.contains(&named)), "{said}");
+        (loss(folder.path(), &fresh), said)
+    };
+    let few = ["--ensemble", "2", "--epochs", "15"];
+    let (without, _) = loss_with(None, &few);
+    for far in [7, 8, 9, 10] {
+        let (with, _) = loss_with(Some(far), &few);
+        assert!((with - without).abs() < 0.05, "row {far}: {with}, {without} without it");
+    }
+}
+
+#[test]
+fn a_validation_row_far_out_does_not_choose_the_best_epoch() {
+    let values = |row: u32| noise(row, 2);
+    let table = Table {
+        name: "t".into(),
+        columns: vec!["x".into(), "y".into()],
+        values: (0..400).flat_map(values).collect(),
+    };
+    let recipe = Recipe { epochs: 6, layers: 2, hidden: vec![8], ..Recipe::default() };
+    let fitted = |dataset: &Dataset| {
+        let source = DataSource { name: "t".into(), noise: None, toy: false, rows: 400 };
+        let mut engine = CpuEngine::<f32>::new(recipe.flow_over(dataset).expect("valid")).expect("made");
+        pollster::block_on(fit(&mut engine, dataset, &recipe, source, &mut ())).expect("trains").model
+    };
+    let mut dataset = Dataset::split(&table, 0.1, 0).expect("splits");
+    let clean = fitted(&dataset);
+    dataset.validation[0] = 1e12;
+    let far = fitted(&dataset);
+    assert_eq!(far.record.best_epoch, clean.record.best_epoch);
+    let [far, clean] = [far, clean].map(|model| model.record.validation_nll.expect("validated"));
+    assert!((far - clean).abs() < 0.1, "{far}, {clean} of all rows without the far one");
 }
 
 #[test]

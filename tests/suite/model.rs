@@ -41,6 +41,7 @@ fn model() -> Model {
             skipped_steps: 2,
             rollbacks: 1,
             test: None,
+            context_ranges: Vec::new(),
             check: Some(SelfCheck {
                 round_trip: 1e-6,
                 log_det: Some(1.0 / 7.0),
@@ -343,7 +344,7 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
         (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
         (|parts| parts.json.clear(), "metadata entry `moonflow` is invalid"),
-        (|parts| parts.replace("\"features\":2", "\"features\":1"), "at least 2 features"),
+        (|parts| parts.replace("\"features\":2", "\"features\":1"), "mask 0 has 2 entries"),
         (|parts| parts.replace("\"features\":2", "\"features\":3"), "mask 0 has 2 entries"),
         (
             |parts| parts.replace("\"hidden\":[3]", "\"hidden\":[4]"),

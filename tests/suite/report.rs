@@ -383,6 +383,15 @@ fn sparse_constant_and_broken_inputs_still_make_a_picture() {
 }
 
 #[test]
+fn a_single_column_is_drawn_as_histograms() {
+    let mut fit = Fit::moons(400);
+    fit.columns.truncate(1);
+    let figure = Figure { density: None, ..fit.full_figure() };
+    let svg = figure.svg().expect("drawn");
+    assert!(svg.contains("Features") && svg.contains("Latent radius") && !svg.contains("NaN"));
+}
+
+#[test]
 fn lengths_that_do_not_fit_are_refused_with_both_numbers() {
     let fit = Fit::moons(10);
     let ok = fit.full_figure();
@@ -401,8 +410,8 @@ fn lengths_that_do_not_fit_are_refused_with_both_numbers() {
         ),
         (Figure { history: Some(&short), ..ok.clone() }, "training losses: got 1 values, expected 2"),
         (
-            Figure { columns: &fit.columns[..1], ..ok.clone() },
-            "picture: got 1 column(s), expected 2 or more; name every feature of the table",
+            Figure { context: 2, ..ok.clone() },
+            "picture: got 2 columns, 2 of them context; expected one that is modelled",
         ),
     ] {
         assert_eq!(figure.svg().unwrap_err().to_string(), message);

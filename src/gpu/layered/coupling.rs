@@ -400,7 +400,8 @@ impl Recorder<'_> {
     fn weight_gradient(&self, linear: &Linear, tile: Tile, gradients: &Gradients) -> (usize, Cost) {
         let rows = self.shared.capacity;
         let splits = self.splits(gradients);
-        let tiles = tile.across(linear.inputs()) as usize * tile.down(linear.outputs()) as usize;
+        // One at least: it makes the gradient of the bias too.
+        let tiles = tile.across(linear.inputs().max(1)) as usize * tile.down(linear.outputs()) as usize;
         let weights = linear.weights();
         let read = rows * (linear.input_values() + linear.output_values());
         let flops = if splits > 0 { 2 * rows * weights } else { 0 };

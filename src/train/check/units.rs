@@ -57,6 +57,10 @@ fn coupling_units(
     values: &[f64],
 ) -> Option<CouplingUnits> {
     let features = coupling.mask.len();
+    if !coupling.mask.contains(&true) {
+        // Its θ is a constant, whatever its units do.
+        return None;
+    }
     let names = coupling.networks(features);
     let mut layers = Vec::new();
     for (network, shape) in networks.iter().zip(&names) {
@@ -151,6 +155,7 @@ mod tests {
                 rollbacks: 0,
                 held_out: None,
                 test: None,
+                context_ranges: Vec::new(),
                 check: None,
             },
             flow,

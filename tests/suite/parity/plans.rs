@@ -41,6 +41,8 @@ fn shapes() -> Vec<Case> {
         ([4, 0], 2, vec![16, 16], 33, Masking::HalfSplit, Residual),
         ([2, 1], 3, vec![9], 7, Masking::Alternating, Residual),
         ([3, 0], 2, vec![12, 12, 12], 65, Masking::Alternating, Residual),
+        ([1, 0], 2, vec![6], 65, Masking::Alternating, Separate),
+        ([1, 0], 3, vec![9, 5], 33, Masking::HalfSplit, Joint),
     ]
 }
 
@@ -64,6 +66,7 @@ fn loss_and_gradient_of_splines_among_other_transforms_are_those_of_the_cpu(plan
         ([2, 0], vec![16, 16], Joint, 8, 70),
         ([6, 0], vec![24, 24], Residual, 4, 40),
         ([5, 2], vec![13], Joint, 3, 33),
+        ([1, 0], vec![7, 7], Residual, 8, 70),
     ]
     .into_iter()
     .enumerate()
