@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Chunk, Decimal, Delimiter, Encoding, Missing, Reader, Reading, Rows, Selection, Table, find_columns,
+    Chunk, Coding, Decimal, Delimiter, Encoding, Levels, Missing, Reader, Reading, Rows, Selection, Table,
+    TableColumn, ValueKind, find_columns,
 };
-use moonflow::model::Model;
+use moonflow::model::TableModel;
 use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
@@ -20,6 +21,23 @@ pub struct TableArgs {
     /// Format of the table, whatever its name: csv, tsv, npy or parquet
     #[arg(long, value_name = "FORMAT", value_parser = encoding)]
     format: Option<Encoding>,
+    #[command(flatten)]
+    pub text: TextArgs,
+    /// Columns to use, by name or position from 1, such as a,b,3-7 [default: all]
+    #[arg(long, value_name = "LIST")]
+    columns: Option<String>,
+    /// Columns to leave out, written like --columns
+    #[arg(long, value_name = "LIST")]
+    drop: Option<String>,
+    /// Rows in which a value is missing (empty, NA, NaN, NaT, null, none, ?, - or .): refuse the table, or drop the rows
+    /// [default: refuse]
+    #[arg(long, value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
+    missing: Option<String>,
+}
+
+/// Flags of how the cells of a table are read.
+#[derive(clap::Args, Default)]
+pub struct TextArgs {
     /// Whether the first row of a text names the columns: yes or no [default: by the rows below]
     #[arg(long, value_name = "YES|NO", value_parser = yes_or_no)]
     header: Option<bool>,
@@ -30,15 +48,6 @@ pub struct TableArgs {
     /// Whether numbers in a text have a decimal point or a decimal comma [default: by the first rows]
     #[arg(long, value_name = "POINT|COMMA", value_parser = decimal)]
     decimal: Option<Decimal>,
-    /// Columns to use, by name or position from 1, such as a,b,3-7 [default: all]
-    #[arg(long, value_name = "LIST")]
-    columns: Option<String>,
-    /// Columns to leave out, written like --columns
-    #[arg(long, value_name = "LIST")]
-    drop: Option<String>,
-    /// Rows in which a value is missing (empty, NA, NaN, NaT, null, none, ?, - or .): refuse the table, or drop the rows
-    #[arg(long, default_value = "refuse", value_parser = PossibleValuesParser::new(["refuse", "drop"]))]
-    missing: String,
     /// Words and numbers that mean that a value is missing too, such as -999,unknown
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     missing_values: Option<String>,
@@ -49,14 +58,30 @@ pub struct TableArgs {
 pub struct Roles<'a> {
     pub context: Option<&'a str>,
     pub weights: Option<&'a str>,
+    pub categorical: Option<&'a str>,
 }
 
 /// Places of columns in a table.
 struct Chosen {
-    /// Those to be read as numbers, the context last, and how many it has.
+    /// Those to be modelled or given, the context last, and how many it has.
     columns: Vec<usize>,
     context: usize,
     weights: Option<usize>,
+    /// Those that are to be categories whatever they hold.
+    categorical: Vec<usize>,
+}
+
+impl Chosen {
+    /// How the cells of each column become numbers.
+    fn codings(&self, reader: &Reader<'_>) -> Vec<(usize, Coding)> {
+        let coding = |&place: &usize| match reader.kinds()[place] {
+            _ if self.categorical.contains(&place) => Coding::Texts,
+            None => Coding::Texts,
+            Some(ValueKind::Truth) => Coding::Levels(Levels::truths()),
+            Some(_) => Coding::Number,
+        };
+        self.columns.iter().map(|place| (*place, coding(place))).collect()
+    }
 }
 
 /// Numbers of the column of weights in `chunk`, the first of its extras.
@@ -105,6 +130,30 @@ fn decimal(text: &str) -> std::result::Result<Decimal, String> {
     written.ok_or_else(|| "expected point or comma".to_owned())
 }
 
+impl TextArgs {
+    fn reading(&self, encoding: Option<Encoding>) -> Reading {
+        Reading {
+            encoding,
+            header: self.header,
+            delimiter: self.delimiter,
+            decimal: self.decimal,
+            missing_values: Selection::split(self.missing_values.as_deref().unwrap_or_default()),
+        }
+    }
+
+    /// Opens the table in `path`, of the format `encoding` or that of its name, and says how it is read, where that is not
+    /// as the name promises.
+    ///
+    /// # Errors
+    /// Those of [`Reader::open_as`].
+    pub fn open(&self, path: &Path, encoding: Option<Encoding>) -> Result<Reader<'static>> {
+        let reading = self.reading(encoding);
+        let reader = Reader::open_as(path, &reading)?;
+        table_notes::reading(&reader, &reading).iter().for_each(note);
+        Ok(reader)
+    }
+}
+
 impl TableArgs {
     /// Whether any of the flags was given: a toy density has no use for them.
     pub fn are_given(&self) -> bool {
@@ -115,28 +164,35 @@ impl TableArgs {
     pub fn entries(&self) -> [(&'static str, Option<String>); 8] {
         [
             ("format", self.format.map(|format| format.to_string())),
-            ("header", self.header.map(|header| YES_OR_NO[usize::from(!header)].to_owned())),
-            ("delimiter", self.delimiter.map(Delimiter::name)),
-            ("decimal", self.decimal.map(|decimal| decimal.name().to_owned())),
+            ("header", self.text.header.map(|header| YES_OR_NO[usize::from(!header)].to_owned())),
+            ("delimiter", self.text.delimiter.map(Delimiter::name)),
+            ("decimal", self.text.decimal.map(|decimal| decimal.name().to_owned())),
             ("columns", self.columns.clone()),
             ("drop", self.drop.clone()),
-            ("missing", (self.missing == "drop").then(|| self.missing.clone())),
-            ("missing-values", self.missing_values.clone()),
+            ("missing", self.missing.clone().filter(|missing| missing == "drop")),
+            ("missing-values", self.text.missing_values.clone()),
         ]
+    }
+
+    /// Whether a flag says what becomes of rows without a value.
+    pub fn says_missing(&self) -> bool {
+        self.missing.is_some()
+    }
+
+    /// Gives the flag `name` another value; `false` where it is not among these.
+    pub fn set(&mut self, name: &str, value: &str) -> bool {
+        let flag = match name {
+            "drop" => &mut self.drop,
+            "missing" => &mut self.missing,
+            _ => return false,
+        };
+        *flag = Some(value.to_owned());
+        true
     }
 
     /// Opens the table in `path` and says how it is read, where that is not as its name promises.
     fn reader(&self, path: &Path) -> Result<Reader<'static>> {
-        let reading = Reading {
-            encoding: self.format,
-            header: self.header,
-            delimiter: self.delimiter,
-            decimal: self.decimal,
-            missing_values: Selection::split(self.missing_values.as_deref().unwrap_or_default()),
-        };
-        let reader = Reader::open_as(path, &reading)?;
-        table_notes::reading(&reader, &reading).iter().for_each(note);
-        Ok(reader)
+        self.text.open(path, self.format)
     }
 
     /// Opens the table in `path` and yields the places of the columns chosen.
@@ -149,24 +205,41 @@ impl TableArgs {
         Ok((reader, places))
     }
 
-    /// Opens the table in `path` for training: every column chosen, as a number, those of `context` behind the others, and
-    /// the column of weights as text. Yields besides how many the context has.
+    /// Opens the table in `path` to look at it before it is opened for training, which says how it is read. Yields besides
+    /// the places of the columns chosen, those of `context` behind the others, and how many these are.
+    ///
+    /// # Errors
+    /// As [`TableArgs::open`].
+    pub fn open_beforehand(
+        &self,
+        path: &Path,
+        roles: Roles<'_>,
+    ) -> Result<(Reader<'static>, Vec<usize>, usize)> {
+        let reader = Reader::open_as(path, &self.text.reading(self.format))?;
+        let Chosen { columns, context, .. } = self.choose(&reader, roles)?;
+        Ok((reader, columns, context))
+    }
+
+    /// Opens the table in `path` for training: every column chosen, as a number or a category, those of `context` behind the
+    /// others, and the column of weights as text. Yields besides how many the context has.
     ///
     /// # Errors
     /// Those of [`Reader::open`] and [`Reader::select`], of an unknown column, and when all are context.
     pub fn open(&self, path: &Path, roles: Roles<'_>) -> Result<(Rows<'static>, usize)> {
         let reader = self.reader(path)?;
-        let Chosen { columns, context, weights } = self.choose(&reader, roles)?;
-        Ok((reader.select(&columns, weights.as_slice(), self.missing())?, context))
+        let chosen = self.choose(&reader, roles)?;
+        let codings = chosen.codings(&reader);
+        Ok((reader.select_coded(codings, chosen.weights.as_slice(), self.missing())?, chosen.context))
     }
 
-    /// Opens the table in `path` beside one that was opened for training and has `columns`, the last of them `context`: the
-    /// same columns, found by name; a table without names is laid out like the other one or has just these columns.
+    /// Opens the table in `path` beside one that was opened for training and has `types`: the same columns, found by name; a
+    /// table without names is laid out like the other one or has just these columns.
     ///
     /// # Errors
     /// As [`TableArgs::open`], and when a column is not there.
-    pub fn open_beside(&self, path: &Path, columns: &[String], roles: Roles<'_>) -> Result<Rows<'static>> {
+    pub fn open_beside(&self, path: &Path, types: &[TableColumn], roles: Roles<'_>) -> Result<Rows<'static>> {
         let reader = self.reader(path)?;
+        let columns: Vec<String> = types.iter().map(|column| column.name.clone()).collect();
         let laid_out_alike = match self.choose(&reader, roles) {
             Ok(chosen) if !reader.has_names() && chosen.columns.len() == columns.len() => {
                 Some(chosen.columns)
@@ -176,11 +249,12 @@ impl TableArgs {
         let places = match laid_out_alike {
             Some(places) => places,
             None => {
-                find_columns(columns, "training is on", reader.name(), reader.columns(), reader.has_names())?
+                find_columns(&columns, "training is on", reader.name(), reader.columns(), reader.has_names())?
                     .0
             }
         };
-        reader.select(&places, &[], self.missing())
+        let codings = places.into_iter().zip(types.iter().map(Coding::from)).collect();
+        reader.select_coded(codings, &[], self.missing())
     }
 
     /// The places in `reader` of the columns chosen, by their roles.
@@ -192,6 +266,7 @@ impl TableArgs {
             None => Ok(Vec::new()),
         };
         let (given, weights) = (places(roles.context)?, places(roles.weights)?);
+        let categorical = places(roles.categorical)?;
         if weights.len() > 1 {
             let count = weights.len();
             return Err(Error::data(reader.name(), format!("--weights names {count} columns; name one")));
@@ -210,20 +285,28 @@ impl TableArgs {
             ));
         }
         columns.extend(&given);
-        Ok(Chosen { columns, context: given.len(), weights: weights.first().copied() })
+        if let Some(&place) = categorical.iter().find(|place| !columns.contains(place)) {
+            let name = shown(&reader.columns()[place]);
+            return Err(Error::data(
+                reader.name(),
+                format!("column `{name}` is --categorical, but it is left out or the weight"),
+            ));
+        }
+        Ok(Chosen { columns, context: given.len(), weights: weights.first().copied(), categorical })
     }
 
-    /// Opens the table in `path` for `model`: its columns as numbers in the model's order, the others as text.
+    /// Opens the table in `path` for `model`: its columns as numbers and levels in the model's order, the others as text.
     ///
     /// # Errors
     /// As [`TableArgs::open`], and when a column of the model is not there.
-    pub fn open_for(&self, model: &Model, path: &Path) -> Result<Rows<'static>> {
+    pub fn open_for(&self, model: &TableModel, path: &Path) -> Result<Rows<'static>> {
         let reader = self.reader(path)?;
         let chosen = self.selection().resolve(reader.name(), reader.columns())?;
         let columns: Vec<String> = chosen.iter().map(|&place| reader.columns()[place].clone()).collect();
         let (numbers, extras) = model.find_columns(reader.name(), &columns, reader.has_names())?;
         let places = |of: Vec<usize>| of.into_iter().map(|index| chosen[index]).collect::<Vec<_>>();
-        reader.select(&places(numbers), &places(extras), self.missing())
+        let codings = places(numbers).into_iter().zip(model.columns().iter().map(Coding::from)).collect();
+        reader.select_coded(codings, &places(extras), self.missing())
     }
 
     fn selection(&self) -> Selection {
@@ -232,7 +315,7 @@ impl TableArgs {
     }
 
     fn missing(&self) -> Missing {
-        if self.missing == "drop" { Missing::Drop } else { Missing::Refuse }
+        if self.missing.as_deref() == Some("drop") { Missing::Drop } else { Missing::Refuse }
     }
 }
 
@@ -245,10 +328,10 @@ pub fn into_table(
     rows: Rows<'_>,
     mut check: impl FnMut(&Chunk, &Rows<'_>) -> Result<()>,
     fits: impl Fn(f64, usize) -> std::result::Result<(), String>,
-) -> Result<Table> {
+) -> Result<(Table, Vec<TableColumn>)> {
     let mut progress = RowProgress::new("reading");
     let (mut dropped, mut kinds) = (0, Vec::new());
-    let table = rows.into_table(|chunk, rows| {
+    let table = rows.into_coded(|chunk, rows| {
         check(chunk, rows)?;
         kinds = rows.kinds();
         progress.update(rows.rows_read(), rows.fraction());
@@ -260,9 +343,9 @@ pub fn into_table(
     });
     progress.finish();
     report_dropped(dropped);
-    let table = table?;
+    let (table, columns) = table?;
     table_notes::report_kinds(&table.columns, &kinds);
-    Ok(table)
+    Ok((table, columns))
 }
 
 /// Says how many rows were left out.

@@ -38,8 +38,8 @@ const LONGEST: u64 = 1 << 20;
 /// Most characters of a line or message that quotes the file.
 const QUOTED: usize = 300;
 
-/// Flags that say where a configuration is or how to tell of the training, not what it is.
-const NOT_CONFIGURED: [&str; 4] = ["config", "resume", "help", "version"];
+/// Flags that say where a configuration is or how to come by one, not what it is.
+const NOT_CONFIGURED: [&str; 5] = ["auto", "config", "resume", "help", "version"];
 
 /// The command line `arguments`, with those that its configuration file adds. They are as they were where there is no
 /// such file or they cannot be parsed, which the parser then says better.

@@ -4,7 +4,7 @@ use moonflow::Result;
 use moonflow::device::{AnyEngine, Chosen, Device};
 use moonflow::flow::Flow;
 use moonflow::gpu::{PlanKind, Target};
-use moonflow::model::{Engines, Ensemble};
+use moonflow::model::{Engines, TableModel};
 
 use super::advice::with_flags;
 use super::output::note;
@@ -88,7 +88,7 @@ impl DeviceArgs {
     ///
     /// # Errors
     /// Those of [`DeviceArgs::engine`].
-    pub async fn engines(&self, ensemble: &Ensemble) -> Result<Engines<AnyEngine>> {
-        Engines::new(ensemble, async |flow| self.engine(flow).await).await
+    pub async fn engines(&self, model: &TableModel) -> Result<Engines<AnyEngine>> {
+        model.engines(async |flow| self.engine(flow).await).await
     }
 }

@@ -1,6 +1,6 @@
 //! `--dequantize`: which columns hold values on a grid, by what a person says and by the values themselves.
 
-use moonflow::data::{Chunk, ColumnDomain, Grid, PreprocessingPlan, SharedValues, Table};
+use moonflow::data::{Chunk, ColumnDomain, Grid, PreprocessingPlan, SharedValues, Table, TableColumn};
 use moonflow::shown::shown;
 use moonflow::{Error, Result};
 
@@ -69,6 +69,15 @@ impl OpenPlan {
         Ok(Self { plan, steps, auto, found: Vec::new() })
     }
 
+    /// The plan as far as it is known before the values are, and whether other columns may get a grid.
+    pub fn beforehand(&self) -> (PreprocessingPlan, bool) {
+        let mut plan = self.plan.clone();
+        for &(column, step) in &self.steps {
+            plan.domains[column].grid = Some(Grid { step, offset: 0.0 });
+        }
+        (plan, self.auto)
+    }
+
     /// Refuses the first value of `chunk` that cannot be modelled, by its place in the file `name`. The first chunk tells
     /// the offsets.
     ///
@@ -89,10 +98,15 @@ impl OpenPlan {
     ///
     /// # Errors
     /// Those of [`PreprocessingPlan::validate`].
-    pub fn settle(mut self, table: &Table) -> Result<(PreprocessingPlan, Option<String>)> {
+    pub fn settle(
+        mut self,
+        table: &Table,
+        types: &[TableColumn],
+    ) -> Result<(PreprocessingPlan, Option<String>)> {
         self.settle_offsets(&table.values, table.features());
         if self.auto {
-            for column in 0..table.features() - self.plan.context {
+            let modelled = 0..table.features() - self.plan.context;
+            for column in modelled.filter(|&column| types[column].levels().is_none()) {
                 self.settle_grid(column, table);
             }
         }
@@ -138,7 +152,7 @@ impl OpenPlan {
             let grid = self.plan.domains[column].grid?;
             Some(format!("`{}` in {grid}", shown(&columns[column])))
         });
-        let listed = super::preprocess::listed(&grids.collect::<Vec<_>>(), ", ");
+        let listed = super::findings::listed(&grids.collect::<Vec<_>>(), ", ");
         Some(format!("note: dequantised: {listed}"))
     }
 }

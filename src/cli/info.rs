@@ -5,15 +5,18 @@ use std::path::PathBuf;
 
 use moonflow::Result;
 use moonflow::data::{
-    Bounds, ColumnDomain, Grid, Johnson, MonotoneCurve, Preprocessing, Standardise, Standardiser,
+    Bounds, ColumnDomain, Grid, Johnson, MonotoneCurve, Preprocessing, Standardise, Standardiser, TableColumn,
 };
 use moonflow::flow::{Base, Flow};
 use moonflow::layout::Layout;
-use moonflow::model::{Ensemble, HeldOut, Model, Recipe, SelfCheck, TrainingRecord, WithinBounds};
+use moonflow::model::{
+    Ensemble, HeldOut, Model, Recipe, SelfCheck, TableModel, TrainingRecord, WithinBounds,
+};
 use moonflow::optimiser::Decay;
 use moonflow::shown::{shown, shown_list, shown_path};
 use serde_json::json;
 
+use super::categories;
 use super::check::describe_check;
 use super::output::{self, grouped};
 
@@ -32,23 +35,34 @@ pub struct InfoArgs {
 /// # Errors
 /// When the model cannot be read, and those of standard output.
 pub fn run(args: &InfoArgs) -> Result<()> {
-    let ensemble = Ensemble::load(&args.file)?;
+    let table = TableModel::load(&args.file)?;
+    let members_of = table.density().map_or(&[][..], Ensemble::members);
     if args.json {
-        return output::write_json(&match ensemble.members() {
-            [only] => as_json(only),
-            members => json!({
-                "format_version": ensemble.format_version(),
-                "members": members.iter().map(as_json).collect::<Vec<_>>(),
-                "training": output::as_json(ensemble.record()),
-            }),
+        let has_categories = table.encoding().has_categories();
+        return output::write_json(&match members_of {
+            [only] if !has_categories => as_json(only),
+            members => {
+                let mut json = json!({
+                    "format_version": table.format_version(),
+                    "members": members.iter().map(as_json).collect::<Vec<_>>(),
+                    "training": output::as_json(table.record()),
+                });
+                if has_categories {
+                    json["columns"] = categories::columns_as_json(&table);
+                }
+                json
+            }
         });
     }
-    let (model, record) = (ensemble.first(), ensemble.record());
+    let record = table.record();
     let bytes = std::fs::metadata(&args.file).map(|metadata| metadata.len()).unwrap_or_default();
-    let version = ensemble.format_version();
+    let version = table.format_version();
     let mut text = format!("{}: moonflow model, format version {version}", shown_path(&args.file));
     text += &format!(", {} bytes\n\n", grouped(bytes));
-    text += &members(&ensemble);
+    text += &categories::describe(&table);
+    let Some(ensemble) = table.density() else { return output::print(&(text + &training(record))) };
+    let model = ensemble.first();
+    text += &members(ensemble);
     text += &format!("flow       {}\n\n", describe_flow(&model.flow));
     text += &transforms(model);
     text += &columns(model);
@@ -94,8 +108,13 @@ fn as_json(model: &Model) -> serde_json::Value {
     })
 }
 
-/// The names of columns, the last `context` of which are given.
-pub fn describe_columns(columns: &[String], context: usize) -> String {
+/// The names of columns, the last `context` of which are given, categories with the number of their levels.
+pub fn describe_columns(columns: &[TableColumn], context: usize) -> String {
+    let described = columns.iter().map(|column| match column.levels() {
+        None => column.name.clone(),
+        Some(levels) => format!("{} ({} categories)", column.name, levels.names().len()),
+    });
+    let columns: Vec<String> = described.collect();
     let (modelled, given) = columns.split_at(columns.len() - context);
     if given.is_empty() {
         return shown_list(modelled);

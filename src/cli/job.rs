@@ -7,13 +7,14 @@ use moonflow::Dataset;
 use moonflow::device::AnyEngine;
 use moonflow::engine::Engine;
 use moonflow::files::{read_text, write_atomically};
-use moonflow::model::{Engines, Ensemble, Model, Outcome, Recipe};
+use moonflow::model::{Engines, Ensemble, Model, Outcome, Recipe, TableModel};
 use moonflow::shown::{shown, shown_path};
 use moonflow::train::{Checkpoint, Fitted, History, Members, Options, TestSets, fit_with, training_shape};
 use moonflow::{Error, Result};
 use serde_json::json;
 
 use super::animate::Animated;
+use super::categories;
 use super::check::describe_check;
 use super::config::Resolved;
 use super::folder::{Files, HISTORY};
@@ -76,14 +77,14 @@ impl TrainingJob<'_> {
 
     /// Says what is about to be trained, by the engine of the first fit.
     fn introduce(&self, dataset: &Dataset, engine: &AnyEngine, checkpoint: Option<&Checkpoint>) {
-        let Data { test, notes, context, .. } = &self.data;
+        let Data { test, notes, categories, .. } = &self.data;
         let [train, validation] = rows(dataset).map(|rows| grouped(rows as u64));
         let test = test.as_ref().map(|test| format!(", {} for the test", grouped(test.rows() as u64)));
         self.say(format_args!(
             "data     {}: {train} rows for training and {validation} for validation{}, columns {}",
             shown_path(Path::new(&dataset.name)),
             test.unwrap_or_default(),
-            describe_columns(&dataset.columns, *context)
+            describe_columns(&categories.columns, categories.context)
         ));
         notes.iter().for_each(note);
         self.say(format_args!("flow     {}", describe_flow(engine.flow())));
@@ -182,7 +183,7 @@ impl TrainingJob<'_> {
             }
             if self.args.checkpoint_every.is_some() && index < self.recipe.ensemble {
                 // What a later checkpoint goes on from.
-                Ensemble::average(models.clone(), self.recipe)?.save(&self.files.model)?;
+                self.model(Ensemble::average(models.clone(), self.recipe)?)?.save(&self.files.model)?;
                 if let Some(Artifacts { history, .. }) = &artifacts {
                     write_atomically(&self.files.history, |writer| history.write_csv(writer))?;
                 }
@@ -191,6 +192,14 @@ impl TrainingJob<'_> {
         let ensemble = Ensemble::average(models, self.recipe)?;
         let artifacts = artifacts.expect("invariant: a recipe has a fit");
         Ok((ensemble, Engines::of_each(engines), artifacts))
+    }
+
+    /// The model of the whole table, of which `ensemble` has the numbers.
+    ///
+    /// # Errors
+    /// Those of [`CategoryFit::model`](moonflow::train::CategoryFit::model).
+    pub fn model(&self, ensemble: Ensemble) -> Result<TableModel> {
+        self.data.categories.model(Some(ensemble), self.recipe, &self.data.record)
     }
 
     /// What an earlier training left of the first fit.
@@ -206,8 +215,8 @@ impl TrainingJob<'_> {
         if before == 0 {
             return Vec::new();
         }
-        let Ok(ensemble) = Ensemble::load(&self.files.model) else { return Vec::new() };
-        let members = ensemble.members().iter().take(before).enumerate();
+        let Ok(model) = TableModel::load(&self.files.model) else { return Vec::new() };
+        let members = model.density().map_or(&[][..], Ensemble::members).iter().take(before).enumerate();
         members
             .take_while(|(index, model)| model.record.recipe == self.recipe.of_member(*index))
             .map(|(_, model)| model.clone())
@@ -294,15 +303,15 @@ impl TrainingJob<'_> {
     }
 
     /// Puts the losses on rows that training has not seen into the model's record.
-    pub async fn judge(&self, ensemble: &mut Ensemble, engines: &mut Engines<AnyEngine>) -> Result<()> {
-        let test = self.data.test.as_ref();
-        let sets = TestSets { density: self.source.toy(), rows: test.map(|test| test.values.as_slice()) };
-        sets.score(ensemble, engines).await
+    pub async fn judge(&self, model: &mut TableModel, engines: &mut Engines<AnyEngine>) -> Result<()> {
+        let rows = self.data.test.as_ref().map(|test| test.values.as_slice());
+        TestSets { density: self.source.toy(), rows }.score_table(model, engines).await
     }
 
     /// Prints the result of training.
-    pub fn report(&self, ensemble: &Ensemble, outcome: Outcome) {
-        let record = ensemble.record();
+    pub fn report(&self, model: &TableModel, outcome: Outcome) {
+        let record = model.record();
+        let members = model.density().map_or(&[][..], Ensemble::members);
         if record.skipped_steps > 0 {
             self.say(format_args!(
                 "skipped  {} steps whose loss or gradient was not finite",
@@ -318,11 +327,13 @@ impl TrainingJob<'_> {
         }
         if let (Some(epoch), Some(nll)) = (record.best_epoch, record.validation_nll) {
             self.say(format_args!("best     epoch {epoch}, validation NLL {nll:.4} nats"));
-        } else if let (2.., Some(nll)) = (ensemble.members().len(), record.validation_nll) {
-            let count = ensemble.members().len();
+        } else if let (count @ 2.., Some(nll)) = (members.len(), record.validation_nll) {
             self.say(format_args!(
                 "average  of {count} fits; their mean validation NLL is {nll:.4} nats, and the average's is lower"
             ));
+        }
+        if let Some(line) = categories::describe_losses(&self.data.categories) {
+            self.say(line);
         }
         if let Some(test) = &record.test {
             self.say(format_args!("test     {}", describe_rows(test, "test")));
@@ -330,8 +341,8 @@ impl TrainingJob<'_> {
         if let Some(held_out) = &record.held_out {
             self.say(format_args!("held out {}", describe_held_out(held_out)));
         }
-        let lines =
-            record.check.as_ref().map(|check| describe_check(check, ensemble.first())).unwrap_or_default();
+        let check = record.check.as_ref().zip(members.first());
+        let lines = check.map(|(check, model)| describe_check(check, model)).unwrap_or_default();
         for (index, line) in lines.iter().enumerate() {
             self.say(format_args!("{} {line}", if index == 0 { "check   " } else { "        " }));
         }
@@ -341,13 +352,13 @@ impl TrainingJob<'_> {
     pub async fn write(
         &self,
         engines: &mut Engines<AnyEngine>,
-        ensemble: &Ensemble,
+        model: &TableModel,
         artifacts: Artifacts,
     ) -> Results {
         let Self { files, data, .. } = self;
         let Artifacts { history, checkpoint, snapshots, .. } = artifacts;
         let mut results = Results::default();
-        results.add(&files.model, true, ensemble.save(&files.model));
+        results.add(&files.model, true, model.save(&files.model));
         results.add(
             &files.history,
             true,
@@ -358,6 +369,7 @@ impl TrainingJob<'_> {
             results.add(&files.checkpoint, true, checkpoint.save(&files.checkpoint));
         }
         let floor = self.source.floor();
+        let Some(ensemble) = model.density() else { return results };
         let picture = Picture { ensemble, data: &data.head, history: Some(&history), floor };
         results.add(&files.picture, false, picture.write(engines, &files.picture).await);
         if let Some(animation) = &self.animation {
@@ -369,7 +381,7 @@ impl TrainingJob<'_> {
     }
 
     /// Says what was written.
-    pub fn conclude(&self, ensemble: &Ensemble, results: &Results) {
+    pub fn conclude(&self, model: &TableModel, results: &Results) {
         for line in results.lines() {
             self.say(line);
         }
@@ -379,7 +391,7 @@ impl TrainingJob<'_> {
                 [file, history, config, picture].map(|path| results.path(path));
             let animation = self.animation.as_ref().and_then(|animation| results.path(&animation.path));
             output::say_json(&json!({
-                "event": "end", "record": output::as_json(ensemble.record()), "model": file, "history": history,
+                "event": "end", "record": output::as_json(model.record()), "model": file, "history": history,
                 "config": config, "picture": picture, "animation": animation, "not_written": results.missing(),
             }));
         }

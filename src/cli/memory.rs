@@ -9,7 +9,7 @@ use moonflow::device::AnyEngine;
 use moonflow::engine::{Engine, TrainingShape};
 use moonflow::flow::{Activation, BaseKind, BijectorKind, ConditionerForm, Mixing};
 use moonflow::layout::Layout;
-use moonflow::model::{Ensemble, Recipe};
+use moonflow::model::{Recipe, TableModel};
 use moonflow::{Error, Result};
 
 use super::free_memory::available;
@@ -203,12 +203,13 @@ impl Need {
     }
 }
 
-/// That engines for the members of `ensemble` fit into what is free.
+/// That engines for the members of `model` fit into what is free.
 ///
 /// # Errors
 /// [`Error::Argument`] with what it needs and what there is.
-pub fn check_model(ensemble: &Ensemble) -> Result<()> {
-    let parameters: usize = ensemble.members().iter().map(|model| model.parameters.len()).sum();
+pub fn check_model(model: &TableModel) -> Result<()> {
+    let members = model.density().into_iter().flat_map(|density| density.members());
+    let parameters: usize = members.map(|model| model.parameters.len()).sum();
     let parameters = parameters as f64;
     let needed = parameters * MODEL_PARAMETER;
     match available() {

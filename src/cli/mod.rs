@@ -4,12 +4,15 @@
 
 mod advice;
 mod animate;
+mod auto;
+mod categories;
 mod check;
 mod columns;
 mod config;
 mod device;
 mod devices;
 mod far_rows;
+mod findings;
 mod folder;
 mod free_memory;
 mod grids;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use moonflow::data::ToyDensity;
 use moonflow::engine::{Engine, Sampling};
 use moonflow::files::{read_text, write_atomically};
-use moonflow::model::{Engines, Ensemble, Model, TrainingRecord};
+use moonflow::model::{Engines, Ensemble, Model, TableModel, TrainingRecord};
 use moonflow::report::{DensityGrid, Figure, LossCurves, limits};
 use moonflow::shown::shown_path;
 use moonflow::train::History;
@@ -51,8 +51,17 @@ const CELLS: usize = 320;
 /// When the picture would be written over what is read, when the model or data cannot be read or do not fit each other, and
 /// those of the engine, the drawing and the output.
 pub async fn run(args: PlotArgs) -> Result<()> {
-    let ensemble = Ensemble::load(&args.model)?;
+    let table_model = TableModel::load(&args.model)?;
+    let Some(ensemble) = table_model.density() else {
+        return Err(Error::Argument(
+            "every modelled column of it is a category; a picture shows numbers".into(),
+        ));
+    };
     let (model, record) = (ensemble.first(), ensemble.record());
+    let has_categories = table_model.encoding().has_categories();
+    if has_categories {
+        note("note: the picture shows the columns of numbers; categories are left out");
+    }
     let source = match &args.data {
         Some(data) => Some(Source::parse(data)?),
         None if record.data.toy => ToyDensity::parse(&record.data.name).map(Source::Toy),
@@ -74,12 +83,22 @@ pub async fn run(args: PlotArgs) -> Result<()> {
     Inputs::new([args.model.as_path(), &history_file].into_iter().chain(table)).spare(Some(&out))?;
     let data = match &source {
         Some(source) => {
-            let table = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
+            let (table, _) = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
                 let fits = |rows, columns: usize| memory::check_table(rows * columns as f64);
-                columns::into_table(args.table.open_for(model, path)?, |_, _| Ok(()), fits)
+                columns::into_table(args.table.open_for(&table_model, path)?, |_, _| Ok(()), fits)
             })?;
             let _busy = Busy::new("looking for rows outside of the bounds");
-            inside(model, &model.arrange(&table)?)
+            if has_categories {
+                inside(model, &table_model.encode(&table.values))
+            } else {
+                inside(model, &model.arrange(&table)?)
+            }
+        }
+        None if has_categories => {
+            return Err(Error::Argument(
+                "the model has categories, and its samples follow those of the data's rows; name the data with --data"
+                    .into(),
+            ));
         }
         None if model.flow.context > 0 => {
             return Err(Error::Argument(
@@ -94,10 +113,10 @@ pub async fn run(args: PlotArgs) -> Result<()> {
         }
     };
     let history = history_in(&history_file, model);
-    memory::check_model(&ensemble)?;
-    let mut engines = args.device.engines(&ensemble).await?;
+    memory::check_model(&table_model)?;
+    let mut engines = args.device.engines(&table_model).await?;
     let floor = source.as_ref().and_then(Source::floor);
-    let picture = Picture { ensemble: &ensemble, data: &data, history: history.as_ref(), floor };
+    let picture = Picture { ensemble, data: &data, history: history.as_ref(), floor };
     picture.write(&mut engines, &out).await?;
     say(format_args!("wrote {}", shown_path(&out)));
     Ok(())
@@ -183,12 +202,18 @@ impl Picture<'_> {
             None
         };
         let curves = history.map(loss_curves);
+        let indicators = model.preprocessing.domains.iter().filter(|domain| domain.indicator).count();
+        let shown = features - indicators;
+        let without_indicators = |rows: &[f64]| -> Vec<f64> {
+            rows.chunks_exact(features).flat_map(|row| &row[..shown]).copied().collect()
+        };
+        let (data, samples) = (without_indicators(data), without_indicators(&samples));
         let figure = Figure {
             title: title(model, ensemble.members().len()),
             subtitle: subtitle(ensemble.record()),
-            columns: &model.columns,
-            context: model.flow.context,
-            data,
+            columns: &model.columns[..shown],
+            context: model.flow.context - indicators,
+            data: &data,
             samples: &samples,
             latent: &latent,
             density,

@@ -1,16 +1,14 @@
-//! The flags that say what is done to columns before a flow sees them, and what a table's columns suggest.
+//! The flags that say what is done to columns before a flow sees them.
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Bounds, ColumnDomain, Grid, Margins, PreprocessingPlan, Selection, SharedValues, Standardise, Table,
-    unknown_column,
+    Bounds, ColumnDomain, Grid, Margins, PreprocessingPlan, Selection, Standardise, unknown_column,
 };
 use moonflow::{Error, Result};
 
 use moonflow::shown::shown;
 
 use super::grids::{Item, OpenPlan};
-use super::table_notes;
 
 /// Flags of `moonflow train` that change columns. All of it is kept in the model and undone at sampling.
 #[derive(clap::Args)]
@@ -18,6 +16,9 @@ pub struct PreprocessArgs {
     /// Columns that are given and not modelled, written like --columns: the density is that of the others given these
     #[arg(long, value_name = "LIST")]
     pub context: Option<String>,
+    /// Columns of numbers that are categories, written like --columns; texts, true and false are without it
+    #[arg(long, value_name = "LIST")]
+    pub categorical: Option<String>,
     /// Columns of whole numbers, and of values in steps, as in count,price=0.01; auto for every column whose values are:
     /// the flow sees them with uniform noise, a score is the log of a probability, and samples lie on the steps
     #[arg(long, value_name = "LIST")]
@@ -51,6 +52,24 @@ impl PreprocessArgs {
         self.usual_margins = margins;
     }
 
+    /// Gives the flag `name` another value, written as in [`PreprocessArgs::entries`]; `false` where it is not among these.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for a value that the flag does not take.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<bool> {
+        match name {
+            "dequantize" => self.dequantize = Some(value.to_owned()),
+            "bounds" => {
+                let parsed: std::result::Result<Vec<_>, String> = value.split(',').map(bounds).collect();
+                self.bounds = parsed.map_err(Error::Argument)?;
+                // Its bounds are among them.
+                self.transform.clear();
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// Whether a flag says what the margins are.
     pub fn names_margins(&self) -> bool {
         self.margins.is_some() || self.gaussianise.is_some()
@@ -58,7 +77,7 @@ impl PreprocessArgs {
 
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
     /// stands among the bounds, which say the same, and so does --gaussianise among the margins.
-    pub fn entries(&self) -> [(&'static str, Option<String>); 5] {
+    pub fn entries(&self) -> [(&'static str, Option<String>); 6] {
         let margins = self.margins();
         let bounds: Vec<String> = self
             .bounds
@@ -68,6 +87,7 @@ impl PreprocessArgs {
             .collect();
         [
             ("context", self.context.clone()),
+            ("categorical", self.categorical.clone()),
             ("dequantize", self.dequantize.clone()),
             ("bounds", (!bounds.is_empty()).then(|| bounds.join(","))),
             ("standardise", Some(self.standardise.clone())),
@@ -123,61 +143,6 @@ impl PreprocessArgs {
         let plan = PreprocessingPlan { domains, standardise, margins: self.margins(), context };
         OpenPlan::new(plan, steps, auto, columns)
     }
-}
-
-/// A note for each kind of columns in which many rows share a value, where no density is bounded: what it depends on then,
-/// and what helps.
-pub fn shared_values(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
-    let (mut whole, mut others, mut steps) = (Vec::new(), Vec::new(), Vec::new());
-    let modelled = table.features() - plan.context;
-    let counting = table_notes::index_columns(table);
-    for (index, name) in table.columns[..modelled].iter().enumerate() {
-        if counting.contains(&index) || plan.domains.get(index).is_some_and(|domain| domain.grid.is_some()) {
-            continue;
-        }
-        let column: Vec<f64> = table.values[index..].iter().step_by(table.features()).copied().collect();
-        let Some(shared) = SharedValues::of(&column) else { continue };
-        if let (false, Some(grid)) = (shared.whole, SharedValues::grid(&column)) {
-            steps.push(format!("{}={}", shown(name), grid.step));
-        }
-        let named = (shown(name).to_string(), format!("`{}` ({shared})", shown(name)));
-        if shared.whole { whole.push(named) } else { others.push(named) }
-    }
-    let listed_twice = |columns: Vec<(String, String)>| {
-        let (names, described): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
-        [listed(&names, ","), listed(&described, ", ")]
-    };
-    let mut notes = Vec::new();
-    if !whole.is_empty() {
-        let [names, described] = listed_twice(whole);
-        notes.push(format!(
-            "note: whole numbers only: {described}. A density grows without end there: --dequantize {names} models them \
-             as counts, --drop leaves out codes of categories"
-        ));
-    }
-    if !others.is_empty() {
-        let [_, described] = listed_twice(others);
-        let margins = match plan.margins {
-            Margins::Kernel => "--margins kernel, in use here, keeps scores finite",
-            _ => "--margins kernel keeps scores finite",
-        };
-        let steps = match &steps[..] {
-            [] => String::new(),
-            steps => format!("--dequantize {} gives values in steps probabilities, ", listed(steps, ",")),
-        };
-        notes.push(format!(
-            "note: many rows share a value: {described}. A density grows without end there, so that scores tell how values \
-             are rounded: {steps}{margins}, --drop leaves such columns out"
-        ));
-    }
-    notes
-}
-
-/// The first of `items`, and an ellipsis if there are more.
-pub fn listed(items: &[String], separator: &str) -> String {
-    const MOST: usize = 12;
-    let more = if items.len() > MOST { format!("{separator}…") } else { String::new() };
-    items[..items.len().min(MOST)].join(separator) + &more
 }
 
 /// Parses `share=0:1`, `price=0:` or `rest=:9`.

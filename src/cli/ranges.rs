@@ -1,7 +1,7 @@
 //! What is said of a context that lies outside of the one that a model was trained on.
 
 use moonflow::Result;
-use moonflow::model::{Model, OutOfRange};
+use moonflow::model::{OutOfRange, TableModel};
 use moonflow::shown::shown;
 
 use super::output::{grouped, note};
@@ -21,16 +21,21 @@ struct Beyond {
 }
 
 impl Ranges {
-    pub fn new(model: &Model) -> Self {
-        let first = model.flow.modelled();
-        Self { columns: (0..model.flow.context).map(|_| None).collect(), first }
+    pub fn new(model: &TableModel) -> Self {
+        let first = model.columns().len() - model.context();
+        Self { columns: (0..model.context()).map(|_| None).collect(), first }
     }
 
     /// Takes note of rows of context [B, C]; `place` says what row r is called.
     ///
     /// # Errors
-    /// Those of [`Model::context_out_of_range`].
-    pub fn see(&mut self, model: &Model, context: &[f64], place: impl Fn(usize) -> String) -> Result<()> {
+    /// Those of [`TableModel::context_out_of_range`].
+    pub fn see(
+        &mut self,
+        model: &TableModel,
+        context: &[f64],
+        place: impl Fn(usize) -> String,
+    ) -> Result<()> {
         for OutOfRange { row, column, value, range } in model.context_out_of_range(context)? {
             let beyond = self.columns[column - self.first].get_or_insert_with(|| Beyond {
                 range,
@@ -44,10 +49,10 @@ impl Ranges {
     }
 
     /// A warning for each column that has been out of its range.
-    pub fn report(&self, model: &Model) {
+    pub fn report(&self, model: &TableModel) {
         for (place, beyond) in self.columns.iter().enumerate() {
             let Some(Beyond { range: [low, high], rows, first, value }) = beyond else { continue };
-            let column = shown(&model.columns[self.first + place]);
+            let column = shown(&model.columns()[self.first + place].name);
             let rows = match rows {
                 1 => first.clone(),
                 rows => format!("{} rows, the first of them {first}", grouped(*rows)),

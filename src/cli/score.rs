@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use moonflow::Result;
 use moonflow::data::{Encoding, TableWriter, chunk_rows};
 use moonflow::engine::Engine;
-use moonflow::model::{Engines, Ensemble, Model};
+use moonflow::model::{Engines, TableModel};
 use moonflow::shown::shown;
 
 use super::columns::{self, TableArgs};
@@ -44,24 +44,24 @@ pub struct ScoreArgs {
 const LOG_PROB: &str = "log_prob";
 
 /// Names of the columns that are written.
-fn names(model: &Model, gradient: bool) -> Vec<String> {
-    let columns = if gradient { &model.columns[..] } else { &[] };
+fn names(model: &TableModel, gradient: bool) -> Vec<String> {
+    let columns = if gradient { model.gradient_columns() } else { Vec::new() };
     std::iter::once(LOG_PROB.to_owned()).chain(columns.iter().map(|name| format!("grad_{name}"))).collect()
 }
 
 /// log p of each row of a chunk, and with `gradient` its gradient behind it.
 async fn score<E: Engine>(
-    ensemble: &Ensemble,
+    model: &TableModel,
     engines: &mut Engines<E>,
     rows: &[f64],
     gradient: bool,
 ) -> Result<Vec<f64>> {
-    let log_prob = ensemble.log_prob(engines, rows).await?;
+    let log_prob = model.log_prob(engines, rows).await?;
     if !gradient {
         return Ok(log_prob);
     }
-    let scores = ensemble.score(engines, rows).await?;
-    let scores = scores.chunks_exact(ensemble.first().columns.len());
+    let scores = model.score(engines, rows).await?;
+    let scores = scores.chunks_exact(model.gradient_columns().len());
     Ok(log_prob.iter().zip(scores).flat_map(|(log_prob, score)| [&[*log_prob], score].concat()).collect())
 }
 
@@ -72,10 +72,9 @@ async fn score<E: Engine>(
 /// the output.
 pub async fn run(args: ScoreArgs) -> Result<()> {
     output::Inputs::new([args.model.as_path(), &args.data]).spare(args.out.as_deref())?;
-    let ensemble = Ensemble::load(&args.model)?;
-    let model = ensemble.first();
-    let mut rows = args.table.open_for(model, &args.data)?;
-    let names = names(model, args.gradient);
+    let model = TableModel::load(&args.model)?;
+    let mut rows = args.table.open_for(&model, &args.data)?;
+    let names = names(&model, args.gradient);
     if let Some(name) = rows.extras().iter().find(|name| names.contains(name)) {
         let name = shown(name);
         return Err(moonflow::Error::data(
@@ -83,31 +82,25 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
             format!("has a column `{name}` of its own; leave it out with --drop {name}, or rename it"),
         ));
     }
-    let limit = chunk_rows(model.columns.len() + rows.extras().len() + names.len() - 1);
+    let limit = chunk_rows(model.columns().len() + rows.extras().len() + names.len() - 1);
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let mut next = rows.next(limit)?;
-    memory::check_model(&ensemble)?;
-    let mut engines = args.device.engines(&ensemble).await?;
+    memory::check_model(&model)?;
+    let mut engines = args.device.engines(&model).await?;
     for engine in engines.iter_mut() {
         args.device.tune(engine, Work::Evaluation(next.as_ref().map_or(1, |chunk| chunk.rows))).await?;
     }
     let mut writer = TableWriter::create(args.out.as_deref(), args.out_format, rows.extras(), &names)?;
     let mut progress = RowProgress::new("scoring");
     let (mut scored, mut not_finite, mut outside) = (0, 0, 0);
-    let mut ranges = Ranges::new(model);
+    let mut ranges = Ranges::new(&model);
     while let Some(chunk) = next {
-        let results = score(&ensemble, &mut engines, &chunk.numbers, args.gradient).await?;
-        if !model.preprocessing.is_plain() {
-            let rows = chunk.numbers.chunks_exact(model.columns.len());
-            outside += rows.filter(|row| !model.preprocessing.accepts(row)).count();
-        }
-        let context: Vec<f64> = chunk
-            .numbers
-            .chunks_exact(model.columns.len())
-            .flat_map(|row| &row[model.flow.modelled()..])
-            .copied()
-            .collect();
-        ranges.see(model, &context, |row| format!("{} {}", rows.unit(), chunk.places[row]))?;
+        let results = score(&model, &mut engines, &chunk.numbers, args.gradient).await?;
+        let cells = chunk.numbers.chunks_exact(model.columns().len());
+        outside += cells.clone().filter(|row| !model.accepts(row)).count();
+        let modelled = model.columns().len() - model.context();
+        let context: Vec<f64> = cells.flat_map(|row| &row[modelled..]).copied().collect();
+        ranges.see(&model, &context, |row| format!("{} {}", rows.unit(), chunk.places[row]))?;
         not_finite += results.iter().step_by(names.len()).filter(|value| !value.is_finite()).count();
         scored += results.len() / names.len();
         writer.write(&chunk.extras, &results)?;
@@ -118,7 +111,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     progress.finish();
     columns::report_dropped(rows.dropped());
     table_notes::report_kinds(&rows.columns(), &rows.kinds());
-    ranges.report(model);
+    ranges.report(&model);
     if outside > 0 {
         output::note(format_args!(
             "note: {outside} of {scored} rows lie outside of the model's bounds, or between the values of a dequantised column: \

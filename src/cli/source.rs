@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use moonflow::data::{Table, ToyDensity, near_matches};
+use moonflow::data::{Table, TableColumn, ToyDensity, near_matches};
 use moonflow::model::DataSource;
 use moonflow::shown::shown;
 use moonflow::{Error, Result};
@@ -62,13 +62,22 @@ impl Source {
         }
     }
 
-    /// The rows; a toy density draws `rows` of them under `seed`, a file is read by `read`.
+    /// The rows and what their columns are; a toy density draws `rows` of them under `seed`, a file is read by `read`.
     ///
     /// # Errors
     /// Those of `read`.
-    pub fn table(&self, rows: usize, seed: u64, read: impl FnOnce(&Path) -> Result<Table>) -> Result<Table> {
+    pub fn table(
+        &self,
+        rows: usize,
+        seed: u64,
+        read: impl FnOnce(&Path) -> Result<(Table, Vec<TableColumn>)>,
+    ) -> Result<(Table, Vec<TableColumn>)> {
         match self {
-            Self::Toy(toy) => Ok(toy.table(rows, seed)),
+            Self::Toy(toy) => {
+                let table = toy.table(rows, seed);
+                let columns = table.columns.iter().map(TableColumn::number).collect();
+                Ok((table, columns))
+            }
             Self::File(path) => read(path),
         }
     }

@@ -1,10 +1,9 @@
-//! What there is to say of a table before it is learned: how it was read, what its columns were, and which only counts
-//! its rows.
+//! What there is to say of how a table was read, and of what its columns were.
 
 use std::path::Path;
 
-use moonflow::data::{Decimal, Delimiter, Names, Reader, Reading, Table, ValueKind};
-use moonflow::shown::{shown, shown_list, shown_path};
+use moonflow::data::{Decimal, Delimiter, Names, Reader, Reading, ValueKind};
+use moonflow::shown::{shown_list, shown_path};
 
 use super::output::note;
 
@@ -58,37 +57,4 @@ pub fn report_kinds(columns: &[String], kinds: &[ValueKind]) {
             note(format_args!("note: in {}, {what}", shown_list(&names)));
         }
     }
-}
-
-/// Whether pandas calls the numbers of rows so.
-pub fn is_index_name(name: &str) -> bool {
-    ["Unnamed: 0", "__index_level_0__"].contains(&name)
-}
-
-/// Places of the columns that count rows: those that pandas calls so, and a first one whose numbers go up by one from 0 or
-/// 1.
-pub fn index_columns(table: &Table) -> Vec<usize> {
-    /// Rows below which a column that counts up may do so by chance.
-    const ROWS: usize = 10;
-    let counts = |place: usize| {
-        let first = table.values[place];
-        let mut column = table.values[place..].iter().step_by(table.features()).enumerate();
-        (first == 0.0 || first == 1.0) && column.all(|(row, &value)| value == first + row as f64)
-    };
-    (0..table.features())
-        .filter(|&place| {
-            is_index_name(&table.columns[place]) || (place == 0 && table.rows() >= ROWS && counts(place))
-        })
-        .collect()
-}
-
-/// The note on columns that count rows, where there are some.
-pub fn index(table: &Table) -> Option<String> {
-    let names: Vec<&String> = index_columns(table).into_iter().map(|place| &table.columns[place]).collect();
-    let first = shown(names.first()?);
-    let listed: Vec<String> = names.iter().map(|name| format!("`{}`", shown(name))).collect();
-    Some(format!(
-        "note: {} counts the rows, as an index does, and would be learned; --drop \"{first}\" leaves it out",
-        listed.join(" and ")
-    ))
 }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use moonflow::Result;
-use moonflow::data::Table;
+use moonflow::data::{Table, TableColumn};
 
-use super::columns::{self, Roles, TableArgs};
+use super::columns::{Roles, TableArgs, into_table};
 use super::memory;
 
 /// Where the rows of a test come from.
@@ -26,6 +26,7 @@ impl TestRows<'_> {
     pub fn set_aside(
         &self,
         table: Table,
+        columns: &[TableColumn],
         args: &TableArgs,
         roles: Roles<'_>,
         seed: u64,
@@ -37,8 +38,8 @@ impl TestRows<'_> {
                 Ok((rest, Some(test)))
             }
             Self::File(path) => {
-                let rows = args.open_beside(path, &table.columns, roles)?;
-                let test = columns::into_table(
+                let rows = args.open_beside(path, columns, roles)?;
+                let (test, _) = into_table(
                     rows,
                     |_, _| Ok(()),
                     |rows, columns| memory::check_table(rows * columns as f64),

@@ -4,25 +4,26 @@ use std::path::{Path, PathBuf};
 
 use clap::value_parser;
 use moonflow::data::{Chunk, Dataset, Margins, Rows, Table, ToyDensity};
-use moonflow::model::{DataSource, Recipe};
+use moonflow::model::{DataSource, Encoding, Recipe};
 use moonflow::shown::shown;
-use moonflow::train::Groups;
+use moonflow::train::{CategoryFit, Groups};
 use moonflow::{Error, Result};
 
 use super::advice::with_flags;
+use super::auto;
 use super::columns::{self, Roles, TableArgs};
 use super::config::Resolved;
 use super::far_rows;
+use super::findings;
 use super::folder::Files;
 use super::job::TrainingJob;
 use super::memory::Need;
-use super::output::{Inputs, note};
-use super::preprocess::{self, PreprocessArgs};
+use super::output::{Inputs, note, say};
+use super::preprocess::PreprocessArgs;
 use super::progress::{Busy, LogFormat};
 use super::recipe::{RecipeArgs, Subject};
 use super::search;
 use super::source::Source;
-use super::table_notes;
 use super::test_rows::TestRows;
 use super::tune::TunedDeviceArgs;
 use super::values;
@@ -57,6 +58,10 @@ pub struct TrainArgs {
     /// Share of the rows that is kept for a test, scored once after training
     #[arg(long, value_name = "F", allow_negative_numbers = true, value_parser = values::share_above_zero)]
     test_fraction: Option<f64>,
+    /// Look at a table first, as `inspect` does, and take the flags that suit it besides those given: --drop, --dequantize,
+    /// --bounds and --missing
+    #[arg(long, conflicts_with = "resume")]
+    auto: bool,
     /// Try recipes of a table for so many seconds, judged by its validation rows, and train the best: what the recipe's flags
     /// leave open is varied
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = values::seconds, conflicts_with = "resume")]
@@ -74,9 +79,9 @@ pub struct TrainArgs {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
     #[command(flatten)]
-    table: TableArgs,
+    pub table: TableArgs,
     #[command(flatten)]
-    preprocess: PreprocessArgs,
+    pub preprocess: PreprocessArgs,
     /// Folder to write into [default: runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -91,10 +96,11 @@ impl TrainArgs {
             Source::Toy(_)
                 if (self.table.are_given() && self.test.is_none())
                     || self.preprocess.context.is_some()
+                    || self.preprocess.categorical.is_some()
                     || self.weights.is_some() =>
             {
                 Err(Error::Argument(format!(
-                    "--format, --header, --delimiter, --decimal, --columns, --drop, --missing, --missing-values, --context and --weights are for tables; `{}` is a toy density (./{0} is a file)",
+                    "--format, --header, --delimiter, --decimal, --columns, --drop, --missing, --missing-values, --context, --categorical and --weights are for tables; `{}` is a toy density (./{0} is a file)",
                     shown(&self.data)
                 )))
             }
@@ -115,6 +121,21 @@ impl TrainArgs {
         }
     }
 
+    /// Takes the flags that suit the table, and says which.
+    fn look_first(&mut self, source: &Source) -> Result<()> {
+        let Source::File(path) = source else {
+            let toy = shown(&self.data);
+            return Err(Error::Argument(format!(
+                "--auto is for tables; `{toy}` is a toy density (./{toy} is a file)"
+            )));
+        };
+        let flags = auto::apply(self, path)?;
+        if self.log_format == LogFormat::Text {
+            say(format_args!("auto     {}", if flags.is_empty() { "no flags" } else { &flags }));
+        }
+        Ok(())
+    }
+
     fn test_rows(&self) -> TestRows<'_> {
         match (&self.test, self.test_fraction) {
             (Some(path), _) => TestRows::File(path),
@@ -133,6 +154,9 @@ impl TrainArgs {
 pub async fn run(mut args: TrainArgs) -> Result<()> {
     let source = args.source()?;
     let subject = if source.toy().is_some() { Subject::Toy } else { Subject::Table };
+    if args.auto {
+        args.look_first(&source)?;
+    }
     if args.search.is_some() {
         search::check(subject != Subject::Toy)?;
     }
@@ -148,6 +172,10 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
     let mut claim = files.claim_existing()?;
     let checkpoint = args.resume.is_some().then(|| files.load_checkpoint()).transpose()?;
     let (dataset, mut data) = args.read(&source, &provisional)?;
+    let Some(dataset) = dataset else {
+        let resolved = args.resolved(&provisional, &source, &out);
+        return super::categories::run(&args, &provisional, &files, claim, &resolved, &data);
+    };
     let (dataset, mut recipe) = args.decide(subject, dataset, &mut data.notes)?;
     if let Some(seconds) = args.search {
         // Found out now rather than behind the search.
@@ -164,13 +192,14 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
         held = Some(job.files.prepare(claim)?);
         Ok(())
     };
-    let (mut ensemble, mut engines, artifacts) = job.fit(dataset, checkpoint, prepare).await?;
+    let (ensemble, mut engines, artifacts) = job.fit(dataset, checkpoint, prepare).await?;
     let outcome = artifacts.outcome;
+    let mut model = job.model(ensemble)?;
     // What fails from here on must not cost the training: its error comes last.
-    let judged = job.judge(&mut ensemble, &mut engines).await;
-    job.report(&ensemble, outcome);
-    let results = job.write(&mut engines, &ensemble, artifacts).await;
-    job.conclude(&ensemble, &results);
+    let judged = job.judge(&mut model, &mut engines).await;
+    job.report(&model, outcome);
+    let results = job.write(&mut engines, &model, artifacts).await;
+    job.conclude(&model, &results);
     let mut errors = [results.finish(), judged, job.end(outcome)].into_iter().filter_map(Result::err);
     let first = errors.next();
     for error in errors {
@@ -187,13 +216,14 @@ pub fn shape(dataset: &Dataset) -> [usize; 2] {
 
 /// Rows of a training and where they are from.
 pub struct Data {
+    /// Rows of the test, as they are read.
     pub test: Option<Table>,
-    /// The table's first rows, for pictures, row-major [N, D], in the user's units.
+    /// The table's first rows as a flow sees them, for pictures, row-major [N, F], in the user's units.
     pub head: Vec<f64>,
     /// What there is to say of its columns.
     pub notes: Vec<String>,
-    /// How many of the columns, the last ones, are context.
-    pub context: usize,
+    /// What the columns are, and the probability of those that are categories.
+    pub categories: CategoryFit,
     pub record: DataSource,
     /// The memory that its training takes.
     pub need: Need,
@@ -205,8 +235,23 @@ impl TrainArgs {
         &self.recipe
     }
 
-    fn roles(&self) -> Roles<'_> {
-        Roles { context: self.preprocess.context.as_deref(), weights: self.weights.as_deref() }
+    /// What columns are besides numbers that are modelled.
+    pub fn roles(&self) -> Roles<'_> {
+        Roles {
+            context: self.preprocess.context.as_deref(),
+            weights: self.weights.as_deref(),
+            categorical: self.preprocess.categorical.as_deref(),
+        }
+    }
+
+    /// Whether an earlier training is gone on with.
+    pub fn is_resumed(&self) -> bool {
+        self.resume.is_some()
+    }
+
+    /// Whether recipes are searched.
+    pub fn is_searched(&self) -> bool {
+        self.search.is_some()
     }
 
     /// Where the moving picture is to be written.
@@ -282,7 +327,7 @@ impl TrainArgs {
     }
 
     /// Reads all rows and splits them, if they and their training fit into the memory.
-    fn read(&self, source: &Source, recipe: &Recipe) -> Result<(Dataset, Data)> {
+    fn read(&self, source: &Source, recipe: &Recipe) -> Result<(Option<Dataset>, Data)> {
         let drawn = matches!(source, Source::Toy(_));
         let need = Need::new(recipe, drawn, self.device.name());
         if drawn {
@@ -290,7 +335,7 @@ impl TrainArgs {
             need.check(f64::from(self.toy_rows()), ToyDensity::FEATURES).map_err(Error::Argument)?;
         }
         let (mut context, mut weights, mut plan) = (0, Vec::new(), None);
-        let table = source.table(self.toy_rows() as usize, recipe.seed, |path| {
+        let (table, types) = source.table(self.toy_rows() as usize, recipe.seed, |path| {
             let rows;
             (rows, context) = self.table.open(path, self.roles())?;
             let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
@@ -307,27 +352,41 @@ impl TrainArgs {
             Some(plan) => plan,
             None => self.preprocess.plan(&table.name, &table.columns, context)?,
         };
-        let (plan, grids) = plan.settle(&table)?;
+        let (plan, grids) = plan.settle(&table, &types)?;
+        let encoding = Encoding::new(&types, context);
+        if encoding.has_categories() {
+            need.check(table.rows() as f64, table.features() + encoding.features())
+                .map_err(|message| Error::data(&table.name, message))?;
+        }
         let record = source.record(&table);
-        let (table, test) = self.test_rows().set_aside(table, &self.table, self.roles(), recipe.seed)?;
+        let (table, test) =
+            self.test_rows().set_aside(table, &types, &self.table, self.roles(), recipe.seed)?;
         if let (Some(fraction), false) = (self.test_fraction, weights.is_empty()) {
             let of_rows = Table { name: table.name.clone(), columns: vec![String::new()], values: weights };
             weights = of_rows.without_test_rows(fraction, recipe.seed)?.0.values;
         }
         let _busy = Busy::new("preparing");
-        let head = table.values[..table.values.len().min(super::plot::ROWS * table.features())].to_vec();
+        let first = table.values.len().min(super::plot::ROWS * table.features());
+        let head = encoding.encode(&table.values[..first]);
+        let weighted = self.weights.is_some().then_some(&weights[..]);
+        let (fraction, seed) = (recipe.validation_fraction, recipe.seed);
+        let categories = CategoryFit::new(types, context, &table, weighted, fraction, seed)?;
+        let plan = encoding.plan(plan, &categories.columns)?;
+        let table = encoding.encode_table(table, &categories.columns)?;
         let notes = match source {
             Source::Toy(_) => grids.into_iter().collect(),
             Source::File(_) => {
-                let index = table_notes::index(&table).into_iter();
-                let far = far_rows::note(&table);
-                index.chain(grids).chain(preprocess::shared_values(&table, &plan)).chain(far).collect()
+                let found = findings::of_training(&table, &plan);
+                grids.into_iter().chain(found).chain(far_rows::note(&table)).collect()
             }
         };
-        let mut dataset = Dataset::from_table(table, recipe.validation_fraction, recipe.seed, &plan)?;
+        let mut dataset = match encoding.modelled_numbers() {
+            [] => None,
+            _ => Some(Dataset::from_table(table, fraction, seed, &plan)?),
+        };
         if self.weights.is_some() {
-            dataset = dataset.with_weights(weights)?;
+            dataset = dataset.map(|dataset| dataset.with_weights(weights)).transpose()?;
         }
-        Ok((dataset, Data { test, head, notes, context, record, need }))
+        Ok((dataset, Data { test, head, notes, categories, record, need }))
     }
 }

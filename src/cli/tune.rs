@@ -11,7 +11,7 @@ use moonflow::gpu::autotune::Measured;
 use moonflow::gpu::cost::si;
 use moonflow::gpu::tile::Product;
 use moonflow::gpu::tile_cache::TileCache;
-use moonflow::model::{Engines, Ensemble};
+use moonflow::model::{Engines, TableModel};
 
 use super::device::DeviceArgs;
 use super::output::note;
@@ -48,8 +48,8 @@ impl TunedDeviceArgs {
     ///
     /// # Errors
     /// Those of [`DeviceArgs::engine`].
-    pub async fn engines(&self, ensemble: &Ensemble) -> Result<Engines<AnyEngine>> {
-        self.device.engines(ensemble).await
+    pub async fn engines(&self, model: &TableModel) -> Result<Engines<AnyEngine>> {
+        self.device.engines(model).await
     }
 
     /// What `--device` was given.

@@ -55,8 +55,8 @@ impl Dataset {
     /// let table = Table { name: "t".into(), columns: vec!["count".into(), "price".into()], values };
     /// let plan = PreprocessingPlan {
     ///     domains: vec![
-    ///         ColumnDomain { grid: Some(Grid::WHOLE), bounds: None },
-    ///         ColumnDomain { grid: None, bounds: Some(Bounds { low: Some(0.0), high: None }) },
+    ///         ColumnDomain { grid: Some(Grid::WHOLE), bounds: None, ..ColumnDomain::default() },
+    ///         ColumnDomain { grid: None, bounds: Some(Bounds { low: Some(0.0), high: None }), ..ColumnDomain::default() },
     ///     ],
     ///     standardise: Standardise::Whiten,
     ///     ..PreprocessingPlan::default()
@@ -103,10 +103,7 @@ impl Dataset {
         let count = u32::try_from(rows).map_err(|_| {
             Error::data(&table.name, format!("{rows} rows are too many; at most {}", u32::MAX))
         })?;
-        let validation_rows = match (f64::from(count) * validation_fraction).round() as u32 {
-            0 if validation_fraction > 0.0 => 1,
-            wanted => wanted,
-        };
+        let validation_rows = validation_rows(count, validation_fraction);
         let train_rows = count.saturating_sub(validation_rows);
         if train_rows < 2 {
             return Err(Error::data(
@@ -137,6 +134,20 @@ impl Dataset {
         let Table { name, columns, values: train } = table;
         let preprocessing = plan.fit(&name, &train, None, &columns)?;
         Ok(Self { name, columns, preprocessing, train, validation, weights: None, seed })
+    }
+
+    /// Whether each row of `table` `[N]` is a validation row where a dataset is made of it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are too many rows.
+    pub(crate) fn sides(table: &Table, validation_fraction: f64, seed: u64) -> Result<Vec<bool>> {
+        let rows = table.rows();
+        let count = u32::try_from(rows).map_err(|_| {
+            Error::data(&table.name, format!("{rows} rows are too many; at most {}", u32::MAX))
+        })?;
+        let validation_rows = validation_rows(count, validation_fraction).min(count);
+        let order = Permutation::new(count, seed, Stream::Split, 0);
+        Ok((0..count).map(|row| order.place(row) < validation_rows).collect())
     }
 
     /// The same dataset with a weight for each of the table's rows.
@@ -240,6 +251,14 @@ impl Dataset {
     }
 }
 
+/// How many of `count` rows are for validation.
+fn validation_rows(count: u32, validation_fraction: f64) -> u32 {
+    match (f64::from(count) * validation_fraction).round() as u32 {
+        0 if validation_fraction > 0.0 => 1,
+        wanted => wanted,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,7 +294,10 @@ mod tests {
 
     #[test]
     fn a_dataset_gives_its_table_back_and_splits_it_anew() {
-        let domains = vec![ColumnDomain { grid: Some(Grid::WHOLE), bounds: None }, ColumnDomain::default()];
+        let domains = vec![
+            ColumnDomain { grid: Some(Grid::WHOLE), bounds: None, ..ColumnDomain::default() },
+            ColumnDomain::default(),
+        ];
         let plan = PreprocessingPlan { domains, margins: Margins::Kernel, ..PreprocessingPlan::default() };
         let mut table = table(150);
         table.values.iter_mut().step_by(2).for_each(|value| *value = value.floor());

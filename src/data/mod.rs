@@ -2,6 +2,7 @@
 //! Everything here is in `f64` and in the user's own units, and
 //! [`Preprocessing`] is the border to the standardised `f32` rows that the engines see.
 
+mod categories;
 mod columns;
 mod dataset;
 mod format;
@@ -16,12 +17,15 @@ mod table;
 mod test_rows;
 mod toy;
 
+pub use categories::{Coding, ColumnType, Levels, TableColumn};
 pub(crate) use columns::repeated;
 pub use columns::{Selection, find_columns, near_matches, unknown_column};
 pub use dataset::Dataset;
 pub use format::{Compression, Encoding, Format};
 pub use input::{Chunk, Missing, Reader, Rows, chunk_rows};
-pub use inspect::{Atom, ColumnFindings, ColumnKind, Dependence, FarOut, Inspection, Odd, Term};
+pub use inspect::{
+    Atom, ColumnFindings, ColumnKind, Dependence, FarOut, Inspection, Odd, Rank, Shape, Tails, Term,
+};
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
 pub(crate) use preprocess::factorise;

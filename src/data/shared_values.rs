@@ -40,12 +40,20 @@ impl SharedValues {
     /// assert!(SharedValues::of(&measured).is_some_and(|shared| shared.whole));
     /// ```
     pub fn of(column: &[f64]) -> Option<Self> {
-        let rows = column.len();
-        if rows < Self::ROWS {
+        if column.len() < Self::ROWS {
             return None;
         }
         let mut sorted = column.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
+        Self::of_sorted(&sorted)
+    }
+
+    /// The same of a column in ascending order.
+    pub(super) fn of_sorted(sorted: &[f64]) -> Option<Self> {
+        let rows = sorted.len();
+        if rows < Self::ROWS {
+            return None;
+        }
         let (mut different, mut most, mut value) = (0, 0, 0.0);
         for equal in sorted.chunk_by(|a, b| a == b) {
             different += 1;
@@ -56,7 +64,7 @@ impl SharedValues {
         let share = most as f64 / rows as f64;
         let is_grid = Self::is_grid(different, rows);
         let is_common = most >= Self::EQUAL && share >= Self::SHARE;
-        let whole = is_grid && column.iter().all(|value| value.fract() == 0.0);
+        let whole = is_grid && sorted.iter().all(|value| value.fract() == 0.0);
         (is_grid || is_common).then_some(Self { different, whole, value, share })
     }
 
@@ -64,6 +72,11 @@ impl SharedValues {
     pub fn grid(column: &[f64]) -> Option<Grid> {
         let shared = Self::of(column)?;
         if Self::is_grid(shared.different, column.len()) { Grid::of(column) } else { None }
+    }
+
+    /// Whether many of the column's `rows` share each of a few values.
+    pub fn is_of_few(&self, rows: usize) -> bool {
+        Self::is_grid(self.different, rows)
     }
 
     fn is_grid(different: usize, rows: usize) -> bool {

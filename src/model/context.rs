@@ -1,6 +1,6 @@
 //! Where a context lies beside the one that a model was trained on: outside of it a flow extrapolates.
 
-use super::Model;
+use super::{Model, TableModel};
 use crate::error::{Result, expect_length};
 
 /// A value of a context column that no row of the training reached.
@@ -23,18 +23,47 @@ impl Model {
     /// # Errors
     /// [`Error::Length`](crate::Error::Length) when the context is not a whole number of rows.
     pub fn context_out_of_range(&self, context: &[f64]) -> Result<Vec<OutOfRange>> {
-        let ranges = &self.record.context_ranges;
-        if ranges.is_empty() {
-            return Ok(Vec::new());
-        }
-        expect_length("context", context.len(), context.len().next_multiple_of(ranges.len()))?;
-        let modelled = self.flow.modelled();
-        let values = context.iter().enumerate().map(|(at, &value)| {
-            let (row, place) = (at / ranges.len(), at % ranges.len());
-            OutOfRange { row, column: modelled + place, value, range: ranges[place] }
-        });
-        Ok(values
-            .filter(|OutOfRange { value, range: [low, high], .. }| !(low..=high).contains(&value))
-            .collect())
+        let columns: Vec<usize> = (self.flow.modelled()..self.flow.features).collect();
+        out_of_range(&self.record.context_ranges, &columns, self.flow.modelled(), columns.len(), context)
     }
+}
+
+impl TableModel {
+    /// As [`Model::context_out_of_range`], of the numbers in `context`, row-major [B, C]; an unknown level of a category is
+    /// refused where it is read.
+    ///
+    /// # Errors
+    /// As [`Model::context_out_of_range`].
+    pub fn context_out_of_range(&self, context: &[f64]) -> Result<Vec<OutOfRange>> {
+        let Some(density) = self.density() else { return Ok(Vec::new()) };
+        let given = self.context();
+        let first = self.columns().len() - given;
+        let ranges = &density.first().record.context_ranges;
+        out_of_range(ranges, self.encoding().given_numbers(), first, given, context)
+    }
+}
+
+/// The values at `columns` of rows of context, row-major [B, `given`] from column `first` on, that lie outside of `ranges`,
+/// which begin with those of `columns`.
+fn out_of_range(
+    ranges: &[[f64; 2]],
+    columns: &[usize],
+    first: usize,
+    given: usize,
+    context: &[f64],
+) -> Result<Vec<OutOfRange>> {
+    if ranges.is_empty() || columns.is_empty() {
+        return Ok(Vec::new());
+    }
+    expect_length("context", context.len(), context.len().next_multiple_of(given))?;
+    let rows = context.chunks_exact(given).enumerate();
+    let values = rows.flat_map(|(row, values)| {
+        columns.iter().zip(ranges).map(move |(&column, &range)| OutOfRange {
+            row,
+            column,
+            value: values[column - first],
+            range,
+        })
+    });
+    Ok(values.filter(|OutOfRange { value, range: [low, high], .. }| !(low..=high).contains(&value)).collect())
 }

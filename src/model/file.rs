@@ -10,7 +10,8 @@
 //! knot of the curves that follow Johnson's, column by column; the JSON has their number for each column. Version 6 is an
 //! ensemble: its JSON has that of each member, of an earlier version, in `members`, and the members' tensors begin with
 //! `members.{k}.`. Version 7 has dequantised columns whose values are not whole numbers, by step and offset in `steps`; an
-//! ensemble of such models has version 7 too. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
+//! ensemble of such models has version 7 too. Version 8 is a table with categories ([`table_file`](super::table_file)).
+//! Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
 //! alone, so equal models are equal files.
 
 use std::path::Path;
@@ -23,7 +24,8 @@ use super::container::{Container, Parsed, StoredTensor, Tensors, Version, entry,
 use super::preprocessing::{
     knot_counts, read_curves, read_kernel, read_standardiser, read_whitening, stored,
 };
-use super::{Ensemble, Model, TrainingRecord};
+use super::table_file::{TABLE_VERSION, TableHeader};
+use super::{Ensemble, Model, TableModel, TrainingRecord};
 use crate::data::{ColumnDomain, Grid, MonotoneCurve, Preprocessing, Standardise, repeated};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
@@ -33,11 +35,11 @@ use crate::shown::shown;
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has maps
 /// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
 /// has a flow that is a list of transforms; version 5 has curves by kernel densities; version 6 is an ensemble; version 7
-/// has columns on a grid of other than whole numbers.
-pub const FORMAT_VERSION: u32 = 7;
+/// has columns on a grid of other than whole numbers; version 8 has categories.
+pub const FORMAT_VERSION: u32 = 8;
 
 /// The metadata entry that holds the [`Header`].
-const ENTRY: &str = "moonflow";
+pub(super) const ENTRY: &str = "moonflow";
 
 /// The version of a file that holds several models, where none of them needs a later one.
 const ENSEMBLE_VERSION: u32 = 6;
@@ -92,7 +94,7 @@ struct Kind {
 }
 
 /// What the names of a member's tensors begin with.
-fn prefix(member: usize) -> String {
+pub(super) fn prefix(member: usize) -> String {
     format!("members.{member}.")
 }
 
@@ -124,7 +126,7 @@ impl Model {
         serialise(self.tensors(), ENTRY, &json)
     }
 
-    fn header(&self) -> Header {
+    pub(super) fn header(&self) -> Header {
         Header {
             format_version: self.format_version(),
             flow: self.flow.clone(),
@@ -137,7 +139,7 @@ impl Model {
         }
     }
 
-    fn tensors(&self) -> Vec<StoredTensor> {
+    pub(super) fn tensors(&self) -> Vec<StoredTensor> {
         let mut tensors = Vec::new();
         for tensor in Layout::new(&self.flow).tensors {
             tensors.push(StoredTensor::f32(
@@ -199,7 +201,10 @@ impl Ensemble {
     /// # Errors
     /// Those of [`Model::from_bytes`], and of [`Ensemble::average`].
     pub fn from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<Self> {
-        parse(bytes).map_err(|message| Error::Model { path: name.as_ref().to_owned(), message })
+        let no_ensemble = "it has categories; read it as a table's model, with `TableModel::load`";
+        parse(bytes)
+            .and_then(|model| model.into_ensemble().ok_or_else(|| no_ensemble.to_owned()))
+            .map_err(|message| Error::Model { path: name.as_ref().to_owned(), message })
     }
 
     /// The single member of the ensemble that `path` holds.
@@ -232,11 +237,15 @@ impl Ensemble {
     /// # Errors
     /// [`Error::Io`] when the file cannot be read or is no regular one, and those of [`Ensemble::from_bytes`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let damaged = |message| Error::Model { path: path.to_owned(), message };
-        let bytes = super::container::read(path, |metadata| Headers::read(metadata).map(drop), damaged)?;
-        Self::from_bytes(path, &bytes)
+        Self::from_bytes(path.as_ref(), &read(path.as_ref())?)
     }
+}
+
+/// The bytes of a model file, no more than models of what its header says can have.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+    let damaged = |message| Error::Model { path: path.to_owned(), message };
+    super::container::read(path, |metadata| Headers::read(metadata).map(drop), damaged)
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -277,6 +286,8 @@ struct Headers {
     members: Vec<Header>,
     /// Of an ensemble.
     training: Option<TrainingRecord>,
+    /// Of a table with categories.
+    table: Option<TableHeader>,
 }
 
 impl Headers {
@@ -297,13 +308,16 @@ impl Headers {
         let there = "invariant: the entry was read above";
         let of_members =
             || Ok::<_, String>(entry::<Kind>(metadata, ENTRY)?.is_some_and(|kind| kind.members.is_some()));
-        let headers =
-            if format_version == ENSEMBLE_VERSION || (format_version > ENSEMBLE_VERSION && of_members()?) {
-                let EnsembleHeader { members, training, .. } = entry(metadata, ENTRY)?.expect(there);
-                Self { members, training: Some(training) }
-            } else {
-                Self { members: vec![entry(metadata, ENTRY)?.expect(there)], training: None }
-            };
+        let headers = if format_version == TABLE_VERSION {
+            let mut table: TableHeader = entry(metadata, ENTRY)?.expect(there);
+            let (members, training) = table.take_members();
+            Self { members, training, table: Some(table) }
+        } else if format_version == ENSEMBLE_VERSION || (format_version > ENSEMBLE_VERSION && of_members()?) {
+            let EnsembleHeader { members, training, .. } = entry(metadata, ENTRY)?.expect(there);
+            Self { members, training: Some(training), table: None }
+        } else {
+            Self { members: vec![entry(metadata, ENTRY)?.expect(there)], training: None, table: None }
+        };
         headers.check_members()?;
         headers.check_size(metadata.data_len())?;
         Ok(headers)
@@ -314,10 +328,13 @@ impl Headers {
             let (count, most) = (self.members.len(), Ensemble::MOST);
             return Err(format!("it is an ensemble of {count} members, expected 2 to {most}"));
         }
+        if self.training.is_none() && self.members.len() > 1 {
+            return Err(format!("it has {} members and no record of them together", self.members.len()));
+        }
         for header in &self.members {
             let version = header.format_version;
-            if self.training.is_some()
-                && (!(1..=FORMAT_VERSION).contains(&version) || version == ENSEMBLE_VERSION)
+            if (self.training.is_some() || self.table.is_some())
+                && (!(1..TABLE_VERSION).contains(&version) || version == ENSEMBLE_VERSION)
             {
                 return Err(format!("a member of it has format version {version}, expected 1 to 5 or 7"));
             }
@@ -329,7 +346,9 @@ impl Headers {
     /// That the flows' tensors need about `bytes` bytes. Layouts follow from a few numbers of the headers, so these are
     /// held against the file before any is made.
     fn check_size(&self, bytes: usize) -> Parsed<()> {
+        let discrete = self.table.as_ref().map_or(Ok(0), TableHeader::bytes)?;
         let needed: u128 = self.members.iter().map(|header| 4 * header.flow.parameter_count()).sum();
+        let needed = needed + discrete;
         if needed > SMALL.max(bytes as u128) {
             return Err(format!("its flow needs {needed} bytes of parameters, but its tensors have {bytes}"));
         }
@@ -420,21 +439,31 @@ impl Header {
 /// that is not there or of no use can be named.
 const SMALL: u128 = 1 << 20;
 
-fn parse(bytes: &[u8]) -> Parsed<Ensemble> {
+/// The model in the bytes of a file of any version.
+pub(super) fn parse(bytes: &[u8]) -> Parsed<TableModel> {
     let container = Container::new(bytes)?;
-    let Headers { members: headers, training } = Headers::read(&container.metadata)?;
+    let Headers { members: headers, training, table } = Headers::read(&container.metadata)?;
     container.verify(ENTRY)?;
     let (mut members, mut known) = (Vec::with_capacity(headers.len()), 0);
     for (index, header) in headers.into_iter().enumerate() {
-        let prefix = if training.is_some() { prefix(index) } else { String::new() };
+        let several = training.is_some() || table.is_some();
+        let prefix = if several { prefix(index) } else { String::new() };
         let tensors = container.tensors(&prefix);
         members.push(member(&tensors, header)?);
         known += tensors.count();
     }
-    check_count(container.tensors("").count(), known)?;
-    match training {
-        None => Ok(members.remove(0).into()),
-        Some(training) => Ensemble::with_record(members, training).map_err(|error| error.to_string()),
+    let all = container.tensors("");
+    let discrete = table.as_ref().map(|table| table.read_discrete(&all)).transpose()?;
+    known += discrete.as_ref().map_or(0, |(_, tensors)| *tensors);
+    check_count(all.count(), known)?;
+    let ensemble = match training {
+        None => members.pop().map(Ensemble::from),
+        Some(training) => Some(Ensemble::with_record(members, training).map_err(|error| error.to_string())?),
+    };
+    match (table, discrete, ensemble) {
+        (Some(table), Some((discrete, _)), ensemble) => table.model(discrete, ensemble),
+        (_, _, Some(ensemble)) => Ok(ensemble.into()),
+        _ => Err("it has no member".into()),
     }
 }
 

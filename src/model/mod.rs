@@ -5,12 +5,16 @@ mod cells;
 mod check;
 pub(crate) mod container;
 mod context;
+pub mod discrete;
+mod encoding;
 mod ensemble;
 mod file;
 mod held_out;
 mod preprocessing;
 mod recipe;
 mod record;
+mod table_file;
+mod table_model;
 
 use std::borrow::Cow;
 
@@ -20,11 +24,13 @@ pub use check::{
     SharedColumn, Structure,
 };
 pub use context::OutOfRange;
+pub use encoding::Encoding;
 pub use ensemble::{Engines, Ensemble};
 pub use file::FORMAT_VERSION;
 pub(crate) use held_out::mean_and_error;
 pub use recipe::Recipe;
 pub use record::{DataSource, HeldOut, Outcome, TrainingRecord, WithinBounds};
+pub use table_model::TableModel;
 
 use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
 use crate::engine::{Engine, Sampling};

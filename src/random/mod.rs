@@ -40,6 +40,8 @@ pub enum Stream {
     Member = 11,
     /// Recipes that a search tries.
     Search = 12,
+    /// Levels of categories that a sample has.
+    Category = 13,
 }
 
 const PHILOX_M: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];

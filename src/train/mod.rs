@@ -3,6 +3,7 @@
 //! [`Recipe`] does not say.
 
 mod average;
+mod categories;
 mod check;
 mod checkpoint;
 mod ensemble;
@@ -19,6 +20,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 pub use average::Average;
+pub use categories::CategoryFit;
 pub use check::self_check;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, fingerprint};
 pub use ensemble::Members;

@@ -4,7 +4,7 @@
 use crate::data::{Dataset, ToyDensity};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::{Engines, Ensemble};
+use crate::model::{Engines, Ensemble, TableModel};
 
 /// Rows that neither training nor validation sees.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +34,27 @@ impl TestSets<'_> {
         }
         let values = self.rows.map_or(0, <[f64]>::len);
         crate::error::expect_length("test rows", values, values.next_multiple_of(features))
+    }
+
+    /// As [`TestSets::score`], for the model of a table. Rows are those of the table, [T, D], with the places of their levels
+    /// for categories.
+    ///
+    /// # Errors
+    /// Those of [`TestSets::score`].
+    pub async fn score_table<E: Engine>(
+        &self,
+        model: &mut TableModel,
+        engines: &mut Engines<E>,
+    ) -> Result<()> {
+        if let Some(density) = model.density_of_numbers() {
+            return self.score(density, engines).await;
+        }
+        let test = match self.rows {
+            Some(rows) => model.held_out(engines, rows).await.map(Some),
+            None => Ok(None),
+        };
+        model.record_mut().test = test.as_ref().copied().unwrap_or_default();
+        test.map(drop)
     }
 
     /// Scores `ensemble` on each and puts the losses into its record: [`held_out`](crate::model::TrainingRecord::held_out)

@@ -192,7 +192,8 @@ fn every_page_is_linked_from_the_readme() {
 #[test]
 fn flags_exist() {
     let folder = super::cli::folder();
-    let commands = ["train", "score", "sample", "plot", "info", "devices", "plan", "completions", "man"];
+    let commands =
+        ["train", "inspect", "score", "sample", "plot", "info", "devices", "plan", "completions", "man"];
     let known: BTreeMap<&str, BTreeSet<String>> = commands
         .into_iter()
         .map(|command| {

@@ -46,7 +46,10 @@ fn probabilities_of_cells_sum_to_1_and_samples_are_decimal_numbers() {
         (bounds, Margins::Johnson, Standardise::Mean),
         (bounds, Margins::Kernel, Standardise::Mean),
     ] {
-        let domains = vec![ColumnDomain { grid: Some(CENTS), bounds }, ColumnDomain::default()];
+        let domains = vec![
+            ColumnDomain { grid: Some(CENTS), bounds, ..ColumnDomain::default() },
+            ColumnDomain::default(),
+        ];
         let plan = PreprocessingPlan { domains, margins, standardise, ..PreprocessingPlan::default() };
         let (model, mut engine) = fitted(&plan);
         // Kernel densities have detail of a fraction of a deviation.
@@ -87,7 +90,10 @@ fn probabilities_of_cells_sum_to_1_and_samples_are_decimal_numbers() {
 
 #[test]
 fn the_middle_of_a_cell_is_its_latent_value() {
-    let domains = vec![ColumnDomain { grid: Some(CENTS), bounds: None }, ColumnDomain::default()];
+    let domains = vec![
+        ColumnDomain { grid: Some(CENTS), bounds: None, ..ColumnDomain::default() },
+        ColumnDomain::default(),
+    ];
     let (model, mut engine) = fitted(&PreprocessingPlan { domains, ..PreprocessingPlan::default() });
     let of_cell = pollster::block_on(model.latent(&mut engine, &[0.035, 1.0])).expect("latent");
     let of_middle = pollster::block_on(model.latent_of_noisy(&mut engine, &[0.04, 1.0])).expect("latent");
@@ -115,7 +121,7 @@ fn steps_reach_the_model_from_the_command_line_and_repeat_from_the_configuration
     let output =
         moonflow(path, &["train", "t.csv", "--out", "p", "--epochs", "1", "--layers", "2", "--hidden", "4"]);
     let notes = text(&output.stderr);
-    assert!(notes.contains("--dequantize price=0.05,rounded=0.1 gives values in steps"), "{notes}");
+    assert!(notes.contains("--dequantize price=0.05,rounded=0.1 gives them probabilities"), "{notes}");
 
     train(path, "t.csv", "o", &["--dequantize", "count,price=0.05,rounded=0.1"]);
     train(path, "t.csv", "auto", &["--dequantize", "auto"]);

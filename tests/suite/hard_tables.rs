@@ -188,7 +188,9 @@ fn rows_beside_shared_values_keep_their_density_and_their_columns_are_named() {
     for part in [
         "whole numbers only: `age` (4 different)",
         "--dequantize age models them as counts",
-        "many rows share a value: `slag` (0 in 40 % of the rows), `acid` (",
+        "values in steps: `acid` (",
+        "--dequantize acid=0.1 gives them probabilities",
+        "many rows share a value: `slag` (0 in 40 % of the rows). A density",
         "--margins kernel, in use here, keeps scores finite",
         "suspicious: many rows share a value, where a density grows without end: slag (0 in ",
     ] {

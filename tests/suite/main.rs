@@ -1,6 +1,7 @@
 //! The integration tests, as one binary: `cargo test --test suite NAME` runs those whose path holds NAME.
 
 mod bad_input;
+mod categories;
 mod cli;
 mod common;
 mod conditional;
@@ -18,6 +19,7 @@ mod hard_tables;
 #[cfg(unix)]
 mod hardware;
 mod imports;
+mod inspect;
 mod laws;
 #[cfg(unix)]
 mod limited;

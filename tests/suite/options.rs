@@ -235,6 +235,7 @@ fn every_option_of_training_is_one_of_the_configuration() {
     // How a table is read has a test of its own. --gaussianise is a value of --margins.
     let others = [
         "animate",
+        "auto",
         "autotune",
         "config",
         "gaussianise",

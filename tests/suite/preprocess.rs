@@ -16,10 +16,10 @@ use moonflow::train::fit;
 use crate::cli::{folder, moonflow, succeed, text, train};
 
 fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnDomain {
-    ColumnDomain { grid: None, bounds: Some(Bounds { low, high }) }
+    ColumnDomain { grid: None, bounds: Some(Bounds { low, high }), ..ColumnDomain::default() }
 }
 
-const WHOLE: ColumnDomain = ColumnDomain { grid: Some(Grid::WHOLE), bounds: None };
+const WHOLE: ColumnDomain = ColumnDomain { grid: Some(Grid::WHOLE), bounds: None, indicator: false };
 
 fn table(columns: &[&str], rows: impl Iterator<Item = Vec<f64>>) -> Table {
     let columns = columns.iter().map(|&name| name.to_owned()).collect();

@@ -111,7 +111,7 @@ fn a_training_says_what_was_taken_and_its_configuration_keeps_what_was_forced() 
         ),
         ("d.txt", commas.replace(',', "  "), &["white space between fields"]),
         ("e.csv", format!("# of May\n# a,b,c\n{commas}"), &["the comment above the rows", "a, b, c"]),
-        ("f.csv", format!("a,b,c,d\n{dates}"), &["in c, true is 1", "in d, dates and times are seconds"]),
+        ("f.csv", format!("a,b,c,d\n{dates}"), &["c (2 categories)", "in d, dates and times are seconds"]),
     ] {
         let said = train(path, name, &contents, &[]);
         for wanted in wanted {
@@ -161,8 +161,9 @@ fn an_index_is_pointed_out_before_it_is_learned() {
     {
         let said = train(path, name, &format!("{header}\n{}", numbered(first)), &[]);
         let column = header.split(',').next().expect("a name");
+        let quoted = if column.contains(' ') { format!("'{column}'") } else { column.to_owned() };
         let want = format!(
-            "note: `{column}` counts the rows, as an index does, and would be learned; --drop \"{column}\""
+            "note: counts the rows, as an index does: `{column}`. It would be learned: --drop {quoted} leaves it out"
         );
         assert!(said.contains(&want), "{said}");
         assert!(!said.contains("whole numbers only"), "{said}");
@@ -192,63 +193,33 @@ fn cells_that_are_no_utf_8_are_refused_where_they_would_be_passed_through() {
 }
 
 #[test]
-fn inspect_says_what_columns_hold_and_its_flags_train() {
+fn what_a_sample_is_given_is_read_as_other_tables_are() {
     let folder = folder();
     let path = folder.path();
-    let lines = (0..200).map(|row| {
-        let t = f64::from(row);
-        let (a, b) = ((0.7 * t).sin() + 2.0, (1.3 * t).cos());
-        let zero_heavy = if row % 3 == 0 { 0.0 } else { (2.9 * t).sin() };
-        let far = if row == 150 { 1e9 } else { (0.3 * t).cos() };
-        let gap = if row % 50 == 7 { String::new() } else { (0.37 * t).sin().to_string() };
-        let [count, kind] = [row % 7, row % 2].map(|number| number.to_string());
-        let kind = if kind == "1" { "even" } else { "odd, or not" };
-        format!(
-            "{row},{a},{b},{},\"{kind}\",{count},{:.1},{zero_heavy},{far},{gap},{},5\n",
-            2.0 * a - b + 1.0,
-            a * 3.0,
-            b > 0.0
-        )
-    });
-    let table =
-        "Unnamed: 0,a,b,c,kind,count,tenths,zero,far,gap,is,same\n".to_owned() + &lines.collect::<String>();
-    fs::write(path.join("t.csv"), table).expect("written");
-    let said = succeed(path, &["inspect", "t.csv"]);
-    for want in [
-        "table    t.csv: 200 rows, 12 columns",
-        "`Unnamed: 0`: whole numbers, 0 to 199, 200 different, counts the rows",
-        "`c` = 2·`a` + -1·`b` + 1",
-        "`kind`: text, 2 different",
-        "`count`: whole numbers, 0 to 6, 7 different, in steps of 1",
-        "different, in steps of 0.1",
-        ", 0 in 33.5 % of the rows",
-        ", 1 far out: 152",
-        "`gap`: numbers, ",
-        ", 4 missing",
-        "`is`: true or false, 0 to 1, 2 different",
-        "`same`: whole numbers, 5 to 5, always the same",
-        "moonflow train t.csv --drop 'Unnamed: 0,c,kind,same' --dequantize count,is --missing drop",
+    let said = train(
+        path,
+        "t.csv",
+        &format!("a,b,c\n{}", rows(30, |row| row.map(|value| value.to_string()).join(","))),
+        &["--context", "c"],
+    );
+    assert!(said.contains("best"), "{said}");
+    let sample = |name: &str, contents: &str, more: &[&str]| {
+        fs::write(path.join(name), contents).expect("written");
+        let flags =
+            ["sample", "--model", "o/model.safetensors", "-n", "2", "--device", "cpu", "--given", name];
+        let output = moonflow(path, &[&flags[..], more].concat());
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (want, said) = sample("g.csv", "c\n0.5\n1.25\n", &[]);
+    assert!(want.lines().count() == 5 && said.is_empty(), "{want} {said}");
+    for (name, contents, flags, note) in [
+        ("h.csv", "x;c\n1;0,5\n1;1,25\n", &[][..], "a semicolon between fields and decimal commas"),
+        ("i.csv", "x|c\n1|0.5\n1|1.25\n", &[], "a | between fields"),
+        ("j.csv", "0.5\n1.25\n", &["--header", "no"], ""),
+        ("k.dat", "c\n0,5\n1,25\n", &["--decimal", "comma", "--delimiter", ";", "--given-format", "csv"], ""),
     ] {
-        assert!(said.contains(want), "{want:?} is not in {said}");
+        let (got, said) = sample(name, contents, flags);
+        assert_eq!(got, want, "{name}: {said}");
+        assert!(said.contains(note) && (!note.is_empty() || said.is_empty()), "{name}: {said}");
     }
-    let advised = ["--drop", "Unnamed: 0,c,kind,same", "--dequantize", "count,is", "--missing", "drop"];
-    let tiny = ["--preset", "default", "--epochs", "1", "--layers", "2", "--hidden", "4", "--device", "cpu"];
-    let said = succeed(path, &[&["train", "t.csv", "--out", "o"], &advised[..], &tiny].concat());
-    assert!(said.contains("columns a, b, count, tenths"), "{said}");
-}
-
-#[test]
-fn inspect_finds_a_word_among_numbers_and_writes_json() {
-    let folder = folder();
-    let path = folder.path();
-    let rows: String = (0..40).map(|row| format!("{},{}\n", f64::from(row).sin(), row * row)).collect();
-    fs::write(path.join("t.csv"), format!("a,b\n{rows}oops,3\n")).expect("written");
-    let line = succeed(path, &["inspect", "t.csv", "--json"]);
-    let found: serde_json::Value = serde_json::from_str(&line).expect("JSON");
-    assert_eq!((&found["rows"], &found["columns"][0]["kind"]), (&41.into(), &"text".into()));
-    let odd = &found["columns"][0]["odd"];
-    assert_eq!((&odd["unit"], &odd["place"], &odd["cell"]), (&"line".into(), &42.into(), &"oops".into()));
-    assert_eq!((&found["columns"][1]["kind"], &found["advice"]["drop"][0]), (&"whole".into(), &"a".into()));
-    let said = succeed(path, &["inspect", "t.csv", "--drop", "b"]);
-    assert!(said.contains("unlike most is `oops` in line 42"), "{said}");
 }

@@ -36,6 +36,14 @@ impl Cells {
         Self { decimal, missing, missing_numbers: reading.missing_numbers() }
     }
 
+    /// Whether `cell` of a category says that it has none: as for numbers, but for words that may be its name.
+    pub(super) fn is_missing_category(&self, cell: &str) -> bool {
+        const NAMES: [&str; 3] = ["none", "-", "."];
+        let cell = cell.trim();
+        self.missing.iter().any(|word| word == cell)
+            || is_missing(cell.as_bytes()) && !NAMES.iter().any(|name| name.eq_ignore_ascii_case(cell))
+    }
+
     /// What `field` is.
     pub(in crate::data) fn read(&self, field: &[u8]) -> Cell {
         let field = field.trim_ascii();

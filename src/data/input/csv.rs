@@ -45,6 +45,8 @@ pub(super) fn open<'a>(
             && comment.len() == first.len()
             && header::names(comment, &rows, &cells) == Names::FirstRow
     });
+    let sampled = if matches!(names, Names::Absent) { &rows[..] } else { below };
+    let kinds = header::kinds(sampled, &cells);
     let width = below.first().map_or(first.len(), ByteRecord::len);
     let mut decoder = CsvDecoder::new(name, head, reader, delimiter, cells);
     if !decoder.advance()? {
@@ -62,8 +64,10 @@ pub(super) fn open<'a>(
     if !decoder.pending && delimiter == Delimiter::WhiteSpace && width == decoder.columns.len() + 1 {
         decoder.columns.insert(0, String::new());
     }
+    let kind = |index: usize| kinds.get(index).copied().unwrap_or(Some(ValueKind::Number));
     Ok(Reader {
         name: name.to_owned(),
+        kinds: (0..decoder.columns.len()).map(kind).collect(),
         columns: decoder.columns.clone(),
         named: names != Names::Absent,
         header: format!("line {}: ", decoder.line),

@@ -5,6 +5,28 @@ use csv::ByteRecord;
 use super::cell::{Cell, Cells};
 use crate::data::reading::{Names, ValueKind};
 
+/// What most cells of each column of `rows` are; `None` for texts.
+pub(super) fn kinds(rows: &[ByteRecord], cells: &Cells) -> Vec<Option<ValueKind>> {
+    let width = rows.iter().map(ByteRecord::len).max().unwrap_or_default();
+    let mut counts = vec![[0usize; 3]; width];
+    for row in rows {
+        for (counts, field) in counts.iter_mut().zip(row) {
+            match cells.read(field) {
+                Cell::Missing => {}
+                Cell::Text => counts[0] += 1,
+                Cell::Value(_, ValueKind::Truth) => counts[1] += 1,
+                Cell::Value(..) | Cell::Infinite | Cell::Inexact => counts[2] += 1,
+            }
+        }
+    }
+    let kind = |[texts, truths, numbers]: [usize; 3]| match () {
+        () if texts > truths + numbers => None,
+        () if truths > texts + numbers => Some(ValueKind::Truth),
+        () => Some(ValueKind::Number),
+    };
+    counts.into_iter().map(kind).collect()
+}
+
 /// What the rows below the first have in a column.
 #[derive(Clone, Copy, Default)]
 struct Below {

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Table;
+use super::categories::{Coder, Coding, TableColumn};
 use super::columns::count;
 use super::reading::{Delimiter, Dialect, Reading, ValueKind};
 use crate::error::{Error, Remedy, Result};
@@ -113,6 +114,8 @@ pub struct Reader<'a> {
     dialect: Option<Dialect>,
     /// How its texts and missing values are understood.
     cells: Cells,
+    /// What each column holds by the file's types or first rows; `None` for texts.
+    kinds: Vec<Option<ValueKind>>,
     decoder: Box<dyn Decoder + 'a>,
 }
 
@@ -172,6 +175,11 @@ impl<'a> Reader<'a> {
         self.named
     }
 
+    /// What each column of [`Reader::columns`] holds, by the types in the file or by its first rows: `None` for texts.
+    pub fn kinds(&self) -> &[Option<ValueKind>] {
+        &self.kinds
+    }
+
     /// How many rows there are, where that is known beforehand.
     pub fn rows(&self) -> Option<u64> {
         self.rows
@@ -183,7 +191,38 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Error::Data`] when a column of `numbers` has no name or shares it with another, or holds no numbers as far
     /// as its type says, and when two of `extras` have one name.
-    pub fn select(mut self, numbers: &[usize], extras: &[usize], missing: Missing) -> Result<Rows<'a>> {
+    pub fn select(self, numbers: &[usize], extras: &[usize], missing: Missing) -> Result<Rows<'a>> {
+        let columns = numbers.iter().map(|&place| (place, Coding::Number)).collect();
+        self.select_coded(columns, extras, missing)
+    }
+
+    /// As [`Reader::select`], for columns of which some are categories: their cells become the places of their levels, among
+    /// the numbers of the other columns.
+    ///
+    /// # Errors
+    /// Those of [`Reader::select`].
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Coding, Missing, Reader};
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let reader = Reader::from_csv("t", "a,kind\n1,x\n2,y\n3,x\n".as_bytes())?;
+    /// let rows = reader.select_coded(vec![(0, Coding::Number), (1, Coding::Texts)], &[], Missing::Refuse)?;
+    /// let (table, columns) = rows.into_coded(|_, _| Ok(()))?;
+    /// assert_eq!(table.values, [1.0, 0.0, 2.0, 1.0, 3.0, 0.0]);
+    /// assert_eq!(columns[1].levels().map(|levels| levels.names().join(" ")), Some("x y".into()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn select_coded(
+        mut self,
+        columns: Vec<(usize, Coding)>,
+        extras: &[usize],
+        missing: Missing,
+    ) -> Result<Rows<'a>> {
+        let numbers: Vec<usize> = columns.iter().map(|(place, _)| *place).collect();
+        let coders: Vec<Coder> = columns.into_iter().map(|(_, coding)| coding.into()).collect();
         let fail = |message: String| Error::data(&self.name, format!("{}{message}", self.header));
         let mut first_use = HashMap::with_capacity(self.columns.len());
         let (mut number, mut used) = (vec![false; self.columns.len()], vec![false; self.columns.len()]);
@@ -211,7 +250,12 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        self.decoder.select(numbers, extras)?;
+        let places = |number: bool| {
+            let of_kind = numbers.iter().zip(&coders).filter(move |(_, coder)| coder.is_number() == number);
+            of_kind.map(|(&place, _)| place)
+        };
+        let texts: Vec<usize> = places(false).chain(extras.iter().copied()).collect();
+        self.decoder.select(&places(true).collect::<Vec<_>>(), &texts)?;
         let names = numbers.iter().map(|&place| (place, self.columns[place].clone())).collect();
         let extras = extras.iter().map(|&place| self.columns[place].clone()).collect();
         Ok(Rows {
@@ -225,6 +269,7 @@ impl<'a> Reader<'a> {
             missing,
             read: 0,
             dropped: 0,
+            coders,
             decoder: self.decoder,
         })
     }
@@ -233,8 +278,10 @@ impl<'a> Reader<'a> {
 /// The rows of a table, in order, with the columns that were chosen.
 pub struct Rows<'a> {
     name: String,
-    /// Place in the table and name of each column of numbers.
+    /// Place in the table and name of each column of numbers, categories included.
     numbers: Vec<(usize, String)>,
+    /// How the cells of each of them become numbers.
+    coders: Vec<Coder>,
     extras: Vec<String>,
     unit: &'static str,
     has_header: bool,
@@ -262,9 +309,11 @@ impl Rows<'_> {
         &self.extras
     }
 
-    /// What the columns of numbers have held in the rows read so far `[D]`.
+    /// What the columns of numbers have held in the rows read so far `[D]`; numbers where they are categories.
     pub fn kinds(&self) -> Vec<ValueKind> {
-        self.decoder.kinds()
+        let mut kinds = self.decoder.kinds().into_iter();
+        let kind = |coder: &Coder| if coder.is_number() { kinds.next() } else { None };
+        self.coders.iter().map(kind).map(|kind| kind.unwrap_or(ValueKind::Number)).collect()
     }
 
     /// The number, written as those of the table are, in a cell that was passed on as text.
@@ -322,28 +371,86 @@ impl Rows<'_> {
     ///
     /// # Errors
     /// Those of [`Rows::next`] and of `observe`.
-    pub fn into_table(mut self, mut observe: impl FnMut(&Chunk, &Self) -> Result<()>) -> Result<Table> {
+    pub fn into_table(self, observe: impl FnMut(&Chunk, &Self) -> Result<()>) -> Result<Table> {
+        Ok(self.into_coded(observe)?.0)
+    }
+
+    /// All rows that are left, and what their columns are. The chunks that `observe` sees have the levels of
+    /// [`Coding::Texts`] in the order in which they come, the table has them in their own.
+    ///
+    /// # Errors
+    /// Those of [`Rows::into_table`], and for a category whose texts are as many as names of the rows.
+    pub fn into_coded(
+        mut self,
+        mut observe: impl FnMut(&Chunk, &Self) -> Result<()>,
+    ) -> Result<(Table, Vec<TableColumn>)> {
         let limit = chunk_rows(self.numbers.len());
         let mut values = Vec::new();
         while let Some(chunk) = self.next(limit)? {
             observe(&chunk, &self)?;
             values.extend_from_slice(&chunk.numbers);
         }
-        let columns = self.numbers.into_iter().map(|(_, name)| name).collect();
-        Ok(Table { name: self.name, columns, values })
+        let (kinds, features) = (self.kinds(), self.numbers.len());
+        let rows = values.len() / features.max(1);
+        let columns: Vec<String> = self.numbers.into_iter().map(|(_, name)| name).collect();
+        let mut types = Vec::with_capacity(features);
+        for (index, (coder, kind)) in self.coders.into_iter().zip(kinds).enumerate() {
+            let (column, places) = coder.finish(&self.name, &columns[index], kind, rows)?;
+            types.push(column);
+            if let Some(places) = places {
+                let codes = values.iter_mut().skip(index).step_by(features);
+                codes.for_each(|code| *code = places[*code as usize] as f64);
+            }
+        }
+        Ok((Table { name: self.name, columns, values }, types))
     }
 
     fn read_chunk(&mut self, limit: usize) -> Result<Chunk> {
-        let mut chunk = Chunk { extras: vec![Vec::new(); self.extras.len()], ..Chunk::default() };
+        let categories = self.coders.iter().filter(|coder| !coder.is_number()).count();
+        let extras = vec![Vec::new(); categories + self.extras.len()];
+        let mut chunk = Chunk { extras, ..Chunk::default() };
         self.decoder.read(limit.max(1), &mut chunk)?;
-        debug_assert_eq!(chunk.numbers.len(), chunk.rows * self.numbers.len());
         let numbers = &self.cells.missing_numbers;
         if !numbers.is_empty() {
             let missing = chunk.numbers.iter_mut().filter(|value| numbers.contains(value));
             missing.for_each(|value| *value = f64::NAN);
         }
+        if categories > 0 {
+            self.code(&mut chunk, categories)?;
+        }
+        debug_assert_eq!(chunk.numbers.len(), chunk.rows * self.numbers.len());
         self.read += chunk.rows as u64;
         Ok(chunk)
+    }
+
+    /// Puts the first `categories` of the chunk's texts among its numbers.
+    fn code(&mut self, chunk: &mut Chunk, categories: usize) -> Result<()> {
+        let texts: Vec<Vec<String>> = chunk.extras.drain(..categories).collect();
+        let mut numbers = std::mem::take(&mut chunk.numbers).into_iter();
+        chunk.numbers.reserve(chunk.rows * self.numbers.len());
+        for (row, place) in chunk.places.iter().enumerate() {
+            let mut texts = texts.iter();
+            for (coder, (column, name)) in self.coders.iter_mut().zip(&self.numbers) {
+                if coder.is_number() {
+                    chunk.numbers.extend(numbers.next());
+                    continue;
+                }
+                let cell = texts.next().map_or("", |cells| &cells[row]);
+                if self.cells.is_missing_category(cell) {
+                    chunk.numbers.push(f64::NAN);
+                    continue;
+                }
+                let code = coder.code(cell).map_err(|problem| {
+                    let place = format!("{} {place}, column {} (`{}`)", self.unit, column + 1, shown(name));
+                    Error::data(&self.name, format!("{place}: {problem}"))
+                });
+                chunk.numbers.push(match coder {
+                    Coder::Texts { .. } => code.map_err(|error| error.advise(Remedy::DropColumn))?,
+                    _ => code?,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn without_rows(&self) -> Error {

@@ -55,8 +55,10 @@ pub(super) fn open_at(name: &str, mut file: File, first: u64, length: u64) -> Re
         numbers: Vec::new(),
         extras: Vec::new(),
     };
+    let kind = if decoder.header.dtype == Dtype::Bool { ValueKind::Truth } else { ValueKind::Number };
     Ok(Reader {
         name: name.to_owned(),
+        kinds: vec![Some(kind); names.len()],
         columns: names,
         named: false,
         header: String::new(),

@@ -41,6 +41,10 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
         return Err(Error::data(name, "has no columns; expected columns of numbers"));
     }
     let position = Position { done: Arc::default(), total: rows };
+    let kind = |column: &ColumnDescPtr| {
+        let meaning = Meaning::of(column);
+        meaning.is_number().then(|| meaning.kind(column))
+    };
     let decoder = ParquetDecoder {
         name: name.to_owned(),
         done: Arc::clone(&position.done),
@@ -63,6 +67,7 @@ pub(super) fn open(name: &str, file: File) -> Result<Reader<'static>> {
         position,
         dialect: None,
         cells: super::Cells::default(),
+        kinds: schema.columns().iter().map(kind).collect(),
         decoder: Box::new(decoder),
     })
 }

@@ -105,7 +105,8 @@ pub(super) fn dialect(head: &Head, reading: &Reading, usual: Delimiter) -> (Deli
     let delimiters = match reading.delimiter {
         Some(delimiter) => vec![delimiter],
         None => {
-            let all = [b',', b'\t', b';'].map(Delimiter::Byte).into_iter().chain([Delimiter::WhiteSpace]);
+            let all =
+                [b',', b'\t', b';', b'|'].map(Delimiter::Byte).into_iter().chain([Delimiter::WhiteSpace]);
             std::iter::once(usual).chain(all.filter(|&delimiter| delimiter != usual)).collect()
         }
     };
@@ -150,7 +151,7 @@ fn width(rows: &[ByteRecord], delimiter: Delimiter) -> (usize, f64) {
 fn likeness(rows: &[ByteRecord], delimiter: Delimiter, cells: &Cells) -> f64 {
     const TEXT: f64 = 0.7;
     let others: Vec<u8> =
-        b",;\t".iter().copied().filter(|&byte| delimiter != Delimiter::Byte(byte)).collect();
+        b",;\t|".iter().copied().filter(|&byte| delimiter != Delimiter::Byte(byte)).collect();
     let (mut sum, mut count) = (0.0, 0usize);
     let below = if rows.len() > 1 { &rows[1..] } else { rows };
     for field in below.iter().flatten() {
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn delimiters_and_decimals_are_those_that_make_a_table() {
         use Decimal::{Comma, Point};
-        let [comma, semicolon, tab] = [b',', b';', b'\t'].map(Delimiter::Byte);
+        let [comma, semicolon, tab, bar] = [b',', b';', b'\t', b'|'].map(Delimiter::Byte);
         let space = Delimiter::WhiteSpace;
         for (text, want) in [
             ("a,b\n1,2\n", (comma, Point)),
@@ -189,6 +190,9 @@ mod tests {
             ("a;b;c;d;e\n1,5;x;y;z;u\n1,25;x;y;z;u\n", (semicolon, Comma)),
             ("a;b\n1.5;x, y\n1.25;z, u\n", (semicolon, Point)),
             ("a\tb\n1\t2\n", (tab, Point)),
+            ("a|b\n1.5|x, y\n1.25|z\n", (bar, Point)),
+            ("a|b\n1,5|2\n1,25|3\n", (bar, Comma)),
+            ("a|b,c\n1,x|y\n2,z|y\n", (comma, Point)),
             ("a\tb\n1,5\t2\n", (tab, Comma)),
             ("  1.5   2.5\n 10.5  -3\n", (space, Point)),
             ("18.0   8   307.0\t\"chevrolet chevelle\"\n15.0   8   350.0\t\"buick\"\n", (space, Point)),

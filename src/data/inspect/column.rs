@@ -1,15 +1,11 @@
-//! The findings of one column: counts while its cells pass, the rest from its numbers in the end.
-
-use std::collections::HashMap;
+//! The findings of one column, most of them from its numbers in order.
 
 use serde::Serialize;
 
-use crate::data::Grid;
-use crate::data::input::Cell;
-use crate::data::reading::ValueKind;
-
-/// Most different values that are counted.
-const DIFFERENT: usize = 100_000;
+use super::bounds::likely_bounds;
+use super::repeated::{Atom, atoms, runs};
+use super::shape::{Shape, quantile};
+use crate::data::{Bounds, Grid, SharedValues};
 
 /// What the cells of a column are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +31,12 @@ impl ColumnKind {
     pub fn is_number(self) -> bool {
         !matches!(self, Self::Text | Self::Empty)
     }
+
+    /// The kind of a column of numbers, NaN where one is missing.
+    pub(super) fn of_numbers(values: &[f64]) -> Self {
+        let whole = values.iter().all(|value| value.is_nan() || value.fract() == 0.0);
+        if whole { Self::Whole } else { Self::Number }
+    }
 }
 
 /// What was found in a column.
@@ -42,36 +44,38 @@ impl ColumnKind {
 pub struct ColumnFindings {
     /// Its name.
     pub name: String,
+    /// Its position in the table, from 1.
+    pub place: usize,
     /// What its cells are.
     pub kind: ColumnKind,
     /// Cells without a value.
     pub missing: u64,
-    /// Different values; `None` when there are more than are counted.
+    /// Different values; `None` when there are more texts than are counted.
     pub different: Option<usize>,
     /// Least and greatest number.
     pub range: Option<[f64; 2]>,
     /// The step between the values that numbers take, where values come again and lie on such a grid.
     pub grid: Option<f64>,
-    /// A value that has a share of the rows although others are hardly ever taken twice.
-    pub atom: Option<Atom>,
+    /// Values that have a share of the rows although others are hardly ever taken twice, the commonest first.
+    pub atoms: Vec<Atom>,
+    /// What many rows share, where no density is bounded.
+    pub shared: Option<SharedValues>,
+    /// Tails and skewness, of numbers that have them.
+    pub shape: Option<Shape>,
+    /// Ends that the numbers come near and never reach.
+    pub bounds: Option<Bounds>,
     /// Rows far from the others.
     pub far_out: Option<FarOut>,
     /// The first cell that is not like most.
     pub odd: Option<Odd>,
     /// Whether its numbers count the rows, up by one from 0 or 1.
     pub counts_rows: bool,
+    /// Whether it is an index: the first column of its table that counts rows, or one that pandas wrote as such.
+    pub is_index: bool,
 }
 
-/// A value with a share of the rows.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Atom {
-    /// The value.
-    pub value: f64,
-    /// Its share of the numbers.
-    pub share: f64,
-}
-
-/// Rows whose number is further from the quartiles than ten times the distance between these.
+/// Rows far from the quartiles, by ten times the distance between these, and by fifteen times that to the outer twentieth
+/// where the tail is a heavy one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FarOut {
     /// How many.
@@ -91,137 +95,142 @@ pub struct Odd {
     pub cell: String,
 }
 
-/// What is known of a column while its cells pass.
-#[derive(Default)]
-pub(super) struct Tally {
-    /// Numbers, NaN where there is none.
-    values: Vec<f64>,
-    places: Vec<u64>,
-    missing: u64,
-    /// Cells of each kind: numbers, truths, times, texts and what double precision cannot hold.
-    counts: [usize; 4],
-    /// The first cell of each kind.
-    firsts: [Option<(u64, String)>; 4],
-    texts: HashMap<String, usize>,
-    numbers: HashMap<u64, usize>,
-    /// Whether there were more different values than are counted.
-    many: bool,
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, cell: Cell, text: &str, place: u64) {
-        let (value, kind) = match cell {
-            Cell::Missing => {
-                self.missing += 1;
-                self.values.push(f64::NAN);
-                self.places.push(place);
-                return;
-            }
-            Cell::Value(value, ValueKind::Number) => (value, 0),
-            Cell::Value(value, ValueKind::Truth) => (value, 1),
-            Cell::Value(value, ValueKind::Time) => (value, 2),
-            Cell::Infinite | Cell::Inexact | Cell::Text => (f64::NAN, 3),
-        };
-        self.values.push(value);
-        self.places.push(place);
-        self.counts[kind] += 1;
-        self.firsts[kind].get_or_insert_with(|| (place, text.trim().to_owned()));
-        if self.numbers.len() + self.texts.len() >= DIFFERENT {
-            self.many = true;
-        } else if kind == 3 {
-            *self.texts.entry(text.to_owned()).or_default() += 1;
-        } else {
-            *self.numbers.entry((value + 0.0).to_bits()).or_default() += 1;
-        }
-    }
-
-    /// The numbers `[N]`, NaN where there is none.
-    pub(super) fn values(&self) -> &[f64] {
-        &self.values
-    }
-
-    pub(super) fn findings(&self, name: String, unit: &'static str) -> ColumnFindings {
-        let kind = self.kind();
-        let mut sorted: Vec<f64> = self.values.iter().copied().filter(|value| !value.is_nan()).collect();
-        sorted.sort_by(f64::total_cmp);
-        let different = (!self.many).then_some(self.numbers.len() + self.texts.len());
+impl ColumnFindings {
+    /// Those of the column `name`, at `place` of its table from 1, whose numbers are `values` `[N]`, NaN where there is
+    /// none, at these `rows` `[N]` of the table; `counts` says whether they count rows.
+    pub(super) fn of_numbers(
+        name: String,
+        place: usize,
+        kind: ColumnKind,
+        values: &[f64],
+        counts: bool,
+        rows: &[u64],
+    ) -> Self {
+        let mut sorted: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let runs = runs(&sorted);
         let number = kind.is_number();
-        let discrete = number && different.is_some_and(|different| 2 * different <= sorted.len());
-        let most =
-            self.counts.iter().enumerate().max_by_key(|(_, count)| **count).map_or(0, |(kind, _)| kind);
-        let odd = self.firsts.iter().enumerate().find_map(|(kind, first)| {
-            let (place, cell) = first.clone().filter(|_| kind != most)?;
-            Some(Odd { unit, place, cell })
-        });
-        ColumnFindings {
+        // Of texts there are no numbers to look at, however many of them are there.
+        let numbers = if number { &sorted[..] } else { &[] };
+        let discrete = number && 2 * runs.len() <= numbers.len();
+        let measured = matches!(kind, ColumnKind::Number | ColumnKind::Whole);
+        let shared = SharedValues::of_sorted(numbers);
+        let counts_rows = counts && kind == ColumnKind::Whole;
+        let few = shared.is_some_and(|shared| shared.is_of_few(numbers.len()));
+        let is_continuous = measured && !counts_rows && !few;
+        Self {
+            is_index: is_index_name(&name) || (place == 1 && counts_rows),
             name,
+            place,
             kind,
-            missing: self.missing,
-            different,
-            range: sorted.first().copied().zip(sorted.last().copied()).filter(|_| number).map(Into::into),
+            missing: 0,
+            different: Some(runs.len()),
+            range: numbers.first().copied().zip(numbers.last().copied()).map(Into::into),
             grid: if discrete && kind != ColumnKind::Truth {
-                Grid::of(&sorted).map(|grid| grid.step)
+                Grid::of(numbers).map(|grid| grid.step)
             } else {
                 None
             },
-            atom: if number { self.atom(sorted.len()) } else { None },
-            far_out: if number { self.far_out(&sorted) } else { None },
-            odd,
-            counts_rows: kind == ColumnKind::Whole && counts_rows(&self.values),
+            atoms: if number { atoms(&runs, numbers.len()) } else { Vec::new() },
+            shared,
+            shape: if measured && !counts_rows { Shape::of(numbers, runs.len()) } else { None },
+            bounds: if is_continuous { likely_bounds(numbers) } else { None },
+            far_out: if number { far_out(values, rows, numbers) } else { None },
+            odd: None,
+            counts_rows,
         }
-    }
-
-    fn kind(&self) -> ColumnKind {
-        match self.counts.map(|count| count > 0) {
-            [false, false, false, false] => ColumnKind::Empty,
-            [true, false, false, false] => {
-                let whole = self.values.iter().all(|value| value.is_nan() || value.fract() == 0.0);
-                if whole { ColumnKind::Whole } else { ColumnKind::Number }
-            }
-            [false, true, false, false] => ColumnKind::Truth,
-            [false, false, true, false] => ColumnKind::Time,
-            _ => ColumnKind::Text,
-        }
-    }
-
-    /// The commonest of many different values, where it stands out.
-    fn atom(&self, numbers: usize) -> Option<Atom> {
-        const SHARE: f64 = 0.05;
-        const ROWS: usize = 10;
-        const DIFFERENT: usize = 20;
-        let mut commonest: Vec<(usize, u64)> =
-            self.numbers.iter().map(|(&bits, &count)| (count, bits)).collect();
-        commonest.sort_unstable_by(|a, b| b.cmp(a));
-        let [(first, bits), (second, _), ..] = commonest[..] else { return None };
-        let share = first as f64 / numbers as f64;
-        let stands_out = first >= ROWS && first > 3 * second && share >= SHARE && commonest.len() > DIFFERENT;
-        stands_out.then(|| Atom { value: f64::from_bits(bits), share })
-    }
-
-    fn far_out(&self, sorted: &[f64]) -> Option<FarOut> {
-        const DISTANCES: f64 = 10.0;
-        const NAMED: usize = 5;
-        const ROWS: usize = 20;
-        if sorted.len() < ROWS {
-            return None;
-        }
-        let [low, high] = [sorted.len() / 4, 3 * sorted.len() / 4].map(|place| sorted[place]);
-        let reach = DISTANCES * (high - low);
-        let far = self
-            .values
-            .iter()
-            .zip(&self.places)
-            .filter(|(value, _)| reach > 0.0 && (**value < low - reach || **value > high + reach));
-        let places: Vec<u64> = far.map(|(_, &place)| place).collect();
-        (!places.is_empty())
-            .then(|| FarOut { rows: places.len(), places: places[..places.len().min(NAMED)].to_vec() })
     }
 }
 
-fn counts_rows(values: &[f64]) -> bool {
+/// Whether pandas calls the numbers of rows so.
+fn is_index_name(name: &str) -> bool {
+    ["Unnamed: 0", "__index_level_0__"].contains(&name)
+}
+
+fn far_out(values: &[f64], places: &[u64], sorted: &[f64]) -> Option<FarOut> {
+    const DISTANCES: f64 = 10.0;
+    const DISTANCES_OF_TAIL: f64 = 15.0;
+    const NAMED: usize = 5;
+    const ROWS: usize = 20;
+    if sorted.len() < ROWS {
+        return None;
+    }
+    let [lowest, low, high, highest] = [0.05, 0.25, 0.75, 0.95].map(|share| quantile(sorted, share));
+    let reach = |tail: f64| (DISTANCES * (high - low)).max(DISTANCES_OF_TAIL * tail);
+    let (below, above) = (low - reach(low - lowest), high + reach(highest - high));
+    let far = values.iter().zip(places).filter(|(value, _)| **value < below || **value > above);
+    let places: Vec<u64> = far.map(|(_, &place)| place).collect();
+    (high > low && !places.is_empty())
+        .then(|| FarOut { rows: places.len(), places: places[..places.len().min(NAMED)].to_vec() })
+}
+
+/// Whether `values` go up by one from 0 or 1.
+pub(super) fn counts_rows(values: impl Iterator<Item = f64>) -> bool {
+    /// Rows below which a column that counts up may do so by chance.
     const ROWS: usize = 10;
-    let Some(&first) = values.first() else { return false };
-    values.len() >= ROWS
-        && (first == 0.0 || first == 1.0)
-        && values.iter().enumerate().all(|(row, &value)| value == first + row as f64)
+    let (mut first, mut rows) = (0.0, 0usize);
+    for value in values {
+        if rows == 0 {
+            first = value;
+        }
+        if !(first == 0.0 || first == 1.0) || value != first + rows as f64 {
+            return false;
+        }
+        rows += 1;
+    }
+    rows >= ROWS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::normal;
+    use super::*;
+
+    fn of(values: &[f64]) -> ColumnFindings {
+        let places: Vec<u64> = (1..).take(values.len()).collect();
+        ColumnFindings::of_numbers("c".into(), 1, ColumnKind::of_numbers(values), values, false, &places)
+    }
+
+    /// Quantiles of a distribution, in a mixed order.
+    fn spread(rows: usize, quantile: impl Fn(f64) -> f64) -> Vec<f64> {
+        (0..rows).map(|row| quantile(((row * 389 % rows) as f64 + 0.5) / rows as f64)).collect()
+    }
+
+    #[test]
+    fn rows_far_out_of_a_heavy_tail_are_the_tail_and_others_are_named() {
+        let log_normal = |u: f64| (1.5 * normal(u)).exp();
+        let mut values = spread(997, log_normal);
+        assert_eq!(of(&values).far_out, None, "{:?}", of(&values).range);
+        values[70] = 1e6;
+        assert_eq!(of(&values).far_out, Some(FarOut { rows: 1, places: vec![71] }));
+        let mut values = spread(997, normal);
+        assert_eq!(of(&values).far_out, None);
+        values[3] = -30.0;
+        values[4] = 30.0;
+        assert_eq!(of(&values).far_out, Some(FarOut { rows: 2, places: vec![4, 5] }));
+        assert_eq!(of(&values[..19]).far_out, None, "too few rows");
+    }
+
+    #[test]
+    fn a_few_values_have_no_bounds() {
+        let eighths = spread(997, |u| (8.0 * u).floor() / 8.0 + 0.01);
+        assert_eq!((of(&eighths).different, of(&eighths).bounds), (Some(8), None));
+        let both = Bounds { low: Some(0.0), high: Some(1.0) };
+        assert_eq!(of(&spread(997, |u| u)).bounds, Some(both));
+    }
+
+    #[test]
+    fn an_index_is_first_or_named_so() {
+        let counting: Vec<f64> = (0..30).map(f64::from).collect();
+        let index = |name: &str, place, values: &[f64]| {
+            let counts = counts_rows(values.iter().copied());
+            let found =
+                ColumnFindings::of_numbers(name.into(), place, ColumnKind::Whole, values, counts, &[0; 30]);
+            (found.counts_rows, found.is_index)
+        };
+        assert_eq!(index("k", 1, &counting), (true, true));
+        assert_eq!(index("k", 2, &counting), (true, false));
+        assert_eq!(index("k", 1, &counting[5..]), (false, false));
+        assert_eq!(index("Unnamed: 0", 2, &counting[5..]), (false, true));
+    }
 }

@@ -13,6 +13,8 @@ pub struct Dependence {
     pub constant: f64,
     /// The share of the column's variance that is left; 0 but for rounding where it follows exactly.
     pub left: f64,
+    /// Whether it follows exactly, as far as numbers are written.
+    pub exact: bool,
 }
 
 /// A column and its factor.
@@ -24,42 +26,66 @@ pub struct Term {
     pub factor: f64,
 }
 
-/// Share of a column's variance below which it follows from others.
-const LEFT: f64 = 1e-6;
+/// How many columns there are that a flow can be fitted to, and how many of them do not follow from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rank {
+    /// Columns of numbers that are not always the same, without an index.
+    pub columns: usize,
+    /// Those that do not follow from others exactly.
+    pub independent: usize,
+}
+
+/// Share of a column's variance below which it follows from others, and below which it nearly does.
+const EXACT: f64 = 1e-6;
+const NEAR: f64 = 1e-3;
 
 /// Share of the variance that a term must have to be one.
 const TERM: f64 = 1e-9;
 
-/// The columns among `columns`, names with numbers `[N]`, that follow from earlier ones, by rows that are complete.
-pub(super) fn dependences(columns: &[(&str, &[f64])]) -> Vec<Dependence> {
-    /// Rows that are looked at, and most columns, whose work grows with the cube of their number.
-    const ROWS: usize = 20_000;
+/// The columns called `names` that follow from earlier ones, exactly or nearly, by the `rows` of `value(row, column)` that
+/// are complete.
+pub(super) fn dependences(
+    names: &[&str],
+    rows: usize,
+    value: impl Fn(usize, usize) -> f64,
+) -> (Vec<Dependence>, Rank) {
+    /// Rows that are looked at, and most columns. The work grows with the rows and the square of the columns.
+    const ROWS: usize = 10_000;
+    const WORK: usize = 200_000_000;
     const COLUMNS: usize = 300;
-    let rows = columns.first().map_or(0, |(_, values)| values.len());
-    let complete: Vec<usize> =
-        (0..rows).filter(|&row| columns.iter().all(|(_, values)| !values[row].is_nan())).take(ROWS).collect();
-    if columns.len() > COLUMNS || complete.len() < 2 * columns.len().max(2) {
-        return Vec::new();
+
+    let unknown = (Vec::new(), Rank { columns: names.len(), independent: names.len() });
+    if names.is_empty() || names.len() > COLUMNS {
+        return unknown;
     }
-    let columns: Vec<Standard> = columns
+    let complete: Vec<usize> =
+        (0..rows).filter(|&row| (0..names.len()).all(|column| !value(row, column).is_nan())).collect();
+    if complete.len() < 2 * names.len().max(2) {
+        return unknown;
+    }
+    // Evenly from all of the table, which may be sorted.
+    let most = ROWS.min(WORK / (names.len() * names.len()));
+    let complete: Vec<usize> = complete.iter().copied().step_by(complete.len().div_ceil(most)).collect();
+    let columns: Vec<Standard<'_>> = names
         .iter()
-        .map(|(_, values)| Standard::of(complete.iter().map(|&row| values[row])))
-        .zip(columns)
-        .map(|(standard, (name, _))| Standard { name, ..standard })
+        .enumerate()
+        .map(|(column, name)| Standard {
+            name,
+            ..Standard::of(complete.iter().map(|&row| value(row, column)))
+        })
         .collect();
     let (mut free, mut found): (Vec<Residual<'_>>, Vec<Dependence>) = (Vec::new(), Vec::new());
-    for column in &columns {
-        if column.deviation == 0.0 {
-            continue;
-        }
+    for column in columns.iter().filter(|column| column.deviation > 0.0) {
         let residual = Residual::of(column, &free);
-        if residual.left < LEFT {
+        if residual.left < NEAR {
             found.push(residual.dependence(&free));
-        } else {
+        }
+        if residual.left >= EXACT {
             free.push(residual);
         }
     }
-    found
+    let follow = found.iter().filter(|dependence| dependence.exact).count();
+    (found, Rank { columns: names.len(), independent: names.len() - follow })
 }
 
 /// A column with mean 0 and deviation 1.
@@ -136,7 +162,13 @@ impl<'a> Residual<'a> {
                 terms.push(Term { of: other.column.name.to_owned(), factor });
             }
         }
-        Dependence { column: self.column.name.to_owned(), terms, constant, left: self.left }
+        Dependence {
+            column: self.column.name.to_owned(),
+            terms,
+            constant,
+            left: self.left,
+            exact: self.left < EXACT,
+        }
     }
 }
 
@@ -153,16 +185,20 @@ mod tests {
             ("b", column(&b)),
             ("c", column(&|t| 2.0 * a(t) + 3.0 * b(t) - 4.0)),
             ("d", column(&|t| a(t) + 0.01 * (2.9 * t).sin())),
+            ("g", column(&|t| a(t) + 0.04 * (3.7 * t).sin())),
             ("e", column(&|t| 10.0 * a(t))),
             ("f", column(&|_| 7.0)),
         ];
-        let columns: Vec<(&str, &[f64])> =
-            columns.iter().map(|(name, values)| (*name, &values[..])).collect();
-        let found = dependences(&columns);
-        let names: Vec<&str> = found.iter().map(|found| found.column.as_str()).collect();
-        assert_eq!(names, ["c", "e"]);
+        let names = columns.each_ref().map(|(name, _)| *name);
+        let (found, rank) = dependences(&names, 400, |row, column| columns[column].1[row]);
+        let names: Vec<(&str, bool)> =
+            found.iter().map(|found| (found.column.as_str(), found.exact)).collect();
+        assert_eq!(names, [("c", true), ("d", false), ("e", true)]);
+        assert_eq!(rank, Rank { columns: 7, independent: 5 });
+        let near = &found[1];
+        assert!((near.left.sqrt() - 0.01).abs() < 1e-3 && near.terms.len() == 1, "{near:?}");
         for (found, want, constant) in
-            [(&found[0], &[("a", 2.0), ("b", 3.0)][..], -4.0), (&found[1], &[("a", 10.0)], 0.0)]
+            [(&found[0], &[("a", 2.0), ("b", 3.0)][..], -4.0), (&found[2], &[("a", 10.0)], 0.0)]
         {
             assert!((found.constant - constant).abs() < 1e-3 && found.left < 1e-12, "{found:?}");
             assert_eq!(found.terms.len(), want.len(), "{found:?}");

@@ -61,6 +61,27 @@ impl TableWriter {
         texts: &[String],
         numbers: &[String],
     ) -> Result<Self> {
+        let order: Vec<usize> = (0..texts.len() + numbers.len()).collect();
+        Self::create_in_order(path, wanted, texts, numbers, &order)
+    }
+
+    /// As [`TableWriter::create`], with the columns in another order: `order` has their places in `texts` and then `numbers`,
+    /// each once.
+    ///
+    /// # Errors
+    /// Those of [`TableWriter::create`]; [`Error::Argument`] when `order` is none.
+    pub fn create_in_order(
+        path: Option<&Path>,
+        wanted: Option<Encoding>,
+        texts: &[String],
+        numbers: &[String],
+        order: &[usize],
+    ) -> Result<Self> {
+        let mut sorted = order.to_vec();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..texts.len() + numbers.len()) {
+            return Err(Error::Argument("every column to write needs one place".into()));
+        }
         let path = path.filter(|path| path.as_os_str() != "-");
         let encoding = Encoding::of_path(path, wanted);
         let name = path.unwrap_or(Path::new("standard output")).to_path_buf();
@@ -86,9 +107,9 @@ impl TableWriter {
                 Format::Npy => Sink::Npy(Box::new(npy::NpyWriter::new(destination, path, numbers.len())?)),
                 #[cfg(feature = "tables")]
                 Format::Parquet => {
-                    Sink::Parquet(Box::new(parquet::ParquetWriter::new(destination, texts, numbers)?))
+                    Sink::Parquet(Box::new(parquet::ParquetWriter::new(destination, texts, numbers, order)?))
                 }
-                _ => Sink::Text(Box::new(TextWriter::new(destination, encoding, texts, numbers)?)),
+                _ => Sink::Text(Box::new(TextWriter::new(destination, encoding, texts, numbers, order)?)),
             })
         };
         let sink = open().map_err(|error| Error::io(&name, error))?;
@@ -101,7 +122,8 @@ impl TableWriter {
     /// [`Error::Io`] when writing fails; [`Error::Length`] when the columns do not have the same rows.
     pub fn write(&mut self, texts: &[Vec<String>], numbers: &[f64]) -> Result<()> {
         crate::error::expect_length("columns of text", texts.len(), self.texts)?;
-        let rows = numbers.len().checked_div(self.numbers).unwrap_or(0);
+        let texts_alone = texts.first().map_or(0, Vec::len);
+        let rows = numbers.len().checked_div(self.numbers).unwrap_or(texts_alone);
         crate::error::expect_length("numbers to write", numbers.len(), rows * self.numbers)?;
         for cells in texts {
             crate::error::expect_length("cells of a column of text", cells.len(), rows)?;

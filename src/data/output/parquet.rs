@@ -21,10 +21,17 @@ pub(super) struct ParquetWriter {
     texts: Vec<Vec<ByteArray>>,
     /// A list for each column of numbers.
     numbers: Vec<Vec<f64>>,
+    /// Places of the file's columns in the texts and then the numbers.
+    order: Vec<usize>,
 }
 
 impl ParquetWriter {
-    pub(super) fn new(destination: Destination, texts: &[String], numbers: &[String]) -> io::Result<Self> {
+    pub(super) fn new(
+        destination: Destination,
+        texts: &[String],
+        numbers: &[String],
+        order: &[usize],
+    ) -> io::Result<Self> {
         let text = |name: &String| {
             let column = Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY);
             column.with_repetition(Repetition::REQUIRED).with_logical_type(Some(LogicalType::String)).build()
@@ -34,13 +41,15 @@ impl ParquetWriter {
             column.with_repetition(Repetition::REQUIRED).build()
         };
         let columns = texts.iter().map(text).chain(numbers.iter().map(number));
-        let columns =
+        let columns: Vec<Arc<Type>> =
             columns.map(|column| column.map(Arc::new)).collect::<Result<_, _>>().map_err(io_error)?;
+        let columns = order.iter().map(|&place| Arc::clone(&columns[place])).collect();
         let schema = Type::group_type_builder("schema").with_fields(columns).build().map_err(io_error)?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let writer = SerializedFileWriter::new(destination, Arc::new(schema), Arc::new(properties))
             .map_err(io_error)?;
-        Ok(Self { writer, texts: vec![Vec::new(); texts.len()], numbers: vec![Vec::new(); numbers.len()] })
+        let (texts, numbers) = (vec![Vec::new(); texts.len()], vec![Vec::new(); numbers.len()]);
+        Ok(Self { writer, texts, numbers, order: order.to_vec() })
     }
 
     pub(super) fn write(&mut self, texts: &[Vec<String>], numbers: &[f64]) -> io::Result<()> {
@@ -51,34 +60,38 @@ impl ParquetWriter {
         for (index, column) in self.numbers.iter_mut().enumerate() {
             column.extend(numbers.iter().skip(index).step_by(columns));
         }
-        let rows = self.numbers.first().map_or(0, Vec::len);
+        let rows = self.rows();
         if rows * (columns + self.texts.len()) >= GROUP_VALUES { self.close_group() } else { Ok(()) }
     }
 
     pub(super) fn finish(mut self) -> io::Result<Destination> {
-        if self.numbers.first().is_some_and(|column| !column.is_empty()) {
+        if self.rows() > 0 {
             self.close_group()?;
         }
         self.writer.into_inner().map_err(io_error)
     }
 
+    /// Rows that are not written yet.
+    fn rows(&self) -> usize {
+        let texts = self.texts.first().map_or(0, Vec::len);
+        self.numbers.first().map_or(texts, Vec::len)
+    }
+
     fn close_group(&mut self) -> io::Result<()> {
         let mut write = || -> Result<(), ParquetError> {
             let mut group = self.writer.next_row_group()?;
-            for column in &mut self.texts {
-                if let Some(mut writer) = group.next_column()? {
-                    writer.typed::<ByteArrayType>().write_batch(column, None, None)?;
-                    writer.close()?;
-                }
-                column.clear();
+            for &place in &self.order {
+                let Some(mut writer) = group.next_column()? else { continue };
+                match place.checked_sub(self.texts.len()) {
+                    None => writer.typed::<ByteArrayType>().write_batch(&self.texts[place], None, None)?,
+                    Some(place) => {
+                        writer.typed::<DoubleType>().write_batch(&self.numbers[place], None, None)?
+                    }
+                };
+                writer.close()?;
             }
-            for column in &mut self.numbers {
-                if let Some(mut writer) = group.next_column()? {
-                    writer.typed::<DoubleType>().write_batch(column, None, None)?;
-                    writer.close()?;
-                }
-                column.clear();
-            }
+            self.texts.iter_mut().for_each(Vec::clear);
+            self.numbers.iter_mut().for_each(Vec::clear);
             group.close()?;
             Ok(())
         };

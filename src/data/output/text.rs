@@ -10,6 +10,8 @@ use crate::data::table::{io_error, write_csv_row};
 pub(super) struct TextWriter {
     out: csv::Writer<Compressed>,
     digits: Vec<u8>,
+    /// Places of the columns in the texts and then the numbers; empty where that is their order.
+    order: Vec<usize>,
 }
 
 impl TextWriter {
@@ -18,16 +20,25 @@ impl TextWriter {
         encoding: Encoding,
         texts: &[String],
         numbers: &[String],
+        order: &[usize],
     ) -> io::Result<Self> {
         let delimiter = if encoding.format == Format::Tsv { b'\t' } else { b',' };
         let compressed = Compressed::new(destination, encoding.compression)?;
         let mut out = csv::WriterBuilder::new().delimiter(delimiter).from_writer(compressed);
-        out.write_record(texts.iter().chain(numbers)).map_err(io_error)?;
-        Ok(Self { out, digits: Vec::new() })
+        let names: Vec<&String> = texts.iter().chain(numbers).collect();
+        out.write_record(order.iter().map(|&place| names[place])).map_err(io_error)?;
+        let order = if order.is_sorted() { Vec::new() } else { order.to_vec() };
+        Ok(Self { out, digits: Vec::new(), order })
     }
 
     pub(super) fn write(&mut self, texts: &[Vec<String>], numbers: &[f64], rows: usize) -> io::Result<()> {
-        for (row, numbers) in numbers.chunks_exact(numbers.len() / rows.max(1)).enumerate() {
+        let width = numbers.len() / rows.max(1);
+        for row in 0..rows {
+            let numbers = &numbers[row * width..(row + 1) * width];
+            if !self.order.is_empty() {
+                self.write_in_order(texts, numbers, row)?;
+                continue;
+            }
             for cells in texts {
                 self.out.write_field(&cells[row]).map_err(io_error)?;
             }
@@ -35,6 +46,16 @@ impl TextWriter {
             self.out.write_record(None::<&[u8]>).map_err(io_error)?;
         }
         Ok(())
+    }
+
+    fn write_in_order(&mut self, texts: &[Vec<String>], numbers: &[f64], row: usize) -> io::Result<()> {
+        for &place in &self.order {
+            match place.checked_sub(texts.len()) {
+                None => self.out.write_field(&texts[place][row]).map_err(io_error)?,
+                Some(place) => write_csv_row(&mut self.out, &mut self.digits, &numbers[place..=place])?,
+            }
+        }
+        self.out.write_record(None::<&[u8]>).map_err(io_error)
     }
 
     pub(super) fn finish(self) -> io::Result<Destination> {

@@ -13,7 +13,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Whether `x` lies between the ends.
-    pub(super) fn contain(self, x: f64) -> bool {
+    pub(in crate::data) fn contain(self, x: f64) -> bool {
         x.is_finite() && self.low.is_none_or(|low| x > low) && self.high.is_none_or(|high| x < high)
     }
 

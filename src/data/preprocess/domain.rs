@@ -19,15 +19,30 @@ pub struct ColumnDomain {
     /// Where values may lie. Of a dequantised column these are the least and the greatest value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bounds: Option<Bounds>,
+    /// The column, which is context, is 1 in the rows of one level of a discrete variable and 0 in the others. It is not
+    /// scaled, so that rare levels are no numbers far out, and not bent; a level that no training row has does no harm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub indicator: bool,
 }
 
 impl ColumnDomain {
+    /// The domain of an indicator.
+    pub fn indicator() -> Self {
+        Self { indicator: true, ..Self::default() }
+    }
+
     /// Checks the domain of a column called `name`.
     ///
     /// # Errors
     /// [`Error::Argument`] when the bounds are empty, not finite, or, of a dequantised column, not on its grid, or
-    /// when that is none.
+    /// when that is none; when an indicator has bounds or is dequantised.
     pub fn validate(&self, name: &str) -> Result<()> {
+        if self.indicator && *self != Self::indicator() {
+            let name = shown(name);
+            return Err(Error::Argument(format!(
+                "`{name}` is an indicator, which has no bounds and no noise"
+            )));
+        }
         if let Some(fault) = self.grid.and_then(Grid::fault) {
             return Err(Error::Argument(format!("column `{}` {fault}", shown(name))));
         }
@@ -113,7 +128,7 @@ mod tests {
     use super::*;
 
     fn bounds(low: Option<f64>, high: Option<f64>) -> ColumnDomain {
-        ColumnDomain { grid: None, bounds: Some(Bounds { low, high }) }
+        ColumnDomain { grid: None, bounds: Some(Bounds { low, high }), ..ColumnDomain::default() }
     }
 
     #[test]
@@ -128,6 +143,7 @@ mod tests {
         let counts = ColumnDomain {
             grid: Some(Grid::WHOLE),
             bounds: Some(Bounds { low: Some(2.0), high: Some(5.0) }),
+            ..ColumnDomain::default()
         };
         assert_eq!([-1e300, -50.0, 0.0, 50.0, 1e300].map(|y| counts.inverse(y)), [2.0, 2.0, 4.0, 5.0, 5.0]);
     }
@@ -139,8 +155,11 @@ mod tests {
             assert!(share.refusal(x).is_some_and(|text| text.contains("0:1")), "{x}");
             assert_eq!(share.forward(x).1, f64::NEG_INFINITY, "{x}");
         }
-        let counts =
-            ColumnDomain { grid: Some(Grid::WHOLE), bounds: Some(Bounds { low: Some(0.0), high: None }) };
+        let counts = ColumnDomain {
+            grid: Some(Grid::WHOLE),
+            bounds: Some(Bounds { low: Some(0.0), high: None }),
+            ..ColumnDomain::default()
+        };
         assert_eq!((counts.refusal(0.0), counts.refusal(7.0)), (None, None));
         assert!(counts.refusal(0.5).is_some_and(|text| text.contains("not a whole number")));
         assert!(counts.refusal(-1.0).is_some_and(|text| text.contains("bounds 0:")));

@@ -206,6 +206,19 @@ impl Preprocessing {
         }
     }
 
+    /// Leaves indicators unbent.
+    fn straighten_indicators(&mut self) {
+        let Self { domains, curves, whitened_curves, kernel, whitened_kernel, .. } = self;
+        for (column, _) in domains.iter().enumerate().filter(|(_, domain)| domain.indicator) {
+            let johnson =
+                [&mut *curves, whitened_curves].into_iter().filter_map(|curves| curves.get_mut(column));
+            johnson.for_each(|curve| *curve = Johnson::IDENTITY);
+            let kernel =
+                [&mut *kernel, whitened_kernel].into_iter().filter_map(|curves| curves.get_mut(column));
+            kernel.for_each(|curve| *curve = MonotoneCurve::identity());
+        }
+    }
+
     /// What was to be done to the columns.
     pub(in crate::data) fn plan(&self) -> PreprocessingPlan {
         PreprocessingPlan {

@@ -80,6 +80,12 @@ impl PreprocessingPlan {
         }
         for (index, (domain, name)) in self.domains.iter().zip(columns).enumerate() {
             domain.validate(name)?;
+            if domain.indicator && index < columns.len() - self.context {
+                return Err(Error::Argument(format!(
+                    "column `{}` is an indicator, which can only be context",
+                    shown(name)
+                )));
+            }
             if domain.grid.is_some() && index >= columns.len() - self.context {
                 return Err(Error::Argument(format!(
                     "column `{}` is context, whose density is not modelled: it cannot be dequantised",
@@ -158,12 +164,10 @@ impl PreprocessingPlan {
                 // Known from the start.
                 StageKind::Domains => {}
                 StageKind::Standardiser => {
-                    fitted.standardiser = match self.standardise {
-                        Standardise::Robust => Standardiser::fit_robust(source_name, &rows, columns),
-                        Standardise::Mean | Standardise::Whiten => {
-                            Standardiser::fit_named(source_name, &rows, columns)
-                        }
-                    }?;
+                    let robust = self.standardise == Standardise::Robust;
+                    let skipped = |column: usize| fitted.domains[column].indicator;
+                    fitted.standardiser =
+                        Standardiser::fit_some(source_name, &rows, columns, robust, skipped)?;
                 }
                 StageKind::Curves => fitted.curves = Johnson::fit_columns(&rows, features),
                 StageKind::Kernel => {
@@ -171,13 +175,16 @@ impl PreprocessingPlan {
                     fitted.kernel = fit_columns(&rows, weights, &least);
                 }
                 StageKind::Whitening => {
-                    fitted.whitening = Some(Whitening::fit_given(rows.to_mut(), features, self.context)?);
+                    let given = &fitted.domains[features - self.context..];
+                    let indicators: Vec<bool> = given.iter().map(|domain| domain.indicator).collect();
+                    fitted.whitening = Some(Whitening::fit_given(rows.to_mut(), features, &indicators)?);
                 }
                 StageKind::WhitenedCurves => fitted.whitened_curves = Johnson::fit_columns(&rows, features),
                 StageKind::WhitenedKernel => {
                     fitted.whitened_kernel = fit_columns(&rows, weights, &vec![0.0; features]);
                 }
             }
+            fitted.straighten_indicators();
             mapped_by = Some(kind);
         }
         Ok(fitted)
@@ -222,7 +229,10 @@ mod tests {
     #[test]
     fn noise_is_inside_its_cell_repeats_and_differs_by_row_column_and_seed() {
         let plan = PreprocessingPlan {
-            domains: vec![ColumnDomain { grid: Some(Grid::WHOLE), bounds: None }; 2],
+            domains: vec![
+                ColumnDomain { grid: Some(Grid::WHOLE), bounds: None, ..ColumnDomain::default() };
+                2
+            ],
             ..PreprocessingPlan::default()
         };
         let draw = |row, seed| {

@@ -31,6 +31,41 @@ impl Standardiser {
         Self::fit_named("training rows", values, columns)
     }
 
+    /// [`Standardiser::fit`], or [`Standardiser::fit_robust`], whose errors name `source_name`; columns that are `centred`
+    /// keep their scale, whatever it is.
+    pub(super) fn fit_some(
+        source_name: &str,
+        values: &[f64],
+        columns: &[String],
+        robust: bool,
+        centred: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
+        if !(0..columns.len()).any(&centred) {
+            return match robust {
+                true => Self::fit_robust(source_name, values, columns),
+                false => Self::fit_named(source_name, values, columns),
+            };
+        }
+        let features = columns.len();
+        let others: Vec<usize> = (0..features).filter(|&column| !centred(column)).collect();
+        let rest: Vec<f64> =
+            values.chunks_exact(features).flat_map(|row| others.iter().map(|&column| row[column])).collect();
+        let names: Vec<String> = others.iter().map(|&column| columns[column].clone()).collect();
+        let fitted = match robust {
+            true => Self::fit_robust(source_name, &rest, &names),
+            false => Self::fit_named(source_name, &rest, &names),
+        }?;
+        let mut standardiser = Self::identity(features);
+        for (place, &column) in others.iter().enumerate() {
+            (standardiser.mean[column], standardiser.std[column]) = (fitted.mean[place], fitted.std[place]);
+        }
+        let rows = (values.len() / features) as f64;
+        for column in (0..features).filter(|&column| centred(column)) {
+            standardiser.mean[column] = values[column..].iter().step_by(features).sum::<f64>() / rows;
+        }
+        Ok(standardiser)
+    }
+
     /// [`Standardiser::fit`] whose errors name `source_name`.
     pub(super) fn fit_named(source_name: &str, values: &[f64], columns: &[String]) -> Result<Self> {
         let features = columns.len();

@@ -28,6 +28,11 @@ impl Whitening {
     /// # Panics
     /// When there are 0 features.
     pub fn fit(rows: &[f64], features: usize) -> Result<Self> {
+        Self::fit_with(rows, features, &[])
+    }
+
+    /// [`Whitening::fit`]; of the first columns, those that are `indicators` are left as they are.
+    fn fit_with(rows: &[f64], features: usize, indicators: &[bool]) -> Result<Self> {
         expect_length("rows", rows.len(), rows.len().next_multiple_of(features))?;
         let count = rows.len() / features;
         let mut factor = vec![0.0; features * features];
@@ -42,24 +47,65 @@ impl Whitening {
             *value /= count as f64;
         }
         for i in 0..features {
-            factor[i * features + i] += RIDGE;
+            let is_indicator = indicators.get(i) == Some(&true);
+            // A row's worth of the others' mean: of a level with few rows little is known.
+            factor[i * features + i] += if is_indicator { RIDGE + 1.0 / count as f64 } else { RIDGE };
         }
         factorise(&mut factor, features).ok_or_else(|| {
             Error::Argument(format!(
                 "whitening needs rows whose covariance is positive and finite, got {count} rows of {features} columns"
             ))
         })?;
-        Ok(Self { factor })
+        let mut fitted = Self { factor };
+        if indicators.contains(&true) {
+            fitted.spare(indicators);
+        }
+        Ok(fitted)
     }
 
-    /// The map of standardised `rows`, row-major [N, D], whose last `context` columns are context. They are left as they
-    /// were.
+    /// Changes the map so that it passes `indicators` among the first columns on as they are. What follows them stays
+    /// uncorrelated with them. Whitened, the indicator of a rare level would be a number far out.
+    fn spare(&mut self, indicators: &[bool]) {
+        let features = self.features();
+        let is_spared = |i: usize| indicators.get(i) == Some(&true);
+        // Row i: the old result i by the new ones.
+        let mut old = vec![0.0; features * features];
+        for i in 0..features {
+            let (above, row) = old.split_at_mut(i * features);
+            row[i] = 1.0;
+            if is_spared(i) {
+                for (j, before) in above.chunks_exact(features).enumerate() {
+                    let factor = self.factor[i * features + j];
+                    row[..i].iter_mut().zip(before).for_each(|(value, before)| *value -= factor * before);
+                }
+                let own = self.factor[i * features + i];
+                row[..=i].iter_mut().for_each(|value| *value /= own);
+            }
+        }
+        for i in 0..features {
+            let line = self.factor[i * features..(i + 1) * features].to_vec();
+            let new = &mut self.factor[i * features..(i + 1) * features];
+            new.fill(0.0);
+            if is_spared(i) {
+                new[i] = 1.0;
+                continue;
+            }
+            for (j, factor) in line[..=i].iter().enumerate() {
+                let old = &old[j * features..=j * features + j];
+                new.iter_mut().zip(old).for_each(|(new, old)| *new += factor * old);
+            }
+        }
+    }
+
+    /// The map of standardised `rows`, row-major [N, D], whose last columns are context, `indicators` `[C]` among it. They are
+    /// left as they were.
     ///
     /// # Errors
     /// Those of [`Whitening::fit`].
-    pub(super) fn fit_given(rows: &mut [f64], features: usize, context: usize) -> Result<Self> {
+    pub(super) fn fit_given(rows: &mut [f64], features: usize, indicators: &[bool]) -> Result<Self> {
+        let context = indicators.len();
         rows.chunks_exact_mut(features).for_each(|row| row.rotate_right(context));
-        let fitted = Self::fit(rows, features);
+        let fitted = Self::fit_with(rows, features, indicators);
         rows.chunks_exact_mut(features).for_each(|row| row.rotate_left(context));
         fitted
     }
