@@ -2,6 +2,7 @@
 
 mod atoms;
 mod bad_input;
+mod categories;
 mod cli;
 mod common;
 mod conditional;

@@ -111,7 +111,7 @@ fn a_training_says_what_was_taken_and_its_configuration_keeps_what_was_forced() 
         ),
         ("d.txt", commas.replace(',', "  "), &["white space between fields"]),
         ("e.csv", format!("# of May\n# a,b,c\n{commas}"), &["the comment above the rows", "a, b, c"]),
-        ("f.csv", format!("a,b,c,d\n{dates}"), &["in c, true is 1", "in d, dates and times are seconds"]),
+        ("f.csv", format!("a,b,c,d\n{dates}"), &["c (2 categories)", "in d, dates and times are seconds"]),
     ] {
         let said = train(path, name, &contents, &[]);
         for wanted in wanted {
