@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use moonflow::data::Inspection;
+use moonflow::data::{Inspection, Selection};
 use moonflow::{Error, Result};
 
 use super::findings::{self, Settled};
@@ -21,6 +21,13 @@ pub fn apply(args: &mut TrainArgs, path: &Path) -> Result<String> {
     }
     let (reader, mut places, context) = args.table.open_beforehand(path, args.roles())?;
     let columns: Vec<String> = places.iter().map(|&place| reader.columns()[place].clone()).collect();
+    let categorical = Selection::split(args.roles().categorical.unwrap_or_default());
+    let categorical = match categorical.as_slice() {
+        [] => Vec::new(),
+        _ => Selection { keep: categorical, drop: Vec::new() }.resolve(reader.name(), reader.columns())?,
+    };
+    let categorical: Vec<String> =
+        categorical.into_iter().map(|place| reader.columns()[place].clone()).collect();
     let (plan, grids) = args.preprocess.plan(reader.name(), &columns, context)?.beforehand();
     // What is given comes first: a column that follows from it is the one to be left out.
     places.rotate_right(context);
@@ -28,8 +35,11 @@ pub fn apply(args: &mut TrainArgs, path: &Path) -> Result<String> {
     let found = Inspection::of(reader, &places, |rows, share| progress.update(rows, share))?;
     progress.finish();
     let missing = args.table.says_missing();
-    let mut advice =
-        findings::advice(&found, |name| Settled::by(&plan, &columns, name).with_missing(missing));
+    let settled = |name: &str| {
+        let roles = [categorical.iter().any(|column| column == name), args.preprocess.names_atoms(name)];
+        Settled::by(&plan, &columns, name).with_roles(roles).with_missing(missing)
+    };
+    let mut advice = findings::advice(&found, settled);
     if grids {
         advice.retain(|advice| advice.flag != "dequantize");
     }

@@ -2,7 +2,8 @@
 //! density that it is about to fit, and `train --auto` takes the flags.
 
 use moonflow::data::{
-    Atom, ColumnFindings, ColumnKind, Dependence, Inspection, Margins, PreprocessingPlan, Shape, Table, Tails,
+    Atom, ColumnFindings, ColumnKind, Dependence, Inspection, Levels, Margins, PreprocessingPlan, Shape,
+    Table, Tails,
 };
 use moonflow::shown::shown;
 use serde::Serialize;
@@ -37,6 +38,10 @@ pub struct Settled {
     context: bool,
     dequantized: bool,
     bounded: bool,
+    /// It has atoms.
+    atoms: bool,
+    /// It is a category.
+    categorical: bool,
     /// A flag says what becomes of rows without a value.
     missing: bool,
 }
@@ -50,8 +55,15 @@ impl Settled {
             context: place + plan.context >= columns.len(),
             dequantized: domain.grid.is_some(),
             bounded: domain.bounds.is_some(),
-            missing: false,
+            atoms: plan.atoms.iter().any(|atoms| atoms.column == place),
+            ..Self::default()
         }
+    }
+
+    /// The same where a flag says that the column is a category or has atoms, or `are_said` not: in this order.
+    pub fn with_roles(self, are_said: [bool; 2]) -> Self {
+        let [categorical, atoms] = are_said;
+        Self { categorical, atoms: self.atoms || atoms, ..self }
     }
 
     /// The same where a flag says what becomes of rows without a value, or `is_said` not.
@@ -61,7 +73,7 @@ impl Settled {
 
     /// Whether a flag names the column, which is then to be kept.
     fn is_named(self) -> bool {
-        self.context || self.dequantized || self.bounded
+        self.context || self.dequantized || self.bounded || self.atoms || self.categorical
     }
 }
 
@@ -91,7 +103,7 @@ const UNBOUNDED: &str = "A density grows without end there";
 const LEFT_OUT: &str = "leaves it out";
 
 /// Every rule. A column that one of them drops is none of the later ones' business.
-static RULES: [Rule; 10] = [
+static RULES: [Rule; 11] = [
     Rule {
         flag: "drop",
         reason: "counts the rows, as an index does",
@@ -126,10 +138,10 @@ static RULES: [Rule; 10] = [
     },
     Rule {
         flag: "drop",
-        reason: "text",
-        consequence: "A flow is fitted to numbers",
+        reason: "a text of its own in most rows",
+        consequence: "It names rows and is no category",
         effect: LEFT_OUT,
-        item: |of| (of.column.kind == ColumnKind::Text).then(|| of.field()),
+        item: |of| of.is_name().then(|| of.field()),
         detail: |_| None,
     },
     Rule {
@@ -157,6 +169,14 @@ static RULES: [Rule; 10] = [
             let step = of.step().filter(|step| *step != 1.0)?;
             Some(csv_field(&format!("{}={step}", of.column.name)))
         },
+        detail: |of| of.shared(),
+    },
+    Rule {
+        flag: "atom",
+        reason: "values that stand out of others",
+        consequence: UNBOUNDED,
+        effect: "gives them probabilities",
+        item: |of| of.atoms(),
         detail: |of| of.shared(),
     },
     Rule {
@@ -204,8 +224,27 @@ impl Subject<'_> {
         let Self { found, column, settled } = self;
         let numbers = (found.rows - column.missing) as usize;
         let few = column.shared.is_some_and(|shared| shared.is_of_few(numbers));
-        let truth = (column.kind == ColumnKind::Truth).then_some(1.0);
-        column.grid.or(truth).filter(|_| few && !settled.dequantized && !settled.context)
+        let is_number = column.kind != ColumnKind::Truth && !settled.categorical;
+        column.grid.filter(|_| few && is_number && !settled.dequantized && !settled.context)
+    }
+
+    /// Whether the column names rows: a text that comes again in few of them.
+    fn is_name(&self) -> bool {
+        let Self { found, column, .. } = self;
+        let texts = (found.rows - column.missing) as usize;
+        column.kind == ColumnKind::Text
+            && column.different.is_none_or(|different| Levels::are_names(different, texts))
+    }
+
+    /// The values that stand out of a column of others, where they are to have probabilities.
+    fn atoms(&self) -> Option<String> {
+        let Self { column, settled, .. } = self;
+        let is_free = self.step().is_none() && !settled.is_named() && column.kind != ColumnKind::Truth;
+        // The flag's list has no quotes.
+        let is_free = is_free && !column.name.contains([',', '"']);
+        let atom = |atom: &Atom| format!("{}={}", column.name, atom.value);
+        let atoms: Vec<String> = column.atoms.iter().filter(|_| is_free).map(atom).collect();
+        (!atoms.is_empty()).then(|| atoms.join(","))
     }
 
     /// What many rows share.
@@ -312,9 +351,10 @@ pub fn of_training(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
 fn shared_values(found: &Inspection, settled: impl Fn(&str) -> Settled, margins: Margins) -> Option<String> {
     let others = found.columns.iter().filter_map(|column| {
         let subject = Subject { found, column, settled: settled(&column.name) };
-        let shared = column.shared.filter(|_| !column.is_index && subject.step().is_none())?;
-        let Settled { context, dequantized, .. } = subject.settled;
-        (!context && !dequantized).then(|| format!("`{}` ({shared})", shown(&column.name)))
+        let is_helped = column.is_index || subject.step().is_some() || subject.atoms().is_some();
+        let shared = column.shared.filter(|_| !is_helped)?;
+        let Settled { context, dequantized, atoms, .. } = subject.settled;
+        (!context && !dequantized && !atoms).then(|| format!("`{}` ({shared})", shown(&column.name)))
     });
     let others: Vec<String> = others.collect();
     let margins = match margins {

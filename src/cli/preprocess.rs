@@ -63,6 +63,10 @@ impl PreprocessArgs {
     pub fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         match name {
             "dequantize" => self.dequantize = Some(value.to_owned()),
+            "atom" => {
+                let parsed: std::result::Result<Vec<_>, String> = value.split(',').map(atom).collect();
+                self.atom = parsed.map_err(Error::Argument)?;
+            }
             "bounds" => {
                 let parsed: std::result::Result<Vec<_>, String> = value.split(',').map(bounds).collect();
                 self.bounds = parsed.map_err(Error::Argument)?;
@@ -72,6 +76,11 @@ impl PreprocessArgs {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Whether a flag says that the column `name` has atoms.
+    pub fn names_atoms(&self, name: &str) -> bool {
+        self.atom.iter().any(|(column, _)| column == name)
     }
 
     /// Whether a flag says what the margins are.

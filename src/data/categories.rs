@@ -99,6 +99,14 @@ impl Levels {
         format!("`{}` is none of the known categories {}{more}", shown(cell), known.join(", "))
     }
 
+    /// Whether so many different texts in so many rows are rather names of the rows than levels of a category.
+    pub fn are_names(texts: usize, rows: usize) -> bool {
+        /// Texts below which a short table may have as many by chance.
+        const FEW: usize = 10;
+
+        texts > Self::MOST || (texts >= FEW && 2 * texts > rows)
+    }
+
     /// Those of `names` in their order, numbers as numbers before other texts, with the place of each of `names`.
     fn sorted(names: Vec<String>) -> (Self, Vec<usize>) {
         let number = |name: &String| name.parse::<f64>().ok().filter(|number| number.is_finite());
@@ -244,8 +252,6 @@ impl Coder {
         kind: ValueKind,
         rows: usize,
     ) -> Result<(TableColumn, Option<Vec<usize>>)> {
-        /// Texts below which a short table may have as many by chance.
-        const FEW: usize = 10;
         match self {
             Self::Number => Ok((
                 TableColumn { name: name.to_owned(), cells: ColumnType::Number { kind }, atoms: Vec::new() },
@@ -253,7 +259,7 @@ impl Coder {
             )),
             Self::Levels(levels) => Ok((TableColumn::category(name, levels), None)),
             Self::Texts { names, .. } => {
-                if names.len() >= FEW && 2 * names.len() > rows {
+                if Levels::are_names(names.len(), rows) {
                     let (texts, rows) = (count(names.len(), "different text"), count(rows, "row"));
                     return Err(Error::data(
                         source_name,
