@@ -156,7 +156,7 @@ static RULES: [Rule; 11] = [
         flag: "dequantize",
         reason: "whole numbers only",
         consequence: UNBOUNDED,
-        effect: "models them as counts, --drop leaves out codes of categories",
+        effect: "models them as counts, --categorical as categories",
         item: |of| of.step().filter(|step| *step == 1.0).map(|_| of.field()),
         detail: |of| of.shared(),
     },

@@ -252,7 +252,7 @@ fn the_command_line_fits_scores_and_samples_atoms_in_their_share() {
     let file = |name: &str| fs::read(path.join(name).join("model.safetensors")).expect("written");
     assert!(file("o") == file("again"), "the configuration repeats it");
     let info = succeed(path, &["info", "o/model.safetensors"]);
-    for part in ["format version 7", "rain: 0", "ln(x − 0)"] {
+    for part in ["format version 8", "rain: 0", "ln(x − 0)"] {
         assert!(info.contains(part), "`{part}` is not in: {info}");
     }
 

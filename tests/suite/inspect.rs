@@ -78,13 +78,13 @@ fn inspect_says_what_columns_hold_and_which_flags_suit_them() {
         "rank     8 of 9 columns of numbers",
         "advice   --drop 'Unnamed: 0': counts the rows, as an index does",
         "advice   --drop same: always the same",
-        "advice   --drop kind: text",
         "advice   --drop c: a sum of other columns",
-        "advice   --dequantize count,is: whole numbers only",
+        "advice   --dequantize count: whole numbers only",
         "advice   --dequantize tenths=0.1: values in steps",
+        "advice   --atom zero=0: values that stand out of others",
         "advice   --bounds b=-1:1,zero=-1:1,",
         "advice   --missing drop: missing values",
-        "moonflow train t.csv --drop 'Unnamed: 0,same,kind,c' --dequantize count,is,tenths=0.1 --bounds b=-1:1,",
+        "moonflow train t.csv --drop 'Unnamed: 0,same,c' --dequantize count,tenths=0.1 --atom zero=0 --bounds b=-1:1,",
     ] {
         assert!(said.contains(want), "{want:?} is not in {said}");
     }
@@ -105,7 +105,8 @@ fn inspect_finds_a_word_among_numbers_and_writes_json() {
     let odd = &found["columns"][0]["odd"];
     assert_eq!((&odd["unit"], &odd["place"], &odd["cell"]), (&"line".into(), &42.into(), &"oops".into()));
     assert_eq!(found["columns"][1]["kind"], "whole");
-    let advice = json!({ "flag": "drop", "columns": ["a"], "value": "a", "reason": "text" });
+    let advice =
+        json!({ "flag": "drop", "columns": ["a"], "value": "a", "reason": "a text of its own in most rows" });
     assert_eq!(found["advice"], json!([advice]));
     let said = succeed(path, &["inspect", "t.csv", "--drop", "b"]);
     assert!(said.contains("unlike most is `oops` in line 42"), "{said}");
@@ -139,18 +140,18 @@ fn auto_takes_the_flags_that_it_says_and_its_configuration_repeats_the_fit_witho
         // What the flags printed do not hold.
         if more.contains(&"--context") {
             all.extend(["--context", "far"].map(String::from));
-            assert!(flags.starts_with("--drop 'b,Unnamed: 0,same,kind'"), "{flags}");
+            assert!(flags.starts_with("--drop 'b,Unnamed: 0,same'"), "{flags}");
             assert!(flags.contains(" --bounds zero=-2:2,a=0:,") && !flags.contains("far"), "{flags}");
         } else {
             assert!(
-                flags.starts_with("--drop 'Unnamed: 0,same,kind,c' --dequantize count,is,tenths=0.1 "),
+                flags.starts_with("--drop 'Unnamed: 0,same,c' --dequantize count,tenths=0.1 --atom zero=0 "),
                 "{flags}"
             );
         }
         train("p", &all.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(model("o") == model("p"), "the same bits with {flags}");
         let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
-        assert!(config.contains("dequantize = \"count,is,tenths=0.1\""), "{config}");
+        assert!(config.contains("dequantize = \"count,tenths=0.1\""), "{config}");
         succeed(path, &["train", "--config", "o/config.toml", "--out", "q"]);
         assert!(model("o") == model("q"), "the same bits from {config}");
     }
@@ -179,11 +180,11 @@ fn train_says_in_notes_what_inspect_advises() {
     for want in [
         "note: counts the rows, as an index does: `Unnamed: 0`. It would be learned: --drop 'Unnamed: 0' leaves it out",
         "note: a sum of other columns: `c` = 2·`a` + -1·`b` + 1. A density grows without end there: --drop c leaves it out",
-        "note: whole numbers only: `count` (7 different), `is` (2 different). A density grows without end there: \
-         --dequantize count,is models them as counts",
+        "note: whole numbers only: `count` (7 different). A density grows without end there: \
+         --dequantize count models them as counts",
         "note: near an end that no value reaches: `b` (-1 and 1), ",
         "note: values in steps: `tenths` (37 different). A density grows without end there: --dequantize tenths=0.1 gives",
-        "note: many rows share a value: `zero` (0 in 34 % of the rows). ",
+        "note: values that stand out of others: `zero` (0 in 34 % of the rows). A density grows without end there: --atom zero=0",
     ] {
         assert!(notes.contains(want), "{want:?} is not in {notes}");
     }

@@ -247,7 +247,9 @@ fn every_option_of_training_is_one_of_the_configuration() {
         "test-fraction",
     ];
     let tables = [
+        "atom",
         "bounds",
+        "categorical",
         "columns",
         "context",
         "decimal",
