@@ -275,8 +275,8 @@ fn the_command_line_fits_scores_and_samples_atoms_in_their_share() {
     assert!(samples.iter().all(|row| row[0] >= 0.0 && (2.0 * row[1]).fract() == 0.0));
 
     // Σ over the steps of P(rain = 0, step) and of the integral over the other rains.
-    let (logs, width) = midpoints(400, 9.0);
-    let steps: Vec<f64> = (-16..=16).map(|k| 0.5 * f64::from(k)).collect();
+    let (logs, width) = midpoints(1600, 9.0);
+    let steps: Vec<f64> = (-9..=9).map(|k| 0.5 * f64::from(k)).collect();
     let rains = || std::iter::once((0.0, 1.0)).chain(logs.iter().map(|log| (log.exp(), log.exp() * width)));
     let grid: Vec<[f64; 3]> =
         steps.iter().flat_map(|&step| rains().map(move |(rain, size)| [rain, step, size])).collect();
