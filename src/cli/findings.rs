@@ -308,7 +308,8 @@ impl Advice {
     pub fn note(&self) -> String {
         let Rule { reason, consequence, effect, .. } = self.rule;
         let columns = listed(&self.named, ", ");
-        let flag = flag(self.flag, &listed(&self.items, ","));
+        let items: Vec<String> = self.items.iter().map(|item| shown(item).to_string()).collect();
+        let flag = flag(self.flag, &listed(&items, ","));
         format!("note: {reason}: {columns}. {consequence}: {flag} {effect}")
     }
 }

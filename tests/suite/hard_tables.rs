@@ -190,8 +190,7 @@ fn rows_beside_shared_values_keep_their_density_and_their_columns_are_named() {
         "--dequantize age models them as counts",
         "values in steps: `acid` (",
         "--dequantize acid=0.1 gives them probabilities",
-        "many rows share a value: `slag` (0 in 40 % of the rows). A density",
-        "--margins kernel, in use here, keeps scores finite",
+        "values that stand out of others: `slag` (0 in 40 % of the rows). A density",
         "suspicious: many rows share a value, where a density grows without end: slag (0 in ",
     ] {
         assert!(said.contains(part), "`{part}` is not in {said}");
