@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use moonflow::data::{Inspection, Selection};
+use moonflow::data::Inspection;
 use moonflow::{Error, Result};
 
+use super::columns::Chosen;
 use super::findings::{self, Settled};
 use super::progress::RowProgress;
 use super::train::TrainArgs;
@@ -19,15 +20,10 @@ pub fn apply(args: &mut TrainArgs, path: &Path) -> Result<String> {
         let message = "--auto reads the table twice, which standard input cannot be: write it to a file";
         return Err(Error::Argument(message.into()));
     }
-    let (reader, mut places, context) = args.table.open_beforehand(path, args.roles())?;
-    let columns: Vec<String> = places.iter().map(|&place| reader.columns()[place].clone()).collect();
-    let categorical = Selection::split(args.roles().categorical.unwrap_or_default());
-    let categorical = match categorical.as_slice() {
-        [] => Vec::new(),
-        _ => Selection { keep: categorical, drop: Vec::new() }.resolve(reader.name(), reader.columns())?,
-    };
-    let categorical: Vec<String> =
-        categorical.into_iter().map(|place| reader.columns()[place].clone()).collect();
+    let (reader, chosen) = args.table.open_beforehand(path, args.roles())?;
+    let Chosen { columns: mut places, context, categorical, .. } = chosen;
+    let names = |places: &[usize]| places.iter().map(|&place| reader.columns()[place].clone()).collect();
+    let [columns, categorical]: [Vec<String>; 2] = [names(&places), names(&categorical)];
     let (plan, grids) = args.preprocess.plan(reader.name(), &columns, context)?.beforehand();
     // What is given comes first: a column that follows from it is the one to be left out.
     places.rotate_right(context);
@@ -36,8 +32,12 @@ pub fn apply(args: &mut TrainArgs, path: &Path) -> Result<String> {
     progress.finish();
     let missing = args.table.says_missing();
     let settled = |name: &str| {
-        let roles = [categorical.iter().any(|column| column == name), args.preprocess.names_atoms(name)];
-        Settled::by(&plan, &columns, name).with_roles(roles).with_missing(missing)
+        let is_category = categorical.iter().any(|column| column == name);
+        let has_atoms = args.preprocess.names_atoms(name);
+        Settled::by(&plan, &columns, name)
+            .with_category(is_category)
+            .with_atoms(has_atoms)
+            .with_missing(missing)
     };
     let mut advice = findings::advice(&found, settled);
     if grids {

@@ -62,13 +62,13 @@ pub struct Roles<'a> {
 }
 
 /// Places of columns in a table.
-struct Chosen {
+pub struct Chosen {
     /// Those to be modelled or given, the context last, and how many it has.
-    columns: Vec<usize>,
-    context: usize,
+    pub columns: Vec<usize>,
+    pub context: usize,
     weights: Option<usize>,
     /// Those that are to be categories whatever they hold.
-    categorical: Vec<usize>,
+    pub categorical: Vec<usize>,
 }
 
 impl Chosen {
@@ -206,18 +206,14 @@ impl TableArgs {
     }
 
     /// Opens the table in `path` to look at it before it is opened for training, which says how it is read. Yields besides
-    /// the places of the columns chosen, those of `context` behind the others, and how many these are.
+    /// the columns chosen.
     ///
     /// # Errors
     /// As [`TableArgs::open`].
-    pub fn open_beforehand(
-        &self,
-        path: &Path,
-        roles: Roles<'_>,
-    ) -> Result<(Reader<'static>, Vec<usize>, usize)> {
+    pub fn open_beforehand(&self, path: &Path, roles: Roles<'_>) -> Result<(Reader<'static>, Chosen)> {
         let reader = Reader::open_as(path, &self.text.reading(self.format))?;
-        let Chosen { columns, context, .. } = self.choose(&reader, roles)?;
-        Ok((reader, columns, context))
+        let chosen = self.choose(&reader, roles)?;
+        Ok((reader, chosen))
     }
 
     /// Opens the table in `path` for training: every column chosen, as a number or a category, those of `context` behind the

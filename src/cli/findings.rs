@@ -60,10 +60,14 @@ impl Settled {
         }
     }
 
-    /// The same where a flag says that the column is a category or has atoms, or `are_said` not: in this order.
-    pub fn with_roles(self, are_said: [bool; 2]) -> Self {
-        let [categorical, atoms] = are_said;
-        Self { categorical, atoms: self.atoms || atoms, ..self }
+    /// The same where a flag says that the column is a category, or `is_said` not.
+    pub fn with_category(self, is_said: bool) -> Self {
+        Self { categorical: is_said, ..self }
+    }
+
+    /// The same where a flag says that it has atoms, which the plan knows only when they have indicators, or `is_said` not.
+    pub fn with_atoms(self, is_said: bool) -> Self {
+        Self { atoms: self.atoms || is_said, ..self }
     }
 
     /// The same where a flag says what becomes of rows without a value, or `is_said` not.

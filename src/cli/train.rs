@@ -371,8 +371,7 @@ impl TrainArgs {
         let weighted = self.weights.is_some().then_some(&weights[..]);
         let (fraction, seed) = (recipe.validation_fraction, recipe.seed);
         let categories = CategoryFit::new(types, context, &table, weighted, fraction, seed)?;
-        let plan = encoding.plan(plan, &categories.columns)?;
-        let table = encoding.encode_table(table, &categories.columns)?;
+        let (table, plan) = categories.encoded(table, plan)?;
         let notes = match source {
             Source::Toy(_) => grids.into_iter().collect(),
             Source::File(_) => {

@@ -100,10 +100,8 @@ impl Dataset {
                 format!("columns {first} and {second} are both named `{column}`; rename one"),
             ));
         }
-        let count = u32::try_from(rows).map_err(|_| {
-            Error::data(&table.name, format!("{rows} rows are too many; at most {}", u32::MAX))
-        })?;
-        let validation_rows = validation_rows(count, validation_fraction);
+        let split = Split::by(&table, validation_fraction, seed)?;
+        let Split { rows: count, validation_rows, .. } = split;
         let train_rows = count.saturating_sub(validation_rows);
         if train_rows < 2 {
             return Err(Error::data(
@@ -130,8 +128,7 @@ impl Dataset {
             debug_assert!(plan.is_encoded(values), "{}", place(row, 0));
             plan.add_noise(values, row, seed);
         }
-        let order = Permutation::new(count, seed, Stream::Split, 0);
-        let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
+        let validation = split.take(&mut table);
         let Table { name, columns, values: train } = table;
         let preprocessing = plan.fit(&name, &train, None, &columns)?;
         let dataset = Self { name, columns, preprocessing, train, validation, weights: None, seed };
@@ -144,14 +141,10 @@ impl Dataset {
         if own.is_empty() {
             return self;
         }
-        let features = self.features();
-        let [train_rows, validation_rows] =
-            [&self.train, &self.validation].map(|rows| (rows.len() / features) as u32);
-        let order = Permutation::new(train_rows + validation_rows, self.seed, Stream::Split, 0);
+        let (features, split) = (self.features(), self.split_of_rows());
         let mut sides = [&mut self.train, &mut self.validation].map(|rows| rows.chunks_exact_mut(features));
-        for row in 0..train_rows + validation_rows {
-            let side = usize::from(order.place(row) < validation_rows);
-            let Some(values) = sides[side].next() else { break };
+        for (row, validation) in (0..).zip(split.sides()) {
+            let Some(values) = sides[usize::from(validation)].next() else { break };
             for (atoms, own) in self.preprocessing.atoms.iter().zip(&own) {
                 if atoms.at(values).is_some() {
                     values[atoms.column] = own.noise(row, self.seed);
@@ -166,13 +159,14 @@ impl Dataset {
     /// # Errors
     /// [`Error::Data`] when there are too many rows.
     pub(crate) fn sides(table: &Table, validation_fraction: f64, seed: u64) -> Result<Vec<bool>> {
-        let rows = table.rows();
-        let count = u32::try_from(rows).map_err(|_| {
-            Error::data(&table.name, format!("{rows} rows are too many; at most {}", u32::MAX))
-        })?;
-        let validation_rows = validation_rows(count, validation_fraction).min(count);
-        let order = Permutation::new(count, seed, Stream::Split, 0);
-        Ok((0..count).map(|row| order.place(row) < validation_rows).collect())
+        Ok(Split::by(table, validation_fraction, seed)?.sides().collect())
+    }
+
+    /// How its rows were split.
+    fn split_of_rows(&self) -> Split {
+        let [train, validation] =
+            [&self.train, &self.validation].map(|rows| (rows.len() / self.features()) as u32);
+        Split::new(train + validation, validation, self.seed)
     }
 
     /// The same dataset with a weight for each of the table's rows.
@@ -181,9 +175,8 @@ impl Dataset {
     /// [`Error::Length`] when there are not as many weights as rows; [`Error::Argument`] when one is negative or not finite,
     /// [`Error::Data`] when those of all training or of all validation rows are zero.
     pub fn with_weights(mut self, weights: Vec<f64>) -> Result<Self> {
-        let validation_rows = (self.validation.len() / self.features()) as u32;
-        let rows = self.train.len() / self.features() + validation_rows as usize;
-        expect_length("weights", weights.len(), rows)?;
+        let split = self.split_of_rows();
+        expect_length("weights", weights.len(), split.rows as usize)?;
         if let Some(row) = weights.iter().position(|weight| !(weight.is_finite() && *weight >= 0.0)) {
             let weight = weights[row];
             return Err(Error::Argument(format!(
@@ -191,9 +184,8 @@ impl Dataset {
                 row + 1
             )));
         }
-        let order = Permutation::new(rows as u32, self.seed, Stream::Split, 0);
         let mut table = Table { name: String::new(), columns: vec![String::new()], values: weights };
-        let validation = table.take_rows(validation_rows as usize, |row| order.place(row) < validation_rows);
+        let validation = split.take(&mut table);
         for (rows, weights) in [("training", &table.values), ("validation", &validation)] {
             if !weights.is_empty() && weights.iter().all(|&weight| weight == 0.0) {
                 return Err(Error::data(&self.name, format!("the weights of all {rows} rows are zero")));
@@ -211,15 +203,11 @@ impl Dataset {
     /// The table that was split, and its weights where it has some: its rows in their order, those of dequantised columns
     /// without their noise, and atoms where rows are at them.
     pub fn into_table(self) -> (Table, Option<Vec<f64>>) {
-        let features = self.features();
-        let Self { name, columns, preprocessing, train, validation, weights, seed } = self;
-        let rows = (train.len() + validation.len()) / features;
-        let validation_rows = (validation.len() / features) as u32;
-        let order = Permutation::new(rows as u32, seed, Stream::Split, 0);
+        let (features, split) = (self.features(), self.split_of_rows());
+        let Self { name, columns, preprocessing, train, validation, weights, .. } = self;
         let merged = |sides: [&[f64]; 2], width: usize| {
             let mut sides = sides.map(|values| values.chunks_exact(width));
-            let side = |row: u32| usize::from(order.place(row) < validation_rows);
-            let rows = (0..rows as u32).filter_map(|row| sides[side(row)].next());
+            let rows = split.sides().filter_map(|validation| sides[usize::from(validation)].next());
             rows.flatten().copied().collect::<Vec<f64>>()
         };
         let mut values = merged([&train, &validation], features);
@@ -278,11 +266,43 @@ impl Dataset {
     }
 }
 
-/// How many of `count` rows are for validation.
-fn validation_rows(count: u32, validation_fraction: f64) -> u32 {
-    match (f64::from(count) * validation_fraction).round() as u32 {
-        0 if validation_fraction > 0.0 => 1,
-        wanted => wanted,
+/// Which rows of a table are for validation.
+struct Split {
+    rows: u32,
+    validation_rows: u32,
+    order: Permutation,
+}
+
+impl Split {
+    fn new(rows: u32, validation_rows: u32, seed: u64) -> Self {
+        Self { rows, validation_rows, order: Permutation::new(rows, seed, Stream::Split, 0) }
+    }
+
+    /// The split of `table` by a fraction; [`Error::Data`] when there are too many rows.
+    fn by(table: &Table, validation_fraction: f64, seed: u64) -> Result<Self> {
+        let rows = table.rows();
+        let count = u32::try_from(rows).map_err(|_| {
+            Error::data(&table.name, format!("{rows} rows are too many; at most {}", u32::MAX))
+        })?;
+        let validation_rows = match (f64::from(count) * validation_fraction).round() as u32 {
+            0 if validation_fraction > 0.0 => 1,
+            wanted => wanted,
+        };
+        Ok(Self::new(count, validation_rows, seed))
+    }
+
+    fn is_validation(&self, row: u32) -> bool {
+        self.order.place(row) < self.validation_rows
+    }
+
+    /// Whether each row is a validation row.
+    fn sides(&self) -> impl Iterator<Item = bool> {
+        (0..self.rows).map(|row| self.is_validation(row))
+    }
+
+    /// Moves the validation rows out of `table`.
+    fn take(&self, table: &mut Table) -> Vec<f64> {
+        table.take_rows(self.validation_rows as usize, |row| self.is_validation(row))
     }
 }
 

@@ -269,7 +269,9 @@ impl Ensemble {
         truth: impl Fn(&[f64]) -> Option<f64>,
     ) -> Result<HeldOut> {
         let log_prob = self.log_prob(engines, rows).await?;
-        Ok(summarise(&self.first().preprocessing, rows, &log_prob, truth))
+        let Model { flow, preprocessing, .. } = self.first();
+        let rows = rows.chunks_exact(flow.features);
+        Ok(summarise(rows, |row| preprocessing.accepts(row), &log_prob, truth))
     }
 }
 

@@ -1,7 +1,6 @@
 //! The loss of a model on rows that its training has not seen.
 
 use super::{HeldOut, Model, WithinBounds};
-use crate::data::Preprocessing;
 use crate::engine::Engine;
 use crate::error::Result;
 
@@ -19,21 +18,21 @@ impl Model {
         truth: impl Fn(&[f64]) -> Option<f64>,
     ) -> Result<HeldOut> {
         let log_prob = self.log_prob(engine, rows).await?;
-        Ok(summarise(&self.preprocessing, rows, &log_prob, truth))
+        let rows = rows.chunks_exact(self.flow.features);
+        Ok(summarise(rows, |row| self.preprocessing.accepts(row), &log_prob, truth))
     }
 }
 
-/// The loss on `rows`, row-major [B, D], that have `log_prob` `[B]`; see [`Model::held_out`].
-pub(super) fn summarise(
-    preprocessing: &Preprocessing,
-    rows: &[f64],
+/// The loss on `rows` `[B]`, that have `log_prob` `[B]`, where `accepts` says which the model can have; see
+/// [`Model::held_out`].
+pub(super) fn summarise<'a>(
+    rows: impl Iterator<Item = &'a [f64]> + Clone,
+    accepts: impl Fn(&[f64]) -> bool,
     log_prob: &[f64],
     truth: impl Fn(&[f64]) -> Option<f64>,
 ) -> HeldOut {
-    let pairs =
-        || std::iter::zip(rows.chunks_exact(preprocessing.modelled() + preprocessing.context), log_prob);
-    let inside: Vec<f64> =
-        pairs().filter(|(row, _)| preprocessing.accepts(row)).map(|(_, log_prob)| *log_prob).collect();
+    let pairs = || rows.clone().zip(log_prob);
+    let inside: Vec<f64> = pairs().filter(|(row, _)| accepts(row)).map(|(_, log_prob)| *log_prob).collect();
     // Row by row, because the noise of the true density and that of the model's are nearly the same.
     let above: Option<Vec<f64>> =
         pairs().map(|(row, log_prob)| truth(row).map(|truth| truth - log_prob)).collect();

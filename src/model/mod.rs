@@ -298,27 +298,7 @@ impl Model {
         columns: &[String],
         named: bool,
     ) -> Result<(Vec<usize>, Vec<usize>)> {
-        self.find(&self.columns, name, columns, named)
-    }
-
-    /// As [`Model::find_columns`], but only the columns that are context.
-    ///
-    /// # Errors
-    /// Those of [`Model::find_columns`].
-    pub fn find_context(&self, name: &str, columns: &[String], named: bool) -> Result<Vec<usize>> {
-        let context = &self.columns[self.flow.modelled()..];
-        Ok(self.find(context, name, columns, named)?.0)
-    }
-
-    fn find(
-        &self,
-        want: &[String],
-        name: &str,
-        columns: &[String],
-        named: bool,
-    ) -> Result<(Vec<usize>, Vec<usize>)> {
-        let verb = if want.len() == self.columns.len() { "was trained on" } else { "is conditioned on" };
-        find_columns(want, &format!("the model {verb}"), name, columns, named)
+        find_columns(&self.columns, "the model was trained on", name, columns, named)
     }
 
     /// Puts the parameters into an engine of the same flow.

@@ -150,6 +150,29 @@ pub struct TrainingRecord {
     pub check: Option<SelfCheck>,
 }
 
+impl TrainingRecord {
+    /// That of a training by `recipe` on `data` and `device` before its first epoch.
+    pub(crate) fn begun(recipe: Recipe, data: DataSource, device: String) -> Self {
+        Self {
+            moonflow: env!("CARGO_PKG_VERSION").into(),
+            data,
+            recipe,
+            device,
+            outcome: Outcome::Finished,
+            epochs: 0,
+            best_epoch: None,
+            train_nll: None,
+            validation_nll: None,
+            skipped_steps: 0,
+            rollbacks: 0,
+            held_out: None,
+            test: None,
+            context_ranges: Vec::new(),
+            check: None,
+        }
+    }
+}
+
 /// JSON has no NaN and no infinity: they are written as null.
 pub(super) fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))

@@ -4,8 +4,8 @@
 
 use super::discrete::{Discrete, DiscreteRows};
 use super::encoding::Encoding;
-use super::held_out::mean_and_error;
-use super::{Engines, Ensemble, HeldOut, TrainingRecord, WithinBounds};
+use super::held_out::summarise;
+use super::{Engines, Ensemble, HeldOut, TrainingRecord};
 use crate::data::{TableColumn, find_columns};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
@@ -190,7 +190,11 @@ impl TableModel {
     pub fn accepts(&self, row: &[f64]) -> bool {
         let Some(density) = &self.density else { return true };
         let preprocessing = &density.first().preprocessing;
-        preprocessing.is_plain() || preprocessing.accepts(&self.encode(row))
+        match &self.record {
+            _ if preprocessing.is_plain() => true,
+            None => preprocessing.accepts(row),
+            Some(_) => preprocessing.accepts(&self.encode(row)),
+        }
     }
 
     /// Rows as the density sees them, row-major [B, D] → [B, F]: see [`Encoding`].
@@ -203,9 +207,11 @@ impl TableModel {
     /// # Errors
     /// [`Error::Length`] when rows are not whole, [`Error::Argument`] for a cell of a category that is no place of a level.
     pub fn log_prob_of_categories(&self, rows: &[f64]) -> Result<Vec<f64>> {
+        // Categories that are given have to be levels too.
+        let variables = self.encoding.discrete_rows(rows)?;
         match &self.discrete {
             None => Ok(vec![0.0; rows.len() / self.columns.len()]),
-            Some(discrete) => discrete.log_prob(&self.encoding.discrete_rows(rows)?),
+            Some(discrete) => discrete.log_prob(&variables),
         }
     }
 
@@ -220,8 +226,6 @@ impl TableModel {
         {
             return density.log_prob(engines, rows).await;
         }
-        // Categories that are given have to be levels too.
-        self.encoding.discrete_rows(rows)?;
         let mut log_prob = self.log_prob_of_categories(rows)?;
         if let Some(density) = &self.density {
             let numbers = density.log_prob(engines, &self.encode(rows)).await?;
@@ -325,23 +329,8 @@ impl TableModel {
     /// Those of [`TableModel::log_prob`].
     pub async fn held_out<E: Engine>(&self, engines: &mut Engines<E>, rows: &[f64]) -> Result<HeldOut> {
         let log_prob = self.log_prob(engines, rows).await?;
-        let pairs = rows.chunks_exact(self.columns.len()).zip(&log_prob);
-        let inside: Vec<f64> =
-            pairs.filter(|(row, _)| self.accepts(row)).map(|(_, log_prob)| *log_prob).collect();
-        let (mean, standard_error) = mean_and_error(&log_prob);
-        let within_bounds = (inside.len() < log_prob.len()).then(|| {
-            let (mean, standard_error) = mean_and_error(&inside);
-            WithinBounds { rows: inside.len(), nll: -mean, standard_error }
-        });
-        let (above_floor, above_floor_error) = (None, None);
-        Ok(HeldOut {
-            rows: log_prob.len(),
-            nll: -mean,
-            standard_error,
-            above_floor,
-            above_floor_error,
-            within_bounds,
-        })
+        let rows = rows.chunks_exact(self.columns.len());
+        Ok(summarise(rows, |row| self.accepts(row), &log_prob, |_| None))
     }
 
     /// The text or number of each cell of a column of `rows`, row-major [B, D]: the names of levels; `None` of a column of

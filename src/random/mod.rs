@@ -75,6 +75,11 @@ pub fn uniform(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
 }
 
+/// A uniform number in (0, 1) from `bits`: the middle of one of 2³² cells, so that neither 0 nor 1 is drawn.
+pub(crate) fn uniform_inside(bits: u32) -> f64 {
+    (f64::from(bits) + 0.5) * 0.5f64.powi(32)
+}
+
 /// The number in [0, 1) that chooses the component of sample `row` under `seed` where the base density is a mixture.
 pub fn component(row: u32, seed: u64) -> f32 {
     uniform(philox([row, 0, 0, Stream::Component as u32], key(seed))[0])

@@ -4,7 +4,7 @@
 use crate::data::{Dataset, PreprocessingPlan, Table, TableColumn};
 use crate::error::Result;
 use crate::model::discrete::{Discrete, DiscreteRows};
-use crate::model::{DataSource, Encoding, Ensemble, Outcome, Recipe, TableModel, TrainingRecord};
+use crate::model::{DataSource, Encoding, Ensemble, Recipe, TableModel, TrainingRecord};
 
 /// What a training has of a table with categories before its flow is fitted.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,11 +66,21 @@ impl CategoryFit {
         Encoding::new(&self.columns, self.context)
     }
 
+    /// The table and the plan for its columns as a flow sees them.
+    ///
+    /// # Errors
+    /// Those of [`Encoding::plan`] and [`Encoding::encode_table`].
+    pub fn encoded(&self, table: Table, plan: PreprocessingPlan) -> Result<(Table, PreprocessingPlan)> {
+        let encoding = self.encoding();
+        let plan = encoding.plan(plan, &self.columns)?;
+        Ok((encoding.encode_table(table, &self.columns)?, plan))
+    }
+
     /// The rows and validation rows of the flow, from those of the table and the plan for its columns; `None` where every
     /// modelled column is a category.
     ///
     /// # Errors
-    /// Those of [`Encoding::plan`] and [`Dataset::from_table`].
+    /// Those of [`CategoryFit::encoded`] and [`Dataset::from_table`].
     pub fn dataset(
         &self,
         table: Table,
@@ -78,12 +88,10 @@ impl CategoryFit {
         seed: u64,
         plan: PreprocessingPlan,
     ) -> Result<Option<Dataset>> {
-        let encoding = self.encoding();
-        if encoding.modelled_numbers().is_empty() {
+        if self.encoding().modelled_numbers().is_empty() {
             return Ok(None);
         }
-        let plan = encoding.plan(plan, &self.columns)?;
-        let table = encoding.encode_table(table, &self.columns)?;
+        let (table, plan) = self.encoded(table, plan)?;
         Dataset::from_table(table, validation_fraction, seed, &plan).map(Some)
     }
 
@@ -95,7 +103,7 @@ impl CategoryFit {
     pub fn model(&self, density: Option<Ensemble>, recipe: &Recipe, data: &DataSource) -> Result<TableModel> {
         let mut record = match &density {
             Some(density) => density.record().clone(),
-            None => without_flow(recipe, data),
+            None => TrainingRecord::begun(recipe.clone(), data.clone(), "cpu".into()),
         };
         let total = |numbers: Option<f64>, categories: Option<f64>| match (&self.discrete, &density) {
             (None, _) => numbers,
@@ -118,25 +126,5 @@ fn take(rows: &DiscreteRows, encoding: &Encoding, places: &[usize]) -> DiscreteR
             .flat_map(|row| &rows.numbers[row * numbers..(row + 1) * numbers])
             .copied()
             .collect(),
-    }
-}
-
-fn without_flow(recipe: &Recipe, data: &DataSource) -> TrainingRecord {
-    TrainingRecord {
-        moonflow: env!("CARGO_PKG_VERSION").into(),
-        data: data.clone(),
-        recipe: recipe.clone(),
-        device: "cpu".into(),
-        outcome: Outcome::Finished,
-        epochs: 0,
-        best_epoch: None,
-        train_nll: None,
-        validation_nll: None,
-        skipped_steps: 0,
-        rollbacks: 0,
-        held_out: None,
-        test: None,
-        check: None,
-        context_ranges: Vec::new(),
     }
 }

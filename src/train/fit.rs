@@ -268,10 +268,6 @@ fn record(
     // Without validation rows no epoch is better than another, and the last one is kept.
     let kept = if dataset.validation.is_empty() { history.epochs.last() } else { history.best() };
     TrainingRecord {
-        moonflow: env!("CARGO_PKG_VERSION").into(),
-        data,
-        recipe: recipe.clone(),
-        device,
         outcome,
         epochs: history.epochs.len() as u32,
         best_epoch: kept.map(|epoch| epoch.epoch),
@@ -279,9 +275,7 @@ fn record(
         validation_nll: kept.and_then(|epoch| epoch.validation_nll),
         skipped_steps: *skipped,
         rollbacks: *rollbacks,
-        held_out: None,
-        test: None,
         context_ranges: context_ranges(dataset),
-        check: None,
+        ..TrainingRecord::begun(recipe.clone(), data, device)
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ColumnDomain, Preprocessing, PreprocessingPlan, StageKind, Standardise, Whitening};
 use crate::error::{Error, Result};
 use crate::normal::quantile;
-use crate::random::{Stream, key, philox};
+use crate::random::{Stream, key, philox, uniform_inside};
 use crate::shown::shown;
 
 /// The atoms of one column.
@@ -97,8 +97,7 @@ impl OwnMaps {
     /// The noise of row `row` under `seed`.
     pub fn noise(&self, row: u32, seed: u64) -> f64 {
         let words = philox([row, self.column as u32, 0, Stream::Atom as u32], key(seed));
-        // The middle of one of 2³² cells, so that neither 0 nor 1 is drawn.
-        self.place(quantile((f64::from(words[0]) + 0.5) * 0.5f64.powi(32))).0
+        self.place(quantile(uniform_inside(words[0]))).0
     }
 
     /// Puts the maps into those of the whole row where stages of `kind` are fitted.

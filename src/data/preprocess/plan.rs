@@ -12,7 +12,7 @@ use super::{
     first_refusal,
 };
 use crate::error::{Error, Result};
-use crate::random::{Stream, key, philox};
+use crate::random::{Stream, key, philox, uniform_inside};
 use crate::shown::shown;
 
 /// What the standardiser is fitted to.
@@ -106,9 +106,7 @@ impl PreprocessingPlan {
         for (column, domain) in self.domains.iter().enumerate() {
             if let Some(grid) = domain.grid.filter(|_| !is_at_atom(&self.atoms, column, values)) {
                 let words = philox([row, column as u32, 0, Stream::Dequantize as u32], key(seed));
-                // The middle of one of 2³² cells, so that neither 0 nor 1 is drawn.
-                let u = (f64::from(words[0]) + 0.5) * 0.5f64.powi(32);
-                values[column] = grid.nearest(values[column]) + u * grid.step;
+                values[column] = grid.nearest(values[column]) + uniform_inside(words[0]) * grid.step;
             }
         }
     }

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use crate::data::Standardiser;
     use crate::flow::{Bijector, ConditionerForm};
-    use crate::model::{DataSource, Outcome, Recipe, TrainingRecord};
+    use crate::model::{DataSource, Recipe, TrainingRecord};
     use crate::optimiser::State;
 
     /// A model of an untrained flow over two columns.
@@ -141,23 +141,7 @@ mod tests {
             parameters,
             preprocessing: Standardiser { mean: vec![0.0; 2], std: vec![1.0; 2] }.into(),
             columns: vec!["a".into(), "b".into()],
-            record: TrainingRecord {
-                moonflow: String::new(),
-                data: DataSource::table("t", 2),
-                recipe: Recipe::default(),
-                device: String::new(),
-                outcome: Outcome::Finished,
-                epochs: 0,
-                best_epoch: None,
-                train_nll: None,
-                validation_nll: None,
-                skipped_steps: 0,
-                rollbacks: 0,
-                held_out: None,
-                test: None,
-                context_ranges: Vec::new(),
-                check: None,
-            },
+            record: TrainingRecord::begun(Recipe::default(), DataSource::table("t", 2), String::new()),
             flow,
         }
     }
