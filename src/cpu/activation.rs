@@ -4,6 +4,7 @@
 use crate::flow::{Activation, LEAKY_SLOPE};
 
 use super::Real;
+use super::simd::each;
 
 /// h = a(pre), elementwise. A NaN stays a NaN.
 pub fn activate<R: Real>(activation: Activation, pre: &[R], h: &mut [R]) {
@@ -22,9 +23,7 @@ fn map<R: Real>(from: &[R], to: &mut [R], f: impl Fn(R) -> R) {
     R::vectorised(
         #[inline(always)]
         || {
-            for (to, &from) in to.iter_mut().zip(from) {
-                *to = f(from);
-            }
+            each(to, from, |to, &from| *to = f(from));
         },
     );
 }
@@ -55,9 +54,7 @@ fn update<R: Real>(pre: &[R], d: &mut [R], f: impl Fn(R, R) -> R) {
     R::vectorised(
         #[inline(always)]
         || {
-            for (d, &pre) in d.iter_mut().zip(pre) {
-                *d = f(pre, *d);
-            }
+            each(d, pre, |d, &pre| *d = f(pre, *d));
         },
     );
 }

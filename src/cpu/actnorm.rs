@@ -19,8 +19,8 @@ pub fn actnorm_forward<R: Real>(
 ) {
     let shrink: Vec<R> = log_scale.iter().map(|&s| (-s).exp_lane()).collect();
     for row in values.chunks_exact_mut(features) {
-        for ((x, &shift), &shrink) in row.iter_mut().zip(shift).zip(&shrink) {
-            *x = (*x - shift) * shrink;
+        for at in 0..shrink.len() {
+            row[at] = (row[at] - shift[at]) * shrink[at];
         }
     }
     let total = log_scale.iter().fold(R::zero(), |sum, &s| sum + s);
@@ -37,8 +37,8 @@ pub fn actnorm_inverse<R: Real>(
 ) {
     let grow: Vec<R> = log_scale.iter().map(|&s| s.exp_lane()).collect();
     for row in values.chunks_exact_mut(features) {
-        for ((z, &shift), &grow) in row.iter_mut().zip(shift).zip(&grow) {
-            *z = *z * grow + shift;
+        for at in 0..grow.len() {
+            row[at] = row[at] * grow[at] + shift[at];
         }
     }
     let total = log_scale.iter().fold(R::zero(), |sum, &s| sum + s);
@@ -61,13 +61,13 @@ pub fn actnorm_backward<R: Real>(
     let shrink: Vec<R> = log_scale.iter().map(|&s| (-s).exp_lane()).collect();
     d_shift.fill(R::zero());
     d_log_scale.fill(R::zero());
-    let rows = values.chunks_exact_mut(features).zip(z.chunks_exact(features));
-    for ((row, z), &d_log_det) in rows.zip(d_log_det) {
-        let sums = d_shift.iter_mut().zip(&mut *d_log_scale).zip(&shrink);
-        for ((d, &z), ((d_shift, d_log_scale), &shrink)) in row.iter_mut().zip(z).zip(sums) {
-            *d_log_scale -= *d * z + d_log_det;
-            *d *= shrink;
-            *d_shift -= *d;
+    for (row, &d_log_det) in d_log_det.iter().enumerate() {
+        let place = row * features..row * features + shrink.len();
+        let (d, z) = (&mut values[place.clone()], &z[place]);
+        for at in 0..shrink.len() {
+            d_log_scale[at] -= d[at] * z[at] + d_log_det;
+            d[at] *= shrink[at];
+            d_shift[at] -= d[at];
         }
     }
 }

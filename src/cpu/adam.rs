@@ -4,7 +4,7 @@
 use crate::optimiser::{Adam, Decay, Schedule, decimal};
 
 use super::Real;
-use super::simd::LANES;
+use super::simd::{LANES, each};
 
 /// [`Adam`]'s numbers in the precision computed with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,13 +113,9 @@ pub(super) fn squared_norm<R: Real>(gradient: &[R]) -> R {
                 let mut lanes = [R::zero(); LANES];
                 let (groups, rest) = block.as_chunks::<LANES>();
                 for values in groups {
-                    for (lane, &value) in lanes.iter_mut().zip(values) {
-                        *lane += value * value;
-                    }
+                    each(&mut lanes, values, |lane, &value| *lane += value * value);
                 }
-                for (lane, &value) in lanes.iter_mut().zip(rest) {
-                    *lane += value * value;
-                }
+                each(&mut lanes, rest, |lane, &value| *lane += value * value);
                 total += lanes.into_iter().fold(R::zero(), |sum, lane| sum + lane);
             }
             total
@@ -161,13 +157,15 @@ pub fn adam<R: Real>(
     let shrink = progress.learning_rate * rule.weight_decay;
     let least = [1e-30, 1e-34].map(R::from_wide);
     let settled = |moment: R, least: R| R::pick(moment.abs() < least, R::zero(), moment);
-    let moments = moment1.iter_mut().zip(moment2);
-    let values = parameters.iter_mut().zip(moments).zip(gradient);
+    let count = gradient.len();
+    let (parameters, moment1, moment2) =
+        (&mut parameters[..count], &mut moment1[..count], &mut moment2[..count]);
     R::vectorised(
         #[inline(always)]
         || {
-            for ((parameter, (m, v)), &gradient) in values {
-                let g = progress.clip * gradient;
+            for at in 0..count {
+                let g = progress.clip * gradient[at];
+                let (parameter, m, v) = (&mut parameters[at], &mut moment1[at], &mut moment2[at]);
                 *m = settled(*m + rule.gain1 * (g - *m), least[0]);
                 *v = settled(*v + rule.gain2 * (g * g - *v), least[1]);
                 *parameter -= shrink * *parameter;

@@ -35,12 +35,14 @@ impl<R: Real> Buffer<R> {
 impl<R> Deref for Buffer<R> {
     type Target = [R];
 
+    #[inline(always)]
     fn deref(&self) -> &[R] {
         &self.values[self.start..self.start + self.len]
     }
 }
 
 impl<R> DerefMut for Buffer<R> {
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [R] {
         &mut self.values[self.start..self.start + self.len]
     }

@@ -10,7 +10,7 @@ use super::buffer::Buffer;
 use super::code::Sum;
 use super::packed::{Layer, PackedNetwork, Place, stride};
 use super::product::{Finish, Matrix, Panels, Start, dots, padded, panels};
-use super::simd::LANES;
+use super::simd::{LANES, each};
 
 /// A tile's rows at the kept features [T, kept + 1]; the last column is 1, which makes the bias one more weight in the
 /// first layer's gradient.
@@ -181,7 +181,7 @@ impl PackedNetwork {
                 scale_by_slope(activation, &trace.pre[index - 1], below);
             }
             if added_to == Some(index - 1) {
-                below.iter_mut().zip(skipped.iter()).for_each(|(d, &skipped)| *d += skipped);
+                each(below, skipped, |d, &skipped| *d += skipped);
             }
             std::mem::swap(above, below);
             d = (above, from_stride);
@@ -234,13 +234,9 @@ fn sum_rows<R: Real>((d, stride): (&[R], usize), add: bool, d_bias: &mut [R]) {
                 let mut sums = [R::zero(); LANES];
                 for row in d[place * LANES..].chunks(stride) {
                     let Some(row) = row.first_chunk::<LANES>() else { break };
-                    for (sum, &d) in sums.iter_mut().zip(row) {
-                        *sum += d;
-                    }
+                    each(&mut sums, row, |sum, &d| *sum += d);
                 }
-                for (d_bias, sum) in d_bias.iter_mut().zip(sums) {
-                    *d_bias = if add { *d_bias + sum } else { sum };
-                }
+                each(d_bias, &sums, |d_bias, &sum| *d_bias = if add { *d_bias + sum } else { sum });
             }
             for (place, d_bias) in rest.iter_mut().enumerate() {
                 let sum = d[from + place..].iter().step_by(stride).fold(R::zero(), |sum, &d| sum + d);

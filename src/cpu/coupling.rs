@@ -9,6 +9,7 @@ use super::bijector::{Elementwise, Traced, elementwise};
 use super::buffer::Buffer;
 use super::code::{Backward, Parameters, Scratch, SegmentSize, Tile, Trace, TransformCode};
 use super::packed::{PackedNetwork, Ports};
+use super::simd::{clear, each, each_row};
 
 /// A coupling's networks and bijector.
 #[derive(Debug)]
@@ -80,11 +81,11 @@ impl<R: Real> CouplingCode<R> {
         let stride = self.ports.transformed_stride::<R>();
         put(z, stride, &self.ports.transformed, tile.values, self.features);
         let count = self.ports.transformed.len();
-        for (sum, log_det) in tile.log_det.iter_mut().zip(log_det.chunks_exact(stride)) {
+        each_row(tile.log_det, log_det, [1, stride], |sum, log_det| {
             for &log_det in &log_det[..count] {
-                *sum += log_det;
+                sum[0] += log_det;
             }
-        }
+        });
     }
 }
 
@@ -145,9 +146,7 @@ impl<R: Real> TransformCode<R> for CouplingCode<R> {
         let traced = Traced { theta: &trace.theta, z: &trace.z, saved: &trace.saved };
         let d_log_det = &mut scratch.log_det;
         d_log_det.resize(rows * stride);
-        for (to, &d) in d_log_det.chunks_exact_mut(stride).zip(pass.d_log_det) {
-            to.fill(d);
-        }
+        each_row(d_log_det, pass.d_log_det, [stride, 1], |to, d| to.iter_mut().for_each(|to| *to = d[0]));
         self.bijector.backward(traced, d_log_det, &mut scratch.d_values, &mut scratch.d_theta);
         put(&scratch.d_values, stride, &ports.transformed, pass.values, features);
         let kept_stride = ports.kept_stride::<R>();
@@ -196,11 +195,11 @@ fn spread<R: Real>(output: &[R], number: usize, [count, stride, output_stride]: 
     R::vectorised(
         #[inline(always)]
         || {
-            for (to, from) in plane.chunks_exact_mut(stride).zip(output.chunks_exact(output_stride)) {
+            each_row(plane, output, [stride, output_stride], |to, from| {
                 let (to, beyond) = to.split_at_mut(count);
                 copy_few(&from[number * count..][..count], to);
-                beyond.iter_mut().for_each(|to| *to = R::zero());
-            }
+                clear(beyond);
+            });
         },
     );
 }
@@ -220,9 +219,9 @@ fn collect<R: Real>(
     R::vectorised(
         #[inline(always)]
         || {
-            for (from, to) in plane.chunks_exact(stride).zip(output.chunks_exact_mut(output_stride)) {
+            each_row(output, plane, [output_stride, stride], |to, from| {
                 copy_few(&from[..count], &mut to[number * count..][..count]);
-            }
+            });
         },
     );
 }
@@ -233,35 +232,35 @@ fn copy_few<R: Copy>(from: &[R], to: &mut [R]) {
     const LANES: usize = 16;
     let (from, from_rest) = from.as_chunks::<LANES>();
     let (to, to_rest) = to.as_chunks_mut::<LANES>();
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-    to_rest.iter_mut().zip(from_rest).for_each(|(to, &from)| *to = from);
+    each(to, from, |to, from| *to = *from);
+    each(to_rest, from_rest, |to, &from| *to = from);
 }
 
 /// Copies the features `which` of rows [T, D] to the first columns of rows `stride` apart, and zeros after them.
 fn take<R: Real>(values: &[R], features: usize, which: &[usize], to: &mut [R], stride: usize) {
-    for (to, values) in to.chunks_exact_mut(stride).zip(values.chunks_exact(features)) {
+    each_row(to, values, [stride, features], |to, values| {
         let (to, rest) = to.split_at_mut(which.len());
-        for (to, &feature) in to.iter_mut().zip(which) {
-            *to = values[feature];
-        }
-        rest.fill(R::zero());
-    }
+        each(to, which, |to, &feature| *to = values[feature]);
+        clear(rest);
+    });
 }
 
 /// Copies the first columns of rows `stride` apart to the features `which` of rows [T, D].
 fn put<R: Real>(from: &[R], stride: usize, which: &[usize], values: &mut [R], features: usize) {
-    for (from, values) in from.chunks_exact(stride).zip(values.chunks_exact_mut(features)) {
-        for (&from, &feature) in from.iter().zip(which) {
-            values[feature] = from;
+    each_row(values, from, [features, stride], |values, from| {
+        let from = &from[..which.len()];
+        for (at, &feature) in which.iter().enumerate() {
+            values[feature] = from[at];
         }
-    }
+    });
 }
 
 /// Adds the first columns of rows `stride` apart to the features `which` of rows [T, D].
 fn add_to<R: Real>(from: &[R], stride: usize, which: &[usize], values: &mut [R], features: usize) {
-    for (from, values) in from.chunks_exact(stride).zip(values.chunks_exact_mut(features)) {
-        for (&from, &feature) in from.iter().zip(which) {
-            values[feature] += from;
+    each_row(values, from, [features, stride], |values, from| {
+        let from = &from[..which.len()];
+        for (at, &feature) in which.iter().enumerate() {
+            values[feature] += from[at];
         }
-    }
+    });
 }

@@ -2,6 +2,7 @@
 //! It is where the forward pass ends and the backward pass begins. `shaders/layered/density.wgsl` is compared with it.
 
 use super::Real;
+use super::simd::{clear, each};
 
 /// −log p per row: ½ Σ z² + ½ M ln 2π − log_det over the M modelled features, which are all but the last `context`.
 ///
@@ -14,12 +15,12 @@ pub fn negative_log_likelihood<R: Real>(context: usize, z: &[R], log_det: &[R], 
     let modelled = features - context;
     let half = R::from_wide(0.5);
     let constant = R::from_wide(0.5 * modelled as f64 * std::f64::consts::TAU.ln());
-    for ((nll, z), &log_det) in nll.iter_mut().zip(z.chunks_exact(features)).zip(log_det) {
+    for (row, z) in z.chunks_exact(features).enumerate() {
         let mut squares = R::zero();
         for &z in &z[..modelled] {
             squares += z * z;
         }
-        *nll = half * squares + constant - log_det;
+        nll[row] = half * squares + constant - log_det[row];
     }
 }
 
@@ -30,13 +31,12 @@ pub fn negative_log_likelihood_backward<R: Real>(context: usize, factors: &[R], 
         return;
     }
     let features = z.len() / factors.len();
-    let rows = d_z.chunks_exact_mut(features).zip(z.chunks_exact(features));
-    for ((d_z, z), &factor) in rows.zip(factors) {
+    for (row, &factor) in factors.iter().enumerate() {
+        let place = row * features..(row + 1) * features;
+        let (d_z, z) = (&mut d_z[place.clone()], &z[place]);
         let (d_z, d_context) = d_z.split_at_mut(features - context);
-        for (d_z, &z) in d_z.iter_mut().zip(z) {
-            *d_z = factor * z;
-        }
-        d_context.fill(R::zero());
+        each(d_z, z, |d_z, &z| *d_z = factor * z);
+        clear(d_context);
     }
 }
 

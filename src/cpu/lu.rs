@@ -11,6 +11,7 @@ use super::code::{Backward, Parameters, Scratch, SegmentSize, Sum, Tile, Trace, 
 use super::packed::pack_panels;
 use super::product::{Finish, Matrix, Panels, Start, padded, panels};
 use super::reference::lu::Lu;
+use super::simd::{clear, each, each_row};
 
 /// An LU layer. Packed are W in panels of the forward and of the backward pass, the bias, L and U as [M, M], and the
 /// log-determinant; the packed gradient is [M + 1, padded M]: G, and the gradients at bias and log-determinant.
@@ -55,18 +56,19 @@ impl LuCode {
     fn take<R: Real>(&self, values: &[R], to: &mut Buffer<R>) {
         let wide = padded::<R>(self.modelled);
         to.resize(values.len() / self.features * wide);
-        for (to, row) in to.chunks_exact_mut(wide).zip(values.chunks_exact(self.features)) {
-            to[..self.modelled].copy_from_slice(&row[..self.modelled]);
-            to[self.modelled..].fill(R::zero());
-        }
+        each_row(to, values, [wide, self.features], |to, row| {
+            let (to, rest) = to.split_at_mut(self.modelled);
+            each(to, row, |to, &from| *to = from);
+            clear(rest);
+        });
     }
 
     /// Copies padded rows back to the modelled features of rows [T, D].
     fn put<R: Real>(&self, from: &[R], values: &mut [R]) {
         let wide = padded::<R>(self.modelled);
-        for (row, from) in values.chunks_exact_mut(self.features).zip(from.chunks_exact(wide)) {
-            row[..self.modelled].copy_from_slice(&from[..self.modelled]);
-        }
+        each_row(values, from, [self.features, wide], |row, from| {
+            each(&mut row[..self.modelled], from, |to, &from| *to = from);
+        });
     }
 }
 

@@ -12,7 +12,7 @@ use super::buffer::Buffer;
 use super::code::{Parameters, SegmentSize, Sum};
 use super::reference::mixture::{Mixture, choose};
 use super::sampling::{self, Noise};
-use super::simd::{LANES, lane_sum};
+use super::simd::{LANES, clear, each, lane_sum};
 
 /// A mixture. Packed are for each component the logarithm of its weight and of the constant before its exponential `[K]`,
 /// its weight `[K]`, mean [K, M] and A [K, M, M]. The packed gradient has sums over rows of each component's responsibility
@@ -95,14 +95,14 @@ impl MixtureDensity {
     ) {
         let size = self.modelled;
         let (means, factor) = (&packed.means[k * size..][..size], &packed.factors[k * size * size..]);
-        let planes = centred.chunks_exact_mut(stride).zip(z.chunks_exact(stride));
-        for ((centred, z), &mean) in planes.zip(means) {
-            centred.iter_mut().zip(z).for_each(|(centred, &z)| *centred = z - mean);
+        for (feature, centred) in centred.chunks_exact_mut(stride).enumerate() {
+            let mean = means[feature];
+            each(centred, &z[feature * stride..], |centred, &z| *centred = z - mean);
         }
         for (i, whitened) in whitened.chunks_exact_mut(stride).enumerate() {
-            whitened.fill(R::zero());
-            for (centred, &entry) in centred.chunks_exact(stride).zip(&factor[i * size..][..=i]) {
-                whitened.iter_mut().zip(centred).for_each(|(sum, &value)| *sum += entry * value);
+            clear(whitened);
+            for (j, &entry) in factor[i * size..][..=i].iter().enumerate() {
+                each(whitened, &centred[j * stride..], |sum, &value| *sum += entry * value);
             }
         }
     }
@@ -122,30 +122,30 @@ impl MixtureDensity {
             || {
                 for (k, terms) in terms.chunks_exact_mut(stride).enumerate() {
                     self.whiten(packed, k, z, stride, centred, whitened);
-                    terms.fill(R::zero());
+                    clear(terms);
                     for plane in whitened.chunks_exact(stride) {
-                        terms.iter_mut().zip(plane).for_each(|(sum, &y)| *sum += y * y);
+                        each(terms, plane, |sum, &y| *sum += y * y);
                     }
                     let constant = packed.constants[k];
                     terms.iter_mut().for_each(|term| *term = constant - half * *term);
                 }
                 log_density.fill(R::neg_infinity());
                 for terms in terms.chunks_exact(stride) {
-                    let largest = log_density.iter_mut().zip(terms);
-                    largest.for_each(|(largest, &term)| {
+                    each(log_density, terms, |largest, &term| {
                         *largest = if term > *largest { term } else { *largest }
                     });
                 }
                 // Where every term is −∞, so is log p; its difference from a term would be a NaN.
                 let finite = R::min_value();
-                sum.fill(R::zero());
+                clear(sum);
                 for terms in terms.chunks_exact(stride) {
-                    for ((sum, &term), &largest) in sum.iter_mut().zip(terms).zip(&**log_density) {
-                        let largest = if largest < finite { finite } else { largest };
-                        *sum += (term - largest).exp_lane();
+                    let (largest, sum) = (&log_density[..stride], &mut sum[..stride]);
+                    for at in 0..stride {
+                        let largest = if largest[at] < finite { finite } else { largest[at] };
+                        sum[at] += (terms[at] - largest).exp_lane();
                     }
                 }
-                log_density.iter_mut().zip(&**sum).for_each(|(log_p, &sum)| *log_p += sum.ln_lane());
+                each(log_density, sum, |log_p, &sum| *log_p += sum.ln_lane());
             },
         );
     }
@@ -163,12 +163,12 @@ impl MixtureDensity {
     ) {
         let size = self.modelled;
         for plane in whitened.chunks_exact_mut(stride) {
-            plane.iter_mut().zip(responsibility).for_each(|(y, &r)| *y *= r);
+            each(plane, responsibility, |y, &r| *y *= r);
         }
         let factor = &packed.factors[k * size * size..][..size * size];
         for (i, whitened) in whitened.chunks_exact(stride).enumerate() {
-            for (d_z, &entry) in d_z.chunks_exact_mut(stride).zip(&factor[i * size..][..=i]) {
-                d_z.iter_mut().zip(whitened).for_each(|(d, &y)| *d += entry * y);
+            for (j, &entry) in factor[i * size..][..=i].iter().enumerate() {
+                each(&mut d_z[j * stride..], whitened, |d, &y| *d += entry * y);
             }
         }
         let Some(Sum { values, add }) = gradient else { return };
@@ -179,7 +179,8 @@ impl MixtureDensity {
         for (i, whitened) in whitened.chunks_exact(stride).enumerate() {
             put(&mut sums[k * size + i], lane_sum(stride, |row| whitened[row]));
             let factors = &mut factors[(k * size + i) * size..][..=i];
-            for (centred, to) in centred.chunks_exact(stride).zip(factors) {
+            for (j, to) in factors.iter_mut().enumerate() {
+                let centred = &centred[j * stride..][..stride];
                 put(to, lane_sum(stride, |row| whitened[row] * centred[row]));
             }
         }
@@ -274,14 +275,14 @@ impl<R: Real> BaseDensity<R> for MixtureDensity {
         R::vectorised(
             #[inline(always)]
             || {
-                planes.fill(R::zero());
+                clear(planes);
                 for (k, responsibility) in terms.chunks_exact_mut(stride).enumerate() {
-                    for (term, &log_density) in responsibility.iter_mut().zip(&**log_density) {
-                        *term = (*term - log_density).exp_lane();
-                    }
+                    each(responsibility, log_density, |term, &log_density| {
+                        *term = (*term - log_density).exp_lane()
+                    });
                     let (counted, beyond) = responsibility.split_at_mut(factors.len());
-                    counted.iter_mut().zip(factors).for_each(|(r, &factor)| *r *= factor);
-                    beyond.fill(R::zero());
+                    each(counted, factors, |r, &factor| *r *= factor);
+                    clear(beyond);
                     self.whiten(&packed, k, z, stride, centred, whitened);
                     let planes = (&**centred, &mut **whitened, &mut **planes);
                     self.add_component(&packed, k, (responsibility, stride), planes, gradient.as_mut());
@@ -291,7 +292,7 @@ impl<R: Real> BaseDensity<R> for MixtureDensity {
         for (row, d_z) in d_z.chunks_exact_mut(self.features).enumerate() {
             let (d_z, d_context) = d_z.split_at_mut(size);
             d_z.iter_mut().enumerate().for_each(|(feature, d)| *d = planes[feature * stride + row]);
-            d_context.fill(R::zero());
+            clear(d_context);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::layout::{LinearSpan, NetworkSpan};
 
 use super::Real;
 use super::product::{padded, panel};
+use super::simd::each;
 
 /// Columns up to which a product is made of dots instead of panels.
 pub(super) const THIN: usize = 8;
@@ -211,9 +212,7 @@ impl PackedNetwork {
                     pack_panels(inputs, outputs, |i, o| at(o, i), &mut to[layer.forward..]);
                 }
                 pack_panels(outputs, inputs, at, &mut to[layer.backward..]);
-                for (to, &output) in to[layer.bias..].iter_mut().zip(&self.outputs) {
-                    *to = bias[output];
-                }
+                each(&mut to[layer.bias..], &self.outputs, |to, &output| *to = bias[output]);
             }
         }
     }
@@ -269,7 +268,8 @@ pub(super) fn pack_panels<R: Real>(
         return;
     }
     let width = panel::<R>();
-    for (first, to) in (0..columns).step_by(width).zip(to.chunks_exact_mut(depth * width)) {
+    for (place, to) in to.chunks_exact_mut(depth * width).enumerate().take(columns.div_ceil(width)) {
+        let first = place * width;
         let count = width.min(columns - first);
         for (k, to) in to.chunks_exact_mut(width).enumerate() {
             if count == width {
@@ -289,13 +289,14 @@ pub(super) fn pack_panels<R: Real>(
 #[inline(always)]
 fn pack_transposed<R: Real>(width: usize, matrix: &[R], to: &mut [R]) {
     let panel = panel::<R>();
-    for (rows, to) in matrix.chunks(panel * width).zip(to.chunks_exact_mut(width * panel)) {
+    for (place, rows) in matrix.chunks(panel * width).enumerate() {
+        let to = &mut to[place * width * panel..][..width * panel];
         if rows.len() < panel * width {
             to.fill(R::zero());
         }
         for (place, row) in rows.chunks_exact(width).enumerate().take(panel) {
-            for (to, &value) in to.chunks_exact_mut(panel).zip(row) {
-                to[place] = value;
+            for (column, &value) in row.iter().enumerate() {
+                to[column * panel + place] = value;
             }
         }
     }

@@ -9,6 +9,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::Real;
+use super::simd::{each, filled};
 
 /// Values in a panel: a cache line's worth of columns, two registers of AVX2 or one of AVX-512.
 pub(super) const fn panel<R>() -> usize {
@@ -222,21 +223,16 @@ impl<R: Real> PanelProduct<'_, '_, R> {
             let to = self.to.as_mut_ptr().add(row * self.stride + column);
             let mut sums = match self.start {
                 Start::Zero => [[R::splat(simd, R::zero()); W]; M],
-                Start::Bias(bias) => {
-                    [std::array::from_fn(|v| R::load::<S>(bias.as_ptr().add(column + v * lanes))); M]
-                }
+                Start::Bias(bias) => [filled(|v| R::load::<S>(bias.as_ptr().add(column + v * lanes))); M],
             };
             let mut left = self.left.values.as_ptr().add(row * self.left.row);
             let mut right = self.right.values.as_ptr().add(panel * self.right.panel);
             for _ in 0..self.depth {
-                let factors: [R::Vector<S>; W] = std::array::from_fn(|v| {
-                    R::load::<S>(right.add(v / V * self.right.panel + v % V * lanes))
-                });
+                let factors: [R::Vector<S>; W] =
+                    filled(|v| R::load::<S>(right.add(v / V * self.right.panel + v % V * lanes)));
                 for (m, sums) in sums.iter_mut().enumerate() {
                     let factor = R::splat(simd, *left.add(m * self.left.row));
-                    for (sum, &other) in sums.iter_mut().zip(&factors) {
-                        *sum = R::multiply_add(simd, factor, other, *sum);
-                    }
+                    each(sums, &factors, |sum, &other| *sum = R::multiply_add(simd, factor, other, *sum));
                 }
                 left = left.wrapping_add(self.left.column);
                 right = right.wrapping_add(self.right.row);
@@ -358,19 +354,18 @@ impl<R: Real> Dots<'_, '_, R> {
         // SAFETY: `dots` has checked that the operands reach as far as [m, columns] and depth demand; row + M ≤ m and
         // column + C ≤ columns by the loops of `all` and `columns_at`; depth is a whole number of panels of P registers.
         unsafe {
-            let load = |from: *const R| -> [R::Vector<S>; P] {
-                std::array::from_fn(|p| R::load::<S>(from.add(p * lanes)))
-            };
+            let load =
+                |from: *const R| -> [R::Vector<S>; P] { filled(|p| R::load::<S>(from.add(p * lanes))) };
             let left = self.left.as_ptr().add(row * self.left_stride);
             let right = self.right.as_ptr().add(column * self.depth);
             let mut k = 0;
             while k < self.depth {
-                let others: [_; C] = std::array::from_fn(|c| load(right.add(c * self.depth + k)));
+                let others: [_; C] = filled(|c| load(right.add(c * self.depth + k)));
                 for (m, sums) in sums.iter_mut().enumerate() {
                     let factors = load(left.add(m * self.left_stride + k));
-                    for (sums, others) in sums.iter_mut().zip(&others) {
-                        for (sum, (&factor, &other)) in sums.iter_mut().zip(factors.iter().zip(others)) {
-                            *sum = R::multiply_add(simd, factor, other, *sum);
+                    for (c, sums) in sums.iter_mut().enumerate() {
+                        for (p, sum) in sums.iter_mut().enumerate() {
+                            *sum = R::multiply_add(simd, factors[p], others[c][p], *sum);
                         }
                     }
                 }

@@ -29,6 +29,49 @@ pub(super) fn lane_sum<R: super::Real>(len: usize, term: impl Fn(usize) -> R) ->
     lanes[0]
 }
 
+/// Calls `work` with the values of both that stand at one place, as far as the shorter one reaches.
+///
+/// This, [`each_row`] and [`filled`] stand in code that is compiled for wide registers, because parts of the standard library's
+/// `zip` and `array::from_fn` are inlined only where units of a crate are optimised together, which takes a build far longer.
+#[inline(always)]
+pub(super) fn each<A, B>(to: &mut [A], from: &[B], mut work: impl FnMut(&mut A, &B)) {
+    let count = to.len().min(from.len());
+    let (to, from) = (&mut to[..count], &from[..count]);
+    for at in 0..count {
+        work(&mut to[at], &from[at]);
+    }
+}
+
+/// Calls `work` with each row of `to` and that of `from`, whose lengths are `widths`.
+#[inline(always)]
+pub(super) fn each_row<A, B>(
+    to: &mut [A],
+    from: &[B],
+    widths: [usize; 2],
+    mut work: impl FnMut(&mut [A], &[B]),
+) {
+    let (mut to, mut from) = (to.chunks_exact_mut(widths[0]), from.chunks_exact(widths[1]));
+    while let (Some(to), Some(from)) = (to.next(), from.next()) {
+        work(to, from);
+    }
+}
+
+/// Sets all to zero, in place: a function of the standard library would be called for a few values as for many.
+#[inline(always)]
+pub(super) fn clear<R: super::Real>(values: &mut [R]) {
+    values.iter_mut().for_each(|value| *value = R::zero());
+}
+
+/// `value` of every place, of which there is at least one.
+#[inline(always)]
+pub(super) fn filled<T: Copy, const N: usize>(value: impl Fn(usize) -> T) -> [T; N] {
+    let mut values = [value(0); N];
+    for (at, to) in values.iter_mut().enumerate() {
+        *to = value(at);
+    }
+    values
+}
+
 /// Registers of a precision. Sealed: the module is private.
 pub trait Registers: Copy {
     /// A register full of values.

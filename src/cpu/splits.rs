@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::Real;
 use super::buffer::Buffer;
+use super::simd::each;
 
 /// A range of the rows of a batch: one or more tiles whose gradients are added to one slot.
 pub(super) struct Split<'a, R> {
@@ -161,9 +162,7 @@ fn add_half<R: Real>(slots: &[Buffer<R>], merged: usize, block: std::ops::Range<
 
 #[inline(always)]
 fn add<R: Real>(sum: &mut [R], values: &[R]) {
-    for (sum, &value) in sum.iter_mut().zip(values) {
-        *sum += value;
-    }
+    each(sum, values, |sum, &value| *sum += value);
 }
 
 #[cfg(test)]

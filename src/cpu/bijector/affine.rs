@@ -23,12 +23,14 @@ impl<R: Real> Elementwise<R> for Affine<R> {
         R::vectorised(
             #[inline(always)]
             || {
-                let results = values.iter_mut().zip(log_det).zip(shrink);
-                for (((x, log_det), shrink), (&o, &t)) in results.zip(raw.iter().zip(shift)) {
-                    let s = bound * (o / bound).tanh_lane();
-                    *log_det = -s;
-                    *shrink = (-s).exp_lane();
-                    *x = (*x - t) * *shrink;
+                let count = values.len();
+                let (log_det, shrink) = (&mut log_det[..count], &mut shrink[..count]);
+                let (raw, shift) = (&raw[..count], &shift[..count]);
+                for at in 0..count {
+                    let s = bound * (raw[at] / bound).tanh_lane();
+                    log_det[at] = -s;
+                    shrink[at] = (-s).exp_lane();
+                    values[at] = (values[at] - shift[at]) * shrink[at];
                 }
             },
         );
@@ -40,9 +42,11 @@ impl<R: Real> Elementwise<R> for Affine<R> {
         R::vectorised(
             #[inline(always)]
             || {
-                for ((z, s), (&o, &t)) in values.iter_mut().zip(log_det).zip(raw.iter().zip(shift)) {
-                    *s = bound * (o / bound).tanh_lane();
-                    *z = *z * s.exp_lane() + t;
+                let count = values.len();
+                let (log_det, raw, shift) = (&mut log_det[..count], &raw[..count], &shift[..count]);
+                for at in 0..count {
+                    log_det[at] = bound * (raw[at] / bound).tanh_lane();
+                    values[at] = values[at] * log_det[at].exp_lane() + shift[at];
                 }
             },
         );
@@ -56,12 +60,15 @@ impl<R: Real> Elementwise<R> for Affine<R> {
         R::vectorised(
             #[inline(always)]
             || {
-                let traced = z.iter().zip(shrink).zip(raw.iter().zip(d_log_det));
-                let results = values.iter_mut().zip(d_raw).zip(d_shift);
-                for (((d, d_raw), d_shift), ((&z, &shrink), (&o, &d_log_det))) in results.zip(traced) {
-                    *d_raw = (-d_log_det - *d * z) * (o / bound).tanh_slope_lane();
-                    *d *= shrink;
-                    *d_shift = -*d;
+                let count = values.len();
+                let (z, shrink, raw) = (&z[..count], &shrink[..count], &raw[..count]);
+                let (d_log_det, d_raw, d_shift) =
+                    (&d_log_det[..count], &mut d_raw[..count], &mut d_shift[..count]);
+                for at in 0..count {
+                    let slope = (raw[at] / bound).tanh_slope_lane();
+                    d_raw[at] = (-d_log_det[at] - values[at] * z[at]) * slope;
+                    values[at] *= shrink[at];
+                    d_shift[at] = -values[at];
                 }
             },
         );

@@ -30,10 +30,12 @@ impl<R: Real> Planes<R> {
         self.values.resize(count * self.stride);
     }
 
+    #[inline(always)]
     pub fn plane(&self, index: usize) -> &[R] {
         &self.values[index * self.stride..][..self.len]
     }
 
+    #[inline(always)]
     pub fn plane_mut(&mut self, index: usize) -> &mut [R] {
         &mut self.values[index * self.stride..][..self.len]
     }

@@ -3,6 +3,7 @@
 //! and Papamakarios, "Neural Spline Flows", 2019.
 
 use super::super::Real;
+use super::super::simd::{each, filled};
 use super::{Elementwise, Planes, Traced};
 
 /// Values that are computed side by side.
@@ -128,7 +129,7 @@ fn load<R: Real>(values: &[R], place: usize) -> Lanes<R> {
     let rest = &values[place..];
     match rest.first_chunk() {
         Some(chunk) => *chunk,
-        None => std::array::from_fn(|lane| rest.get(lane).copied().unwrap_or_default()),
+        None => filled(|lane| rest.get(lane).copied().unwrap_or_default()),
     }
 }
 
@@ -137,7 +138,7 @@ fn store<R: Real>(lanes: &Lanes<R>, values: &mut [R], place: usize) {
     let rest = &mut values[place..];
     match rest.first_chunk_mut() {
         Some(chunk) => *chunk = *lanes,
-        None => rest.copy_from_slice(&lanes[..rest.len()]),
+        None => each(rest, lanes, |to, &lane| *to = lane),
     }
 }
 
@@ -162,22 +163,16 @@ impl<R: Real> Spline<R> {
         let mut most = [R::neg_infinity(); LANES];
         for (k, values) in fractions.iter_mut().enumerate().take(self.bins) {
             *values = load(theta.plane(first + k), place);
-            for (most, &value) in most.iter_mut().zip(&*values) {
-                *most = if value > *most { value } else { *most };
-            }
+            each(&mut most, values, |most, &value| *most = if value > *most { value } else { *most });
         }
         let mut sum = [R::zero(); LANES];
         for values in fractions.iter_mut().take(self.bins) {
-            for ((value, &most), sum) in values.iter_mut().zip(&most).zip(&mut sum) {
-                *value = (*value - most).exp_lane();
-                *sum += *value;
-            }
+            each(values, &most, |value, &most| *value = (*value - most).exp_lane());
+            each(&mut sum, values, |sum, &value| *sum += value);
         }
         sum.iter_mut().for_each(|sum| *sum = sum.recip());
         for values in fractions.iter_mut().take(self.bins) {
-            for (value, &factor) in values.iter_mut().zip(&sum) {
-                *value *= factor;
-            }
+            each(values, &sum, |value, &factor| *value *= factor);
         }
         Fractions(fractions)
     }
@@ -200,8 +195,8 @@ impl<R: Real> Spline<R> {
             number: [0; LANES],
             x0: begin,
             y0: begin,
-            width: widths.0[0].map(size),
-            height: heights.0[0].map(size),
+            width: filled(|lane| size(widths.0[0][lane])),
+            height: filled(|lane| size(heights.0[0][lane])),
             left: [R::zero(); LANES],
             right: load(theta.plane(2 * self.bins), place),
         };
@@ -363,7 +358,7 @@ impl<R: Real> Spline<R> {
         self.fractions_backward(&widths, &bin.number, [&d_x0, &d_width], d_theta, 0, place);
         self.fractions_backward(&heights, &bin.number, [&d_y0, &d_height], d_theta, self.bins, place);
         for k in 1..self.bins {
-            let d = std::array::from_fn(|lane| {
+            let d = filled(|lane| {
                 let left = R::pick(bin.number[lane] == k as u32, d_left[lane], R::zero());
                 R::pick(bin.number[lane] + 1 == k as u32, d_right[lane], left)
             });
@@ -396,7 +391,7 @@ impl<R: Real> Spline<R> {
             }
         }
         for (k, fractions) in fractions.0.iter().enumerate().take(self.bins) {
-            let d = std::array::from_fn(|lane| scale * fractions[lane] * (d_fraction(k, lane) - mean[lane]));
+            let d = filled(|lane| scale * fractions[lane] * (d_fraction(k, lane) - mean[lane]));
             store(&d, d_theta.plane_mut(first + k), place);
         }
     }
