@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use moonflow::flow::{BaseKind, BijectorKind, Mixing};
 use moonflow::model::{DataSource, Engines, Ensemble, Recipe};
-use moonflow::train::search::{Round, averages, candidate, fits_within, training_rows};
+use moonflow::train::search::{Round, averages, candidate, fits_within, reserve_for_averages, training_rows};
 use moonflow::train::{Epoch, Members, Observer, Options, fit_with};
 use moonflow::{Dataset, Error, Result};
 use serde_json::json;
@@ -18,11 +18,6 @@ use super::output::{self, grouped, note};
 use super::progress::{LogFormat, duration};
 use super::signals;
 use super::train::{TrainArgs, shape};
-
-/// Most recipes of the first round.
-const MOST: u32 = 1000;
-/// The share of what the usual recipe leaves of the budget that is kept for averages is one in so many, as that of a round.
-const AVERAGES_SHARE: u32 = Round::ALL.len() as u32 + 1;
 
 /// A search under way.
 struct Search<'a> {
@@ -79,7 +74,7 @@ pub async fn search(
         grouped(judges as u64)
     ));
     if search.judge(usual, None).await?.is_some() {
-        let reserve = begun.elapsed().max(search.left() / AVERAGES_SHARE);
+        let reserve = reserve_for_averages(begun.elapsed(), search.left());
         if let Some((single, each)) = search.halve(ends.checked_sub(reserve).unwrap_or(begun)).await? {
             search.average(&single, each).await?;
         }
@@ -119,7 +114,7 @@ impl Search<'_> {
         let [rows, columns] = shape(self.dataset);
         let usual = self.usual;
         let mut going: Box<dyn Iterator<Item = Recipe>> =
-            Box::new((0..MOST).map(move |index| candidate(usual, index, rows, columns)));
+            Box::new((0..).map(move |index| candidate(usual, index, rows, columns)));
         let mut best = None;
         for round in Round::ALL {
             let left = until.saturating_duration_since(Instant::now());

@@ -77,6 +77,11 @@ pub fn averages(best: &Recipe, usual: &Recipe) -> Vec<Recipe> {
     std::iter::once(own).chain(turns).collect()
 }
 
+/// The part of `left` that rounds leave to averages: as much as each round has, or the time of the usual recipe's average.
+pub fn reserve_for_averages(usual: Duration, left: Duration) -> Duration {
+    usual.max(left / (Round::ALL.len() as u32 + 1))
+}
+
 /// How many of `wanted` fits of `each` there is time for in `left`; `None` where that is no average.
 pub fn fits_within(wanted: usize, each: Duration, left: Duration) -> Option<usize> {
     // Fits of one recipe differ in time, and the last one must not be cut.
@@ -161,6 +166,8 @@ mod tests {
     #[test]
     fn an_average_has_as_many_fits_as_there_is_time_for() {
         let seconds = Duration::from_secs;
+        assert_eq!(reserve_for_averages(seconds(3), seconds(40)), seconds(10));
+        assert_eq!(reserve_for_averages(seconds(30), seconds(40)), seconds(30));
         for (left, want) in [(100, Some(8)), (9, Some(4)), (5, Some(2)), (4, None), (0, None)] {
             assert_eq!(fits_within(8, seconds(2), seconds(left)), want, "{left} s left");
         }
