@@ -119,7 +119,7 @@ def memory():
 
 
 def nvidia(job):
-    """What nvidia-smi says: the fields that matter, and all of it."""
+    """What nvidia-smi says: the fields that matter, and all of it but what names this one device."""
     fields = (
         "name,driver_version,memory.total,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,"
         "power.draw,power.limit,temperature.gpu,pstate"
@@ -129,4 +129,6 @@ def nvidia(job):
         return {"problem": short.problem}
     values = [value.strip() for value in short.stdout.splitlines()[0].split(",")]
     whole = call(["nvidia-smi", "-q"], min(20, job.left()))
-    return {**dict(zip(fields.split(","), values)), "query": whole.stdout[:200_000]}
+    names = re.compile(r"^.*\b(Serial Number|UUID|PDI|GUID)\b.*\n", re.MULTILINE)
+    query = names.sub("", whole.stdout[:200_000])
+    return {**dict(zip(fields.split(","), values)), "query": query}

@@ -1,9 +1,11 @@
 //! A smoothed table of the conditional probabilities of one discrete variable given a few others.
 //!
-//! Its probabilities are those of fewer given variables, drawn towards what was counted (interpolated Dirichlet smoothing;
-//! MacKay and Peto, "A hierarchical Dirichlet language model", 1995): with counts n and strength s,
-//! P(v | a, b) = (n(v, a, b) + s · P(v | a)) / (n(a, b) + s), and so on down to the uniform distribution. Each strength makes
-//! the rows likeliest when each is left out in turn, which counts give in closed form.
+//! Several tables are mixed. One is given nothing, the next one variable, and so on; each is drawn towards the one before it
+//! (interpolated Dirichlet smoothing; MacKay and Peto, "A hierarchical Dirichlet language model", 1995): with counts n and
+//! strength s, P(v | a, b) = (n(v, a, b) + s · P(v | a)) / (n(a, b) + s), and so on down to the uniform distribution. The
+//! last one is given all of them and drawn to the uniform distribution at once, which suits variables of which none tells
+//! anything alone. Strengths and shares of the mixture make the rows likeliest when each is left out in turn, which counts
+//! give in closed form. Of few rows, a mixture loses less than the one table that seems best.
 
 use super::Discrete;
 use crate::error::{Error, Result, expect_length};
@@ -21,8 +23,17 @@ pub struct ConditionalTable {
 pub(in crate::model) const MOST_CELLS: usize = 1 << 17;
 /// Rows that decide which variables are parents, at most.
 const ROWS: usize = 1 << 16;
-/// Gain of a parent, in nats for all rows together, below which it is left out.
+/// Gain of a parent, in nats for all rows together, below which the search for the next one ends.
 const LEAST_GAIN: f64 = 2.0;
+/// Cells for each row up to which all variables are parents.
+const CELLS_OF_A_ROW: usize = 4;
+/// Rows' worth of a prior against weak smoothing: P(strength) ∝ (s / (1 + s)) to this power.
+const CAUTION: f64 = 2.0;
+/// Rows that each table is credited with when shares are estimated, the share below which it is left out, and the steps of
+/// expectation-maximisation.
+const CREDIT: f64 = 0.3;
+const LEAST_SHARE: f64 = 0.005;
+const STEPS: usize = 50;
 
 impl ConditionalTable {
     /// Places of the variables that it is given.
@@ -30,39 +41,28 @@ impl ConditionalTable {
         &self.parents
     }
 
-    /// The table of `variable` in `chain`: given all variables before it where the combinations are few, or else given those
-    /// that help most, one after the other; whichever makes rows that are left out likelier.
+    /// The table of `variable` in `chain`: given the variables before it that help most, one after the other, and then all
+    /// others where the combinations are few.
     pub(super) fn fit(chain: &Discrete, variable: usize, codes: &[u32], weights: &[f64]) -> Self {
         let width = chain.levels.len();
         let step = weights.len().div_ceil(ROWS).max(1);
         let some: Vec<u32> = codes.chunks_exact(width).step_by(step).flatten().copied().collect();
         let some_weights: Vec<f64> = weights.iter().step_by(step).copied().collect();
-        let try_parents = |parents: &[usize]| {
-            let fitted = Smoothed::fit(&chain.levels, variable, parents, &some, &some_weights);
-            (fitted.left_out, parents.to_vec())
-        };
-        let mut best = try_parents(&[]);
-        loop {
-            let candidates = chain.before(variable).filter(|place| !best.1.contains(place));
-            let sizes = candidates.map(|place| [&best.1[..], &[place]].concat());
-            let fitting = sizes.filter(|parents| cells(&chain.levels, variable, parents) <= MOST_CELLS);
-            let next = fitting.map(|parents| try_parents(&parents)).max_by(|a, b| a.0.total_cmp(&b.0));
-            match next {
-                Some(next) if next.0 > best.0 + LEAST_GAIN => best = next,
-                _ => break,
-            }
+        let levels = &chain.levels[..];
+        let order = Rows { levels, variable, codes: &some, weights: &some_weights }.order(chain);
+        let rows = Rows { levels, variable, codes, weights };
+        let mut tables = vec![rows.refined(&Smoothed::uniform(levels[variable]), &[])];
+        for depth in 1..=order.len() {
+            tables.push(rows.refined(&tables[depth - 1], &order[..depth]));
         }
-        // Variables may tell something together of which none tells anything alone.
-        let all: Vec<usize> = chain.before(variable).collect();
-        if all.len() > 1 && cells(&chain.levels, variable, &all) <= 4 * some_weights.len().min(MOST_CELLS / 4)
-        {
-            let whole = try_parents(&all);
-            if whole.0 > best.0 + LEAST_GAIN {
-                best = whole;
-            }
+        if !order.is_empty() {
+            tables.push(rows.refined(&Smoothed::uniform(levels[variable]), &order));
         }
-        let fitted = Smoothed::fit(&chain.levels, variable, &best.1, codes, weights);
-        Self { parents: best.1, probabilities: fitted.probabilities }
+        let shares = shares(&tables, &rows.counts(&order), levels[variable]);
+        let probabilities = mixed(&tables, &shares, levels[variable]);
+        let is_given = |depth: &usize| cells(levels, variable, &order[..*depth]) == probabilities.len();
+        let depth = (0..=order.len()).find(is_given).unwrap_or(order.len());
+        Self { parents: order[..depth].to_vec(), probabilities }
     }
 
     /// The probabilities of the levels, given the parents among `codes` `[V + G]`.
@@ -109,53 +109,134 @@ fn cell(levels: &[usize], parents: &[usize], codes: &[u32]) -> usize {
     parents.iter().fold(0, |cell, &place| cell * levels[place] + codes[place] as usize)
 }
 
-/// Tables given more and more of the parents.
+/// Rows to which the tables of a variable are fitted.
+struct Rows<'a> {
+    levels: &'a [usize],
+    variable: usize,
+    codes: &'a [u32],
+    weights: &'a [f64],
+}
+
+impl Rows<'_> {
+    /// The variables to be given, those that help most first.
+    fn order(&self, chain: &Discrete) -> Vec<usize> {
+        let mut best = self.refined(&Smoothed::uniform(self.levels[self.variable]), &[]);
+        let mut order = Vec::new();
+        loop {
+            let others = chain.before(self.variable).filter(|place| !order.contains(place));
+            let longer = others.map(|place| [&order[..], &[place]].concat());
+            let fitting = longer.filter(|parents| cells(self.levels, self.variable, parents) <= MOST_CELLS);
+            let tried = fitting.map(|parents| (self.refined(&best, &parents), parents));
+            match tried.max_by(|(a, _), (b, _)| a.left_out.total_cmp(&b.left_out)) {
+                Some((next, parents)) if next.left_out > best.left_out + LEAST_GAIN => {
+                    (best, order) = (next, parents);
+                }
+                _ => break,
+            }
+        }
+        // Variables may tell something together of which none tells anything alone.
+        let rest = chain.before(self.variable).filter(|place| !order.contains(place));
+        let all: Vec<usize> = order.iter().copied().chain(rest).collect();
+        let few = (CELLS_OF_A_ROW * self.weights.len()).min(MOST_CELLS);
+        if cells(self.levels, self.variable, &all) <= few { all } else { order }
+    }
+
+    /// Weights of the rows in each cell, row-major [cells of the parents, levels].
+    fn counts(&self, parents: &[usize]) -> Vec<f64> {
+        let count = self.levels[self.variable];
+        let mut counts = vec![0.0; cells(self.levels, self.variable, parents)];
+        for (codes, weight) in self.codes.chunks_exact(self.levels.len()).zip(self.weights) {
+            counts[cell(self.levels, parents, codes) * count + codes[self.variable] as usize] += weight;
+        }
+        counts
+    }
+
+    /// The table given `parents`, drawn towards `coarser`, which is given the first of them.
+    fn refined(&self, coarser: &Smoothed, parents: &[usize]) -> Smoothed {
+        let counts = self.counts(parents);
+        let fan = counts.len() / coarser.probabilities.len();
+        let level = Level { count: self.levels[self.variable], fan, counts };
+        let mut best = (f64::NEG_INFINITY, 1.0);
+        for strength in strengths() {
+            let score = level.left_out(&coarser.without, strength) - CAUTION * (1.0 + 1.0 / strength).ln();
+            if score > best.0 {
+                best = (score, strength);
+            }
+        }
+        let (left_out, strength) = best;
+        let probabilities = level.smoothed(&coarser.probabilities, strength, 0.0);
+        Smoothed { probabilities, without: level.smoothed(&coarser.without, strength, 1.0), left_out }
+    }
+}
+
+/// One of the tables that are mixed.
 struct Smoothed {
+    /// Row-major [cells of the parents, levels].
     probabilities: Vec<f64>,
+    /// That of a row that is in the cell, when it is left out.
+    without: Vec<f64>,
     /// Sum over rows of the log-probability, each row left out of the counts in turn.
     left_out: f64,
 }
 
 impl Smoothed {
-    fn fit(levels: &[usize], variable: usize, parents: &[usize], codes: &[u32], weights: &[f64]) -> Self {
-        let count = levels[variable];
+    fn uniform(count: usize) -> Self {
         let uniform = vec![1.0 / count as f64; count];
-        let (mut probabilities, mut without) = (uniform.clone(), uniform);
-        let mut left_out = f64::NEG_INFINITY;
-        for depth in 0..=parents.len() {
-            let given = &parents[..depth];
-            let combinations = cells(levels, variable, given) / count;
-            let mut counts = vec![0.0; combinations * count];
-            for (codes, weight) in codes.chunks_exact(levels.len()).zip(weights) {
-                counts[cell(levels, given, codes) * count + codes[variable] as usize] += weight;
-            }
-            let fan = depth.checked_sub(1).map_or(1, |last| levels[parents[last]]);
-            let level = Level { count, fan, counts };
-            let mut best = (f64::NEG_INFINITY, 1.0);
-            for strength in strengths() {
-                let score = level.left_out(&without, strength);
-                if score > best.0 {
-                    best = (score, strength);
-                }
-            }
-            left_out = best.0;
-            (probabilities, without) =
-                (level.smoothed(&probabilities, best.1, 0.0), level.smoothed(&without, best.1, 1.0));
-        }
-        for row in probabilities.chunks_exact_mut(count) {
-            let sum: f64 = row.iter().sum();
-            row.iter_mut().for_each(|probability| *probability /= sum);
-        }
-        Self { probabilities, left_out }
+        Self { probabilities: uniform.clone(), without: uniform, left_out: f64::NEG_INFINITY }
     }
 }
 
-/// Strengths that are tried, from that of a sixteenth of a row to that of thousands.
-fn strengths() -> impl Iterator<Item = f64> {
-    (0..=34).map(|step| 2f64.powf(f64::from(step) / 2.0 - 4.0))
+/// The share of each table under which rows, `counts` of them in each cell of the finest, are likeliest when they are left out.
+fn shares(tables: &[Smoothed], counts: &[f64], count: usize) -> Vec<f64> {
+    let mut shares = vec![1.0 / tables.len() as f64; tables.len()];
+    for _ in 0..STEPS {
+        let mut sums = vec![CREDIT; tables.len()];
+        for (place, own) in counts.iter().enumerate().filter(|(_, own)| **own > 0.0) {
+            let likely = |(table, share): (&Smoothed, &f64)| {
+                share * table.without[coarse(place, counts.len(), table.without.len(), count)]
+            };
+            let likely: Vec<f64> = tables.iter().zip(&shares).map(likely).collect();
+            let total: f64 = likely.iter().sum();
+            sums.iter_mut().zip(likely).for_each(|(sum, likely)| *sum += own * likely / total);
+        }
+        let total: f64 = sums.iter().sum();
+        shares = sums.into_iter().map(|sum| sum / total).collect();
+    }
+    shares
 }
 
-/// Counts given some of the parents, of which the last has `fan` levels.
+/// The tables' mixture, as a table of the finest that has a share to speak of.
+fn mixed(tables: &[Smoothed], shares: &[f64], count: usize) -> Vec<f64> {
+    let kept = || tables.iter().zip(shares).filter(|(_, share)| **share >= LEAST_SHARE);
+    let size = kept().map(|(table, _)| table.probabilities.len()).max().unwrap_or(count);
+    let mut probabilities: Vec<f64> = (0..size)
+        .map(|place| {
+            kept()
+                .map(|(Smoothed { probabilities, .. }, share)| {
+                    share * probabilities[coarse(place, size, probabilities.len(), count)]
+                })
+                .sum()
+        })
+        .collect();
+    for row in probabilities.chunks_exact_mut(count) {
+        let sum: f64 = row.iter().sum();
+        row.iter_mut().for_each(|probability| *probability /= sum);
+    }
+    probabilities
+}
+
+/// Where the probability at `place` of a table of `size` numbers is in one of `coarser` numbers.
+fn coarse(place: usize, size: usize, coarser: usize, count: usize) -> usize {
+    place / count / (size / coarser) * count + place % count
+}
+
+/// Strengths that are tried, from that of half a row to that of thousands. Weaker ones would believe that what few rows do
+/// not have is not there.
+fn strengths() -> impl Iterator<Item = f64> {
+    (0..=28).map(|step| 2f64.powf(f64::from(step) / 2.0 - 1.0))
+}
+
+/// Counts, of which `fan` cells are one in the coarser table.
 struct Level {
     count: usize,
     fan: usize,
