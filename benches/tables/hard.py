@@ -9,6 +9,7 @@
 
 import argparse
 import csv
+import itertools
 import math
 import subprocess
 import sys
@@ -21,24 +22,71 @@ ROWS = 10_000
 FRESH = 10_000
 SAMPLES = 100_000
 LOG_2_PI = math.log(2 * math.pi)
-
-
-def pair(draw, log_density):
-    """Two independent columns of one law."""
-    def make(random):
-        def rows(count):
-            x = draw(random, (count, 2))
-            return x, log_density(x).sum(1)
-        return rows
-    return make
+NAMES = "abcdefgh"
 
 
 def normal(x, centre):
     return -0.5 * (x - centre) ** 2 - 0.5 * LOG_2_PI
 
 
-def bimodal(random, shape):
-    return random.normal(size=shape) + 3.0 * (2 * random.integers(0, 2, shape) - 1)
+def modes_at_three(random, count):
+    return random.normal(size=count) + 3.0 * (2 * random.integers(0, 2, count) - 1)
+
+
+def triangular(x):
+    return np.log(np.where(x < 0.5, 4 * x, 4 * (1 - x)))
+
+
+def log_modes_at_three(x):
+    return np.logaddexp(normal(x, 3), normal(x, -3)) - math.log(2)
+
+
+# Of each law of a column how it is drawn, and its log-density.
+LAWS = {
+    "uniform": (lambda random, count: random.random(count), np.zeros_like),
+    "triangular": (lambda random, count: random.triangular(0, 0.5, 1, count), triangular),
+    "exponential": (lambda random, count: random.exponential(1, count), lambda x: -x),
+    "bimodal": (modes_at_three, log_modes_at_three),
+    "integers": (
+        lambda random, count: random.integers(0, 11, count).astype(float),
+        lambda x: np.full_like(x, -math.log(11)),
+    ),
+}
+
+
+def independent(*laws):
+    """Independent columns, one of each law, and the flags that a person would give."""
+    def make(random):
+        def rows(count):
+            columns = [LAWS[law][0](random, count) for law in laws]
+            return np.stack(columns, 1), sum(LAWS[law][1](x) for law, x in zip(laws, columns))
+        return rows
+
+    whole = ",".join(name for name, law in zip(NAMES, laws) if law == "integers")
+    return make, ["--dequantize", whole] if whole else []
+
+
+def narrow_modes(random, count):
+    """Two normals of deviation 0.5 at -3 and 3, in equal shares."""
+    x = 0.5 * random.normal(size=count) + 3.0 * (2 * random.integers(0, 2, count) - 1)
+    # Half of a density that is twice that of the column in standard deviations.
+    return x, np.logaddexp(normal(2 * x, 6), normal(2 * x, -6))
+
+
+def one_column(random):
+    def rows(count):
+        x, log_density = narrow_modes(random, count)
+        return x[:, None], log_density
+    return rows
+
+
+def moved_by_a_context(random):
+    """These modes moved by 2 c, given the standard normal c."""
+    def rows(count):
+        x, log_density = narrow_modes(random, count)
+        given = random.normal(size=count)
+        return np.stack([x + 2 * given, given], 1), log_density
+    return rows
 
 
 def four_gaussians(random):
@@ -66,20 +114,12 @@ def two_modes(random):
     return rows
 
 
-def triangular(x):
-    return np.log(np.where(x < 0.5, 4 * x, 4 * (1 - x)))
-
-
 # Of each table what makes it, and flags that a person would give.
 TABLES = {
-    "uniform": (pair(lambda random, shape: random.random(shape), np.zeros_like), []),
-    "triangular": (pair(lambda random, shape: random.triangular(0, 0.5, 1, shape), triangular), []),
-    "exponential": (pair(lambda random, shape: random.exponential(1, shape), lambda x: -x), []),
-    "bimodal": (pair(bimodal, lambda x: np.logaddexp(normal(x, 3), normal(x, -3)) - math.log(2)), []),
-    "integers": (
-        pair(lambda random, shape: random.integers(0, 11, shape).astype(float), lambda x: x * 0 - math.log(11)),
-        ["--dequantize", "a,b"],
-    ),
+    **{law: independent(law, law) for law in LAWS},
+    **{f"{one} and {other}": independent(one, other) for one, other in itertools.combinations(LAWS, 2)},
+    "one column of two modes": (one_column, []),
+    "two modes moved by a context": (moved_by_a_context, ["--context", "b"]),
     "four Gaussians in 8 dimensions": (four_gaussians, []),
     "two modes": (two_modes, []),
 }
@@ -88,7 +128,7 @@ TABLES = {
 def write(path, x):
     with open(path, "w", newline="") as file:
         out = csv.writer(file)
-        out.writerow("abcdefgh"[: x.shape[1]])
+        out.writerow(NAMES[: x.shape[1]])
         out.writerows([repr(float(value)) for value in row] for row in x)
 
 

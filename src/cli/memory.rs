@@ -3,7 +3,7 @@
 //! What it takes is computed by [`Need`] from the constants below. They are the largest resident set of the process
 //! (`/usr/bin/time -v`), at tables of 2 to 64 columns and networks of 4 to 16 million parameters, rounded up: a table of 8
 //! million numbers takes 12.04 bytes a number more than one of 2 million, in 8 columns; a network took 80 bytes a parameter on a batch of 64 rows and 108 on 2,000, with 1 thread and with 4, and
-//! 51 more with averaged weights and rollback.
+//! 51 more with averaged weights and rollback; a search takes 16 bytes a number more.
 
 use moonflow::device::AnyEngine;
 use moonflow::engine::{Engine, TrainingShape};
@@ -18,6 +18,8 @@ use super::plan::training_plan;
 
 /// Bytes for each number of the table: itself in double precision, and standardised in single precision.
 const VALUE: f64 = 12.0;
+/// Bytes besides for each number where recipes are searched: the training rows of the search, and those of the fit under way.
+const SEARCHED_VALUE: f64 = 16.0;
 /// Bytes for each row: −log p of a validation row, and of columns one at a time where medians are taken.
 const ROW: f64 = 8.0;
 /// Bytes for each parameter on the CPU: weights, packed weights, gradient, moments, the best and what the next checkpoint
@@ -47,6 +49,8 @@ pub struct Need {
     recipe: Recipe,
     /// Whether the table is drawn, so that --rows says how long it is.
     drawn: bool,
+    /// Whether recipes are searched.
+    searched: bool,
     engine: EngineKind,
 }
 
@@ -62,12 +66,19 @@ impl Need {
     /// Of `recipe` on the device called `device`.
     pub fn new(recipe: &Recipe, drawn: bool, device: &str) -> Self {
         let engine = if device == "cpu" { EngineKind::Cpu } else { EngineKind::Other };
-        Self { recipe: recipe.clone(), drawn, engine }
+        Self { recipe: recipe.clone(), drawn, searched: false, engine }
+    }
+
+    /// The same with a search before the training, where `searched` says so.
+    #[must_use]
+    pub fn with_search(self, searched: bool) -> Self {
+        Self { searched, ..self }
     }
 
     /// Bytes for a table of `rows` rows of `columns` columns.
     fn table(&self, rows: f64, columns: f64) -> f64 {
-        rows * (columns * VALUE + ROW)
+        let value = if self.searched { VALUE + SEARCHED_VALUE } else { VALUE };
+        rows * (columns * value + ROW)
     }
 
     /// Bytes for the networks over `columns` columns.
@@ -336,6 +347,15 @@ mod tests {
                 && message.contains("8.0 GB are"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_search_takes_the_memory_of_two_more_copies_of_the_rows() {
+        let (usual, searched) = (need(|_| ()), need(|_| ()).with_search(true));
+        assert!((searched.bytes(1e6, 3.0) - usual.bytes(1e6, 3.0) - 48e6).abs() < 1.0);
+        assert_eq!(usual.check_within(1e6, 3.0, Some(1.2e8)), Ok(()));
+        let message = searched.check_within(1e6, 3.0, Some(1.2e8)).expect_err("too large");
+        assert!(message.contains("of its rows"), "{message}");
     }
 
     /// The number behind `before` in `message`.

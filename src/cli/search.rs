@@ -8,18 +8,16 @@ use std::time::{Duration, Instant};
 
 use moonflow::flow::{BaseKind, BijectorKind, Mixing};
 use moonflow::model::{DataSource, Engines, Ensemble, Recipe};
-use moonflow::train::search::{Round, averages, candidate, training_rows};
+use moonflow::train::search::{Round, averages, candidate, fits_within, reserve_for_averages, training_rows};
 use moonflow::train::{Epoch, Members, Observer, Options, fit_with};
 use moonflow::{Dataset, Error, Result};
 use serde_json::json;
 
+use super::memory::Need;
 use super::output::{self, grouped, note};
 use super::progress::{LogFormat, duration};
 use super::signals;
 use super::train::{TrainArgs, shape};
-
-/// Most recipes of the first round.
-const MOST: u32 = 1000;
 
 /// A search under way.
 struct Search<'a> {
@@ -76,12 +74,9 @@ pub async fn search(
         grouped(judges as u64)
     ));
     if search.judge(usual, None).await?.is_some() {
-        let average = begun.elapsed();
-        if let Some(single) = search.halve(ends.checked_sub(average).unwrap_or(begun)).await? {
-            for recipe in averages(&single, usual) {
-                let recipe = args.recipe().over(recipe)?;
-                search.judge(&recipe, None).await?;
-            }
+        let reserve = reserve_for_averages(begun.elapsed(), search.left());
+        if let Some((single, each)) = search.halve(ends.checked_sub(reserve).unwrap_or(begun)).await? {
+            search.average(&single, each).await?;
         }
     }
     search.conclude()
@@ -98,12 +93,28 @@ impl Search<'_> {
         Instant::now() >= self.ends || self.stop.load(Ordering::Relaxed)
     }
 
-    /// Successive halving until `until`; the best of the recipes that have had all of their epochs.
-    async fn halve(&mut self, until: Instant) -> Result<Option<Recipe>> {
+    fn left(&self) -> Duration {
+        self.ends.saturating_duration_since(Instant::now())
+    }
+
+    /// Tries averages of fits of `single`, one of which takes `each`.
+    async fn average(&mut self, single: &Recipe, each: Duration) -> Result<()> {
+        for recipe in averages(single, self.usual) {
+            let Some(ensemble) = fits_within(recipe.ensemble, each, self.left()) else { break };
+            let recipe = self.args.recipe().over(Recipe { ensemble, ..recipe })?;
+            if recipe != *single {
+                self.judge(&recipe, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Successive halving until `until`; the best of the recipes that have had all of their epochs, and the time of its fit.
+    async fn halve(&mut self, until: Instant) -> Result<Option<(Recipe, Duration)>> {
         let [rows, columns] = shape(self.dataset);
         let usual = self.usual;
         let mut going: Box<dyn Iterator<Item = Recipe>> =
-            Box::new((0..MOST).map(move |index| candidate(usual, index, rows, columns)));
+            Box::new((0..).map(move |index| candidate(usual, index, rows, columns)));
         let mut best = None;
         for round in Round::ALL {
             let left = until.saturating_duration_since(Instant::now());
@@ -114,13 +125,14 @@ impl Search<'_> {
                     break;
                 }
                 let recipe = self.args.recipe().over(recipe)?.of_member(0);
+                let begun = Instant::now();
                 if let Some(loss) = self.judge(&recipe, Some(round)).await? {
-                    tried.push((recipe, loss));
+                    tried.push(((recipe, begun.elapsed()), loss));
                 }
             }
             let kept = Round::best(tried);
             best = kept.first().cloned();
-            going = Box::new(kept.into_iter());
+            going = Box::new(kept.into_iter().map(|(recipe, _)| recipe));
         }
         Ok(best)
     }
@@ -152,8 +164,17 @@ impl Search<'_> {
         Ok(Some(loss))
     }
 
-    /// The loss of `recipe` on the judges, in nats; `None` where a fit did not come to its end.
+    /// Whether the networks of `recipe`, which may be larger than those of the usual one, fit into the memory.
+    fn has_memory_for(&self, recipe: &Recipe) -> bool {
+        // The table is there already.
+        Need::new(recipe, false, self.args.device.name()).check(0.0, self.dataset.features()).is_ok()
+    }
+
+    /// The loss of `recipe` on the judges, in nats; `None` where a fit did not come to its end, or does not fit the memory.
     async fn loss(&self, recipe: &Recipe) -> Result<Option<f64>> {
+        if !self.has_memory_for(recipe) {
+            return Ok(None);
+        }
         let mut fits = Members::new(recipe, self.rows.clone());
         let (mut models, mut engines) = (Vec::new(), Vec::new());
         while let Some((recipe, rows)) = fits.next_fit()? {
@@ -161,7 +182,7 @@ impl Search<'_> {
                 return Ok(None);
             }
             let mut engine = self.args.device.engine(recipe.flow_over(rows)?).await?;
-            let limit = self.ends.saturating_duration_since(Instant::now()).as_secs_f64();
+            let limit = self.left().as_secs_f64();
             let options = Options { time_limit: Some(limit), unchecked: true, ..Options::default() };
             let mut watch = Watch(Arc::clone(&self.stop));
             let fitted =

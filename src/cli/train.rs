@@ -329,7 +329,7 @@ impl TrainArgs {
     /// Reads all rows and splits them, if they and their training fit into the memory.
     fn read(&self, source: &Source, recipe: &Recipe) -> Result<(Option<Dataset>, Data)> {
         let drawn = matches!(source, Source::Toy(_));
-        let need = Need::new(recipe, drawn, self.device.name());
+        let need = Need::new(recipe, drawn, self.device.name()).with_search(self.is_searched());
         if drawn {
             recipe.flow(ToyDensity::FEATURES)?;
             need.check(f64::from(self.toy_rows()), ToyDensity::FEATURES).map_err(Error::Argument)?;

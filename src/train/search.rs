@@ -1,6 +1,8 @@
 //! A search for the recipe of a table: which recipes to try, in which order, and which to go on with.
 //! It stands before the training of the recipe that it chooses, and leaves the fits to whoever has the engines.
 
+use std::time::Duration;
+
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::flow::{BaseKind, BijectorKind, Mixing};
@@ -66,12 +68,26 @@ pub fn candidate(usual: &Recipe, index: u32, rows: usize, columns: usize) -> Rec
     }
 }
 
-/// The averages of fits of `best` to try at last: with its own base, and with those that `usual` has in turns.
+/// The averages of fits of `best` to try at last: with its own base, and with those that `usual` has in turns. They have as
+/// many fits as [`fits_within`] leaves them.
 pub fn averages(best: &Recipe, usual: &Recipe) -> Vec<Recipe> {
     let ensemble = usual.ensemble.max(4);
     let own = Recipe { ensemble, ..best.clone() };
     let turns = (!usual.bases.is_empty()).then(|| Recipe { bases: usual.bases.clone(), ..own.clone() });
     std::iter::once(own).chain(turns).collect()
+}
+
+/// The part of `left` that rounds leave to averages: as much as each round has, or the time of the usual recipe's average.
+pub fn reserve_for_averages(usual: Duration, left: Duration) -> Duration {
+    usual.max(left / (Round::ALL.len() as u32 + 1))
+}
+
+/// How many of `wanted` fits of `each` there is time for in `left`; `None` where that is no average.
+pub fn fits_within(wanted: usize, each: Duration, left: Duration) -> Option<usize> {
+    // Fits of one recipe differ in time, and the last one must not be cut.
+    const MARGIN: f64 = 1.1;
+    let most = left.as_secs_f64() / (MARGIN * each.as_secs_f64()).max(f64::MIN_POSITIVE);
+    Some(wanted.min(most as usize)).filter(|&fits| fits > 1)
 }
 
 /// The training rows of `dataset` alone, split anew: for recipes that are judged by its validation rows, which none of their
@@ -145,6 +161,18 @@ mod tests {
         assert_eq!((own.of_member(1).components, own.ensemble, own.layers), (20, 8, 3));
         assert_eq!(turns.of_member(1).components, 1);
         assert_eq!(averages(&best, &Recipe::default()).len(), 1);
+    }
+
+    #[test]
+    fn an_average_has_as_many_fits_as_there_is_time_for() {
+        let seconds = Duration::from_secs;
+        assert_eq!(reserve_for_averages(seconds(3), seconds(40)), seconds(10));
+        assert_eq!(reserve_for_averages(seconds(30), seconds(40)), seconds(30));
+        for (left, want) in [(100, Some(8)), (9, Some(4)), (5, Some(2)), (4, None), (0, None)] {
+            assert_eq!(fits_within(8, seconds(2), seconds(left)), want, "{left} s left");
+        }
+        assert_eq!(fits_within(8, Duration::ZERO, seconds(1)), Some(8));
+        assert_eq!(fits_within(1, seconds(1), seconds(100)), None);
     }
 
     #[test]
