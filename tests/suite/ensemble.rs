@@ -228,7 +228,8 @@ fn an_ensemble_that_its_time_limit_ended_goes_on_to_the_file_of_one_that_was_not
     train("o", &["--time-limit", "0.000001"]);
     let first = Ensemble::load(path.join("o/model.safetensors")).expect("written");
     assert_eq!(first.members().len(), 1, "the first fit is kept as far as it came");
-    for _ in 0..60 {
+    // Some of them end within a fit; how many it takes to the end depends on the machine.
+    for _ in 0..8 {
         let said = succeed(path, &["train", "--resume", "o", "--time-limit", "0.05"]);
         if !said.contains("resumed") || said.contains("fit 3/3  2 Gaussians: 40 epochs") {
             break;
