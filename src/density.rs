@@ -1,13 +1,13 @@
 //! The easy way in: a trainer and a fitted density on a device, with calls that block. Engines, futures and observers
 //! are beneath it for those who need them.
 
-use crate::data::{Dataset, Table, ToyDensity};
+use crate::data::{Dataset, PreprocessingPlan, Table, TableColumn, ToyDensity};
 use crate::device::{AnyEngine, Device};
 use crate::engine::Sampling;
 use crate::error::{Error, Result};
-use crate::model::{DataSource, Engines, Ensemble, HeldOut, Model, Outcome, Recipe};
+use crate::model::{DataSource, Engines, Ensemble, HeldOut, Model, Outcome, Recipe, TableModel};
 use crate::shown::shown_list;
-use crate::train::{Fitted, History, Members, Observer, Options, TestSets, fit_with};
+use crate::train::{CategoryFit, Fitted, History, Members, Observer, Options, TestSets, fit_with};
 
 /// A recipe and where to carry it out.
 ///
@@ -143,21 +143,79 @@ impl Trainer {
         })
     }
 
+    /// Fits the recipe to a table some of whose columns are categories or have atoms, as `columns` `[D]` says and
+    /// [`Reader::into_typed`](crate::data::Reader::into_typed) reads it: the probability of these, and the density of the
+    /// numbers given them. Rows are split by the recipe's fraction and seed; `plan` is that of the table's columns, the last of
+    /// which may be context.
+    ///
+    /// # Errors
+    /// Those of [`Trainer::fit`], [`CategoryFit::new`] and [`CategoryFit::dataset`].
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{PreprocessingPlan, Reader};
+    /// use moonflow::{Device, Recipe, Trainer};
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// let rows: String = (0..80).map(|i| format!("{},{}\n", ["x", "y"][i % 2], (i * i % 37) as f64 / 3.0)).collect();
+    /// let reader = Reader::from_csv("t", std::io::Cursor::new(format!("kind,a\n{rows}")))?;
+    /// let (table, columns) = reader.into_typed()?;
+    /// let recipe = Recipe { epochs: 1, layers: 2, hidden: vec![4], ..Recipe::default() };
+    /// let trainer = Trainer::new(recipe).on(Device::Cpu);
+    /// let mut density = trainer.fit_table(table, columns, PreprocessingPlan::default())?;
+    /// let y = density.model().columns()[0].levels().and_then(|levels| levels.place("y"));
+    /// let rows = density.sample_given(5, &[], &[y.map(|level| level as u32), None], 7)?; // row-major [5, 2]
+    /// assert!(rows.chunks(2).all(|row| row[0] == 1.0));
+    /// assert_eq!(density.log_prob(&rows)?.len(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn fit_table(
+        &self,
+        table: Table,
+        columns: Vec<TableColumn>,
+        plan: PreprocessingPlan,
+    ) -> Result<TableDensity> {
+        let (fraction, seed) = (self.recipe.validation_fraction, self.recipe.seed);
+        let source = DataSource::table(&table.name, table.rows());
+        if let Some(test) = &self.test {
+            same_columns(&test.columns, &table.columns)?;
+        }
+        let categories = CategoryFit::new(columns, plan.context, &table, None, fraction, seed)?;
+        let numbers = Self { test: None, ..self.clone() };
+        let (ensemble, engines) = match categories.dataset(table, fraction, seed, plan)? {
+            None => (None, Engines::of_each(Vec::new())),
+            Some(dataset) => {
+                let Density { ensemble, engines } = numbers.fit(&dataset)?.density;
+                (Some(ensemble), engines)
+            }
+        };
+        let model = categories.model(ensemble, &self.recipe, &source)?;
+        let mut density = TableDensity { model, engines };
+        if let Some(test) = &self.test {
+            density.model.record_mut().test = Some(density.held_out(&test.values)?);
+        }
+        Ok(density)
+    }
+
     fn test_sets(&self, dataset: &Dataset) -> Result<TestSets<'_>> {
-        if let Some(test) = &self.test
-            && test.columns != dataset.columns
-        {
-            return Err(Error::Argument(format!(
-                "the test has the columns {}, and the dataset {}",
-                shown_list(&test.columns),
-                shown_list(&dataset.columns)
-            )));
+        if let Some(test) = &self.test {
+            same_columns(&test.columns, &dataset.columns)?;
         }
         let rows = self.test.as_ref().map(|test| test.values.as_slice());
         let sets = TestSets { density: self.drawn_from.as_ref(), rows };
         sets.validate(dataset)?;
         Ok(sets)
     }
+}
+
+/// That a test has the columns that are trained on.
+fn same_columns(test: &[String], columns: &[String]) -> Result<()> {
+    if test == columns {
+        return Ok(());
+    }
+    let (test, columns) = (shown_list(test), shown_list(columns));
+    Err(Error::Argument(format!("the test has the columns {test}, and the dataset {columns}")))
 }
 
 /// A model, or an ensemble of several, on a device.
@@ -267,6 +325,71 @@ impl Density {
     /// ```
     pub fn sample_with(&mut self, sampling: Sampling, context: &[f64]) -> Result<Vec<f64>> {
         pollster::block_on(self.ensemble.sample_given(&mut self.engines, sampling, context))
+    }
+}
+
+/// The model of a table, categories and all, on a device. Rows have the places of their levels for categories.
+#[derive(Debug)]
+pub struct TableDensity {
+    model: TableModel,
+    engines: Engines<AnyEngine>,
+}
+
+impl TableDensity {
+    /// `model` on `device`.
+    ///
+    /// # Errors
+    /// Those of [`Device::engine`].
+    pub fn new(model: impl Into<TableModel>, device: &Device) -> Result<Self> {
+        let model = model.into();
+        let make = async |flow| Ok(device.engine(flow, None).await?.engine);
+        let engines = pollster::block_on(model.engines(make))?;
+        Ok(Self { model, engines })
+    }
+
+    /// The model: columns, record; what [`TableModel::save`] keeps.
+    pub fn model(&self) -> &TableModel {
+        &self.model
+    }
+
+    /// log p of each row `[B]`, as [`TableModel::log_prob`]. `rows`: row-major [B, D], in the user's units.
+    ///
+    /// # Errors
+    /// Those of [`TableModel::log_prob`].
+    pub fn log_prob(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
+        pollster::block_on(self.model.log_prob(&mut self.engines, rows))
+    }
+
+    /// The loss on `rows`, row-major [B, D], that training has not seen, as [`TableModel::held_out`].
+    ///
+    /// # Errors
+    /// Those of [`TableModel::log_prob`].
+    pub fn held_out(&mut self, rows: &[f64]) -> Result<HeldOut> {
+        pollster::block_on(self.model.held_out(&mut self.engines, rows))
+    }
+
+    /// `rows` rows drawn from the model, row-major [rows, D]: the same for the same `seed`.
+    ///
+    /// # Errors
+    /// Those of [`TableModel::sample`].
+    pub fn sample(&mut self, rows: usize, seed: u64) -> Result<Vec<f64>> {
+        self.sample_given(rows, &[], &[], seed)
+    }
+
+    /// `rows` rows, each given its context in `context`, row-major [rows, C], and all of them with the levels that are fixed in
+    /// `fixed`, a level or none for each modelled column `[D − C]`; empty where none is.
+    ///
+    /// # Errors
+    /// Those of [`TableModel::sample`].
+    pub fn sample_given(
+        &mut self,
+        rows: usize,
+        context: &[f64],
+        fixed: &[Option<u32>],
+        seed: u64,
+    ) -> Result<Vec<f64>> {
+        let sampling = Sampling { rows, first: 0, seed, temperature: 1.0 };
+        pollster::block_on(self.model.sample(&mut self.engines, sampling, context, fixed))
     }
 }
 

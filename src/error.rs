@@ -126,6 +126,9 @@ pub enum Remedy {
     /// Leave the column out of the table.
     #[error("leave the column out")]
     DropColumn,
+    /// Take the column's values as categories, or leave it out.
+    #[error("take the column as a category, or leave it out")]
+    CategoryOrDrop,
     /// Name the column, or leave it out.
     #[error("name it, or leave column {0} out if it is an index")]
     NameOrDropColumn(usize),

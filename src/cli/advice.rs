@@ -18,6 +18,7 @@ pub fn with_flags(error: &Error) -> String {
 fn advice(remedy: &Remedy) -> Cow<'static, str> {
     Cow::Borrowed(match remedy {
         Remedy::DropColumn => "; --drop leaves the column out",
+        Remedy::CategoryOrDrop => "; --categorical takes it as categories, --drop leaves the column out",
         Remedy::NameOrDropColumn(place) => {
             return format!("; name it, or leave it out with --drop {place} if it is an index").into();
         }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use moonflow::data::{
-    Chunk, Coding, Decimal, Delimiter, Encoding, Levels, Missing, Reader, Reading, Rows, Selection, Table,
-    TableColumn, ValueKind, find_columns,
+    Chunk, Coding, Decimal, Delimiter, Encoding, Missing, Reader, Reading, Rows, Selection, Table,
+    TableColumn, find_columns,
 };
 use moonflow::model::TableModel;
 use moonflow::shown::shown;
@@ -74,11 +74,9 @@ pub struct Chosen {
 impl Chosen {
     /// How the cells of each column become numbers.
     fn codings(&self, reader: &Reader<'_>) -> Vec<(usize, Coding)> {
-        let coding = |&place: &usize| match reader.kinds()[place] {
-            _ if self.categorical.contains(&place) => Coding::Texts,
-            None => Coding::Texts,
-            Some(ValueKind::Truth) => Coding::Levels(Levels::truths()),
-            Some(_) => Coding::Number,
+        let coding = |&place: &usize| match self.categorical.contains(&place) {
+            true => Coding::Texts,
+            false => reader.coding(place),
         };
         self.columns.iter().map(|place| (*place, coding(place))).collect()
     }

@@ -103,11 +103,14 @@ impl PartialEq for Rule {
     }
 }
 
+/// Rows below which two whole numbers may be chance.
+const PAIR_ROWS: u64 = 20;
+
 const UNBOUNDED: &str = "A density grows without end there";
 const LEFT_OUT: &str = "leaves it out";
 
 /// Every rule. A column that one of them drops is none of the later ones' business.
-static RULES: [Rule; 11] = [
+static RULES: [Rule; 13] = [
     Rule {
         flag: "drop",
         reason: "counts the rows, as an index does",
@@ -157,6 +160,14 @@ static RULES: [Rule; 11] = [
         detail: |of| of.dependence().map(|dependence| format!("= {}", sum(dependence))),
     },
     Rule {
+        flag: "categorical",
+        reason: "two whole numbers only",
+        consequence: UNBOUNDED,
+        effect: "gives each a probability",
+        item: |of| of.is_pair().then(|| of.field()),
+        detail: |_| None,
+    },
+    Rule {
         flag: "dequantize",
         reason: "whole numbers only",
         consequence: UNBOUNDED,
@@ -200,6 +211,14 @@ static RULES: [Rule; 11] = [
         },
     },
     Rule {
+        flag: "bounds",
+        reason: "many are 0 and none is below",
+        consequence: "Samples may lie beyond it",
+        effect: "keeps them inside",
+        item: |of| of.is_from_zero().then(|| format!("{}=0:", of.column.name)),
+        detail: |_| None,
+    },
+    Rule {
         flag: "missing",
         reason: "missing values",
         consequence: "They are refused",
@@ -223,12 +242,28 @@ impl Subject<'_> {
         if name.is_empty() { self.column.place.to_string() } else { csv_field(name) }
     }
 
+    /// Whether the column has two whole numbers, whose order says nothing: as a category each has its exact probability, and
+    /// the other columns may depend on it in any way.
+    fn is_pair(&self) -> bool {
+        let Self { found, column, settled } = self;
+        let numbers = found.rows - column.missing;
+        let is_open = !settled.categorical && !settled.dequantized && !settled.context && !settled.atoms;
+        column.kind == ColumnKind::Whole && column.different == Some(2) && numbers >= PAIR_ROWS && is_open
+    }
+
+    /// Whether the column has a few whole numbers, which may be codes: nothing tells whether their order means something.
+    fn may_be_codes(&self) -> bool {
+        const CODES: std::ops::RangeInclusive<usize> = 3..=10;
+        let is_few = self.column.different.is_some_and(|different| CODES.contains(&different));
+        is_few && self.step() == Some(1.0) && self.column.kind == ColumnKind::Whole
+    }
+
     /// The step between the few values that the rows share, where they are to have probabilities.
     fn step(&self) -> Option<f64> {
         let Self { found, column, settled } = self;
         let numbers = (found.rows - column.missing) as usize;
         let few = column.shared.is_some_and(|shared| shared.is_of_few(numbers));
-        let is_number = column.kind != ColumnKind::Truth && !settled.categorical;
+        let is_number = column.kind != ColumnKind::Truth && !settled.categorical && !self.is_pair();
         column.grid.filter(|_| few && is_number && !settled.dequantized && !settled.context)
     }
 
@@ -243,12 +278,23 @@ impl Subject<'_> {
     /// The values that stand out of a column of others, where they are to have probabilities.
     fn atoms(&self) -> Option<String> {
         let Self { column, settled, .. } = self;
-        let is_free = self.step().is_none() && !settled.is_named() && column.kind != ColumnKind::Truth;
+        let is_free = self.step().is_none()
+            && !self.is_pair()
+            && !settled.is_named()
+            && column.kind != ColumnKind::Truth;
         // The flag's list has no quotes.
         let is_free = is_free && !column.name.contains([',', '"']);
         let atom = |atom: &Atom| format!("{}={}", column.name, atom.value);
         let atoms: Vec<String> = column.atoms.iter().filter(|_| is_free).map(atom).collect();
         (!atoms.is_empty()).then(|| atoms.join(","))
+    }
+
+    /// Whether 0 is the least of a column that is on a grid or has it as an atom, which nothing else bounds.
+    fn is_from_zero(&self) -> bool {
+        let Self { column, settled, .. } = self;
+        let has_zero = self.step().is_some() || self.atoms().is_some();
+        let is_open = !settled.is_named() && column.bounds.is_none() && !column.name.contains([',', '"']);
+        has_zero && is_open && column.range.is_some_and(|[least, _]| least == 0.0)
     }
 
     /// What many rows share.
@@ -284,6 +330,14 @@ pub fn advice(found: &Inspection, settled: impl Fn(&str) -> Settled) -> Vec<Advi
     let order = |rule: &Rule| RULES.iter().position(|known| known == rule);
     advice.sort_by_key(|advice| order(advice.rule));
     advice
+}
+
+/// The columns for which `--categorical` may be right and nothing in the table tells: a few whole numbers. `--auto` takes them
+/// as counts.
+pub fn codes(found: &Inspection) -> Vec<String> {
+    let subjects = found.columns.iter().map(|column| Subject { found, column, settled: Settled::default() });
+    let codes = subjects.filter(|of| of.may_be_codes() && !of.column.is_index);
+    codes.map(|of| of.field()).collect()
 }
 
 impl Advice {
@@ -356,7 +410,8 @@ pub fn of_training(table: &Table, plan: &PreprocessingPlan) -> Vec<String> {
 fn shared_values(found: &Inspection, settled: impl Fn(&str) -> Settled, margins: Margins) -> Option<String> {
     let others = found.columns.iter().filter_map(|column| {
         let subject = Subject { found, column, settled: settled(&column.name) };
-        let is_helped = column.is_index || subject.step().is_some() || subject.atoms().is_some();
+        let is_helped =
+            column.is_index || subject.step().is_some() || subject.is_pair() || subject.atoms().is_some();
         let shared = column.shared.filter(|_| !is_helped)?;
         let Settled { context, dequantized, atoms, .. } = subject.settled;
         (!context && !dequantized && !atoms).then(|| format!("`{}` ({shared})", shown(&column.name)))

@@ -192,18 +192,19 @@ pub fn describe_held_out(held_out: &HeldOut) -> String {
 
 /// The loss on rows of some kind in one line.
 pub fn describe_rows(held_out: &HeldOut, kind: &str) -> String {
-    let loss = |nll: f64, error: f64, rows: usize| {
-        format!("NLL {nll:.4} ± {error:.4} nats over {} {kind} rows", grouped(rows as u64))
+    let loss = |nll: f64, error: f64, median: Option<f64>, rows: usize| {
+        let median = median.map(|median| format!(" (median {median:.4})")).unwrap_or_default();
+        format!("NLL {nll:.4} ± {error:.4} nats over {} {kind} rows{median}", grouped(rows as u64))
     };
     let rows = grouped(held_out.rows as u64);
     match held_out.within_bounds {
-        None => loss(held_out.nll, held_out.standard_error, held_out.rows),
+        None => loss(held_out.nll, held_out.standard_error, held_out.median, held_out.rows),
         Some(WithinBounds { rows: 0, .. }) => {
             format!("NLL infinite: all {rows} {kind} rows are outside of the bounds")
         }
         Some(within) => format!(
             "{} within the bounds; infinite over all {rows}, for {} are outside",
-            loss(within.nll, within.standard_error, within.rows),
+            loss(within.nll, within.standard_error, within.median, within.rows),
             grouped(held_out.rows.saturating_sub(within.rows) as u64)
         ),
     }

@@ -31,6 +31,8 @@ struct Report<'a> {
     #[serde(flatten)]
     found: &'a Inspection,
     advice: &'a [Advice],
+    /// Columns of a few whole numbers, which may be codes.
+    codes: Vec<String>,
 }
 
 /// Reads the table and says what each column holds, what stands out, and which flags of `train` suit it.
@@ -45,7 +47,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     progress.finish();
     let advice = findings::advice(&found, |_| Settled::default().with_missing(args.table.says_missing()));
     if args.json {
-        let report = Report { table: name, found: &found, advice: &advice };
+        let report = Report { table: name, found: &found, advice: &advice, codes: findings::codes(&found) };
         let line = serde_json::to_string(&report)
             .map_err(|error| Error::data(args.data.display().to_string(), error.to_string()))?;
         say(line);
@@ -76,6 +78,13 @@ impl InspectArgs {
         }
         for advice in advice {
             say(format_args!("advice   {}: {}", advice.flag(), advice.reason));
+        }
+        let codes = findings::codes(found);
+        if !codes.is_empty() {
+            let flag = findings::flag("categorical", &codes.join(","));
+            say(format_args!(
+                "perhaps  {flag}: a few whole numbers, where they are codes and their order means nothing"
+            ));
         }
         let given: Vec<_> =
             self.table.entries().into_iter().filter_map(|(flag, value)| Some((flag, value?))).collect();

@@ -62,6 +62,7 @@ impl PreprocessArgs {
     /// [`Error::Argument`] for a value that the flag does not take.
     pub fn set(&mut self, name: &str, value: &str) -> Result<bool> {
         match name {
+            "categorical" => self.categorical = Some(value.to_owned()),
             "dequantize" => self.dequantize = Some(value.to_owned()),
             "atom" => {
                 let parsed: std::result::Result<Vec<_>, String> = value.split(',').map(atom).collect();

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use moonflow::data::{
-    Chunk, Coding, Encoding, Missing, Rows, Selection, TableColumn, TableWriter, chunk_rows, find_columns,
-    unknown_column,
+    Chunk, Coding, Encoding, Missing, Rows, Selection, TableColumn, TableWriter, ValueKind, chunk_rows,
+    find_columns, unknown_column,
 };
 use moonflow::engine::Sampling;
 use moonflow::model::TableModel;
@@ -28,7 +28,7 @@ pub struct SampleArgs {
     #[arg(short = 'n', value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     rows: u32,
     /// What the model is given: values of its context, and categories that rows are to have, as in a=1.5,class=b; or a table
-    /// with the context's columns; `-` reads CSV from standard input
+    /// with the context's columns and categories; `-` reads CSV from standard input
     #[arg(long, value_name = "VALUES|FILE", allow_hyphen_values = true)]
     given: Option<String>,
     /// Format of the table of --given, whatever its name
@@ -61,7 +61,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
     let inputs = [Some(args.model.as_path()), args.given.as_deref().map(Path::new)];
     Inputs::new(inputs.into_iter().flatten()).spare(args.out.as_deref())?;
     let model = TableModel::load(&args.model)?;
-    let (mut given, fixed) = Given::new(&args, &model)?;
+    let (mut given, fixed_of_all) = Given::new(&args, &model)?;
     let limit = chunk_rows(model.columns().len());
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let each = args.rows as usize;
@@ -75,7 +75,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
     let mut progress = RowProgress::new("sampling");
     let mut sampled: usize = 0;
     let mut ranges = Ranges::new(&model);
-    while let Some(ContextRows { rows: contexts, values, fraction, places }) = next {
+    while let Some(ContextRows { rows: contexts, values, fixed, fraction, places }) = next {
         ranges.see(&model, &values, |row| match places.get(row) {
             Some(place) => format!("{} {place}", given.unit()),
             None => "what is given".to_owned(),
@@ -84,13 +84,13 @@ pub async fn run(args: SampleArgs) -> Result<()> {
         let width = model.context();
         while sampled < start + wanted {
             let rows = limit.min(start + wanted - sampled);
-            let context: Vec<f64> = (sampled - start..sampled - start + rows)
-                .flat_map(|row| &values[row / each * width..(row / each + 1) * width])
-                .copied()
-                .collect();
+            let given = sampled - start..sampled - start + rows;
+            let context = repeated(&values, each, width, given.clone());
+            let of_rows = repeated(&fixed, each, model.columns().len() - width, given);
+            let fixed = if fixed.is_empty() { &fixed_of_all } else { &of_rows };
             let first = u32::try_from(sampled).map_err(|_| too_many())?;
             let sampling = Sampling { rows, first, seed: args.seed, temperature: args.temperature };
-            let drawn = model.sample(&mut engines, sampling, &context, &fixed).await;
+            let drawn = model.sample(&mut engines, sampling, &context, fixed).await;
             if drawn.is_err() {
                 ranges.report(&model);
             }
@@ -118,16 +118,19 @@ struct SampleWriter<'a> {
 impl<'a> SampleWriter<'a> {
     fn new(args: &SampleArgs, model: &'a TableModel) -> Result<Self> {
         let columns = model.columns();
-        let (texts, numbers): (Vec<usize>, Vec<usize>) =
-            (0..columns.len()).partition(|&place| columns[place].levels().is_some());
-        let names = |places: &[usize]| {
-            places.iter().map(|&place| columns[place].name.clone()).collect::<Vec<String>>()
-        };
+        let is_text = Encoding::of_path(args.out.as_deref(), args.format).format.is_text();
+        // Other formats have a type for truths.
+        let is_text =
+            |place: &usize| columns[*place].levels().is_some_and(|levels| is_text || !levels.is_truth());
+        let (texts, numbers): (Vec<usize>, Vec<usize>) = (0..columns.len()).partition(is_text);
+        let names: Vec<String> = texts.iter().map(|&place| columns[place].name.clone()).collect();
+        let kinds: Vec<(String, ValueKind)> =
+            numbers.iter().map(|&place| (columns[place].name.clone(), columns[place].kind())).collect();
         let written: Vec<usize> = texts.iter().chain(&numbers).copied().collect();
         let order = (0..columns.len()).filter_map(|place| written.iter().position(|&at| at == place));
         let order: Vec<usize> = order.collect();
         let out = args.out.as_deref();
-        let table = TableWriter::create_in_order(out, args.format, &names(&texts), &names(&numbers), &order)?;
+        let table = TableWriter::create_typed(out, args.format, &names, &kinds, &order)?;
         Ok(Self { table, model, texts, numbers })
     }
 
@@ -145,6 +148,12 @@ impl<'a> SampleWriter<'a> {
     }
 }
 
+/// Rows `rows` of `values`, row-major [N, width], each of which comes `each` times; nothing of no values.
+fn repeated<T: Copy>(values: &[T], each: usize, width: usize, rows: std::ops::Range<usize>) -> Vec<T> {
+    let rows = if values.is_empty() { 0..0 } else { rows };
+    rows.flat_map(|row| &values[row / each * width..(row / each + 1) * width]).copied().collect()
+}
+
 fn too_many() -> Error {
     Error::Argument(format!("at most {} rows can be sampled from one seed", u32::MAX))
 }
@@ -153,6 +162,8 @@ fn too_many() -> Error {
 struct ContextRows {
     rows: usize,
     values: Vec<f64>,
+    /// The level that each row fixes of each modelled column `[rows, D − C]`; empty where a table fixes none.
+    fixed: Vec<Option<u32>>,
     fraction: Option<[f64; 2]>,
     /// Where each row is in its table; none where it is in none.
     places: Vec<u64>,
@@ -163,7 +174,67 @@ enum Given {
     /// The same for all rows; taken once.
     Once(Option<Vec<f64>>),
     /// A row of the table after the other.
-    Table(Rows<'static>),
+    Table(Box<GivenTable>),
+}
+
+/// A table with the context, and with categories that its rows are to have.
+struct GivenTable {
+    rows: Rows<'static>,
+    /// Columns of the context, which come first.
+    context: usize,
+    /// Places of the categories among the modelled columns, and how many these are.
+    categories: Vec<usize>,
+    modelled: usize,
+}
+
+impl GivenTable {
+    fn open(args: &SampleArgs, path: &Path, model: &TableModel) -> Result<Self> {
+        let modelled = model.columns().len() - model.context();
+        let (own, wanted) = model.columns().split_at(modelled);
+        let reader = args.text.open(path, args.given_format)?;
+        let find = |name: &str| reader.columns().iter().position(|column| column == name);
+        let categories: Vec<usize> = (0..modelled)
+            .filter(|&place| own[place].levels().is_some() && find(&own[place].name).is_some())
+            .collect();
+        if wanted.is_empty() && categories.is_empty() {
+            return Err(Error::data(
+                reader.name(),
+                "has no column that can be given: the model has no context, and its categories are not there",
+            ));
+        }
+        let names: Vec<String> = wanted.iter().map(|column| column.name.clone()).collect();
+        let conditioned = "the model is conditioned on";
+        let (places, _) = match names.is_empty() {
+            true => (Vec::new(), Vec::new()),
+            false => find_columns(&names, conditioned, reader.name(), reader.columns(), reader.has_names())?,
+        };
+        let mut codings: Vec<(usize, Coding)> =
+            places.into_iter().zip(wanted.iter().map(Coding::from)).collect();
+        let coding = |&place: &usize| Some((find(&own[place].name)?, Coding::from(&own[place])));
+        codings.extend(categories.iter().filter_map(coding));
+        let rows = reader.select_coded(codings, &[], Missing::Refuse)?;
+        Ok(Self { rows, context: wanted.len(), categories, modelled })
+    }
+
+    fn next(&mut self, limit: usize) -> Result<Option<ContextRows>> {
+        let before = self.rows.fraction();
+        let Some(Chunk { rows, numbers, places, .. }) = self.rows.next(limit)? else { return Ok(None) };
+        let fraction = before.zip(self.rows.fraction()).map(|(from, to)| [from, to]);
+        let width = self.context + self.categories.len();
+        let mut given = ContextRows { rows, values: Vec::new(), fixed: Vec::new(), fraction, places };
+        for row in numbers.chunks_exact(width) {
+            let (context, levels) = row.split_at(self.context);
+            given.values.extend(context);
+            if !self.categories.is_empty() {
+                let start = given.fixed.len();
+                given.fixed.resize(start + self.modelled, None);
+                for (place, level) in self.categories.iter().zip(levels) {
+                    given.fixed[start + place] = Some(*level as u32);
+                }
+            }
+        }
+        Ok(Some(given))
+    }
 }
 
 impl Given {
@@ -186,18 +257,7 @@ impl Given {
                 let (context, fixed) = assignments(text, model.columns(), modelled)?;
                 Ok((Self::Once(Some(context)), fixed))
             }
-            Some(_) if wanted.is_empty() => Err(Error::Argument(
-                "the model has no context, which a table could give; categories are given as in --given class=b".into(),
-            )),
-            Some(path) => {
-                let reader = args.text.open(Path::new(path), args.given_format)?;
-                let names: Vec<String> = wanted.iter().map(|column| column.name.clone()).collect();
-                let conditioned = "the model is conditioned on";
-                let (places, _) =
-                    find_columns(&names, conditioned, reader.name(), reader.columns(), reader.has_names())?;
-                let codings = places.into_iter().zip(wanted.iter().map(Coding::from)).collect();
-                Ok((Self::Table(reader.select_coded(codings, &[], Missing::Refuse)?), free))
-            }
+            Some(path) => Ok((Self::Table(Box::new(GivenTable::open(args, Path::new(path), model)?)), free)),
         }
     }
 
@@ -205,21 +265,10 @@ impl Given {
     fn next(&mut self, limit: usize) -> Result<Option<ContextRows>> {
         match self {
             Self::Once(values) => {
-                let rows =
-                    |values| ContextRows { rows: 1, values, fraction: Some([0.0, 1.0]), places: Vec::new() };
-                Ok(values.take().map(rows))
+                let (fraction, places, fixed) = (Some([0.0, 1.0]), Vec::new(), Vec::new());
+                Ok(values.take().map(|values| ContextRows { rows: 1, values, fixed, fraction, places }))
             }
-            Self::Table(table) => {
-                let before = table.fraction();
-                let chunk = table.next(limit)?;
-                let fraction = before.zip(table.fraction()).map(|(from, to)| [from, to]);
-                Ok(chunk.map(|Chunk { rows, numbers, places, .. }| ContextRows {
-                    rows,
-                    values: numbers,
-                    fraction,
-                    places,
-                }))
-            }
+            Self::Table(table) => table.next(limit),
         }
     }
 
@@ -227,7 +276,7 @@ impl Given {
     fn unit(&self) -> &'static str {
         match self {
             Self::Once(_) => "row",
-            Self::Table(table) => table.unit(),
+            Self::Table(table) => table.rows.unit(),
         }
     }
 }
@@ -259,8 +308,8 @@ fn assignments(text: &str, columns: &[TableColumn], modelled: usize) -> Result<(
             None if place < modelled => {
                 return fail(format!("`{}` is a number that is modelled; it cannot be given", shown(name)));
             }
-            None => match value.trim().parse::<f64>() {
-                Ok(value) if value.is_finite() => value,
+            None => match columns[place].parse(value) {
+                Some(value) if value.is_finite() => value,
                 _ => return fail(format!("`{}` is not a finite number", shown(value))),
             },
         };

@@ -47,11 +47,11 @@ pub fn reading(reader: &Reader<'_>, reading: &Reading) -> Vec<String> {
 
 /// Says which columns were not numbers, and what they are now.
 pub fn report_kinds(columns: &[String], kinds: &[ValueKind]) {
-    for (kind, what) in [
-        (ValueKind::Truth, "true is 1 and false is 0"),
-        (ValueKind::Time, "dates and times are seconds since 1970-01-01 in UTC"),
+    for (is_of_kind, what) in [
+        ((|kind| *kind == ValueKind::Truth) as fn(&ValueKind) -> bool, "true is 1 and false is 0"),
+        (|kind| matches!(kind, ValueKind::Time(_)), "dates and times are seconds since 1970-01-01 in UTC"),
     ] {
-        let of_kind = columns.iter().zip(kinds).filter(|(_, of)| **of == kind);
+        let of_kind = columns.iter().zip(kinds).filter(|(_, kind)| is_of_kind(kind));
         let names: Vec<&String> = of_kind.map(|(name, _)| name).collect();
         if !names.is_empty() {
             note(format_args!("note: in {}, {what}", shown_list(&names)));

@@ -335,13 +335,17 @@ impl TrainArgs {
             need.check(f64::from(self.toy_rows()), ToyDensity::FEATURES).map_err(Error::Argument)?;
         }
         let (mut context, mut weights, mut plan) = (0, Vec::new(), None);
+        // Where the rows are in their file.
+        let (mut unit, mut places) = ("row", Vec::new());
         let (table, mut types) = source.table(self.toy_rows() as usize, recipe.seed, |path| {
             let rows;
             (rows, context) = self.table.open(path, self.roles())?;
-            let (name, columns, unit) = (rows.name().to_owned(), rows.columns(), rows.unit());
+            let (name, columns) = (rows.name().to_owned(), rows.columns());
+            unit = rows.unit();
             let mut opened = self.preprocess.plan(&name, &columns, context)?;
             let check = |chunk: &Chunk, rows: &Rows<'_>| {
                 weights.extend(columns::weights(chunk, rows)?);
+                places.extend(chunk.places.iter().map(|&place| place as f64));
                 opened.check(&name, &columns, unit, chunk)
             };
             let table = columns::into_table(rows, check, |rows, columns| need.check(rows, columns))?;
@@ -361,9 +365,12 @@ impl TrainArgs {
         let record = source.record(&table);
         let (table, test) =
             self.test_rows().set_aside(table, &types, &self.table, self.roles(), recipe.seed)?;
-        if let (Some(fraction), false) = (self.test_fraction, weights.is_empty()) {
-            let of_rows = Table { name: table.name.clone(), columns: vec![String::new()], values: weights };
-            weights = of_rows.without_test_rows(fraction, recipe.seed)?.0.values;
+        for of_rows in [&mut weights, &mut places] {
+            if let (Some(fraction), false) = (self.test_fraction, of_rows.is_empty()) {
+                let values = std::mem::take(of_rows);
+                let all = Table { name: table.name.clone(), columns: vec![String::new()], values };
+                *of_rows = all.without_test_rows(fraction, recipe.seed)?.0.values;
+            }
         }
         let _busy = Busy::new("preparing");
         let first = table.values.len().min(super::plot::ROWS * table.features());
@@ -376,7 +383,8 @@ impl TrainArgs {
             Source::Toy(_) => grids.into_iter().collect(),
             Source::File(_) => {
                 let found = findings::of_training(&table, &plan);
-                grids.into_iter().chain(found).chain(far_rows::note(&table)).collect()
+                let far = far_rows::note(&table, &plan, unit, &places);
+                grids.into_iter().chain(found).chain(far).collect()
             }
         };
         let mut dataset = match encoding.modelled_numbers() {

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 
+use super::Grid;
 use super::columns::count;
 use super::reading::ValueKind;
+use super::time::TimeFormat;
 use crate::error::{Error, Remedy, Result};
 use crate::shown::shown;
 
@@ -54,7 +56,25 @@ impl Levels {
 
     /// False and true.
     pub fn truths() -> Self {
-        let levels = Self::new(TRUTHS.map(String::from).into());
+        Self::truths_like(TRUTHS[1])
+    }
+
+    /// False and true, in capitals where `cell` is.
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::Levels;
+    ///
+    /// assert_eq!(Levels::truths_like("True").names(), ["False", "True"]);
+    /// ```
+    pub fn truths_like(cell: &str) -> Self {
+        let capitals = cell.bytes().take_while(u8::is_ascii_uppercase).count();
+        let spelled = |name: &str| match capitals {
+            0 => name.to_owned(),
+            1 => name[..1].to_ascii_uppercase() + &name[1..],
+            _ => name.to_ascii_uppercase(),
+        };
+        let levels = Self::new(TRUTHS.map(spelled).into());
         Self { truth: true, ..levels.expect("invariant: two different names") }
     }
 
@@ -152,17 +172,44 @@ pub struct TableColumn {
     pub cells: ColumnType,
     /// Of numbers that are modelled: the values that have a probability of their own.
     pub atoms: Vec<f64>,
+    /// Of numbers that are modelled by a density: the fine grid that the table's lay on, to whose nearest value samples are
+    /// rounded.
+    pub rounded: Option<Grid>,
 }
 
 impl TableColumn {
     /// A column of numbers.
     pub fn number(name: impl Into<String>) -> Self {
-        Self { name: name.into(), cells: ColumnType::Number { kind: ValueKind::Number }, atoms: Vec::new() }
+        Self::of_kind(name.into(), ValueKind::Number)
+    }
+
+    /// A column of numbers that were of this kind.
+    pub(crate) fn of_kind(name: String, kind: ValueKind) -> Self {
+        Self { name, cells: ColumnType::Number { kind }, atoms: Vec::new(), rounded: None }
     }
 
     /// A category.
     pub fn category(name: impl Into<String>, levels: Levels) -> Self {
-        Self { name: name.into(), cells: ColumnType::Category { levels }, atoms: Vec::new() }
+        let cells = ColumnType::Category { levels };
+        Self { name: name.into(), cells, atoms: Vec::new(), rounded: None }
+    }
+
+    /// What its numbers were in the table; those of a category are places of levels.
+    pub fn kind(&self) -> ValueKind {
+        match &self.cells {
+            ColumnType::Number { kind } => *kind,
+            ColumnType::Category { levels } if levels.is_truth() => ValueKind::Truth,
+            ColumnType::Category { .. } => ValueKind::Number,
+        }
+    }
+
+    /// The number in `text`, as a person gives it: a date or time where the column has these.
+    pub fn parse(&self, text: &str) -> Option<f64> {
+        let number = || text.trim().parse().ok();
+        match self.kind() {
+            ValueKind::Time(_) => TimeFormat::read(text.trim()).map(|(seconds, _)| seconds).or_else(number),
+            _ => number(),
+        }
     }
 
     /// The levels of a category; `None` of a column of numbers.
@@ -182,6 +229,8 @@ pub enum Coding {
     Number,
     /// They are texts whose levels the table tells.
     Texts,
+    /// They are true or false.
+    Truths,
     /// They are levels that are known.
     Levels(Levels),
 }
@@ -200,6 +249,8 @@ pub(super) enum Coder {
         names: Vec<String>,
         places: HashMap<String, usize>,
     },
+    /// Spelled as the first one, once it has come.
+    Truths(Option<Levels>),
     Levels(Levels),
 }
 
@@ -208,6 +259,7 @@ impl From<Coding> for Coder {
         match coding {
             Coding::Number => Self::Number,
             Coding::Texts => Self::Texts { names: Vec::new(), places: HashMap::new() },
+            Coding::Truths => Self::Truths(None),
             Coding::Levels(levels) => Self::Levels(levels),
         }
     }
@@ -223,9 +275,8 @@ impl Coder {
         let cell = cell.trim();
         match self {
             Self::Number => unreachable!("invariant: numbers are read as numbers"),
-            Self::Levels(levels) => {
-                levels.place(cell).map(|place| place as f64).ok_or_else(|| levels.unknown(cell))
-            }
+            Self::Levels(levels) => known(levels, cell),
+            Self::Truths(levels) => known(levels.get_or_insert_with(|| Levels::truths_like(cell)), cell),
             Self::Texts { names, places } => {
                 if let Some(&place) = places.get(cell) {
                     return Ok(place as f64);
@@ -253,11 +304,11 @@ impl Coder {
         rows: usize,
     ) -> Result<(TableColumn, Option<Vec<usize>>)> {
         match self {
-            Self::Number => Ok((
-                TableColumn { name: name.to_owned(), cells: ColumnType::Number { kind }, atoms: Vec::new() },
-                None,
-            )),
+            Self::Number => Ok((TableColumn::of_kind(name.to_owned(), kind), None)),
             Self::Levels(levels) => Ok((TableColumn::category(name, levels), None)),
+            Self::Truths(levels) => {
+                Ok((TableColumn::category(name, levels.unwrap_or_else(Levels::truths)), None))
+            }
             Self::Texts { names, .. } => {
                 if Levels::are_names(names.len(), rows) {
                     let (texts, rows) = (count(names.len(), "different text"), count(rows, "row"));
@@ -268,7 +319,7 @@ impl Coder {
                     .advise(Remedy::DropColumn));
                 }
                 if !names.is_empty() && names.iter().all(|name| is_truth(name)) {
-                    let levels = Levels::truths();
+                    let levels = Levels::truths_like(&names[0]);
                     let places = names.iter().map(|name| levels.place(name).unwrap_or_default()).collect();
                     return Ok((TableColumn::category(name, levels), Some(places)));
                 }
@@ -277,6 +328,11 @@ impl Coder {
             }
         }
     }
+}
+
+/// The place of the level that `cell` names, or that it names none.
+fn known(levels: &Levels, cell: &str) -> std::result::Result<f64, String> {
+    levels.place(cell).map(|place| place as f64).ok_or_else(|| levels.unknown(cell))
 }
 
 fn is_truth(text: &str) -> bool {
@@ -305,7 +361,7 @@ mod tests {
             (&["b", "a", " b", "c"][..], &["a", "b", "c"][..], &[1, 0, 1, 2][..]),
             (&["10", "9", "x", "-1"], &["-1", "9", "10", "x"], &[2, 1, 3, 0]),
             (&["01", "1"], &["01", "1"], &[0, 1]),
-            (&["True", "FALSE", "true"], &["false", "true"], &[1, 0, 1]),
+            (&["True", "FALSE", "true"], &["False", "True"], &[1, 0, 1]),
             (&["true", "true"], &["false", "true"], &[1, 1]),
         ] {
             let (column, got) = coded(cells).expect("codes");

@@ -20,7 +20,8 @@ pub struct Dataset {
     /// Validation rows, row-major [V, D], in the table's order; may be empty.
     pub validation: Vec<f64>,
     /// How much each training row and each validation row counts in losses, `[N]` and `[V]`; `None` where all count alike. Of
-    /// the preprocessing only [`Margins::Kernel`] counts rows by them.
+    /// the preprocessing only [`Margins::Kernel`] counts rows by them. Rows far out count nothing where no margins bring them
+    /// near: see [`PreprocessingPlan::far_out`].
     pub weights: Option<[Vec<f64>; 2]>,
     /// Seed under which the rows were split.
     pub seed: u64,
@@ -132,7 +133,27 @@ impl Dataset {
         let Table { name, columns, values: train } = table;
         let preprocessing = plan.fit(&name, &train, None, &columns)?;
         let dataset = Self { name, columns, preprocessing, train, validation, weights: None, seed };
-        Ok(dataset.with_atoms_filled())
+        Ok(dataset.without_far_rows().with_atoms_filled())
+    }
+
+    /// The same dataset, in which rows so far out that they alone would decide its losses do not count.
+    fn without_far_rows(mut self) -> Self {
+        let (plan, features) = (self.preprocessing.plan(), self.features());
+        let far = [&self.train, &self.validation].map(|rows| plan.left_out(&self.train, rows, features));
+        if far.iter().all(Vec::is_empty) {
+            return self;
+        }
+        let ones = || [&self.train, &self.validation].map(|rows| vec![1.0; rows.len() / features]);
+        let mut weights = self.weights.take().unwrap_or_else(ones);
+        for (weights, far) in weights.iter_mut().zip(&far) {
+            let others = weights.iter().enumerate().filter(|(row, _)| far.binary_search(row).is_err());
+            // Where all others count nothing, there is nothing else to tell a loss by.
+            if others.into_iter().any(|(_, &weight)| weight > 0.0) {
+                far.iter().for_each(|&row| weights[row] = 0.0);
+            }
+        }
+        self.weights = Some(weights);
+        self
     }
 
     /// The same dataset with noise by its preprocessing in the place of atoms.
@@ -197,7 +218,7 @@ impl Dataset {
             self = self.with_atoms_filled();
         }
         self.weights = Some([table.values, validation]);
-        Ok(self)
+        Ok(self.without_far_rows())
     }
 
     /// The table that was split, and its weights where it has some: its rows in their order, those of dequantised columns

@@ -5,6 +5,7 @@
 mod categories;
 mod columns;
 mod dataset;
+mod far;
 mod format;
 mod input;
 mod inspect;
@@ -15,6 +16,7 @@ mod reading;
 mod shared_values;
 mod table;
 mod test_rows;
+mod time;
 mod toy;
 
 pub use categories::{Coding, ColumnType, Levels, TableColumn};
@@ -37,4 +39,5 @@ pub use preprocess::{
 pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};
 pub use shared_values::SharedValues;
 pub use table::Table;
+pub use time::TimeFormat;
 pub use toy::{Toy, ToyDensity};

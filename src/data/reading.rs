@@ -2,6 +2,7 @@
 //! Commands make a [`Reading`] of their flags, and readers give back the [`Dialect`] that they decided on.
 
 use super::format::Encoding;
+use super::time::TimeFormat;
 use crate::error::{Error, Result};
 use crate::shown::shown;
 
@@ -151,7 +152,17 @@ pub enum ValueKind {
     /// True and false, which are 1 and 0.
     Truth,
     /// Dates or times, which are seconds since 1970 began in UTC.
-    Time,
+    Time(TimeFormat),
+}
+
+impl ValueKind {
+    /// That of a column with values of this kind and of `other`; `None` where they are none.
+    pub(super) fn join(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Time(format), Self::Time(other)) => Some(Self::Time(format.join(other))),
+            _ => (self == other).then_some(self),
+        }
+    }
 }
 
 #[cfg(test)]

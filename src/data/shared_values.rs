@@ -82,6 +82,15 @@ impl SharedValues {
         if Self::is_grid(shared.different, column.len()) { Grid::of(column) } else { None }
     }
 
+    /// The grid that a column's values lie on where they come again, twice each or more, but are too many for the rows to share
+    /// a few: steps so fine do not matter to a density, and to a person who reads samples they do.
+    pub fn fine_grid(column: &[f64]) -> Option<Grid> {
+        let mut sorted = column.to_vec();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let different = sorted.chunk_by(|a, b| a == b).count();
+        (different > Self::DIFFERENT && 2 * different <= sorted.len()).then(|| Grid::of(&sorted)).flatten()
+    }
+
     /// Whether many of the column's `rows` share each of a few values.
     pub fn is_of_few(&self, rows: usize) -> bool {
         Self::is_grid(self.different, rows)
@@ -144,6 +153,8 @@ mod tests {
         assert_eq!(shown(&whole[..40]), None, "too few rows to tell");
         let many: Vec<f64> = (0..5000).map(|i| f64::from(i % 600)).collect();
         assert_eq!(shown(&many), None, "steps so fine that they do not matter");
+        assert_eq!(SharedValues::fine_grid(&many), Some(Grid::WHOLE));
+        assert_eq!((SharedValues::fine_grid(&many[..1000]), SharedValues::fine_grid(&grid)), (None, None));
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub struct SelfCheck {
     pub gap: Option<f64>,
     /// Standard error of that gap.
     pub gap_error: Option<f64>,
+    /// Median of −log p over the validation rows, in nats and the user's units, which rows far out do not move; `None` without
+    /// validation rows, and in the records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_median: Option<f64>,
     /// The model beside simple densities; `None` in the records of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,

@@ -92,6 +92,8 @@ impl Ensemble {
             let losses: Option<Vec<f64>> = records().map(loss).collect();
             losses.map(|losses| losses.iter().sum::<f64>() / losses.len() as f64)
         };
+        let median = mean(|record| record.check.as_ref().and_then(|check| check.validation_median));
+        let of_average = |check| SelfCheck { validation_median: median, ..of_average(check) };
         let record = TrainingRecord {
             recipe: recipe.clone(),
             epochs: records().map(|record| record.epochs).sum(),

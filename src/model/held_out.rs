@@ -40,12 +40,13 @@ pub(super) fn summarise<'a>(
     let (mean, standard_error) = mean_and_error(log_prob);
     let within_bounds = (inside.len() < log_prob.len()).then(|| {
         let (mean, standard_error) = mean_and_error(&inside);
-        WithinBounds { rows: inside.len(), nll: -mean, standard_error }
+        WithinBounds { rows: inside.len(), nll: -mean, standard_error, median: median_loss(&inside) }
     });
     HeldOut {
         rows: log_prob.len(),
         nll: -mean,
         standard_error,
+        median: median_loss(log_prob),
         above_floor: above.map(|(mean, _)| mean),
         above_floor_error: above.map(|(_, error)| error),
         within_bounds,
@@ -60,9 +61,32 @@ pub(crate) fn mean_and_error(values: &[f64]) -> (f64, f64) {
     (mean, (variance / count).sqrt())
 }
 
+/// Median of −`log_prob`, where it is a number.
+pub(crate) fn median_loss(log_prob: &[f64]) -> Option<f64> {
+    let mut losses: Vec<f64> = log_prob.iter().map(|log_prob| -log_prob).collect();
+    let middle = losses.len().checked_sub(1)? / 2;
+    let (_, &mut low, above) = losses.select_nth_unstable_by(middle, f64::total_cmp);
+    let high = if above.len() > middle { above.iter().copied().fold(f64::INFINITY, f64::min) } else { low };
+    Some(0.5 * (low + high)).filter(|median| median.is_finite())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_loss_is_between_the_middle_two_and_a_row_far_out_does_not_move_it() {
+        for (log_prob, want) in [
+            (&[][..], None),
+            (&[-3.0], Some(3.0)),
+            (&[-1.0, -4.0], Some(2.5)),
+            (&[-1e12, -2.0, -1.0], Some(2.0)),
+            (&[-1.0, -2.0, f64::NEG_INFINITY, -3.0], Some(2.5)),
+            (&[f64::NEG_INFINITY; 3], None),
+        ] {
+            assert_eq!(median_loss(log_prob), want, "{log_prob:?}");
+        }
+    }
 
     #[test]
     fn mean_and_error_are_the_textbooks_and_one_value_has_no_error() {

@@ -27,7 +27,7 @@ pub use context::OutOfRange;
 pub use encoding::Encoding;
 pub use ensemble::{Engines, Ensemble};
 pub use file::FORMAT_VERSION;
-pub(crate) use held_out::mean_and_error;
+pub(crate) use held_out::{mean_and_error, median_loss};
 pub use recipe::Recipe;
 pub use record::{DataSource, HeldOut, Outcome, TrainingRecord, WithinBounds};
 use spread::Spreads;

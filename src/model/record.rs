@@ -85,6 +85,9 @@ pub struct HeldOut {
     /// Standard error of that mean.
     #[serde(deserialize_with = "null_as_nan")]
     pub standard_error: f64,
+    /// Median of −log p, which rows far out do not move. `None` in files of earlier versions, and without rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median: Option<f64>,
     /// Mean over the same rows of log p_true − log p: what separates the model from the entropy floor, an estimate
     /// of the Kullback–Leibler divergence. `None` where the true density is unknown.
     pub above_floor: Option<f64>,
@@ -107,6 +110,9 @@ pub struct WithinBounds {
     /// Standard error of that mean.
     #[serde(deserialize_with = "null_as_nan")]
     pub standard_error: f64,
+    /// Median of −log p. `None` in files of earlier versions, and without rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median: Option<f64>,
 }
 
 /// How a model was trained.

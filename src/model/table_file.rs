@@ -11,7 +11,7 @@ use super::discrete::{ConditionalTable, Discrete, Link, MOST_CELLS, Regression, 
 use super::encoding::Encoding;
 use super::file::{ENTRY, Header, prefix};
 use super::{Ensemble, TableModel, TrainingRecord};
-use crate::data::{ColumnType, Levels, TableColumn, ValueKind, repeated};
+use crate::data::{ColumnType, Grid, Levels, TableColumn, TimeFormat, ValueKind, repeated};
 use crate::error::Error;
 use crate::shown::shown;
 
@@ -41,10 +41,17 @@ pub(super) struct TableHeader {
 struct StoredColumn {
     name: String,
     kind: StoredKind,
+    /// Of truths: their names, where these are not false and true in small letters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     levels: Vec<String>,
+    /// How times are written; where it lacks, as numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time: Option<TimeFormat>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     atoms: Vec<f64>,
+    /// The grid that samples of it are rounded to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rounded: Option<Grid>,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -69,37 +76,55 @@ enum StoredLink {
 impl StoredColumn {
     fn of(column: &TableColumn) -> Self {
         let (kind, levels) = match &column.cells {
-            ColumnType::Number { kind: ValueKind::Time } => (StoredKind::Time, Vec::new()),
+            ColumnType::Number { kind: ValueKind::Time(_) } => (StoredKind::Time, Vec::new()),
             ColumnType::Number { .. } => (StoredKind::Number, Vec::new()),
-            ColumnType::Category { levels } if levels.is_truth() => (StoredKind::Truth, Vec::new()),
+            ColumnType::Category { levels } if *levels == Levels::truths() => (StoredKind::Truth, Vec::new()),
+            ColumnType::Category { levels } if levels.is_truth() => {
+                (StoredKind::Truth, levels.names().to_vec())
+            }
             ColumnType::Category { levels } => (StoredKind::Category, levels.names().to_vec()),
         };
-        Self { name: column.name.clone(), kind, levels, atoms: column.atoms.clone() }
+        let time = match column.kind() {
+            ValueKind::Time(format) => Some(format),
+            _ => None,
+        };
+        let TableColumn { name, atoms, rounded, .. } = column.clone();
+        Self { name, kind, levels, time, atoms, rounded }
     }
 
     fn column(&self) -> Parsed<TableColumn> {
         let fail = |error: Error| format!("its column `{}`: {error}", shown(&self.name));
         let cells = match self.kind {
             StoredKind::Number => ColumnType::Number { kind: ValueKind::Number },
-            StoredKind::Time => ColumnType::Number { kind: ValueKind::Time },
-            StoredKind::Truth => ColumnType::Category { levels: Levels::truths() },
+            StoredKind::Time => {
+                ColumnType::Number { kind: self.time.map_or(ValueKind::Number, ValueKind::Time) }
+            }
+            StoredKind::Truth => {
+                let like = self.levels.last().map_or("true", String::as_str);
+                ColumnType::Category { levels: Levels::truths_like(like) }
+            }
             StoredKind::Category => {
                 ColumnType::Category { levels: Levels::new(self.levels.clone()).map_err(fail)? }
             }
         };
-        Ok(TableColumn { name: self.name.clone(), cells, atoms: self.atoms.clone() })
+        if self.rounded.is_some_and(|grid| !(grid.step.is_normal() && grid.offset.is_finite())) {
+            return Err(format!("its column `{}` is rounded to steps that are none", shown(&self.name)));
+        }
+        let (name, atoms, rounded) = (self.name.clone(), self.atoms.clone(), self.rounded);
+        Ok(TableColumn { name, cells, atoms, rounded })
     }
 }
 
 impl TableModel {
-    /// The model as the bytes of its file; that of a table without categories is the ensemble's own.
+    /// The model as the bytes of its file; that of a table of nothing but numbers is the ensemble's own.
     ///
     /// # Panics
     /// As [`Model::to_bytes`](super::Model::to_bytes).
     pub fn to_bytes(&self) -> Vec<u8> {
-        let (Some(discrete), Some(record)) = (self.discrete(), self.own_record()) else {
+        if !self.has_types() {
             return self.density().map(Ensemble::to_bytes).unwrap_or_default();
-        };
+        }
+        let discrete = self.categories();
         let members = self.density().map_or(&[][..], Ensemble::members);
         let header = TableHeader {
             format_version: TABLE_VERSION,
@@ -108,7 +133,7 @@ impl TableModel {
             discrete: discrete.map_or(&[][..], Discrete::links).iter().map(StoredLink::of).collect(),
             members: members.iter().map(super::Model::header).collect(),
             together: self.density().filter(|_| members.len() > 1).map(|density| density.record().clone()),
-            training: record.clone(),
+            training: self.record().clone(),
         };
         let json = serde_json::to_string(&header).expect("invariant: a header is plain data");
         let of_members = members.iter().enumerate().flat_map(|(index, member)| {

@@ -2,11 +2,11 @@
 //! of the numbers.
 //! It is what every command reads from a model file. Of a table of numbers it is an [`Ensemble`] and nothing else.
 
-use super::discrete::{Discrete, DiscreteRows};
+use super::discrete::{Discrete, DiscreteRows, Draws};
 use super::encoding::Encoding;
 use super::held_out::summarise;
 use super::{Engines, Ensemble, HeldOut, TrainingRecord};
-use crate::data::{TableColumn, find_columns};
+use crate::data::{TableColumn, ValueKind, find_columns};
 use crate::engine::{Engine, Sampling};
 use crate::error::{Error, Result, expect_length};
 use crate::flow::Flow;
@@ -51,11 +51,16 @@ impl TableModel {
         record: TrainingRecord,
     ) -> Result<Self> {
         let encoding = Encoding::new(&columns, context);
-        if !encoding.has_categories() {
-            return density.map(Self::from).ok_or_else(|| Error::Argument("a model needs a density".into()));
-        }
         let fail =
             |what: &str| Err(Error::Argument(format!("the model's columns and its {what} do not fit")));
+        if !encoding.has_categories() {
+            let model = density.map(Self::from);
+            let model = model.ok_or_else(|| Error::Argument("a model needs a density".into()))?;
+            if model.names() != encoding.names(&columns) || model.context != context {
+                return fail("density of numbers");
+            }
+            return Ok(Self { columns, ..model });
+        }
         let of_discrete = discrete.as_ref().map(|discrete| (discrete.levels(), discrete.modelled()));
         let levels = encoding.levels();
         let modelled = encoding.modelled_categories().count();
@@ -101,9 +106,11 @@ impl TableModel {
         &self.encoding
     }
 
-    /// The probability of the modelled categories, where there are any; the outer `None` of a table of numbers.
-    pub(super) fn discrete(&self) -> Option<Option<&Discrete>> {
-        self.record.is_some().then_some(self.discrete.as_ref())
+    /// Whether a column is not of mere numbers, so that its file has to say what it is.
+    pub(super) fn has_types(&self) -> bool {
+        let is_typed =
+            |column: &TableColumn| column.rounded.is_some() || matches!(column.kind(), ValueKind::Time(_));
+        self.record.is_some() || self.columns.iter().any(is_typed)
     }
 
     /// The probability of the modelled categories, where there are any.
@@ -124,10 +131,6 @@ impl TableModel {
     /// The density of a table without categories.
     pub(super) fn into_ensemble(self) -> Option<Ensemble> {
         if self.record.is_some() { None } else { self.density }
-    }
-
-    pub(super) fn own_record(&self) -> Option<&TrainingRecord> {
-        self.record.as_deref()
     }
 
     /// The training of it all.
@@ -156,8 +159,8 @@ impl TableModel {
 
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
-        match (&self.record, &self.density) {
-            (None, Some(density)) => density.format_version(),
+        match &self.density {
+            Some(density) if !self.has_types() => density.format_version(),
             _ => super::table_file::TABLE_VERSION,
         }
     }
@@ -261,8 +264,8 @@ impl TableModel {
     }
 
     /// Rows drawn from the model, row-major [rows, D]: row r given the context `context`\[r\], row-major [rows, C], and
-    /// all of them with the levels that are fixed in `fixed`, a level or none for each modelled column `[D − C]`; empty
-    /// where none is. The temperature is that of the numbers alone.
+    /// all of them with the levels that are fixed in `fixed`, a level or none for each modelled column `[D − C]`, or for those
+    /// of each row, row-major [rows, D − C]; empty where none is. The temperature is that of the numbers alone.
     ///
     /// # Errors
     /// Those of [`Ensemble::sample_given`] and [`Draws::row`](super::discrete::Draws::row); [`Error::Argument`] for a fixed
@@ -277,7 +280,7 @@ impl TableModel {
         if self.record.is_none()
             && let Some(density) = &self.density
         {
-            return density.sample_given(engines, sampling, context).await;
+            return Ok(self.rounded(density.sample_given(engines, sampling, context).await?));
         }
         let width = self.columns.len();
         expect_length("context", context.len(), sampling.rows * self.context)?;
@@ -295,13 +298,34 @@ impl TableModel {
         {
             places.iter().zip(numbers).for_each(|(&place, number)| row[place] = *number);
         }
-        Ok(rows)
+        Ok(self.rounded(rows))
+    }
+
+    /// `rows`, row-major [B, D], with the numbers on their fine grids.
+    fn rounded(&self, mut rows: Vec<f64>) -> Vec<f64> {
+        for (place, column) in self.columns.iter().enumerate() {
+            if let Some(grid) = column.rounded {
+                let cells = rows.iter_mut().skip(place).step_by(self.columns.len());
+                cells.for_each(|cell| *cell = grid.nearest(*cell));
+            }
+        }
+        rows
     }
 
     /// Draws the modelled categories of `rows`, which have their context.
     fn draw_categories(&self, sampling: &Sampling, fixed: &[Option<u32>], rows: &mut [f64]) -> Result<()> {
-        let level = |place: usize| fixed.get(place).copied().flatten();
-        if let Some(&place) = self.encoding.modelled_numbers().iter().find(|&&place| level(place).is_some()) {
+        let modelled = self.columns.len() - self.context;
+        if !(fixed.is_empty() || fixed.len() == modelled) {
+            expect_length("levels that are fixed", fixed.len(), sampling.rows * modelled)?;
+        }
+        // The last row's draws suit those after it that have the same levels fixed.
+        let of_row = |row: usize| match fixed.len() {
+            0 => None,
+            all if all == modelled => Some(fixed),
+            _ => Some(&fixed[row * modelled..(row + 1) * modelled]),
+        };
+        let is_fixed = |&&place: &&usize| fixed.iter().skip(place).step_by(modelled).any(Option::is_some);
+        if let Some(&place) = self.encoding.modelled_numbers().iter().find(is_fixed) {
             let name = shown(&self.columns[place].name);
             return Err(Error::Argument(format!(
                 "`{name}` is a number that is modelled; it cannot be given"
@@ -310,13 +334,19 @@ impl TableModel {
         let DiscreteRows { codes, numbers } = self.encoding.discrete_rows(rows)?;
         let Some(discrete) = &self.discrete else { return Ok(()) };
         let places: Vec<usize> = self.encoding.modelled_categories().collect();
-        let fixed: Vec<Option<u32>> = places.iter().map(|&place| level(place)).collect();
-        let mut draws = discrete.draws(&fixed, sampling.seed)?;
+        let mut draws: Option<(Option<&[Option<u32>]>, Draws<'_>)> = None;
         let (width, given) = (discrete.levels().len(), discrete.numbers());
         for (index, row) in rows.chunks_exact_mut(self.columns.len()).enumerate() {
             let number = u32::try_from(index).ok().and_then(|index| sampling.first.checked_add(index));
             let number = number.ok_or_else(|| Error::Argument("too many rows for one seed".into()))?;
             let codes = &codes[index * width + discrete.modelled()..(index + 1) * width];
+            let wanted = of_row(index);
+            if draws.as_ref().is_none_or(|(of, _)| *of != wanted) {
+                let level = |&place: &usize| wanted.and_then(|fixed| fixed[place]);
+                let fixed: Vec<Option<u32>> = places.iter().map(level).collect();
+                draws = Some((wanted, discrete.draws(&fixed, sampling.seed)?));
+            }
+            let Some((_, draws)) = &mut draws else { continue };
             let levels = draws.row(number, codes, &numbers[index * given..(index + 1) * given])?;
             self.encoding.put_levels(levels.iter().copied(), row);
         }

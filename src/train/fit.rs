@@ -1,8 +1,6 @@
 //! A training from a dataset to a model: what must fit together, where it starts, and what is kept of it.
 //! It stands between a [`Dataset`] and a [`Model`]; the epochs between are those of the training loop.
 
-use std::borrow::Cow;
-
 use super::initialise::initialise_from_rows;
 use super::training_loop::{TrainerState, TrainingLoop, validation_nll};
 use super::{Average, Checkpoint, History, Observer, fingerprint, self_check};
@@ -147,23 +145,18 @@ fn check_together(flow: &Flow, dataset: &Dataset, recipe: &Recipe, options: &Opt
 /// The dataset in the engine's units with the recipe's rules, and the preprocessing's mean log-determinant over training
 /// and validation rows, in nats.
 fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
-    let mapped = |weights: &Option<[Vec<f64>; 2]>| {
-        let weights = |side: usize| weights.as_ref().map(|weights| &weights[side][..]);
-        [(&dataset.train, weights(0)), (&dataset.validation, weights(1))]
-            .map(|(rows, weights)| dataset.preprocessing.forward_table(rows, weights))
-    };
-    let mut sides = mapped(&dataset.weights);
-    let mut weights = Cow::Borrowed(&dataset.weights);
-    if let Some(without) = weights_without_far_rows(dataset, &sides[1].0) {
-        weights = Cow::Owned(Some(without));
-        sides = mapped(&weights);
-    }
-    let [(train, train_log_det), (validation, validation_log_det)] = sides;
+    let weights = |side: usize| dataset.weights.as_ref().map(|weights| &weights[side][..]);
+    let [(train, train_log_det), (validation, validation_log_det)] =
+        [(&dataset.train, 0), (&dataset.validation, 1)].map(|(rows, side)| {
+            let (mut rows, log_det) = dataset.preprocessing.forward_table(rows, weights(side));
+            clear_far_rows(&mut rows, weights(side), dataset.features());
+            (rows, log_det)
+        });
     let single = |weights: &[f64]| weights.iter().map(|&weight| weight as f32).collect::<Vec<f32>>().into();
     let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / dataset.features(), recipe.batch);
     let training = Training {
-        weights: weights
-            .as_ref()
+        weights: dataset
+            .weights
             .as_ref()
             .map(|[train, validation]| RowWeights { train: single(train), validation: single(validation) }),
         train: train.into(),
@@ -176,26 +169,18 @@ fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
     Ok((training, [train_log_det, validation_log_det]))
 }
 
-/// Weights of all rows where a few of the `validation` rows [V, D], in the engine's units, lie so far out that their losses
-/// alone would decide which epoch is the best: these do not count. `None` where there are none, or nothing else.
-fn weights_without_far_rows(dataset: &Dataset, validation: &[f32]) -> Option<[Vec<f64>; 2]> {
-    /// Standard deviations beyond which a row is far out.
-    const FAR: f32 = 1000.0;
-    /// Share of the rows beyond which they are no exceptions.
-    const FEW: f64 = 0.01;
+/// Puts zeros in the place of `rows`, row-major [N, D] in the engine's units, that count nothing and lie so far out that single
+/// precision may not hold what becomes of them: nothing times infinity is not nothing.
+fn clear_far_rows(rows: &mut [f32], weights: Option<&[f64]>, features: usize) {
+    /// Standard deviations that no network minds.
+    const NEAR: f32 = 1000.0;
 
-    let features = dataset.features();
-    let far = |row: &[f32]| !row.iter().all(|value| value.abs() <= FAR);
-    let rows = validation.chunks_exact(features);
-    let (all, count) = (rows.len(), rows.clone().filter(|row| far(row)).count());
-    if count == 0 || count == all || count as f64 > (FEW * all as f64).max(1.0) {
-        return None;
+    let Some(weights) = weights else { return };
+    for (row, _) in rows.chunks_exact_mut(features).zip(weights).filter(|(_, weight)| **weight == 0.0) {
+        if !row.iter().all(|value| value.abs() <= NEAR) {
+            row.fill(0.0);
+        }
     }
-    let mut weights = dataset.weights.clone().unwrap_or_else(|| {
-        [&dataset.train, &dataset.validation].map(|side| vec![1.0; side.len() / features])
-    });
-    weights[1].iter_mut().zip(rows).filter(|(_, row)| far(row)).for_each(|(weight, _)| *weight = 0.0);
-    weights[1].iter().any(|&weight| weight > 0.0).then_some(weights)
 }
 
 /// The training before its first step: initial weights, nothing counted. Where they hold a mixture that is fitted to the rows,

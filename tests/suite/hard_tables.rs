@@ -6,7 +6,7 @@ use std::path::Path;
 
 use moonflow::cpu::CpuEngine;
 use moonflow::data::{Dataset, Table};
-use moonflow::model::{DataSource, Engines, Ensemble, Finding, Recipe};
+use moonflow::model::{DataSource, Engines, Ensemble, Finding, Model, Recipe};
 use moonflow::random::normals;
 use moonflow::train::fit;
 
@@ -137,7 +137,7 @@ fn a_row_far_out_costs_the_others_nothing_and_is_named() {
         }
         written(&folder.path().join("t.csv"), "x,y", &rows);
         let said = train(folder.path(), flags);
-        let named = far.map(|far| format!("row {} has 1e12 in `x`", far + 1));
+        let named = far.map(|far| format!("line {} has 1e12 in `x`", far + 2));
         assert!(named.is_none_or(|named| said.contains(&named)), "{said}");
         (loss(folder.path(), &fresh), said)
     };
@@ -147,6 +147,37 @@ fn a_row_far_out_costs_the_others_nothing_and_is_named() {
         let (with, _) = loss_with(Some(far), &few);
         assert!((with - without).abs() < 0.05, "row {far}: {with}, {without} without it");
     }
+    // Without margins nothing brings the row near: it is left out of scales and losses.
+    for flags in [&["--preset", "realnvp"][..], &["--margins", "none", "--ensemble", "1"]] {
+        let flags = [flags, &["--epochs", "8", "--layers", "4", "--hidden", "16"]].concat();
+        let (without, _) = loss_with(None, &flags);
+        for far in [7, 8, 9, 10] {
+            let (with, said) = loss_with(Some(far), &flags);
+            assert!((with - without).abs() < 0.05, "{flags:?} row {far}: {with}, {without} without it");
+            assert!(said.contains("counts nothing") && !said.contains("decide it"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn rows_far_out_are_named_by_their_lines_whatever_is_left_out_before_them() {
+    let row = |row: u32| noise(row, 2);
+    let lines = |row_number: u32| match row_number {
+        5 | 9 => ",1\n".to_owned(),
+        40 => "1e12,0.5\n".to_owned(),
+        _ => format!("{},{}\n", row(row_number)[0], row(row_number)[1]),
+    };
+    let folder = folder();
+    let csv = "x,y\n".to_owned() + &(0..200).map(lines).collect::<String>();
+    fs::write(folder.path().join("t.csv"), csv).expect("written");
+    let flags = ["--missing", "drop", "--preset", "realnvp", "--epochs", "1", "--layers", "1"];
+    // Seeds under which it is kept for the test, and not.
+    let said = ["0", "1", "2"].map(|seed| {
+        train(folder.path(), &[&flags[..], &["--test-fraction", "0.5", "--seed", seed]].concat())
+    });
+    let named = said.iter().filter(|said| said.contains("line 42 has 1e12 in `x`")).count();
+    let far = said.iter().filter(|said| said.contains("far from all others")).count();
+    assert!(named > 0 && named == far, "{said:?}");
 }
 
 #[test]
@@ -163,10 +194,18 @@ fn a_validation_row_far_out_does_not_choose_the_best_epoch() {
         let mut engine = CpuEngine::<f32>::new(recipe.flow_over(dataset).expect("valid")).expect("made");
         pollster::block_on(fit(&mut engine, dataset, &recipe, source, &mut ())).expect("trains").model
     };
-    let mut dataset = Dataset::split(&table, 0.1, 0).expect("splits");
+    let dataset = Dataset::split(&table, 0.1, 0).expect("splits");
     let clean = fitted(&dataset);
-    dataset.validation[0] = 1e12;
+    let mut with_far = table.clone();
+    let of_validation = table.values.iter().position(|value| *value == dataset.validation[0]);
+    with_far.values[of_validation.expect("a row of the table")] = 1e12;
+    let dataset = Dataset::split(&with_far, 0.1, 0).expect("splits");
+    assert_eq!(dataset.weights.as_ref().map(|weights| weights[1][0]), Some(0.0));
     let far = fitted(&dataset);
+    let check = far.record.check.as_ref().expect("checked");
+    assert!(!check.findings.iter().any(|finding| matches!(finding, Finding::FarRows { .. })), "{check:?}");
+    let median = |model: &Model| model.record.check.as_ref().and_then(|check| check.validation_median);
+    assert!((median(&far).expect("rows") - median(&clean).expect("rows")).abs() < 0.1);
     assert_eq!(far.record.best_epoch, clean.record.best_epoch);
     let [far, clean] = [far, clean].map(|model| model.record.validation_nll.expect("validated"));
     assert!((far - clean).abs() < 0.1, "{far}, {clean} of all rows without the far one");

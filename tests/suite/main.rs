@@ -24,6 +24,7 @@ mod inspect;
 mod laws;
 #[cfg(unix)]
 mod limited;
+mod mixed;
 mod model;
 #[cfg(unix)]
 mod mutation;

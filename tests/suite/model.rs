@@ -47,6 +47,7 @@ fn model() -> Model {
                 log_det: Some(1.0 / 7.0),
                 gap: None,
                 gap_error: None,
+                validation_median: Some(1.25),
                 latent_rows: 10,
                 latent: vec![LatentFeature { mean: 0.1, std: 1.0 / 3.0, distance: 0.7 }; 2],
                 comparison: Some(Comparison {
@@ -74,6 +75,7 @@ fn model() -> Model {
                 rows: 10,
                 nll: 0.7,
                 standard_error: 0.01,
+                median: Some(0.65),
                 above_floor: None,
                 above_floor_error: None,
                 within_bounds: None,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, Table, TableWriter, ValueKind};
+use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, Table, TableWriter, TimeFormat, ValueKind};
 use npyz::WriterBuilder;
 use parquet::basic::Compression;
 use parquet::column::writer::ColumnWriter;
@@ -563,7 +563,9 @@ fn parquet_truths_and_times_are_numbers_and_long_integers_are_refused() {
         Reader::open(&path, None).expect("opens").select(numbers, extras, Missing::Refuse).expect("columns")
     };
     let rows = select(&[0, 1, 2], &[3]);
-    assert_eq!(rows.kinds(), [ValueKind::Truth, ValueKind::Time, ValueKind::Time]);
+    let zoned = TimeFormat { zoned: true, digits: 3, ..TimeFormat::default() };
+    let times = [zoned, TimeFormat::DATE].map(ValueKind::Time);
+    assert_eq!(rows.kinds(), [ValueKind::Truth, times[0], times[1]]);
     let (numbers, extras) = collect(rows, 9).expect("reads");
     assert_eq!(numbers, [1.0, 1.5, 86_400.0, 0.0, 1_709_210_096.0, 1_709_164_800.0]);
     assert_eq!(extras, [names(&["9007199254740992", "9007199254740993"])]);

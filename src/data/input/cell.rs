@@ -1,9 +1,8 @@
 //! What a field of text is: a number, true or false, a time, missing, or none of these.
 //! The sniffer asks this of a table's first rows, and the decoder of each cell that is to be a number.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
-
 use crate::data::reading::{Decimal, Reading, ValueKind};
+use crate::data::time::TimeFormat;
 
 /// The whole numbers up to this one are told apart in double precision.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -56,9 +55,9 @@ impl Cells {
             Some(value) if is_inexact(field, value) => Cell::Inexact,
             Some(value) => Cell::Value(value, ValueKind::Number),
             None if is_missing(field) => Cell::Missing,
-            None => match (truth(field), seconds(field)) {
+            None => match (truth(field), std::str::from_utf8(field).ok().and_then(TimeFormat::read)) {
                 (Some(truth), _) => Cell::Value(f64::from(u8::from(truth)), ValueKind::Truth),
-                (None, Some(seconds)) => Cell::Value(seconds, ValueKind::Time),
+                (None, Some((seconds, format))) => Cell::Value(seconds, ValueKind::Time(format)),
                 (None, None) => Cell::Text,
             },
         }
@@ -103,35 +102,6 @@ fn truth(field: &[u8]) -> Option<bool> {
     } else {
         field.eq_ignore_ascii_case(b"false").then_some(false)
     }
-}
-
-/// Seconds from the beginning of 1970 in UTC to the ISO 8601 date or time in `field`. One without a zone is in UTC.
-fn seconds(field: &[u8]) -> Option<f64> {
-    let begins_like_a_date = field.len() >= 10
-        && field[..4].iter().all(u8::is_ascii_digit)
-        && field[4] == b'-'
-        && field[7] == b'-';
-    if !begins_like_a_date {
-        return None;
-    }
-    let text = std::str::from_utf8(field).ok()?;
-    let zoned = || {
-        DateTime::parse_from_rfc3339(text)
-            .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z"))
-            .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z"))
-            .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M%#z"))
-            .map(|time| time.to_utc().naive_utc())
-    };
-    let time = if text.len() == 10 {
-        NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0)?
-    } else {
-        ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
-            .iter()
-            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-            .or_else(|| zoned().ok())?
-    };
-    let time = time.and_utc();
-    Some(time.timestamp() as f64 + f64::from(time.timestamp_subsec_nanos()) * 1e-9)
 }
 
 #[cfg(test)]
@@ -202,7 +172,7 @@ mod tests {
             ("2024-02-29 12:34", 1_709_210_040.0),
             ("1969-12-31T23:59:59.999", -0.001),
         ] {
-            let Cell::Value(got, ValueKind::Time) = read(text) else { panic!("{text}: {:?}", read(text)) };
+            let Cell::Value(got, ValueKind::Time(_)) = read(text) else { panic!("{text}: {:?}", read(text)) };
             assert!((got - want).abs() < 1e-6, "{text}: {got}");
         }
         for text in ["2023-02-29", "2024-13-01", "2024-02-29x", "29.02.2024", "12:34:56", "2024-02"] {

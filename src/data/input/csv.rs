@@ -155,20 +155,22 @@ impl<'a> CsvDecoder<'a> {
         let field = &self.record[place];
         let (problem, remedy) = match self.cells.read(field) {
             Cell::Missing => return Ok(f64::NAN),
-            Cell::Value(value, kind) => match self.kinds[index].replace(kind) {
-                Some(before) if before != kind => {
-                    let (kind, before) = (described(kind)[0], described(before)[1]);
-                    (format!("is {kind}, and those above are {before}"), Some(Remedy::DropColumn))
+            Cell::Value(value, kind) => {
+                let before = self.kinds[index].unwrap_or(kind);
+                self.kinds[index] = before.join(kind);
+                if self.kinds[index].is_some() {
+                    return Ok(value);
                 }
-                _ => return Ok(value),
-            },
+                let (kind, before) = (described(kind)[0], described(before)[1]);
+                (format!("is {kind}, and those above are {before}"), Some(Remedy::DropColumn))
+            }
             Cell::Infinite => ("is not finite; drop the row or fill in a number".into(), None),
             Cell::Inexact => (INEXACT.into(), Some(Remedy::DropColumn)),
             Cell::Text => {
                 let other = self.cells.decimal.other();
                 let remedy = match cell::parse(field, other) {
                     Some(_) => Remedy::Decimal(other.name()),
-                    None => Remedy::DropColumn,
+                    None => Remedy::CategoryOrDrop,
                 };
                 ("is not a number".into(), Some(remedy))
             }
@@ -254,7 +256,7 @@ fn described(kind: ValueKind) -> [&'static str; 2] {
     match kind {
         ValueKind::Number => ["a number", "numbers"],
         ValueKind::Truth => ["true or false", "true or false"],
-        ValueKind::Time => ["a date or time", "dates or times"],
+        ValueKind::Time(_) => ["a date or time", "dates or times"],
     }
 }
 

@@ -180,6 +180,24 @@ impl<'a> Reader<'a> {
         &self.kinds
     }
 
+    /// How the cells of the column at `place` become numbers: texts and truths as categories.
+    pub fn coding(&self, place: usize) -> Coding {
+        match self.kinds[place] {
+            None => Coding::Texts,
+            Some(ValueKind::Truth) => Coding::Truths,
+            Some(_) => Coding::Number,
+        }
+    }
+
+    /// The table of all columns, texts and truths as the places of their levels, and what the columns are.
+    ///
+    /// # Errors
+    /// Those of [`Reader::select_coded`] and [`Rows::into_coded`]; a missing value is refused.
+    pub fn into_typed(self) -> Result<(Table, Vec<TableColumn>)> {
+        let columns = (0..self.columns.len()).map(|place| (place, self.coding(place))).collect();
+        self.select_coded(columns, &[], Missing::Refuse)?.into_coded(|_, _| Ok(()))
+    }
+
     /// How many rows there are, where that is known beforehand.
     pub fn rows(&self) -> Option<u64> {
         self.rows

@@ -8,6 +8,7 @@ use parquet::schema::types::ColumnDescPtr;
 use super::cell::exceeds_doubles;
 use super::csv::INEXACT;
 use crate::data::reading::ValueKind;
+use crate::data::time::{DAY, TimeFormat, date};
 
 /// A value as it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +89,8 @@ impl Meaning {
     /// What its numbers were.
     pub(super) fn kind(self, description: &ColumnDescPtr) -> ValueKind {
         match self {
-            Self::Date | Self::Timestamp { .. } => ValueKind::Time,
+            Self::Date => ValueKind::Time(TimeFormat::DATE),
+            Self::Timestamp { parts, utc } => ValueKind::Time(TimeFormat::of_parts(parts, utc)),
             _ if description.physical_type() == Type::BOOLEAN => ValueKind::Truth,
             _ => ValueKind::Number,
         }
@@ -156,8 +158,6 @@ impl Meaning {
     }
 }
 
-const DAY: i64 = 86_400;
-
 /// Nanoseconds in a second.
 const NANOSECONDS: i64 = 1_000_000_000;
 
@@ -181,20 +181,6 @@ fn big_endian(bytes: &[u8]) -> f64 {
     let flip = if negative { 0xff } else { 0 };
     let magnitude = bytes.iter().fold(0.0, |sum, &byte| sum * 256.0 + f64::from(byte ^ flip));
     if negative { -magnitude - 1.0 } else { magnitude }
-}
-
-/// The day in the Gregorian calendar (Hinnant, "chrono-compatible low-level date algorithms").
-fn date(days: i64) -> String {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March on.
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
 }
 
 /// Seconds since 1970 and `part` of `parts` of one, as ISO 8601.

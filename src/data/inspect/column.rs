@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::bounds::likely_bounds;
 use super::repeated::{Atom, atoms, runs};
 use super::shape::{Shape, quantile};
-use crate::data::{Bounds, Grid, SharedValues};
+use crate::data::{Bounds, Grid, SharedValues, far};
 
 /// What the cells of a column are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -118,6 +118,10 @@ impl ColumnFindings {
         let counts_rows = counts && kind == ColumnKind::Whole;
         let few = shared.is_some_and(|shared| shared.is_of_few(numbers.len()));
         let is_continuous = measured && !counts_rows && !few;
+        let atoms = if number { atoms(&runs, numbers.len()) } else { Vec::new() };
+        // What stands out has a probability of its own, and says nothing of the ends of the others.
+        let is_atom = |value: &f64| atoms.iter().any(|atom| atom.value == *value);
+        let others: Vec<f64> = numbers.iter().copied().filter(|value| !is_atom(value)).collect();
         Self {
             is_index: is_index_name(&name) || (place == 1 && counts_rows),
             name,
@@ -131,10 +135,10 @@ impl ColumnFindings {
             } else {
                 None
             },
-            atoms: if number { atoms(&runs, numbers.len()) } else { Vec::new() },
+            atoms,
             shared,
             shape: if measured && !counts_rows { Shape::of(numbers, runs.len()) } else { None },
-            bounds: if is_continuous { likely_bounds(numbers) } else { None },
+            bounds: if is_continuous { likely_bounds(&others) } else { None },
             far_out: if number { far_out(values, rows, numbers) } else { None },
             odd: None,
             counts_rows,
@@ -148,19 +152,15 @@ fn is_index_name(name: &str) -> bool {
 }
 
 fn far_out(values: &[f64], places: &[u64], sorted: &[f64]) -> Option<FarOut> {
-    const DISTANCES: f64 = 10.0;
-    const DISTANCES_OF_TAIL: f64 = 15.0;
     const NAMED: usize = 5;
     const ROWS: usize = 20;
     if sorted.len() < ROWS {
         return None;
     }
-    let [lowest, low, high, highest] = [0.05, 0.25, 0.75, 0.95].map(|share| quantile(sorted, share));
-    let reach = |tail: f64| (DISTANCES * (high - low)).max(DISTANCES_OF_TAIL * tail);
-    let (below, above) = (low - reach(low - lowest), high + reach(highest - high));
+    let [below, above] = far::ends(far::SHARES.map(|share| quantile(sorted, share)), 1.0);
     let far = values.iter().zip(places).filter(|(value, _)| **value < below || **value > above);
     let places: Vec<u64> = far.map(|(_, &place)| place).collect();
-    (high > low && !places.is_empty())
+    (!places.is_empty())
         .then(|| FarOut { rows: places.len(), places: places[..places.len().min(NAMED)].to_vec() })
 }
 

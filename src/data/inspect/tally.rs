@@ -34,7 +34,7 @@ impl Tally {
             }
             Cell::Value(value, ValueKind::Number) => (value, 0),
             Cell::Value(value, ValueKind::Truth) => (value, 1),
-            Cell::Value(value, ValueKind::Time) => (value, 2),
+            Cell::Value(value, ValueKind::Time(_)) => (value, 2),
             Cell::Infinite | Cell::Inexact | Cell::Text => (f64::NAN, 3),
         };
         self.values.push(value);

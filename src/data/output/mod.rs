@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::format::{Encoding, Format};
+use super::reading::ValueKind;
 use crate::error::{Error, Remedy, Result};
 use crate::shown::{shown_list, shown_path};
 use destination::Destination;
@@ -62,19 +63,21 @@ impl TableWriter {
         numbers: &[String],
     ) -> Result<Self> {
         let order: Vec<usize> = (0..texts.len() + numbers.len()).collect();
-        Self::create_in_order(path, wanted, texts, numbers, &order)
+        let numbers: Vec<_> = numbers.iter().map(|name| (name.clone(), ValueKind::Number)).collect();
+        Self::create_typed(path, wanted, texts, &numbers, &order)
     }
 
-    /// As [`TableWriter::create`], with the columns in another order: `order` has their places in `texts` and then `numbers`,
-    /// each once.
+    /// As [`TableWriter::create`], where numbers may stand for dates and times, which are written as such, and for truths,
+    /// which Parquet has as such; and with the columns in another order: `order` has their places in `texts` and then
+    /// `numbers`, each once.
     ///
     /// # Errors
     /// Those of [`TableWriter::create`]; [`Error::Argument`] when `order` is none.
-    pub fn create_in_order(
+    pub fn create_typed(
         path: Option<&Path>,
         wanted: Option<Encoding>,
         texts: &[String],
-        numbers: &[String],
+        numbers: &[(String, ValueKind)],
         order: &[usize],
     ) -> Result<Self> {
         let mut sorted = order.to_vec();

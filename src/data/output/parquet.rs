@@ -1,16 +1,18 @@
-//! Parquet: texts as UTF-8 strings, numbers as doubles, compressed by Snappy.
+//! Parquet: texts as UTF-8 strings, numbers as doubles, truths, dates and times as such, compressed by Snappy.
 
 use std::io;
 use std::sync::Arc;
 
-use parquet::basic::{Compression, LogicalType, Repetition, Type as PhysicalType};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType};
+use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, TimestampType, Type as PhysicalType};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::Type;
 
 use super::Destination;
+use crate::data::reading::ValueKind;
+use crate::data::time::TimeFormat;
 
 /// Values of a row group: 16 MB of numbers.
 const GROUP_VALUES: usize = 1 << 21;
@@ -21,6 +23,7 @@ pub(super) struct ParquetWriter {
     texts: Vec<Vec<ByteArray>>,
     /// A list for each column of numbers.
     numbers: Vec<Vec<f64>>,
+    kinds: Vec<ValueKind>,
     /// Places of the file's columns in the texts and then the numbers.
     order: Vec<usize>,
 }
@@ -29,16 +32,17 @@ impl ParquetWriter {
     pub(super) fn new(
         destination: Destination,
         texts: &[String],
-        numbers: &[String],
+        numbers: &[(String, ValueKind)],
         order: &[usize],
     ) -> io::Result<Self> {
         let text = |name: &String| {
             let column = Type::primitive_type_builder(name, PhysicalType::BYTE_ARRAY);
             column.with_repetition(Repetition::REQUIRED).with_logical_type(Some(LogicalType::String)).build()
         };
-        let number = |name: &String| {
-            let column = Type::primitive_type_builder(name, PhysicalType::DOUBLE);
-            column.with_repetition(Repetition::REQUIRED).build()
+        let number = |(name, kind): &(String, ValueKind)| {
+            let (physical, logical) = types(*kind);
+            let column = Type::primitive_type_builder(name, physical);
+            column.with_repetition(Repetition::REQUIRED).with_logical_type(logical).build()
         };
         let columns = texts.iter().map(text).chain(numbers.iter().map(number));
         let columns: Vec<Arc<Type>> =
@@ -48,8 +52,9 @@ impl ParquetWriter {
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let writer = SerializedFileWriter::new(destination, Arc::new(schema), Arc::new(properties))
             .map_err(io_error)?;
+        let kinds = numbers.iter().map(|(_, kind)| *kind).collect();
         let (texts, numbers) = (vec![Vec::new(); texts.len()], vec![Vec::new(); numbers.len()]);
-        Ok(Self { writer, texts, numbers, order: order.to_vec() })
+        Ok(Self { writer, texts, numbers, kinds, order: order.to_vec() })
     }
 
     pub(super) fn write(&mut self, texts: &[Vec<String>], numbers: &[f64]) -> io::Result<()> {
@@ -84,9 +89,7 @@ impl ParquetWriter {
                 let Some(mut writer) = group.next_column()? else { continue };
                 match place.checked_sub(self.texts.len()) {
                     None => writer.typed::<ByteArrayType>().write_batch(&self.texts[place], None, None)?,
-                    Some(place) => {
-                        writer.typed::<DoubleType>().write_batch(&self.numbers[place], None, None)?
-                    }
+                    Some(place) => write_numbers(&mut writer, self.kinds[place], &self.numbers[place])?,
                 };
                 writer.close()?;
             }
@@ -96,6 +99,42 @@ impl ParquetWriter {
             Ok(())
         };
         write().map_err(io_error)
+    }
+}
+
+/// What a column of numbers of this kind is in a file.
+fn types(kind: ValueKind) -> (PhysicalType, Option<LogicalType>) {
+    match kind {
+        ValueKind::Number => (PhysicalType::DOUBLE, None),
+        ValueKind::Truth => (PhysicalType::BOOLEAN, None),
+        ValueKind::Time(TimeFormat { date: true, .. }) => (PhysicalType::INT32, Some(LogicalType::Date)),
+        ValueKind::Time(TimeFormat { zoned, .. }) => {
+            let stamp = TimestampType { is_adjusted_to_u_t_c: zoned, unit: TimeUnit::MICROS };
+            (PhysicalType::INT64, Some(LogicalType::Timestamp(stamp)))
+        }
+    }
+}
+
+/// Writes a column of numbers; how many there were.
+fn write_numbers(
+    writer: &mut SerializedColumnWriter<'_>,
+    kind: ValueKind,
+    numbers: &[f64],
+) -> Result<usize, ParquetError> {
+    match kind {
+        ValueKind::Number => writer.typed::<DoubleType>().write_batch(numbers, None, None),
+        ValueKind::Truth => {
+            let truths: Vec<bool> = numbers.iter().map(|&number| number != 0.0).collect();
+            writer.typed::<BoolType>().write_batch(&truths, None, None)
+        }
+        ValueKind::Time(TimeFormat { date: true, .. }) => {
+            let days: Vec<i32> = numbers.iter().map(|&seconds| TimeFormat::days(seconds) as i32).collect();
+            writer.typed::<Int32Type>().write_batch(&days, None, None)
+        }
+        ValueKind::Time(format) => {
+            let micros: Vec<i64> = numbers.iter().map(|&seconds| format.microseconds(seconds)).collect();
+            writer.typed::<Int64Type>().write_batch(&micros, None, None)
+        }
     }
 }
 

@@ -4,14 +4,16 @@ use std::io::{self, Write};
 
 use super::Destination;
 use crate::data::format::{Compression, Encoding, Format};
+use crate::data::reading::ValueKind;
 use crate::data::table::{io_error, write_csv_row};
 
 /// Writes rows as lines.
 pub(super) struct TextWriter {
     out: csv::Writer<Compressed>,
     digits: Vec<u8>,
-    /// Places of the columns in the texts and then the numbers; empty where that is their order.
+    /// Places of the columns in the texts and then the numbers; empty where that is their order and numbers are numbers.
     order: Vec<usize>,
+    kinds: Vec<ValueKind>,
 }
 
 impl TextWriter {
@@ -19,16 +21,18 @@ impl TextWriter {
         destination: Destination,
         encoding: Encoding,
         texts: &[String],
-        numbers: &[String],
+        numbers: &[(String, ValueKind)],
         order: &[usize],
     ) -> io::Result<Self> {
         let delimiter = if encoding.format == Format::Tsv { b'\t' } else { b',' };
         let compressed = Compressed::new(destination, encoding.compression)?;
         let mut out = csv::WriterBuilder::new().delimiter(delimiter).from_writer(compressed);
-        let names: Vec<&String> = texts.iter().chain(numbers).collect();
+        let names: Vec<&String> = texts.iter().chain(numbers.iter().map(|(name, _)| name)).collect();
         out.write_record(order.iter().map(|&place| names[place])).map_err(io_error)?;
-        let order = if order.is_sorted() { Vec::new() } else { order.to_vec() };
-        Ok(Self { out, digits: Vec::new(), order })
+        let kinds: Vec<ValueKind> = numbers.iter().map(|(_, kind)| *kind).collect();
+        let is_plain = order.is_sorted() && kinds.iter().all(|kind| *kind == ValueKind::Number);
+        let order = if is_plain { Vec::new() } else { order.to_vec() };
+        Ok(Self { out, digits: Vec::new(), order, kinds })
     }
 
     pub(super) fn write(&mut self, texts: &[Vec<String>], numbers: &[f64], rows: usize) -> io::Result<()> {
@@ -50,9 +54,20 @@ impl TextWriter {
 
     fn write_in_order(&mut self, texts: &[Vec<String>], numbers: &[f64], row: usize) -> io::Result<()> {
         for &place in &self.order {
-            match place.checked_sub(texts.len()) {
-                None => self.out.write_field(&texts[place][row]).map_err(io_error)?,
-                Some(place) => write_csv_row(&mut self.out, &mut self.digits, &numbers[place..=place])?,
+            let Some(place) = place.checked_sub(texts.len()) else {
+                self.out.write_field(&texts[place][row]).map_err(io_error)?;
+                continue;
+            };
+            match self.kinds[place] {
+                ValueKind::Number => {
+                    write_csv_row(&mut self.out, &mut self.digits, &numbers[place..=place])?;
+                }
+                ValueKind::Truth => {
+                    self.out.write_field((numbers[place] != 0.0).to_string()).map_err(io_error)?;
+                }
+                ValueKind::Time(format) => {
+                    self.out.write_field(format.text(numbers[place])).map_err(io_error)?;
+                }
             }
         }
         self.out.write_record(None::<&[u8]>).map_err(io_error)

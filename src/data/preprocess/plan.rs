@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::atoms::{is_at_atom, put_all};
 use super::kernel::fit_columns;
+use super::stage::ColumnMap;
 use super::{
     Atoms, ColumnDomain, Grid, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening,
     first_refusal,
 };
+use crate::data::far;
 use crate::error::{Error, Result};
 use crate::random::{Stream, key, philox, uniform_inside};
 use crate::shown::shown;
@@ -100,6 +102,37 @@ impl PreprocessingPlan {
         Atoms::validate(&self.atoms, &self.domains, columns, self.context)
     }
 
+    /// Row and column, from 0, of each value of `rows`, row-major [B, D], that lies a thousand quartile distances from the
+    /// others of its column, which are those of `all`, row-major [N, D]; none where so many do that they are no exceptions.
+    /// A column that has bounds counts as it is mapped.
+    pub fn far_out(&self, all: &[f64], rows: &[f64], features: usize) -> Vec<(usize, usize)> {
+        let domain = |column: usize| self.domains.get(column).copied().unwrap_or_default();
+        let mut found = Vec::new();
+        for column in (0..features).filter(|&column| !domain(column).indicator && !all.is_empty()) {
+            let domain = domain(column);
+            let mapped = |values: &[f64]| -> Vec<f64> {
+                values.iter().skip(column).step_by(features).map(|&value| domain.forward(value).0).collect()
+            };
+            let [low, high] = far::harmful_ends(mapped(all));
+            let is_far = |(row, value): (usize, f64)| (value < low || value > high).then_some((row, column));
+            found.extend(mapped(rows).into_iter().enumerate().filter_map(is_far));
+        }
+        found.sort_unstable();
+        if far::are_few(found.len(), rows.len() / features.max(1)) { found } else { Vec::new() }
+    }
+
+    /// The rows of [`PreprocessingPlan::far_out`] where nothing brings them near the others, so that they alone would decide
+    /// scales and losses.
+    pub(in crate::data) fn left_out(&self, all: &[f64], rows: &[f64], features: usize) -> Vec<usize> {
+        if self.margins != Margins::None {
+            return Vec::new();
+        }
+        let mut found: Vec<usize> =
+            self.far_out(all, rows, features).into_iter().map(|(row, _)| row).collect();
+        found.dedup();
+        found
+    }
+
     /// Adds to a row `[D]` the noise of its dequantised columns: uniform in its cell, of row `row` under
     /// `seed`.
     pub(in crate::data) fn add_noise(&self, values: &mut [f64], row: u32, seed: u64) {
@@ -129,8 +162,9 @@ impl PreprocessingPlan {
     }
 
     /// Fits each stage in turn to the training rows `values`, row-major [N, D], as the stages before it leave them. What maps
-    /// a column with atoms alone is fitted to its rows that are at none. They have their noise; errors name `source_name`. Kernel densities count each row by its weight `[N]`, where there are any;
-    /// everything else counts all rows alike.
+    /// a column with atoms alone is fitted to its rows that are at none. They have their noise; errors name `source_name`.
+    /// Kernel densities count each row by its weight `[N]`, where there are any; everything else counts all rows alike, but
+    /// for those far out that nothing brings near the others.
     ///
     /// # Errors
     /// Those of [`Standardiser::fit`], and [`Error::Data`] for a column whose middle half is one value, when robust.
@@ -143,6 +177,9 @@ impl PreprocessingPlan {
     ) -> Result<Preprocessing> {
         self.validate(columns)?;
         let features = columns.len();
+        let far = self.left_out(values, values, features);
+        let near = (!far.is_empty()).then(|| without(values, features, &far));
+        let values = near.as_deref().unwrap_or(values);
         let own = self.fit_own(source_name, values, weights, columns)?;
         let filled = (!own.is_empty()).then(|| self.filled(&own, values, features));
         let values = filled.as_deref().unwrap_or(values);
@@ -227,6 +264,12 @@ impl PreprocessingPlan {
         let grids = fitted.domains.iter().map(|domain| domain.grid).enumerate();
         grids.map(|(column, grid)| grid.map_or(0.0, |grid| cell(column, grid))).collect()
     }
+}
+
+/// Rows `values`, row-major [N, D], but for those at the places `left_out`, which ascend.
+fn without(values: &[f64], features: usize, left_out: &[usize]) -> Vec<f64> {
+    let rows = values.chunks_exact(features).enumerate();
+    rows.filter(|(row, _)| left_out.binary_search(row).is_err()).flat_map(|(_, row)| row).copied().collect()
 }
 
 #[cfg(test)]

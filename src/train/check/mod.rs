@@ -12,7 +12,7 @@ use crate::data::{Dataset, SharedValues};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::flow::Flow;
-use crate::model::{Model, SelfCheck, SharedColumn};
+use crate::model::{Model, SelfCheck, SharedColumn, median_loss};
 
 use sample::Sample;
 
@@ -58,12 +58,13 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
 
     let seen_density = model.log_density(engine, &training.rows).await?;
     let mut far: Vec<_> = findings::far_rows(&seen_density, &training, false).into_iter().collect();
-    let (mut gap, mut gap_error) = (None, None);
+    let (mut gap, mut gap_error, mut validation_median) = (None, None, None);
     let density = if has_validation {
         let density = model.log_density(engine, &validation.rows).await?;
         far.extend(findings::far_rows(&density, &validation, true));
         let (seen, unseen) = (training.mean_and_error(&seen_density), validation.mean_and_error(&density));
         gap = Some(seen.0 - unseen.0);
+        validation_median = median_loss(&density);
         // One row has a loss, but nothing to tell its error from.
         gap_error = (density.len() > 1).then(|| seen.1.hypot(unseen.1));
         density
@@ -77,6 +78,7 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
         log_det,
         gap,
         gap_error,
+        validation_median,
         comparison: Some(baseline::compare(model, &training, unseen, &density)),
         latent_rows: latent.len() / features,
         latent: (0..modelled)
