@@ -194,7 +194,7 @@ pub fn describe_held_out(held_out: &HeldOut) -> String {
 pub fn describe_rows(held_out: &HeldOut, kind: &str) -> String {
     let loss = |nll: f64, error: f64, median: Option<f64>, rows: usize| {
         let median = median.map(|median| format!(" (median {median:.4})")).unwrap_or_default();
-        format!("NLL {nll:.4} ± {error:.4} nats over {} {kind} rows{median}", grouped(rows as u64))
+        format!("NLL {nll:.4} ± {error:.4} nats{median} over {} {kind} rows", grouped(rows as u64))
     };
     let rows = grouped(held_out.rows as u64);
     match held_out.within_bounds {

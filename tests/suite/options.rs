@@ -411,7 +411,7 @@ fn test_rows_are_scored_once_printed_and_kept_in_the_record() {
     let path = folder.path();
     let said = train(path, "moons", "o", &["--test-fraction", "0.25"]);
     assert!(said.contains("202 rows for training and 23 for validation, 75 for the test"), "{said}");
-    assert!(said.contains("nats over 75 test rows (median "), "{said}");
+    assert!(said.contains("nats (median ") && said.contains(" over 75 test rows"), "{said}");
     let test = Model::load(path.join("o").join(MODEL)).expect("whole").record.test.expect("scored");
     assert!(test.rows == 75 && test.nll.is_finite() && test.standard_error > 0.0, "{test:?}");
     assert!(succeed(path, &["info", "o/model.safetensors"]).contains("nats over 75 test rows"));
