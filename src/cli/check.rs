@@ -20,7 +20,7 @@ pub fn describe_check(check: &SelfCheck, model: &Model) -> Vec<String> {
     if let (Some(gap), Some(error)) = (check.gap, check.gap_error) {
         text += &format!(", validation {gap:+.4} ± {error:.4} nats from training");
         text +=
-            &check.validation_median.map_or_else(String::new, |median| format!(", its median {median:.4}"));
+            &check.validation_median.map_or_else(String::new, |median| format!(" (median loss {median:.4})"));
     }
     if let Some(comparison) = &check.comparison {
         let (gain, error) = (comparison.gain, comparison.gain_error);
