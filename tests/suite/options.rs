@@ -414,7 +414,7 @@ fn test_rows_are_scored_once_printed_and_kept_in_the_record() {
     assert!(said.contains("nats (median ") && said.contains(" over 75 test rows"), "{said}");
     let test = Model::load(path.join("o").join(MODEL)).expect("whole").record.test.expect("scored");
     assert!(test.rows == 75 && test.nll.is_finite() && test.standard_error > 0.0, "{test:?}");
-    assert!(succeed(path, &["info", "o/model.safetensors"]).contains("nats over 75 test rows"));
+    assert!(succeed(path, &["info", "o/model.safetensors"]).contains(" over 75 test rows"));
 
     // The rows of a file, whose scores are those of `score`.
     succeed(
