@@ -140,20 +140,30 @@ def run(*command):
     return done.stdout
 
 
-def fit(moonflow, name, seed, options):
-    """Gap in nats, share on the right and share between modes, of the default fit."""
+def draw(folder, name, seed):
+    """Writes train.csv and fresh.csv into `folder`; the table, the truth of the fresh rows, and flags of `train`."""
     make, flags = TABLES[name]
     rows = make(np.random.default_rng(seed))
     (train, _), (fresh, truth) = rows(ROWS), rows(FRESH)
+    write(folder / "train.csv", train)
+    write(folder / "fresh.csv", fresh)
+    return rows, truth, [*flags, "--seed", str(seed), "--device", "cpu"]
+
+
+def train(moonflow, folder, truth, flags):
+    """What `train` says of the table in `folder`, the gap of the fit in nats, and its model."""
+    model = str(folder / "run/model.safetensors")
+    said = run(moonflow, "train", str(folder / "train.csv"), "--out", str(folder / "run"), *flags)
+    scored = run(moonflow, "score", "--model", model, str(folder / "fresh.csv"), "--device", "cpu")
+    return said, (truth - np.array([float(line) for line in scored.split()[1:]])).mean(), model
+
+
+def fit(moonflow, name, seed, options):
+    """Gap in nats, share on the right and share between modes, of the default fit."""
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        write(folder / "train.csv", train)
-        write(folder / "fresh.csv", fresh)
-        model = str(folder / "run/model.safetensors")
-        flags = [*flags, *options, "--seed", str(seed), "--device", "cpu"]
-        run(moonflow, "train", str(folder / "train.csv"), "--out", str(folder / "run"), *flags)
-        scored = run(moonflow, "score", "--model", model, str(folder / "fresh.csv"), "--device", "cpu")
-        gap = (truth - np.array([float(line) for line in scored.split()[1:]])).mean()
+        rows, truth, flags = draw(folder, name, seed)
+        _, gap, model = train(moonflow, folder, truth, [*flags, *options])
         shares = [getattr(rows, share, None) for share in ("right", "between")]
         if not any(shares):
             return gap, "", ""

@@ -109,6 +109,11 @@ impl Need {
         self.check_within(rows, columns as f64, available())
     }
 
+    /// Whether the networks over `columns` columns, whose table is there already, fit into `free` bytes, where these are known.
+    pub fn networks_fit(&self, columns: usize, free: Option<f64>) -> bool {
+        self.check_within(0.0, columns as f64, free).is_ok()
+    }
+
     fn check_within(
         &self,
         rows: f64,

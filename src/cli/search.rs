@@ -13,6 +13,7 @@ use moonflow::train::{Epoch, Members, Observer, Options, fit_with};
 use moonflow::{Dataset, Error, Result};
 use serde_json::json;
 
+use super::free_memory::available;
 use super::memory::Need;
 use super::output::{self, grouped, note};
 use super::progress::{LogFormat, duration};
@@ -31,6 +32,8 @@ struct Search<'a> {
     record: DataSource,
     ends: Instant,
     stop: Arc<AtomicBool>,
+    /// Bytes that are free, where the operating system says.
+    free: fn() -> Option<f64>,
     /// The best recipe with all of its epochs so far, and its loss.
     best: (Recipe, f64),
 }
@@ -66,7 +69,7 @@ pub async fn search(
     let rows = training_rows(dataset, usual.validation_fraction)?;
     let best = (usual.clone(), f64::INFINITY);
     let stop = signals::stop_flag();
-    let mut search = Search { args, usual, dataset, rows, record, ends, stop, best };
+    let mut search = Search { args, usual, dataset, rows, record, ends, stop, free: available, best };
     let judges = dataset.validation.len() / dataset.features();
     search.say(format_args!(
         "search   {} s; recipes are judged by {} validation rows that none of their fits has seen",
@@ -166,8 +169,7 @@ impl Search<'_> {
 
     /// Whether the networks of `recipe`, which may be larger than those of the usual one, fit into the memory.
     fn has_memory_for(&self, recipe: &Recipe) -> bool {
-        // The table is there already.
-        Need::new(recipe, false, self.args.device.name()).check(0.0, self.dataset.features()).is_ok()
+        Need::new(recipe, false, self.args.device.name()).networks_fit(self.dataset.features(), (self.free)())
     }
 
     /// The loss of `recipe` on the judges, in nats; `None` where a fit did not come to its end, or does not fit the memory.
@@ -259,4 +261,45 @@ pub fn check(is_table: bool) -> Result<()> {
         return Ok(());
     }
     Err(Error::Argument("--search is for tables; toy densities have presets of their own (--preset)".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches};
+    use moonflow::data::Table;
+
+    use super::*;
+
+    #[test]
+    fn recipes_whose_networks_do_not_fit_the_memory_are_passed_over() {
+        let matches = TrainArgs::augment_args(Command::new("train"))
+            .try_get_matches_from(["train", "t.csv", "--device", "cpu"])
+            .expect("known flags");
+        let args = TrainArgs::from_arg_matches(&matches).expect("valid");
+        let values = (0..160).map(|i| f64::from(i * i % 83)).collect();
+        let table = Table { name: "t".into(), columns: vec!["a".into(), "b".into()], values };
+        let dataset = Dataset::split(&table, 0.2, 0).expect("splits");
+        let usual = Recipe { epochs: 2, layers: 1, hidden: vec![4], ..Recipe::default() };
+        let large = Recipe { hidden: vec![1000, 1000], ..usual.clone() };
+        let begun = Instant::now();
+        let mut search = Search {
+            args: &args,
+            usual: &usual,
+            dataset: &dataset,
+            rows: training_rows(&dataset, 0.2).expect("splits"),
+            record: DataSource::table("t", 80),
+            ends: begun + Duration::from_secs(600),
+            stop: Arc::default(),
+            free: || Some(1.2e8),
+            best: (usual.clone(), f64::INFINITY),
+        };
+        let mut judge = |recipe: &Recipe| {
+            let loss = pollster::block_on(search.judge(recipe, None)).expect("trains");
+            (loss, search.best.clone())
+        };
+        assert_eq!(judge(&large), (None, (usual.clone(), f64::INFINITY)));
+        let (loss, best) = judge(&usual);
+        assert_eq!((loss, best.0), (Some(best.1), usual.clone()));
+        assert!(best.1.is_finite());
+    }
 }

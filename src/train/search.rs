@@ -73,7 +73,13 @@ pub fn candidate(usual: &Recipe, index: u32, rows: usize, columns: usize) -> Rec
 pub fn averages(best: &Recipe, usual: &Recipe) -> Vec<Recipe> {
     let ensemble = usual.ensemble.max(4);
     let own = Recipe { ensemble, ..best.clone() };
-    let turns = (!usual.bases.is_empty()).then(|| Recipe { bases: usual.bases.clone(), ..own.clone() });
+    // The base of the best one would stand in the record beside those in turns, and flags would not bring it back.
+    let turns = (!usual.bases.is_empty()).then(|| Recipe {
+        base: usual.base,
+        components: usual.components,
+        bases: usual.bases.clone(),
+        ..own.clone()
+    });
     std::iter::once(own).chain(turns).collect()
 }
 
@@ -160,6 +166,8 @@ mod tests {
         let [own, turns] = &averages(&best, &usual)[..] else { panic!("two") };
         assert_eq!((own.of_member(1).components, own.ensemble, own.layers), (20, 8, 3));
         assert_eq!(turns.of_member(1).components, 1);
+        let flags = Recipe { layers: 3, ..usual.clone() };
+        assert_eq!(turns, &flags, "what the flags of `best` and those of the bases make");
         assert_eq!(averages(&best, &Recipe::default()).len(), 1);
     }
 

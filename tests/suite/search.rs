@@ -89,6 +89,26 @@ fn a_search_says_what_it_tried_and_its_configuration_repeats_the_fit_without_it(
 }
 
 #[test]
+fn a_table_with_categories_is_searched_too() {
+    let folder = folder();
+    let path = folder.path();
+    write_table(path);
+    let table = fs::read_to_string(path.join("t.csv")).expect("written");
+    let with_kind = |(index, line): (usize, &str)| match index {
+        0 => format!("kind,{line}\n"),
+        _ => format!("{},{line}\n", if index % 3 == 0 { "odd" } else { "even" }),
+    };
+    fs::write(path.join("t.csv"), table.lines().enumerate().map(with_kind).collect::<String>()).expect("written");
+    let (said, _) = search(path, &[], |said| said.contains("chosen"));
+    assert!(said.contains("columns kind (2 categories), a, b, c") && said.contains("chosen   9 epochs"), "{said}");
+    succeed(path, &["train", "--config", "o/config.toml", "--out", "p"]);
+    let model = |folder: &str| fs::read(path.join(folder).join("model.safetensors")).expect("written");
+    assert!(model("o") == model("p"), "the same bits");
+    let samples = succeed(path, &["sample", "--model", "p/model.safetensors", "-n", "9", "--given", "kind=odd"]);
+    assert_eq!(samples.lines().filter(|line| line.starts_with("odd,")).count(), 9, "{samples}");
+}
+
+#[test]
 fn programs_read_what_was_tried_as_json() {
     let folder = folder();
     write_table(folder.path());
