@@ -74,11 +74,11 @@ pub(crate) fn normals_of_rows<const N: usize>(
     }
     for feature in (0..features).step_by(2) {
         let block = (feature / 2) as u32;
-        let words = philox_lanes([rows, [block; N], [0; N], [Stream::Latent as u32; N]], key);
+        let [a, b, c, d] = philox_lanes([rows, [block; N], [0; N], [Stream::Latent as u32; N]], key);
         for row in 0..N {
-            to(row, feature, normal(words[0][row], words[1][row]));
+            to(row, feature, normal(a[row], b[row]));
             if feature + 1 < features {
-                to(row, feature + 1, normal(words[2][row], words[3][row]));
+                to(row, feature + 1, normal(c[row], d[row]));
             }
         }
     }
