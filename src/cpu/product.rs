@@ -165,6 +165,7 @@ impl<R: Real> WithSimd for PanelProduct<'_, '_, R> {
         match const { panel_registers::<R, S>() } {
             1 => {
                 let rest = self.columns::<S, 1, 4, 4>(simd, 0);
+                let rest = self.columns::<S, 1, 8, 2>(simd, rest);
                 self.columns::<S, 1, 8, 1>(simd, rest);
             }
             2 => {

@@ -7,6 +7,7 @@ mod normal;
 mod quantile;
 mod table;
 
+pub(crate) use normal::normals_of_rows;
 pub use normal::{normal, normals};
 pub use table::NORMAL_TABLE;
 
@@ -52,13 +53,26 @@ const PHILOX_W: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 /// Philox4x32-10: 128 random bits for a 128-bit counter and a 64-bit key.
 ///
 /// Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+#[inline]
 pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    philox_lanes(counter.map(|word| [word]), key).map(|[word]| word)
+}
+
+/// [`philox`] of N counters under one key, which code for wide registers computes side by side. Counters and results are
+/// word by word.
+#[inline(always)]
+pub(crate) fn philox_lanes<const N: usize>(counter: [[u32; N]; 4], key: [u32; 2]) -> [[u32; N]; 4] {
     let [mut c0, mut c1, mut c2, mut c3] = counter;
     let [mut k0, mut k1] = key;
     for _ in 0..10 {
-        let p0 = u64::from(PHILOX_M[0]) * u64::from(c0);
-        let p1 = u64::from(PHILOX_M[1]) * u64::from(c2);
-        (c0, c1, c2, c3) = ((p1 >> 32) as u32 ^ c1 ^ k0, p1 as u32, (p0 >> 32) as u32 ^ c3 ^ k1, p0 as u32);
+        for lane in 0..N {
+            let p0 = u64::from(PHILOX_M[0]) * u64::from(c0[lane]);
+            let p1 = u64::from(PHILOX_M[1]) * u64::from(c2[lane]);
+            c0[lane] = (p1 >> 32) as u32 ^ c1[lane] ^ k0;
+            c1[lane] = p1 as u32;
+            c2[lane] = (p0 >> 32) as u32 ^ c3[lane] ^ k1;
+            c3[lane] = p0 as u32;
+        }
         k0 = k0.wrapping_add(PHILOX_W[0]);
         k1 = k1.wrapping_add(PHILOX_W[1]);
     }
@@ -66,11 +80,13 @@ pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
 }
 
 /// The two halves of a seed, low word first: the Philox key.
+#[inline]
 pub fn key(seed: u64) -> [u32; 2] {
     [seed as u32, (seed >> 32) as u32]
 }
 
 /// A uniform number in [0, 1) from the upper 24 bits of `bits`; exact in `f32`.
+#[inline]
 pub fn uniform(bits: u32) -> f32 {
     (bits >> 8) as f32 * (1.0 / 16_777_216.0)
 }

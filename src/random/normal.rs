@@ -4,7 +4,7 @@
 //! other method that takes a logarithm. Here 64 random bits become one normal through its quantile function: one
 //! bit is the sign, the others choose a probability, and |z| at it is a cubic in fixed point.
 
-use super::{NORMAL_TABLE, Stream, key, philox};
+use super::{NORMAL_TABLE, Stream, key, philox_lanes};
 
 /// Octaves of the upper-tail probability p: octave k holds 2^−(k+2) ≤ p < 2^−(k+1).
 pub(super) const OCTAVES: usize = 64;
@@ -25,6 +25,7 @@ pub(super) const GUARD_BITS: u32 = 7;
 /// from the exact quantile by less than 5·10⁻⁹ at every p. The largest |z| is 9.16, at p = 2⁻⁶⁵.
 ///
 /// Twin: `normal` in `shaders/shared/normal.wgsl`.
+#[inline]
 pub fn normal(low: u32, high: u32) -> f32 {
     let bits = (u64::from(high) << 32) | u64::from(low);
     let magnitude = magnitude((bits << 1) | 1) as f32 * (1.0 / (1u32 << FRACTION_BITS) as f32);
@@ -36,6 +37,7 @@ pub fn normal(low: u32, high: u32) -> f32 {
 /// |z| falls with p and its derivatives alternate in sign, so the cubic is c₀ − t·(c₁ − t·(c₂ − t·c₃)) with
 /// coefficients and brackets that are never negative: unsigned arithmetic suffices. Its error is below 1.3 units:
 /// half a unit each from c₀ and from the last shift, up to 0.22 from the best cubic, 0.02 from the guard bits.
+#[inline]
 pub(super) fn magnitude(numerator: u64) -> u32 {
     let octave = numerator.leading_zeros();
     let mantissa = numerator << octave;
@@ -50,14 +52,34 @@ pub(super) fn magnitude(numerator: u64) -> u32 {
 
 /// Fills `out` with the latent noise of row `row` under `seed`: one standard normal number a feature.
 ///
-/// Block b of [`philox`] gives feature 2b from its words 0 and 1, and feature 2b + 1 from its words 2 and 3, so a
-/// row does not depend on how many rows are drawn, nor a feature on how many features follow.
+/// Block b of [`philox`](super::philox) gives feature 2b from its words 0 and 1, and feature 2b + 1 from its words 2 and 3, so
+/// a row does not depend on how many rows are drawn, nor a feature on how many features follow.
 pub fn normals(row: u32, seed: u64, out: &mut [f32]) {
+    let features = out.len();
+    normals_of_rows::<1>(row, seed, features, |_, feature, value| out[feature] = value);
+}
+
+/// Gives `to` the row, from 0, the feature and the latent noise of N rows from `first` on, as [`normals`] has it.
+#[inline(always)]
+pub(crate) fn normals_of_rows<const N: usize>(
+    first: u32,
+    seed: u64,
+    features: usize,
+    mut to: impl FnMut(usize, usize, f32),
+) {
     let key = key(seed);
-    for (block, pair) in out.chunks_mut(2).enumerate() {
-        let words = philox([row, block as u32, 0, Stream::Latent as u32], key);
-        for (value, word) in pair.iter_mut().zip(words.chunks_exact(2)) {
-            *value = normal(word[0], word[1]);
+    let mut rows = [first; N];
+    for (lane, row) in rows.iter_mut().enumerate() {
+        *row = first.wrapping_add(lane as u32);
+    }
+    for feature in (0..features).step_by(2) {
+        let block = (feature / 2) as u32;
+        let [a, b, c, d] = philox_lanes([rows, [block; N], [0; N], [Stream::Latent as u32; N]], key);
+        for row in 0..N {
+            to(row, feature, normal(a[row], b[row]));
+            if feature + 1 < features {
+                to(row, feature + 1, normal(c[row], d[row]));
+            }
         }
     }
 }

@@ -127,9 +127,14 @@ fn solve<R: Real>(r: R, steepness: R, [left, right]: [R; 2]) -> R {
 #[inline(always)]
 fn load<R: Real>(values: &[R], place: usize) -> Lanes<R> {
     let rest = &values[place..];
-    match rest.first_chunk() {
-        Some(chunk) => *chunk,
-        None => filled(|lane| rest.get(lane).copied().unwrap_or_default()),
+    let few: Lanes<R>;
+    // Both cases give an address: where they give values, the compiler takes the lanes apart.
+    *match rest.first_chunk() {
+        Some(chunk) => chunk,
+        None => {
+            few = filled(|lane| rest.get(lane).copied().unwrap_or_default());
+            &few
+        }
     }
 }
 
@@ -159,20 +164,32 @@ impl<R: Real> Spline<R> {
         first: usize,
         place: usize,
     ) -> Fractions<R, MOST> {
-        let mut fractions = [[R::zero(); LANES]; MOST];
-        let mut most = [R::neg_infinity(); LANES];
+        let mut fractions = [[R::neg_infinity(); LANES]; MOST];
         for (k, values) in fractions.iter_mut().enumerate().take(self.bins) {
             *values = load(theta.plane(first + k), place);
-            each(&mut most, values, |most, &value| *most = if value > *most { value } else { *most });
         }
-        let mut sum = [R::zero(); LANES];
-        for values in fractions.iter_mut().take(self.bins) {
+        // Loops over lanes are vectorised where each passes through all bins, whose number the compiler knows.
+        let count = if R::VECTORISED { MOST } else { self.bins };
+        let mut most = [R::zero(); LANES];
+        for (lane, most) in most.iter_mut().enumerate() {
+            *most = fractions[0][lane];
+            for values in &fractions[1..count] {
+                *most = R::pick(values[lane] > *most, values[lane], *most);
+            }
+        }
+        for values in &mut fractions[..self.bins] {
             each(values, &most, |value, &most| *value = (*value - most).exp_lane());
-            each(&mut sum, values, |sum, &value| *sum += value);
         }
-        sum.iter_mut().for_each(|sum| *sum = sum.recip());
-        for values in fractions.iter_mut().take(self.bins) {
-            each(values, &sum, |value, &factor| *value *= factor);
+        fractions[self.bins..].fill([R::zero(); LANES]);
+        for lane in 0..LANES {
+            let mut sum = R::zero();
+            for values in &fractions[..count] {
+                sum += values[lane];
+            }
+            let factor = sum.recip();
+            for values in &mut fractions[..count] {
+                values[lane] *= factor;
+            }
         }
         Fractions(fractions)
     }
