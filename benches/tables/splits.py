@@ -67,7 +67,8 @@ def flow(moonflow, folder, options):
         scored, _ = run([moonflow, "score", "--model", model, str(folder / "test.csv"), "--device", "cpu"])
     scores = np.array([float(line.rsplit(",")[-1]) for line in scored.split()[1:]])
     suspicious = [line.strip() for line in said.splitlines() if "suspicious: " in line]
-    return scores, seconds, " / ".join(suspicious), " / ".join(notes.strip().splitlines())
+    notes = [line for line in notes.splitlines() if line.startswith(("note:", "warning:"))]
+    return scores, seconds, " / ".join(suspicious), " / ".join(notes)
 
 
 def main():

@@ -98,13 +98,18 @@ fn a_table_with_categories_is_searched_too() {
         0 => format!("kind,{line}\n"),
         _ => format!("{},{line}\n", if index % 3 == 0 { "odd" } else { "even" }),
     };
-    fs::write(path.join("t.csv"), table.lines().enumerate().map(with_kind).collect::<String>()).expect("written");
+    fs::write(path.join("t.csv"), table.lines().enumerate().map(with_kind).collect::<String>())
+        .expect("written");
     let (said, _) = search(path, &[], |said| said.contains("chosen"));
-    assert!(said.contains("columns kind (2 categories), a, b, c") && said.contains("chosen   9 epochs"), "{said}");
+    assert!(
+        said.contains("columns kind (2 categories), a, b, c") && said.contains("chosen   9 epochs"),
+        "{said}"
+    );
     succeed(path, &["train", "--config", "o/config.toml", "--out", "p"]);
     let model = |folder: &str| fs::read(path.join(folder).join("model.safetensors")).expect("written");
     assert!(model("o") == model("p"), "the same bits");
-    let samples = succeed(path, &["sample", "--model", "p/model.safetensors", "-n", "9", "--given", "kind=odd"]);
+    let samples =
+        succeed(path, &["sample", "--model", "p/model.safetensors", "-n", "9", "--given", "kind=odd"]);
     assert_eq!(samples.lines().filter(|line| line.starts_with("odd,")).count(), 9, "{samples}");
 }
 
