@@ -26,7 +26,7 @@ pub fn main() -> moonflow::Result<()> {
     let recipe = Recipe { epochs: 15, layers: 4, hidden: vec![32], patience: Some(5), ..Recipe::default() };
     let mut trained = Trainer::new(recipe).fit(&dataset)?;
 
-    let record = &trained.density.model().record;
+    let record = trained.density.model().record();
     println!(
         "validation NLL {:.3} nats after {} epochs",
         record.validation_nll.unwrap_or(f64::NAN),

@@ -4,8 +4,8 @@
 use crate::data::{Dataset, PreprocessingPlan, Table, TableColumn, ToyDensity};
 use crate::device::{AnyEngine, Device};
 use crate::engine::Sampling;
-use crate::error::{Error, Result};
-use crate::model::{DataSource, Engines, Ensemble, HeldOut, Model, Outcome, Recipe, TableModel};
+use crate::error::{Error, Result, expect_length};
+use crate::model::{DataSource, Engines, Ensemble, HeldOut, Outcome, Recipe, TableModel};
 use crate::shown::shown_list;
 use crate::train::{CategoryFit, Fitted, History, Members, Observer, Options, TestSets, fit_with};
 
@@ -83,7 +83,7 @@ impl Trainer {
     /// let dataset = Dataset::split(&table, 0.1, 1)?;
     /// let recipe = Recipe { epochs: 1, layers: 2, hidden: vec![4], ..Recipe::default() };
     /// let trained = Trainer::new(recipe).on(Device::Cpu).tested_on(test).fit(&dataset)?;
-    /// assert_eq!(trained.density.model().record.test.map(|test| test.rows), Some(100));
+    /// assert_eq!(trained.density.model().record().test.map(|test| test.rows), Some(100));
     /// # Ok(())
     /// # }
     /// ```
@@ -97,7 +97,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Those of the device and of [`fit_with`]; [`Error::Argument`] when the test has other columns than the dataset, or
-    /// the dataset others than the density that it was drawn from; those of [`Model::held_out`].
+    /// the dataset others than the density that it was drawn from; those of [`Ensemble::held_out`].
     pub fn fit(&self, dataset: &Dataset) -> Result<Trained> {
         self.fit_watched(dataset, &mut ())
     }
@@ -136,10 +136,10 @@ impl Trainer {
                 }
             }
             let (history, outcome) = first.expect("invariant: a recipe has a fit");
-            let mut ensemble = Ensemble::average(models, &self.recipe)?;
+            let mut model = TableModel::from(Ensemble::average(models, &self.recipe)?);
             let mut engines = Engines::of_each(made);
-            sets.score(&mut ensemble, &mut engines).await?;
-            Ok(Trained { density: Density { ensemble, engines }, history, outcome })
+            sets.score(&mut model, &mut engines).await?;
+            Ok(Trained { density: Density { model, engines }, history, outcome })
         })
     }
 
@@ -154,6 +154,7 @@ impl Trainer {
     /// # Examples
     /// ```
     /// use moonflow::data::{PreprocessingPlan, Reader};
+    /// use moonflow::engine::Sampling;
     /// use moonflow::{Device, Recipe, Trainer};
     ///
     /// # fn main() -> moonflow::Result<()> {
@@ -164,7 +165,8 @@ impl Trainer {
     /// let trainer = Trainer::new(recipe).on(Device::Cpu);
     /// let mut density = trainer.fit_table(table, columns, PreprocessingPlan::default())?;
     /// let y = density.model().columns()[0].levels().and_then(|levels| levels.place("y"));
-    /// let rows = density.sample_given(5, &[], &[y.map(|level| level as u32), None], 7)?; // row-major [5, 2]
+    /// let five = Sampling { rows: 5, first: 0, seed: 7, temperature: 1.0 };
+    /// let rows = density.sample_with(five, &[], &[y.map(|level| level as u32), None])?; // row-major [5, 2]
     /// assert!(rows.chunks(2).all(|row| row[0] == 1.0));
     /// assert_eq!(density.log_prob(&rows)?.len(), 5);
     /// # Ok(())
@@ -175,7 +177,7 @@ impl Trainer {
         table: Table,
         columns: Vec<TableColumn>,
         plan: PreprocessingPlan,
-    ) -> Result<TableDensity> {
+    ) -> Result<Density> {
         let (fraction, seed) = (self.recipe.validation_fraction, self.recipe.seed);
         let source = DataSource::table(&table.name, table.rows());
         if let Some(test) = &self.test {
@@ -186,12 +188,12 @@ impl Trainer {
         let (ensemble, engines) = match categories.dataset(table, fraction, seed, plan)? {
             None => (None, Engines::of_each(Vec::new())),
             Some(dataset) => {
-                let Density { ensemble, engines } = numbers.fit(&dataset)?.density;
-                (Some(ensemble), engines)
+                let Density { model, engines } = numbers.fit(&dataset)?.density;
+                (model.into_ensemble(), engines)
             }
         };
         let model = categories.model(ensemble, &self.recipe, &source)?;
-        let mut density = TableDensity { model, engines };
+        let mut density = Density { model, engines };
         if let Some(test) = &self.test {
             density.model.record_mut().test = Some(density.held_out(&test.values)?);
         }
@@ -218,7 +220,8 @@ fn same_columns(test: &[String], columns: &[String]) -> Result<()> {
     Err(Error::Argument(format!("the test has the columns {test}, and the dataset {columns}")))
 }
 
-/// A model, or an ensemble of several, on a device.
+/// The model of a table on a device: a [`Model`](crate::Model), an [`Ensemble`] or a [`TableModel`]. Rows have the places of
+/// their levels for categories.
 ///
 /// Its methods take `&mut self`: an engine computes in buffers that it owns. For several threads make a density for each.
 ///
@@ -235,107 +238,11 @@ fn same_columns(test: &[String], columns: &[String]) -> Result<()> {
 /// ```
 #[derive(Debug)]
 pub struct Density {
-    ensemble: Ensemble,
-    engines: Engines<AnyEngine>,
-}
-
-impl Density {
-    /// `model`, a [`Model`] or an [`Ensemble`], on `device`.
-    ///
-    /// # Errors
-    /// Those of [`Device::engine`].
-    pub fn new(model: impl Into<Ensemble>, device: &Device) -> Result<Self> {
-        let ensemble = model.into();
-        let make = async |flow| Ok(device.engine(flow, None).await?.engine);
-        let engines = pollster::block_on(Engines::new(&ensemble, make))?;
-        Ok(Self { ensemble, engines })
-    }
-
-    /// The model: columns, preprocessing, record; what [`Model::save`] keeps. Of an ensemble, its first member.
-    pub fn model(&self) -> &Model {
-        self.ensemble.first()
-    }
-
-    /// All members; what [`Ensemble::save`] keeps.
-    pub fn ensemble(&self) -> &Ensemble {
-        &self.ensemble
-    }
-
-    /// log p(x) of each row `[B]`, as [`Model::log_prob`]. `rows`: row-major [B, D], in the user's units.
-    ///
-    /// # Errors
-    /// Those of [`Model::log_prob`].
-    pub fn log_prob(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
-        pollster::block_on(self.ensemble.log_prob(&mut self.engines, rows))
-    }
-
-    /// The loss on `rows`, row-major [B, D], that training has not seen, as [`Model::held_out`].
-    ///
-    /// # Errors
-    /// Those of [`Model::log_prob`].
-    pub fn held_out(&mut self, rows: &[f64]) -> Result<HeldOut> {
-        pollster::block_on(self.ensemble.held_out(&mut self.engines, rows, |_| None))
-    }
-
-    /// Latent z of each row, row-major [B, D], as [`Model::latent`].
-    ///
-    /// # Errors
-    /// Those of [`Model::latent`].
-    pub fn latent(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
-        pollster::block_on(self.ensemble.latent(&mut self.engines, rows))
-    }
-
-    /// `rows` rows drawn from the model, row-major [rows, D], in the user's units: the same for the same `seed`.
-    ///
-    /// # Errors
-    /// Those of [`Model::sample`].
-    pub fn sample(&mut self, rows: usize, seed: u64) -> Result<Vec<f64>> {
-        self.sample_with(Sampling { rows, first: 0, seed, temperature: 1.0 }, &[])
-    }
-
-    /// A row for each of `context`, row-major [B, C], in the user's units; see [`Model::sample_given`].
-    ///
-    /// # Errors
-    /// Those of [`Model::sample_given`].
-    pub fn sample_given(&mut self, context: &[f64], seed: u64) -> Result<Vec<f64>> {
-        let rows = context.len() / self.model().flow.context.max(1);
-        self.sample_with(Sampling { rows, first: 0, seed, temperature: 1.0 }, context)
-    }
-
-    /// Rows drawn by `sampling`, which also says at which temperature and from which row of the seed's sequence on.
-    /// `context`: one for each row, row-major [B, C]; empty for a model without context.
-    ///
-    /// # Errors
-    /// Those of [`Model::sample_given`].
-    ///
-    /// # Examples
-    /// ```
-    /// use moonflow::data::{Dataset, Toy, ToyDensity};
-    /// use moonflow::engine::Sampling;
-    /// use moonflow::{Device, Recipe, Trainer};
-    ///
-    /// # fn main() -> moonflow::Result<()> {
-    /// # let dataset = Dataset::split(&ToyDensity::new(Toy::Moons).table(200, 1), 0.1, 1)?;
-    /// # let recipe = Recipe { epochs: 1, layers: 2, hidden: vec![4], ..Recipe::default() };
-    /// let mut density = Trainer::new(recipe).on(Device::Cpu).fit(&dataset)?.density;
-    /// let likely = Sampling { rows: 100, first: 0, seed: 7, temperature: 0.5 };
-    /// assert_eq!(density.sample_with(likely, &[])?.len(), 200); // row-major [100, 2]
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn sample_with(&mut self, sampling: Sampling, context: &[f64]) -> Result<Vec<f64>> {
-        pollster::block_on(self.ensemble.sample_given(&mut self.engines, sampling, context))
-    }
-}
-
-/// The model of a table, categories and all, on a device. Rows have the places of their levels for categories.
-#[derive(Debug)]
-pub struct TableDensity {
     model: TableModel,
     engines: Engines<AnyEngine>,
 }
 
-impl TableDensity {
+impl Density {
     /// `model` on `device`.
     ///
     /// # Errors
@@ -352,12 +259,26 @@ impl TableDensity {
         &self.model
     }
 
-    /// log p of each row `[B]`, as [`TableModel::log_prob`]. `rows`: row-major [B, D], in the user's units.
+    /// The density of the modelled numbers, where there are any: of a table without categories, all of the model.
+    pub fn ensemble(&self) -> Option<&Ensemble> {
+        self.model.density()
+    }
+
+    /// log p(x) of each row `[B]`, as [`TableModel::log_prob`]. `rows`: row-major [B, D], in the user's units.
     ///
     /// # Errors
     /// Those of [`TableModel::log_prob`].
     pub fn log_prob(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
         pollster::block_on(self.model.log_prob(&mut self.engines, rows))
+    }
+
+    /// The gradient of log p by the columns of [`TableModel::gradient_columns`], row-major [B, their number], as
+    /// [`TableModel::score`].
+    ///
+    /// # Errors
+    /// Those of [`TableModel::score`].
+    pub fn score(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
+        pollster::block_on(self.model.score(&mut self.engines, rows))
     }
 
     /// The loss on `rows`, row-major [B, D], that training has not seen, as [`TableModel::held_out`].
@@ -368,27 +289,65 @@ impl TableDensity {
         pollster::block_on(self.model.held_out(&mut self.engines, rows))
     }
 
-    /// `rows` rows drawn from the model, row-major [rows, D]: the same for the same `seed`.
+    /// Latent z of each row as the density of the numbers sees it ([`TableModel::encode`]), row-major [B, F]: of a table
+    /// without categories [B, D]. As [`Ensemble::latent`].
+    ///
+    /// # Errors
+    /// Those of [`Ensemble::latent`]; [`Error::Length`] when rows are not whole, [`Error::Argument`] where every modelled
+    /// column is a category.
+    pub fn latent(&mut self, rows: &[f64]) -> Result<Vec<f64>> {
+        let Some(density) = self.model.density() else {
+            return Err(Error::Argument("every column is a category: there is no latent variable".into()));
+        };
+        expect_length("rows", rows.len(), rows.len().next_multiple_of(self.model.columns().len()))?;
+        pollster::block_on(density.latent(&mut self.engines, &self.model.encode(rows)))
+    }
+
+    /// `rows` rows drawn from the model, row-major [rows, D], in the user's units: the same for the same `seed`.
     ///
     /// # Errors
     /// Those of [`TableModel::sample`].
     pub fn sample(&mut self, rows: usize, seed: u64) -> Result<Vec<f64>> {
-        self.sample_given(rows, &[], &[], seed)
+        self.sample_with(Sampling { rows, first: 0, seed, temperature: 1.0 }, &[], &[])
     }
 
-    /// `rows` rows, each given its context in `context`, row-major [rows, C], and all of them with the levels that are fixed in
-    /// `fixed`, a level or none for each modelled column `[D − C]`; empty where none is.
+    /// A row for each of `context`, row-major [B, C], in the user's units.
     ///
     /// # Errors
     /// Those of [`TableModel::sample`].
-    pub fn sample_given(
+    pub fn sample_given(&mut self, context: &[f64], seed: u64) -> Result<Vec<f64>> {
+        let rows = context.len() / self.model.context().max(1);
+        self.sample_with(Sampling { rows, first: 0, seed, temperature: 1.0 }, context, &[])
+    }
+
+    /// Rows drawn by `sampling`, which also says at which temperature and from which row of the seed's sequence on.
+    /// `context`: one for each row, row-major [B, C]; empty for a model without context. All rows have the levels that are
+    /// fixed in `fixed`, a level or none for each modelled column `[D − C]`; empty where none is.
+    ///
+    /// # Errors
+    /// Those of [`TableModel::sample`].
+    ///
+    /// # Examples
+    /// ```
+    /// use moonflow::data::{Dataset, Toy, ToyDensity};
+    /// use moonflow::engine::Sampling;
+    /// use moonflow::{Device, Recipe, Trainer};
+    ///
+    /// # fn main() -> moonflow::Result<()> {
+    /// # let dataset = Dataset::split(&ToyDensity::new(Toy::Moons).table(200, 1), 0.1, 1)?;
+    /// # let recipe = Recipe { epochs: 1, layers: 2, hidden: vec![4], ..Recipe::default() };
+    /// let mut density = Trainer::new(recipe).on(Device::Cpu).fit(&dataset)?.density;
+    /// let likely = Sampling { rows: 100, first: 0, seed: 7, temperature: 0.5 };
+    /// assert_eq!(density.sample_with(likely, &[], &[])?.len(), 200); // row-major [100, 2]
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sample_with(
         &mut self,
-        rows: usize,
+        sampling: Sampling,
         context: &[f64],
         fixed: &[Option<u32>],
-        seed: u64,
     ) -> Result<Vec<f64>> {
-        let sampling = Sampling { rows, first: 0, seed, temperature: 1.0 };
         pollster::block_on(self.model.sample(&mut self.engines, sampling, context, fixed))
     }
 }
@@ -414,9 +373,10 @@ mod tests {
             .fit(&dataset)
             .expect("trains")
             .density;
-        let record = scored.model().record.clone();
-        assert_eq!(scored.model().parameters, plain.model().parameters);
-        assert_eq!((plain.model().record.held_out, plain.model().record.test), (None, None));
+        let record = scored.model().record().clone();
+        let parameters = |density: &Density| density.ensemble().expect("numbers").first().parameters.clone();
+        assert_eq!(parameters(&scored), parameters(&plain));
+        assert_eq!((plain.model().record().held_out, plain.model().record().test), (None, None));
         assert_eq!((record.data.toy, record.data.noise), (true, Some(moons.noise())));
         let held_out = record.held_out.expect("scored");
         assert!(held_out.rows == 20_000 && held_out.above_floor.is_some_and(|above| above > 0.0));

@@ -114,8 +114,11 @@ impl Device {
 }
 
 async fn on(flow: Flow, adapter: &Adapter, plan: Option<PlanKind>) -> Result<GpuEngine> {
-    let plan = plan.unwrap_or_else(|| PlanKind::choose(&flow, &adapter.target()));
-    GpuEngine::with_plan(flow, adapter.open().await?, plan)
+    let context = adapter.open().await?;
+    match plan {
+        Some(plan) => GpuEngine::with_plan(flow, context, plan),
+        None => GpuEngine::on(flow, context),
+    }
 }
 
 /// A device of this machine.

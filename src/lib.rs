@@ -43,7 +43,7 @@
 //!
 //! | module        | what it holds                                                                       |
 //! |---------------|-------------------------------------------------------------------------------------|
-//! | [`density`]   | [`Trainer`], [`Density`], [`TableDensity`]: train, score and sample with calls that block |
+//! | [`density`]   | [`Trainer`], [`Density`]: train, score and sample with calls that block |
 //! | [`data`]      | tables, toy densities, splits, and the preprocessing between units and engines      |
 //! | [`flow`]      | a [`Flow`]: base density and list of transforms, as data                            |
 //! | [`layout`]    | where each transform's parameters lie in the flat vector of parameters              |
@@ -88,7 +88,7 @@ pub mod train;
 
 pub use data::{Dataset, Table};
 #[cfg(not(target_arch = "wasm32"))]
-pub use density::{Density, TableDensity, Trained, Trainer};
+pub use density::{Density, Trained, Trainer};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use flow::Flow;

@@ -9,7 +9,7 @@ use moonflow::{Error, Result};
 use serde_json::{Value, json};
 
 use super::config::Resolved;
-use super::folder::{Claim, Files};
+use super::folder::Files;
 use super::info::{describe_columns, describe_rows};
 use super::output::{self, grouped};
 use super::progress::LogFormat;
@@ -23,8 +23,7 @@ use super::train::{Data, TrainArgs};
 pub fn run(
     args: &TrainArgs,
     recipe: &Recipe,
-    files: &Files,
-    claim: Option<Claim>,
+    mut files: Files,
     resolved: &Resolved<'_>,
     data: &Data,
 ) -> Result<()> {
@@ -34,7 +33,7 @@ pub fn run(
                 .into(),
         ));
     }
-    let _claim = files.prepare(claim)?;
+    files.prepare()?;
     let say = |line: String| {
         if args.log_format == LogFormat::Text {
             output::say(line);
@@ -59,7 +58,7 @@ pub fn run(
         say(format!("test     {}", describe_rows(test, "test")));
     }
     let mut results = Results::default();
-    results.add(&files.model, true, model.save(&files.model));
+    results.add_model(&files.model, &model);
     results.add(&files.config, true, resolved.write(&files.config));
     results.lines().for_each(&say);
     if args.log_format == LogFormat::Json {

@@ -110,8 +110,7 @@ fn is_shared(finding: &Finding) -> bool {
 fn shared_values(columns: &[SharedColumn], model: &Model) -> String {
     let names = |whole: bool| {
         let columns = columns.iter().filter(|column| column.shared.whole == whole);
-        let names = columns.filter_map(|column| model.columns.get(column.feature));
-        names.map(|name| shown(name).to_string()).collect::<Vec<String>>().join(",")
+        names(columns.map(|column| column.feature), model)
     };
     let (whole, others) = (names(true), names(false));
     let mut advice = Vec::new();
@@ -128,13 +127,18 @@ fn shared_values(columns: &[SharedColumn], model: &Model) -> String {
 
 /// What to do about columns that repeat their values.
 fn repeated(columns: &[usize], model: &Model) -> String {
-    let names = columns.iter().filter_map(|&column| model.columns.get(column));
-    let names = names.map(|name| shown(name).to_string()).collect::<Vec<String>>().join(",");
+    let names = names(columns.iter().copied(), model);
     let verb = if columns.len() == 1 { "repeats" } else { "repeat" };
     format!(
         "{names} {verb} values, where a density grows without end: --dequantize {names} if they are whole numbers, else \
          --drop {names}"
     )
+}
+
+/// Names of columns as a flag takes them.
+fn names(columns: impl Iterator<Item = usize>, model: &Model) -> String {
+    let names = columns.filter_map(|column| model.columns.get(column));
+    names.map(|name| shown(name).to_string()).collect::<Vec<_>>().join(",")
 }
 
 fn is_whitened(model: &Model) -> bool {

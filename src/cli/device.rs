@@ -7,6 +7,7 @@ use moonflow::gpu::{PlanKind, Target};
 use moonflow::model::{Engines, TableModel};
 
 use super::advice::with_flags;
+use super::memory::check_model;
 use super::output::note;
 use super::tune::recall;
 
@@ -24,7 +25,7 @@ pub struct DeviceArgs {
 #[derive(clap::Args)]
 pub struct PlanFlag {
     /// How a GPU goes about it: fused (a training step in 3 dispatches; hidden layers up to 128 wide), layered (some for
-    /// each layer; any width), or auto (fused where it fits)
+    /// each layer; any width), or auto (fused where it fits; layered for training where that is faster)
     #[arg(long, value_enum, default_value_t, hide_possible_values = true, value_name = "auto|fused|layered")]
     plan: PlanChoice,
 }
@@ -39,9 +40,10 @@ enum PlanChoice {
 }
 
 impl PlanFlag {
-    /// The plan for `flow` on `target`.
-    pub fn choose(&self, flow: &Flow, target: &Target) -> PlanKind {
-        self.forced().unwrap_or_else(|| PlanKind::choose(flow, target))
+    /// The plan for `flow` on `target`, and whether it was asked for.
+    pub fn choose(&self, flow: &Flow, target: &Target) -> (PlanKind, bool) {
+        let forced = self.forced();
+        (forced.unwrap_or_else(|| PlanKind::choose(flow, target)), forced.is_some())
     }
 
     fn forced(&self) -> Option<PlanKind> {
@@ -84,11 +86,12 @@ impl DeviceArgs {
         Ok(engine)
     }
 
-    /// Engines for the members of `ensemble`, as [`DeviceArgs::engine`].
+    /// Engines for the members of `model`, as [`DeviceArgs::engine`], where there is memory for them.
     ///
     /// # Errors
-    /// Those of [`DeviceArgs::engine`].
+    /// Those of [`check_model`] and [`DeviceArgs::engine`].
     pub async fn engines(&self, model: &TableModel) -> Result<Engines<AnyEngine>> {
+        check_model(model)?;
         model.engines(async |flow| self.engine(flow).await).await
     }
 }

@@ -26,6 +26,7 @@ pub struct Files {
     pub picture: PathBuf,
     pub config: PathBuf,
     pub checkpoint: PathBuf,
+    claim: Option<Claim>,
 }
 
 impl Files {
@@ -38,6 +39,7 @@ impl Files {
             picture: folder.join(format!("{name}.png")),
             config: folder.join(config::FILE_NAME),
             checkpoint: folder.join("checkpoint.safetensors"),
+            claim: None,
         }
     }
 
@@ -46,23 +48,26 @@ impl Files {
         [&self.model, &self.history, &self.picture, &self.config, &self.checkpoint].map(PathBuf::as_path)
     }
 
-    /// The claim to the folder, where it is there already: before a long table is read for nothing.
+    /// Claims the folder, where it is there already: before a long table is read for nothing.
     ///
     /// # Errors
     /// Those of [`Claim::take`].
-    pub fn claim_existing(&self) -> Result<Option<Claim>> {
-        self.folder.is_dir().then(|| Claim::take(&self.folder)).transpose()
+    pub fn claim_existing(&mut self) -> Result<()> {
+        self.claim = self.folder.is_dir().then(|| Claim::take(&self.folder)).transpose()?;
+        Ok(())
     }
 
-    /// Makes the folder, and tries it by writing to it: better now than after the training. Clears away what killed
-    /// trainings have left half-written.
+    /// Makes the folder, claims it and tries it by writing to it: better now than after the training. Clears away what
+    /// killed trainings have left half-written.
     ///
     /// # Errors
     /// Those of [`Claim::take`]; [`Error::Io`] when the folder cannot be made or written, or a folder is in the place of a file.
-    pub fn prepare(&self, claim: Option<Claim>) -> Result<Claim> {
+    pub fn prepare(&mut self) -> Result<()> {
         let folder = &self.folder;
         fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
-        let claim = claim.map_or_else(|| Claim::take(folder), Ok)?;
+        if self.claim.is_none() {
+            self.claim = Some(Claim::take(folder)?);
+        }
         tempfile::tempfile_in(folder).map_err(|source| Error::io(folder, source))?;
         if let Some(file) = self.all().into_iter().find(|file| file.is_dir()) {
             return Err(Error::io(file, io::ErrorKind::IsADirectory.into()));
@@ -70,7 +75,7 @@ impl Files {
         if let Err(error) = remove_stale(folder) {
             note(format_args!("warning: a temporary file is left behind: {error}"));
         }
-        Ok(claim)
+        Ok(())
     }
 
     /// The checkpoint in the folder.

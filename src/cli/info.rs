@@ -248,6 +248,7 @@ pub fn describe_base(base: &Base) -> String {
 fn transforms(model: &Model) -> String {
     let mut table = vec![["transform", "kind", "keeps", "transforms", "parameters"].map(str::to_owned)];
     let all = vec![false; model.flow.modelled()];
+    let mixed = model.flow.kinds_of_couplings().len() > 1;
     for (index, transform) in model.flow.transforms.iter().enumerate() {
         let mask = transform.coupling().map_or(&all, |coupling| &coupling.mask);
         let side = |side: bool| {
@@ -257,8 +258,13 @@ fn transforms(model: &Model) -> String {
             let more = if count > LISTED { format!(", … ({count})") } else { String::new() };
             listed.join(", ") + &more
         };
+        // What all couplings have stands above the table.
+        let kind = match transform.coupling() {
+            Some(coupling) if mixed => format!("coupling, {}", coupling.in_words(model.flow.activation)),
+            _ => transform.kind().to_owned(),
+        };
         let count = transform.parameter_count(&model.flow) as u64;
-        table.push([index.to_string(), transform.kind().into(), side(true), side(false), grouped(count)]);
+        table.push([index.to_string(), kind, side(true), side(false), grouped(count)]);
     }
     aligned(&table)
 }

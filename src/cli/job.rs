@@ -22,7 +22,6 @@ use super::info::{
     describe_base, describe_columns, describe_flow, describe_held_out, describe_recipe, describe_rows,
 };
 use super::output::{self, grouped, note};
-use super::plan::SHARDED;
 use super::plot::{HISTORY_BYTES, Picture};
 
 use super::progress::{EpochProgress, LogFormat, duration};
@@ -112,10 +111,10 @@ impl TrainingJob<'_> {
         let shape = training_shape(&fit.recipe, train_rows, validation_rows)?;
         self.data.need.check_engine(engine, &shape)?;
         if let AnyEngine::Gpu(engine) = engine
-            && engine.training_kind(&shape) != engine.plan_kind()
+            && let Some(instead) = engine.trains_by(&shape)
             && fit.index == 0
         {
-            note(format_args!("note: {SHARDED}"));
+            note(format_args!("note: {instead}"));
         }
         self.args.device.tune(engine, Work::Training(shape)).await
     }
@@ -127,17 +126,14 @@ impl TrainingJob<'_> {
     }
 
     /// Trains every fit of the recipe's ensemble, from `checkpoint` where there is one, and writes checkpoints on the way. A
-    /// fit that is ended before its time is left out, unless it is the first, and so are those after it.
-    ///
-    /// `prepare` is called once all is known to fit together and before the first epoch.
+    /// fit that is ended before its time is left out, unless it is the first, and so are those after it. The folder is
+    /// prepared once all is known to fit together.
     pub async fn fit(
         &mut self,
         dataset: Dataset,
         checkpoint: Option<Checkpoint>,
-        prepare: impl FnOnce(&Self) -> Result<()>,
     ) -> Result<(Ensemble, Engines<AnyEngine>, Artifacts)> {
         let begun = Instant::now();
-        let mut prepare = Some(prepare);
         let mut fits = Members::new(self.recipe, dataset);
         let (mut models, mut engines) = (self.finished(checkpoint.as_ref()), Vec::new());
         let resumed = checkpoint.as_ref().map(|checkpoint| self.index_of(checkpoint));
@@ -148,8 +144,8 @@ impl TrainingJob<'_> {
             let fit = Fit { index, recipe, dataset };
             index += 1;
             let mut engine = self.args.device.engine(fit.recipe.flow_over(dataset)?).await?;
-            if let Some(prepare) = prepare.take() {
-                prepare(self)?;
+            if fit.index == 0 {
+                self.files.prepare()?;
                 self.animation = (self.args.animated())
                     .map(|path| Animated::new(path, engine.flow(), self.recipe.epochs))
                     .transpose()?;
@@ -182,10 +178,11 @@ impl TrainingJob<'_> {
                 break;
             }
             if self.args.checkpoint_every.is_some() && index < self.recipe.ensemble {
-                // What a later checkpoint goes on from.
-                self.model(Ensemble::average(models.clone(), self.recipe)?)?.save(&self.files.model)?;
-                if let Some(Artifacts { history, .. }) = &artifacts {
-                    write_atomically(&self.files.history, |writer| history.write_csv(writer))?;
+                let fitted = self.model(Ensemble::average(models.clone(), self.recipe)?)?;
+                if let Err(error) = self.keep_fits(&fitted, artifacts.as_ref()) {
+                    note(format_args!(
+                        "warning: the fits so far were not written: {error}; training goes on"
+                    ));
                 }
             }
         }
@@ -200,6 +197,14 @@ impl TrainingJob<'_> {
     /// Those of [`CategoryFit::model`](moonflow::train::CategoryFit::model).
     pub fn model(&self, ensemble: Ensemble) -> Result<TableModel> {
         self.data.categories.model(Some(ensemble), self.recipe, &self.data.record)
+    }
+
+    /// Writes what a later checkpoint goes on from: the fits before it.
+    fn keep_fits(&self, fitted: &TableModel, artifacts: Option<&Artifacts>) -> Result<()> {
+        fitted.save(&self.files.model)?;
+        artifacts.map_or(Ok(()), |Artifacts { history, .. }| {
+            write_atomically(&self.files.history, |writer| history.write_csv(writer))
+        })
     }
 
     /// What an earlier training left of the first fit.
@@ -305,7 +310,7 @@ impl TrainingJob<'_> {
     /// Puts the losses on rows that training has not seen into the model's record.
     pub async fn judge(&self, model: &mut TableModel, engines: &mut Engines<AnyEngine>) -> Result<()> {
         let rows = self.data.test.as_ref().map(|test| test.values.as_slice());
-        TestSets { density: self.source.toy(), rows }.score_table(model, engines).await
+        TestSets { density: self.source.toy(), rows }.score(model, engines).await
     }
 
     /// Prints the result of training.
@@ -358,7 +363,7 @@ impl TrainingJob<'_> {
         let Self { files, data, .. } = self;
         let Artifacts { history, checkpoint, snapshots, .. } = artifacts;
         let mut results = Results::default();
-        results.add(&files.model, true, model.save(&files.model));
+        results.add_model(&files.model, model);
         results.add(
             &files.history,
             true,

@@ -8,13 +8,11 @@
 use moonflow::device::AnyEngine;
 use moonflow::engine::{Engine, TrainingShape};
 use moonflow::flow::{Activation, BaseKind, BijectorKind, ConditionerForm, Mixing};
-use moonflow::layout::Layout;
 use moonflow::model::{Recipe, TableModel};
 use moonflow::{Error, Result};
 
 use super::free_memory::available;
 use super::output::grouped;
-use super::plan::training_plan;
 
 /// Bytes for each number of the table: itself in double precision, and standardised in single precision.
 const VALUE: f64 = 12.0;
@@ -198,13 +196,10 @@ impl Need {
                 need.check(0.0, Engine::flow(engine).features).map_err(Error::Argument)
             }
             AnyEngine::Gpu(engine) => {
-                let (flow, target) = (Engine::flow(engine), engine.context().target());
-                if !target.software {
+                if !engine.context().target().software {
                     return Ok(());
                 }
-                let layout = Layout::new(flow);
-                let plan = training_plan(flow, &layout, shape, engine.plan_kind(), &target)?.plan;
-                let needed = plan.bytes() as f64;
+                let needed = engine.training_plan(shape)?.plan.bytes() as f64;
                 match available() {
                     Some(available) if needed > available => Err(Error::Device(format!(
                         "its buffers need {} of this machine's memory, and {} are available; take a smaller --batch, \
@@ -308,6 +303,8 @@ fn bytes(number: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use moonflow::layout::Layout;
+
     use super::*;
 
     fn need(change: impl Fn(&mut Recipe)) -> Need {

@@ -4,15 +4,13 @@ use std::fmt::Write as _;
 
 use clap::value_parser;
 use moonflow::Result;
-use moonflow::engine::TrainingShape;
-use moonflow::flow::Flow;
 use moonflow::gpu::cost::{Roofline, si};
 use moonflow::gpu::evaluation::EvaluationPlan;
 use moonflow::gpu::fused::Shape;
 use moonflow::gpu::plan::{Plan, ProgramId};
 use moonflow::gpu::tile::Tiling;
-use moonflow::gpu::training::{TrainingPlan, shard_rows, training_kind};
-use moonflow::gpu::{PlanKind, Target, adapters};
+use moonflow::gpu::training::{TrainingPlan, shard_rows};
+use moonflow::gpu::{Instead, PlanKind, Target, adapters};
 use moonflow::layout::Layout;
 use moonflow::train::training_shape;
 use serde_json::{Value, json};
@@ -65,9 +63,6 @@ impl RooflineArgs {
     }
 }
 
-/// What is said where a training takes another plan than its flow.
-pub const SHARDED: &str = "training is layered, because its rows need more than one buffer";
-
 /// Rows of the evaluation whose plan is shown.
 const EVALUATED_ROWS: usize = 4096;
 
@@ -84,9 +79,12 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
     let validation_rows = (train_rows as f64 * recipe.validation_fraction) as usize;
     let shape = training_shape(&recipe, train_rows, validation_rows)?;
     let target = Target::default();
-    let kind = args.kind.choose(&flow, &target);
-    let training_kind = training_kind(kind, &shape, shard_rows(flow.features, &target.limits));
-    let training = training_plan(&flow, &layout, &shape, kind, &target)?;
+    let (kind, asked) = args.kind.choose(&flow, &target);
+    let shard_rows = shard_rows(flow.features, &target.limits);
+    let instead = Instead::of(&flow, &target, (kind, asked), &shape, shard_rows);
+    let training_kind = instead.map_or(kind, |_| PlanKind::Layered);
+    let tiling = Tiling::on(&target);
+    let training = TrainingPlan::on(&target, (&flow, &layout), &shape, (training_kind, &tiling), shard_rows)?;
     let evaluation = match kind {
         PlanKind::Layered => EvaluationPlan::new(&flow, &layout, EVALUATED_ROWS),
         PlanKind::Fused => {
@@ -108,9 +106,9 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
     }
 
     let mut text = format!("flow    {}\nrecipe  {}\n", describe_flow(&flow), describe_recipe(&recipe));
-    text += &match training_kind == kind {
-        true => format!("plan    {kind}\n"),
-        false => format!("plan    {kind}; {SHARDED}\n"),
+    text += &match instead {
+        None => format!("plan    {kind}\n"),
+        Some(instead) => format!("plan    {kind}; {instead}\n"),
     };
     text += &describe(&format!("training on {} rows", grouped(train_rows as u64)), &training.plan, roofline);
     text += &epoch(&training, roofline);
@@ -124,21 +122,6 @@ pub async fn run(args: &PlanArgs) -> Result<()> {
         let _ = writeln!(text, "\n{}: {verdict}", adapter.info());
     }
     output::print(&text)
-}
-
-/// The plan of a training of `shape` by `kind` on `target`.
-///
-/// # Errors
-/// When the flow does not fit the fused plan.
-pub fn training_plan(
-    flow: &Flow,
-    layout: &Layout,
-    shape: &TrainingShape,
-    kind: PlanKind,
-    target: &Target,
-) -> Result<TrainingPlan> {
-    let rows = shard_rows(flow.features, &target.limits);
-    TrainingPlan::on(target, (flow, layout), shape, (kind, &Tiling::on(target)), rows)
 }
 
 /// A plan's buffers and programs.

@@ -15,7 +15,7 @@ use super::columns::{self, TableArgs};
 use super::device::DeviceArgs;
 use super::folder::HISTORY;
 use super::info::describe_held_out;
-use super::memory;
+use super::memory::check_table;
 use super::output::{Inputs, note, say};
 use super::progress::Busy;
 use super::source::Source;
@@ -84,7 +84,7 @@ pub async fn run(args: PlotArgs) -> Result<()> {
     let data = match &source {
         Some(source) => {
             let (table, _) = source.table(record.data.rows.clamp(1, ROWS), record.recipe.seed, |path| {
-                let fits = |rows, columns: usize| memory::check_table(rows * columns as f64);
+                let fits = |rows, columns: usize| check_table(rows * columns as f64);
                 columns::into_table(args.table.open_for(&table_model, path)?, |_, _| Ok(()), fits)
             })?;
             let _busy = Busy::new("looking for rows outside of the bounds");
@@ -113,7 +113,6 @@ pub async fn run(args: PlotArgs) -> Result<()> {
         }
     };
     let history = history_in(&history_file, model);
-    memory::check_model(&table_model)?;
     let mut engines = args.device.engines(&table_model).await?;
     let floor = source.as_ref().and_then(Source::floor);
     let picture = Picture { ensemble, data: &data, history: history.as_ref(), floor };

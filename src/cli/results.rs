@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use moonflow::model::TableModel;
 use moonflow::shown::shown_path;
 use moonflow::{Error, Result};
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ struct Unwritten {
     path: PathBuf,
     reason: String,
     asked_for: bool,
+    /// Where its content is instead.
+    kept: Option<PathBuf>,
 }
 
 impl Results {
@@ -32,7 +35,16 @@ impl Results {
             Err(Error::Io { path: named, source }) if named == path => source.to_string(),
             Err(error) => with_flags(&error),
         };
-        self.missing.push(Unwritten { path: path.to_path_buf(), reason, asked_for });
+        self.missing.push(Unwritten { path: path.to_path_buf(), reason, asked_for, kept: None });
+    }
+
+    /// Writes the model to `path`, or where that fails, as on a full disk, into the folder for temporary files: it is what
+    /// the training was for.
+    pub fn add_model(&mut self, path: &Path, model: &TableModel) {
+        self.add(path, true, model.save(path));
+        if let Some(missing) = self.missing.last_mut().filter(|missing| missing.path == path) {
+            missing.kept = kept_elsewhere(model);
+        }
     }
 
     /// `path` where it was written, for a program to read.
@@ -48,7 +60,7 @@ impl Results {
 
     /// What was not written and why, for a program to read.
     pub fn missing(&self) -> Value {
-        let entry = |missing: &Unwritten| json!({ "path": missing.path, "reason": missing.reason });
+        let entry = |missing: &Unwritten| json!({ "path": missing.path, "reason": missing.reason, "kept": missing.kept });
         self.missing.iter().map(entry).collect()
     }
 
@@ -59,7 +71,9 @@ impl Results {
     pub fn finish(self) -> Result<()> {
         let mut first = Ok(());
         for missing in self.missing {
-            let reason = io::Error::other(format!("not written: {}", missing.reason));
+            let kept = missing.kept.map(|kept| format!("; it is in {} for now", shown_path(&kept)));
+            let reason = format!("not written: {}{}", missing.reason, kept.unwrap_or_default());
+            let reason = io::Error::other(reason);
             let error = Error::io(missing.path, reason);
             match (missing.asked_for, &first) {
                 (false, _) => note(format_args!("warning: {error}")),
@@ -69,6 +83,13 @@ impl Results {
         }
         first
     }
+}
+
+/// A new file with `model` among the temporary ones, where there is room.
+fn kept_elsewhere(model: &TableModel) -> Option<PathBuf> {
+    let file = tempfile::Builder::new().prefix("moonflow-").suffix(".safetensors").tempfile().ok()?;
+    model.save(file.path()).ok()?;
+    Some(file.keep().ok()?.1)
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use super::columns::TextArgs;
 use super::output::Inputs;
 use super::progress::RowProgress;
 use super::ranges::Ranges;
-use super::tune::{TunedDeviceArgs, Work};
-use super::{columns, memory, values};
+use super::tune::TunedDeviceArgs;
+use super::{columns, values};
 
 /// Arguments of `moonflow sample`.
 #[derive(clap::Args)]
@@ -66,11 +66,7 @@ pub async fn run(args: SampleArgs) -> Result<()> {
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let each = args.rows as usize;
     let mut next = given.next((limit / each).max(1))?;
-    memory::check_model(&model)?;
-    let mut engines = args.device.engines(&model).await?;
-    for engine in engines.iter_mut() {
-        args.device.tune(engine, Work::Evaluation(limit.min(each))).await?;
-    }
+    let mut engines = args.device.engines(&model, limit.min(each)).await?;
     let mut writer = SampleWriter::new(&args, &model)?;
     let mut progress = RowProgress::new("sampling");
     let mut sampled: usize = 0;

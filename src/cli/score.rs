@@ -9,12 +9,11 @@ use moonflow::model::{Engines, TableModel};
 use moonflow::shown::shown;
 
 use super::columns::{self, TableArgs};
-use super::memory;
 use super::output;
 use super::progress::RowProgress;
 use super::ranges::Ranges;
 use super::table_notes;
-use super::tune::{TunedDeviceArgs, Work};
+use super::tune::TunedDeviceArgs;
 
 /// Arguments of `moonflow score`.
 #[derive(clap::Args)]
@@ -85,11 +84,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     let limit = chunk_rows(model.columns().len() + rows.extras().len() + names.len() - 1);
     // Before the output is begun: most tables that cannot be read say so in their first rows.
     let mut next = rows.next(limit)?;
-    memory::check_model(&model)?;
-    let mut engines = args.device.engines(&model).await?;
-    for engine in engines.iter_mut() {
-        args.device.tune(engine, Work::Evaluation(next.as_ref().map_or(1, |chunk| chunk.rows))).await?;
-    }
+    let mut engines = args.device.engines(&model, next.as_ref().map_or(1, |chunk| chunk.rows)).await?;
     let mut writer = TableWriter::create(args.out.as_deref(), args.out_format, rows.extras(), &names)?;
     let mut progress = RowProgress::new("scoring");
     let (mut scored, mut not_finite, mut outside) = (0, 0, 0);

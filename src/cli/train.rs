@@ -167,19 +167,19 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
     let provisional = args.recipe.resolve(subject)?;
     let folder = args.resume.as_ref().or(args.out.as_ref());
     let out = folder.cloned().unwrap_or_else(|| Path::new("runs").join(source.name()));
-    let files = Files::new(&out, &source.name());
+    let mut files = Files::new(&out, &source.name());
     args.spare_inputs(&source, &files, &args.resolved(&provisional, &source, &out))?;
-    let mut claim = files.claim_existing()?;
+    files.claim_existing()?;
     let checkpoint = args.resume.is_some().then(|| files.load_checkpoint()).transpose()?;
     let (dataset, mut data) = args.read(&source, &provisional)?;
     let Some(dataset) = dataset else {
         let resolved = args.resolved(&provisional, &source, &out);
-        return super::categories::run(&args, &provisional, &files, claim, &resolved, &data);
+        return super::categories::run(&args, &provisional, files, &resolved, &data);
     };
     let (dataset, mut recipe) = args.decide(subject, dataset, &mut data.notes)?;
     if let Some(seconds) = args.search {
         // Found out now rather than behind the search.
-        claim = Some(files.prepare(claim)?);
+        files.prepare()?;
         recipe = search::search(&args, &dataset, &recipe, data.record.clone(), seconds).await?;
     }
     data.need = Need::new(&recipe, source.toy().is_some(), args.device.name());
@@ -187,12 +187,7 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
 
     let mut job =
         TrainingJob { args: &args, recipe: &recipe, source: &source, files, resolved, data, animation: None };
-    let mut held = None;
-    let prepare = |job: &TrainingJob<'_>| {
-        held = Some(job.files.prepare(claim)?);
-        Ok(())
-    };
-    let (ensemble, mut engines, artifacts) = job.fit(dataset, checkpoint, prepare).await?;
+    let (ensemble, mut engines, artifacts) = job.fit(dataset, checkpoint).await?;
     let outcome = artifacts.outcome;
     let mut model = job.model(ensemble)?;
     // What fails from here on must not cost the training: its error comes last.

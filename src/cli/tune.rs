@@ -44,12 +44,16 @@ impl TunedDeviceArgs {
         self.device.engine(flow).await
     }
 
-    /// Engines for the members of `ensemble` on the device asked for.
+    /// Engines for the members of `model` on the device asked for, tuned for `rows` rows at a time.
     ///
     /// # Errors
-    /// Those of [`DeviceArgs::engine`].
-    pub async fn engines(&self, model: &TableModel) -> Result<Engines<AnyEngine>> {
-        self.device.engines(model).await
+    /// Those of [`DeviceArgs::engines`] and [`TunedDeviceArgs::tune`].
+    pub async fn engines(&self, model: &TableModel, rows: usize) -> Result<Engines<AnyEngine>> {
+        let mut engines = self.device.engines(model).await?;
+        for engine in engines.iter_mut() {
+            self.tune(engine, Work::Evaluation(rows)).await?;
+        }
+        Ok(engines)
     }
 
     /// What `--device` was given.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Base, Bijector, ConditionerForm, Coupling, Flow, Transform};
+use super::{Activation, Base, Bijector, ConditionerForm, Coupling, Flow, Transform};
 
 impl fmt::Display for Bijector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -18,6 +18,16 @@ impl Coupling {
     pub fn hidden(&self) -> String {
         let widths: Vec<String> = self.conditioner.hidden.iter().map(usize::to_string).collect();
         widths.join("×")
+    }
+
+    /// Its networks and its bijector, such as `64×64 relu joint networks, log-scale within ±2`.
+    pub fn in_words(&self, activation: Activation) -> String {
+        let networks = match self.conditioner.form {
+            ConditionerForm::Separate => "networks",
+            ConditionerForm::Joint => "joint networks",
+            ConditionerForm::Residual => "residual networks",
+        };
+        format!("{} {} {networks}, {}", self.hidden(), activation.name(), self.bijector)
     }
 }
 
@@ -36,6 +46,17 @@ impl Flow {
             _ => format!("{count} {kind}s"),
         };
         kinds.into_iter().map(plural).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The different kinds of its couplings in words, in the order of the first of each.
+    pub fn kinds_of_couplings(&self) -> Vec<String> {
+        let mut kinds = Vec::new();
+        for kind in self.couplings().map(|coupling| coupling.in_words(self.activation)) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds
     }
 
     /// The name under which the field knows it.
@@ -64,20 +85,9 @@ impl fmt::Display for Flow {
             write!(f, " given {}", self.context)?;
         }
         write!(f, ": {}", self.contents())?;
-        let mut conditioners: Vec<String> = Vec::new();
-        for coupling in self.couplings() {
-            let activation = self.activation.name();
-            let networks = match coupling.conditioner.form {
-                ConditionerForm::Separate => "networks",
-                ConditionerForm::Joint => "joint networks",
-                ConditionerForm::Residual => "residual networks",
-            };
-            let text = format!(", {} {activation} {networks}, {}", coupling.hidden(), coupling.bijector);
-            if !conditioners.contains(&text) {
-                conditioners.push(text);
-            }
+        for kind in self.kinds_of_couplings() {
+            write!(f, ", {kind}")?;
         }
-        f.write_str(&conditioners.concat())?;
         match self.base {
             Base::StandardNormal => Ok(()),
             base => write!(f, ", base: {base}"),

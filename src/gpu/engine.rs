@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::adapter::{Adapter, Context};
 use super::autotune::{Measured, autotune};
+use super::choice::Instead;
 use super::epochs::{run_epochs, write_state};
 use super::evaluation::EvaluationPlan;
 use super::executor::Executor;
@@ -14,7 +15,7 @@ use super::pace::Pace;
 use super::plan::{BufferId, Plan, PlanKind, ProgramId};
 use super::score::ScorePlan;
 use super::tile::Tiling;
-use super::training::{HISTORY, Shard, TrainingPlan, shard_rows, training_kind};
+use super::training::{HISTORY, Shard, TrainingPlan, shard_rows};
 use super::uniforms;
 use crate::engine::{
     DeviceInfo, Engine, EpochRecord, RowWeights, Sampling, Training, TrainingShape, Transformed, whole_rows,
@@ -40,6 +41,8 @@ pub struct GpuEngine {
     flow: Flow,
     layout: Layout,
     kind: PlanKind,
+    /// Whether that plan was asked for, so that a training takes it too.
+    asked: bool,
     parameters: Vec<f32>,
     evaluation: Option<(Executor, EvaluationPlan)>,
     training: Option<(Executor, TrainingPlan)>,
@@ -64,16 +67,16 @@ impl GpuEngine {
     }
 
     /// An engine on a device that is open already; compiled kernels are shared. The plan is the fused one where the
-    /// flow fits it, else the layered one.
+    /// flow fits it, else the layered one; a training takes the layered one where that is faster.
     ///
     /// # Errors
     /// [`Error::Flow`] for an invalid flow.
     pub fn on(flow: Flow, context: Context) -> Result<Self> {
         let kind = PlanKind::choose(&flow, &context.target());
-        Self::with_plan(flow, context, kind)
+        Ok(Self { asked: false, ..Self::with_plan(flow, context, kind)? })
     }
 
-    /// An engine that executes `flow` by the plan asked for.
+    /// An engine that executes `flow` and its trainings by the plan asked for.
     ///
     /// # Errors
     /// [`Error::Flow`] for an invalid flow, [`Error::Device`] where the flow does not fit the fused plan.
@@ -90,6 +93,7 @@ impl GpuEngine {
             flow,
             layout,
             kind,
+            asked: true,
             parameters,
             evaluation: None,
             training: None,
@@ -122,15 +126,24 @@ impl GpuEngine {
         shard_rows(self.flow.features, &self.context.limits()).min(self.most_shard_rows)
     }
 
-    /// The plan that a training of this shape executes: another than that of the engine where its tables need several
-    /// buffers.
-    pub fn training_kind(&self, shape: &TrainingShape) -> PlanKind {
-        training_kind(self.kind, shape, self.shard_rows())
+    /// Why a training of this shape executes another plan than that of the engine, if it does: the layered one.
+    pub fn trains_by(&self, shape: &TrainingShape) -> Option<Instead> {
+        let kind = (self.kind, self.asked);
+        Instead::of(&self.flow, &self.context.target(), kind, shape, self.shard_rows())
     }
 
-    fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
+    /// The plan that a training of this shape executes.
+    fn training_kind(&self, shape: &TrainingShape) -> PlanKind {
+        self.trains_by(shape).map_or(self.kind, |_| PlanKind::Layered)
+    }
+
+    /// The plan of a training of this shape, as data.
+    ///
+    /// # Errors
+    /// As [`TrainingPlan::on`].
+    pub fn training_plan(&self, shape: &TrainingShape) -> Result<TrainingPlan> {
         let flow = (&self.flow, &self.layout);
-        let plan = (self.kind, &self.tiling);
+        let plan = (self.training_kind(shape), &self.tiling);
         TrainingPlan::on(&self.context.target(), flow, shape, plan, self.shard_rows())
     }
 

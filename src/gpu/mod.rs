@@ -7,6 +7,7 @@
 
 mod adapter;
 pub mod autotune;
+mod choice;
 pub mod cost;
 mod engine;
 mod epochs;
@@ -29,6 +30,7 @@ pub mod training;
 pub mod uniforms;
 
 pub use adapter::{Adapter, Context, adapters};
+pub use choice::Instead;
 pub use engine::GpuEngine;
 pub use plan::PlanKind;
 pub use target::Target;

@@ -55,12 +55,6 @@ pub fn shard_rows(features: usize, limits: &wgpu::Limits) -> usize {
     (bytes / (4 * features as u64)) as usize
 }
 
-/// The plan that a training takes for a flow that takes `kind`, where a buffer holds `shard_rows` rows: the fused plan has
-/// one buffer for a table, so a longer one trains by the layered plan.
-pub fn training_kind(kind: PlanKind, shape: &TrainingShape, shard_rows: usize) -> PlanKind {
-    if shape.train_rows.max(shape.validation_rows) <= shard_rows { kind } else { PlanKind::Layered }
-}
-
 /// Buffers and programs with which a flow is trained.
 #[derive(Clone, Debug)]
 pub struct TrainingPlan {
@@ -113,8 +107,8 @@ pub struct TrainingPlan {
 }
 
 impl TrainingPlan {
-    /// The plan of training `flow` on `target`, where it takes `kind` and a buffer holds `shard_rows` rows; the layered one
-    /// has the tiles of `tiling`. [`TrainingPlan::sharded`] is in `gpu/layered/training.rs`, [`TrainingPlan::fused`] in
+    /// The plan of kind `kind` of training `flow` on `target`. The layered one has the tiles of `tiling` and buffers of
+    /// `shard_rows` rows. [`TrainingPlan::sharded`] is in `gpu/layered/training.rs`, [`TrainingPlan::fused`] in
     /// `gpu/fused/training.rs`.
     ///
     /// # Errors
@@ -126,7 +120,7 @@ impl TrainingPlan {
         (kind, tiling): (PlanKind, &Tiling),
         shard_rows: usize,
     ) -> Result<Self> {
-        Ok(match training_kind(kind, shape, shard_rows) {
+        Ok(match kind {
             PlanKind::Layered => Self::sharded(flow, layout, shape, tiling, shard_rows),
             PlanKind::Fused => {
                 let step = Shape::training(flow, target, shape.batch)?;

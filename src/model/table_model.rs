@@ -123,13 +123,8 @@ impl TableModel {
         self.density.as_ref()
     }
 
-    /// All of the model of a table without categories, to be changed.
-    pub(crate) fn density_of_numbers(&mut self) -> Option<&mut Ensemble> {
-        self.density.as_mut().filter(|_| self.record.is_none())
-    }
-
     /// The density of a table without categories.
-    pub(super) fn into_ensemble(self) -> Option<Ensemble> {
+    pub(crate) fn into_ensemble(self) -> Option<Ensemble> {
         if self.record.is_some() { None } else { self.density }
     }
 

@@ -169,13 +169,14 @@ fn colour_bar(svg: &mut Svg, area: Area, range: (f64, f64), levels: &[f64]) {
         svg.line((bar.left, y), (bar.right(), y), Stroke::solid(contour_colour(shade), 1.3));
     }
     frame.border(svg);
-    let ticks = Ticks::new(range, 6);
+    // A low bar has fewer labels, and wide ones move the name aside, so that none overlaps another.
+    let ticks = Ticks::new(range, ((bar.height / (2.0 * TICK_SIZE)) as usize).clamp(1, 6));
     for &value in &ticks.values {
         let y = frame.y.at(value);
         svg.line((bar.right(), y), (bar.right() + 5.0, y), Stroke::solid(FRAME, 1.2));
         svg.text(bar.right() + 10.0, y + 6.0, &Text::new(&ticks.label(value), TICK_SIZE, TEXT));
     }
-    let x = bar.right() + 64.0;
+    let x = bar.right() + (34.0 + ticks.width()).max(64.0);
     let y = bar.top + 0.5 * bar.height;
     svg.text(x, y, &Text::new("log p (nats)", LABEL_SIZE, TEXT).anchor(Anchor::Middle).upright());
 }
@@ -240,6 +241,37 @@ pub(super) fn missing(svg: &mut Svg, area: Area, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::font;
+
+    #[test]
+    fn no_label_of_a_colour_bar_is_on_another() {
+        for (height, lowest) in [(400.0, -9.0), (400.0, -250_000.0), (90.0, -20.0), (20.0, -9.0)] {
+            let mut svg = Svg::default();
+            let area = Area { left: 1040.0, top: 172.0, width: 410.0, height };
+            colour_bar(&mut svg, area, (lowest, 0.0), &[]);
+            let drawn = svg.finish(1600.0, 900.0, "");
+            let number = |line: &str, from: &str| -> Option<f64> {
+                line.split_once(from)?.1.split([' ', '"']).next()?.parse().ok()
+            };
+            let (mut right, mut rows, mut name) = (0.0f64, Vec::new(), None);
+            for line in drawn.lines().filter(|line| line.starts_with("<text")) {
+                let label = line.split(['>', '<']).nth(2).expect("a label");
+                match number(line, "translate(") {
+                    Some(x) => name = Some(x),
+                    None => {
+                        right = right.max(number(line, "x=\"").expect("x") + font::width(label, TICK_SIZE));
+                        rows.push(number(line, "y=\"").expect("y"));
+                    }
+                }
+            }
+            let name = name.expect("the name of what is shown");
+            assert!(
+                !rows.is_empty() && right < name - LABEL_SIZE && name < 1600.0,
+                "{right} {name}: {drawn}"
+            );
+            assert!(rows.windows(2).all(|pair| (pair[0] - pair[1]).abs() > TICK_SIZE), "{rows:?}");
+        }
+    }
 
     #[test]
     fn far_down_is_no_density_and_far_up_no_number() {

@@ -4,7 +4,7 @@
 use crate::data::{Dataset, ToyDensity};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::model::{Engines, Ensemble, TableModel};
+use crate::model::{Engines, TableModel};
 
 /// Rows that neither training nor validation sees.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,47 +36,27 @@ impl TestSets<'_> {
         crate::error::expect_length("test rows", values, values.next_multiple_of(features))
     }
 
-    /// As [`TestSets::score`], for the model of a table. Rows are those of the table, [T, D], with the places of their levels
-    /// for categories.
+    /// Scores `model` on each and puts the losses into its record: [`held_out`](crate::model::TrainingRecord::held_out) on
+    /// fresh rows, which are drawn under a seed that no training of its recipe uses, and
+    /// [`test`](crate::model::TrainingRecord::test). Rows are those of the table, [T, D], with the places of their levels for
+    /// categories. A loss that cannot be computed is `None` and does not affect the other.
     ///
     /// # Errors
-    /// Those of [`TestSets::score`].
-    pub async fn score_table<E: Engine>(
-        &self,
-        model: &mut TableModel,
-        engines: &mut Engines<E>,
-    ) -> Result<()> {
-        if let Some(density) = model.density_of_numbers() {
-            return self.score(density, engines).await;
-        }
+    /// Those of [`TableModel::held_out`], of the first that fails.
+    pub async fn score<E: Engine>(&self, model: &mut TableModel, engines: &mut Engines<E>) -> Result<()> {
+        let held_out = match (self.density, model.density()) {
+            (Some(density), Some(ensemble)) => {
+                let rows = density.sample(FRESH_ROWS, !model.record().recipe.seed);
+                let truth = |row: &[f64]| density.log_density([row[0], row[1]]);
+                ensemble.held_out(engines, &rows, truth).await.map(Some)
+            }
+            _ => Ok(None),
+        };
         let test = match self.rows {
             Some(rows) => model.held_out(engines, rows).await.map(Some),
             None => Ok(None),
         };
-        model.record_mut().test = test.as_ref().copied().unwrap_or_default();
-        test.map(drop)
-    }
-
-    /// Scores `ensemble` on each and puts the losses into its record: [`held_out`](crate::model::TrainingRecord::held_out)
-    /// on fresh rows, which are drawn under a seed that no training of its recipe uses, and
-    /// [`test`](crate::model::TrainingRecord::test). A loss that cannot be computed is `None` and does not affect the other.
-    ///
-    /// # Errors
-    /// Those of [`Ensemble::held_out`], of the first that fails.
-    pub async fn score<E: Engine>(&self, ensemble: &mut Ensemble, engines: &mut Engines<E>) -> Result<()> {
-        let held_out = match self.density {
-            Some(density) => {
-                let rows = density.sample(FRESH_ROWS, !ensemble.record().recipe.seed);
-                let truth = |row: &[f64]| density.log_density([row[0], row[1]]);
-                ensemble.held_out(engines, &rows, truth).await.map(Some)
-            }
-            None => Ok(None),
-        };
-        let test = match self.rows {
-            Some(rows) => ensemble.held_out(engines, rows, |_| None).await.map(Some),
-            None => Ok(None),
-        };
-        let record = ensemble.record_mut();
+        let record = model.record_mut();
         record.held_out = held_out.as_ref().copied().unwrap_or_default();
         record.test = test.as_ref().copied().unwrap_or_default();
         held_out.and(test).map(drop)

@@ -8,8 +8,12 @@ use std::process::{Command, Output, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
 use moonflow::data::Table;
+use moonflow::flow::{ConditionerForm, Transform};
+use moonflow::layout::Layout;
 use moonflow::model::{Model, Outcome};
 use tempfile::TempDir;
+
+use crate::common::root;
 
 pub const TINY: [&str; 12] = [
     "--epochs", "2", "--rows", "300", "--layers", "2", "--hidden", "8", "--device", "cpu", "--preset",
@@ -158,6 +162,21 @@ fn a_file_is_trained_scored_sampled_plotted_and_described() {
     {
         assert!(info.contains(part), "`{part}` is not in: {info}");
     }
+}
+
+#[test]
+fn info_says_which_coupling_has_which_networks_where_they_differ() {
+    let folder = folder();
+    let mut model = Model::load(root().join("tests/models/version_1.safetensors")).expect("a stored model");
+    let Some(Transform::Coupling(last)) = model.flow.transforms.last_mut() else { panic!("no coupling") };
+    last.conditioner.form = ConditionerForm::Joint;
+    model.parameters = vec![0.0; Layout::new(&model.flow).total];
+    model.save(folder.path().join("m")).expect("written");
+    let info = succeed(folder.path(), &["info", "m"]);
+    let kinds: Vec<&str> = info.lines().filter(|line| line.contains("  coupling, ")).collect();
+    assert_eq!(kinds.len(), model.flow.transforms.len(), "{info}");
+    let (last, others) = kinds.split_last().expect("couplings");
+    assert!(last.contains(" joint networks, ") && !others.concat().contains("joint"), "{info}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn the_density_is_the_mean_of_the_members_which_have_seeds_splits_and_bases_of_t
     let mut density = trained();
     let rows = table().values;
     let mut mean = vec![0.0; rows.len() / 2];
-    let members = density.ensemble().members().to_vec();
+    let members = density.ensemble().expect("numbers").members().to_vec();
     for (index, member) in members.iter().enumerate() {
         assert_eq!(member.record.recipe, recipe().of_member(index));
         let mut alone = Density::new(member.clone(), &Device::Cpu).expect("an engine");
@@ -52,7 +52,7 @@ fn the_density_is_the_mean_of_the_members_which_have_seeds_splits_and_bases_of_t
     }
     let nll =
         members.iter().map(|member| member.record.validation_nll.expect("validated")).sum::<f64>() / 3.0;
-    let record = density.ensemble().record();
+    let record = density.model().record();
     assert!((record.validation_nll.expect("a mean") - nll).abs() < 1e-12);
     assert_eq!((record.epochs, record.best_epoch, &record.recipe), (9, None, &recipe()));
 }
@@ -63,7 +63,7 @@ fn the_score_is_the_slope_of_the_mean_density() {
     let row = [5.25, 3.125];
     // The engine's log p is in single precision, so that small steps drown.
     let step = 1e-3;
-    let ensemble = density.ensemble().clone();
+    let ensemble = density.ensemble().expect("numbers").clone();
     let make = async |flow| CpuEngine::<f32>::new(flow);
     let score = pollster::block_on(async {
         let mut engines = Engines::new(&ensemble, make).await?;
@@ -84,13 +84,13 @@ fn the_score_is_the_slope_of_the_mean_density() {
 fn samples_are_the_same_however_they_are_cut_and_each_member_yields_its_share() {
     let mut density = trained();
     let whole = Sampling { rows: 30, first: 0, seed: 9, temperature: 1.0 };
-    let all = density.sample_with(whole, &[]).expect("samples");
+    let all = density.sample_with(whole, &[], &[]).expect("samples");
     for (first, rows) in [(0, 7), (7, 1), (8, 22)] {
-        let part = density.sample_with(Sampling { rows, first, ..whole }, &[]).expect("samples");
+        let part = density.sample_with(Sampling { rows, first, ..whole }, &[], &[]).expect("samples");
         assert_eq!(part, all[2 * first as usize..][..2 * rows], "from row {first}");
     }
     // Members' own samples, which are the rows that they yield.
-    let members = density.ensemble().members().to_vec();
+    let members = density.ensemble().expect("numbers").members().to_vec();
     let shares: Vec<usize> = members
         .iter()
         .map(|member| {
@@ -104,7 +104,7 @@ fn samples_are_the_same_however_they_are_cut_and_each_member_yields_its_share() 
 
 #[test]
 fn a_file_holds_all_members_and_a_damaged_one_says_what_is_wrong() {
-    let ensemble = trained().ensemble().clone();
+    let ensemble = trained().ensemble().expect("numbers").clone();
     let bytes = ensemble.to_bytes();
     assert_eq!(ensemble.format_version(), 6);
     assert_eq!(Ensemble::from_bytes("m", &bytes).expect("own file"), ensemble);
@@ -148,7 +148,7 @@ fn a_file_holds_all_members_and_a_damaged_one_says_what_is_wrong() {
 
 #[test]
 fn densities_of_other_columns_are_no_ensemble() {
-    let ensemble = trained().ensemble().clone();
+    let ensemble = trained().ensemble().expect("numbers").clone();
     let mut members = ensemble.members().to_vec();
     members[2].columns[1] = "c".into();
     let message = Ensemble::average(members, &recipe()).expect_err("other columns").to_string();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use assert_cmd::cargo::cargo_bin;
-use moonflow::model::{Model, Outcome};
+use moonflow::model::{Model, Outcome, TableModel};
 use serde_json::Value;
 
 use crate::cli::{TINY, folder, moonflow, succeed, text, train};
@@ -288,6 +288,44 @@ fn a_checkpoint_that_cannot_be_written_is_told_once_and_training_goes_on_to_its_
     }
     assert!(!text(&output.stdout).contains("wrote"));
     assert!(contents(&path.join("o")) == before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_that_finds_its_disk_full_is_kept_among_the_temporary_files() {
+    let folder = folder();
+    let path = folder.path();
+    for made in ["o", "temporary"] {
+        fs::create_dir(path.join(made)).expect("made");
+    }
+    std::os::unix::fs::symlink("/dev/full", path.join(MODEL)).expect("linked");
+    fs::write(path.join("kinds.csv"), "kind\n".to_owned() + &"x\ny\n".repeat(30)).expect("written");
+    let run = |data: &str, temporary: &str| {
+        Command::new(cargo_bin("moonflow"))
+            .args(["train", data, "--out", "o", "--log-format", "json"])
+            .args(if data == "moons" { &TINY[..] } else { &["--device", "cpu"] })
+            .env("TMPDIR", path.join(temporary))
+            .current_dir(path)
+            .output()
+            .expect("the program starts")
+    };
+    for data in ["moons", "kinds.csv"] {
+        let output = run(data, "temporary");
+        let message = said(&output, 1);
+        let full =
+            "error: o/model.safetensors: not written: No space left on device (os error 28); it is in ";
+        assert!(message.contains(full) && message.contains("/temporary/moonflow-"), "{message}");
+        let missing = last_event(&output)["not_written"][0].take();
+        assert_eq!(missing["path"], MODEL);
+        let kept = Path::new(missing["kept"].as_str().expect("a path"));
+        TableModel::load(kept).expect("whole");
+        assert_eq!(fs::read_dir(path.join("temporary")).expect("made").count(), 1, "nothing besides");
+        fs::remove_file(kept).expect("there");
+    }
+    // Without room there either, the error is all that can be had.
+    let output = run("moons", "absent");
+    assert!(said(&output, 1).contains("(os error 28)"));
+    assert_eq!(last_event(&output)["not_written"][0]["kept"], Value::Null);
 }
 
 #[cfg(unix)]

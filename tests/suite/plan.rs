@@ -67,6 +67,20 @@ fn plan_says_where_rows_that_need_several_buffers_make_training_layered() {
 }
 
 #[test]
+fn plan_says_where_wide_layers_and_large_batches_make_training_layered_unless_a_plan_is_asked_for() {
+    let of = |batch: &str, more: &[&str]| {
+        let flags = ["--layers", "2", "--hidden", "128,128", "--batch", batch];
+        succeed(&[&flags, more].concat())
+    };
+    let large = of("4096", &[]);
+    assert!(large.contains("\nplan    fused; training is layered, which is faster"), "{large}");
+    assert!(!large.contains("fused_gradient") && large.contains("fused_forward"), "{large}");
+    for said in [of("4095", &[]), of("4096", &["--plan", "fused"])] {
+        assert!(said.contains("\nplan    fused\n") && said.contains("fused_gradient"), "{said}");
+    }
+}
+
+#[test]
 fn plan_takes_the_flags_of_a_recipe() {
     let said = succeed(&["--preset", "seed", "--activation", "silu", "--batch", "100", "--rows", "250"]);
     for part in ["4 couplings, 64×64 silu networks", "batch 100", "training on 250 rows", "3 × training step"]

@@ -32,9 +32,8 @@ fn against_gaussian(name: &str, seed: u64, epochs: u32) -> [f64; 2] {
         ..Recipe::default()
     };
     let mut trained = Trainer::new(recipe).on(Device::Cpu).fit(&dataset).expect("trains");
-    let flow = trained.density.model().flow.clone();
-    let untrained =
-        Model { parameters: State::initial(&flow, 0).parameters, ..trained.density.model().clone() };
+    let model = trained.density.ensemble().expect("numbers").first().clone();
+    let untrained = Model { parameters: State::initial(&model.flow, 0).parameters, ..model };
     let mut gaussian = Density::new(untrained, &Device::Cpu).expect("the same flow");
     [&mut trained.density, &mut gaussian].map(|density| {
         let log_prob = density.log_prob(&test.values).expect("scores");

@@ -4,20 +4,12 @@
 use std::fmt;
 
 use super::super::kernel::Constant;
-use super::super::plan::PlanKind;
 use super::super::target::Target;
 use super::super::uniforms::MOST_TRANSFORMS;
 use super::FusedLayout;
 use super::layout::output_quads;
 use crate::error::{Error, Remedy, Result};
 use crate::flow::{Activation, Base, Bijector, ConditionerForm, Flow};
-
-impl PlanKind {
-    /// The fused plan where `flow` fits `target`, else the layered one.
-    pub fn choose(flow: &Flow, target: &Target) -> Self {
-        if Shape::fit(flow, target).is_ok() { Self::Fused } else { Self::Layered }
-    }
-}
 
 /// Widest hidden layer: beyond it, a tiled matrix product over the whole batch makes better use of a GPU.
 pub const MOST_WIDTH: usize = 128;
@@ -93,7 +85,8 @@ const SOFTWARE: Preferences = Preferences {
     unrolled: 1,
 };
 
-fn widest(flow: &Flow) -> usize {
+/// Width of the widest hidden layer.
+pub(in crate::gpu) fn widest(flow: &Flow) -> usize {
     flow.couplings().flat_map(|coupling| &coupling.conditioner.hidden).copied().max().unwrap_or_default()
 }
 
