@@ -67,22 +67,15 @@ impl Device {
     /// [`Error::Argument`] for a name that no adapter has or a plan without a GPU, [`Error::Device`] when there is no
     /// adapter at all, and those of the engine.
     pub async fn engine(&self, flow: Flow, plan: Option<PlanKind>) -> Result<Chosen> {
-        let cpu = |flow| match plan {
-            None => Ok(AnyEngine::Cpu(CpuEngine::new(flow)?)),
-            Some(plan) => {
-                let error = format!("the {plan} plan is for a GPU, but the CPU engine was chosen");
-                Err(Error::Argument(error).advise(Remedy::Gpu))
-            }
-        };
         let found = if *self == Self::Cpu { Vec::new() } else { adapters().await };
         let Some(adapter) = self.choose(&found)? else {
-            return Ok(Chosen { engine: cpu(flow)?, passed_over: None });
+            return Ok(Chosen { engine: on_cpu(flow, plan)?, passed_over: None });
         };
         match on(flow.clone(), adapter, plan).await {
             Err(error)
                 if matches!(error.problem(), Error::Device(_)) && *self == Self::Auto && plan.is_none() =>
             {
-                Ok(Chosen { engine: cpu(flow)?, passed_over: Some(error) })
+                Ok(Chosen { engine: on_cpu(flow, plan)?, passed_over: Some(error) })
             }
             engine => Ok(Chosen { engine: AnyEngine::Gpu(engine?), passed_over: None }),
         }
@@ -113,6 +106,18 @@ impl Device {
     }
 }
 
+/// The CPU engine, where no plan of a GPU is asked for. Not within a future, so that no other crate compiles the engine: see
+/// `src/cpu/engine.rs`.
+fn on_cpu(flow: Flow, plan: Option<PlanKind>) -> Result<AnyEngine> {
+    match plan {
+        None => Ok(AnyEngine::Cpu(CpuEngine::new(flow)?)),
+        Some(plan) => {
+            let error = format!("the {plan} plan is for a GPU, but the CPU engine was chosen");
+            Err(Error::Argument(error).advise(Remedy::Gpu))
+        }
+    }
+}
+
 async fn on(flow: Flow, adapter: &Adapter, plan: Option<PlanKind>) -> Result<GpuEngine> {
     let context = adapter.open().await?;
     match plan {
@@ -135,8 +140,7 @@ pub struct Found {
 /// # Errors
 /// Those of the engine.
 pub async fn devices() -> Result<(Vec<Found>, usize)> {
-    let smallest = Flow::new(2, 1, &[1])?;
-    let cpu = Engine::device(&CpuEngine::<f32>::new(smallest)?).clone();
+    let cpu = Engine::device(&on_cpu(Flow::new(2, 1, &[1])?, None)?).clone();
     let adapters = adapters().await;
     let default = adapters.iter().position(Adapter::is_hardware).map_or(0, |place| place + 1);
     let found = |adapter: Adapter| Found { info: adapter.info().clone(), adapter: Some(adapter) };

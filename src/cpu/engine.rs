@@ -1,4 +1,9 @@
-//! The engine interface for `f32`: every future is ready when it is first polled.
+//! The engine interface for `f32`: every future is ready when it is made.
+//!
+//! The body of an `async fn` is compiled by each crate that polls it, and what is generic in it with it: the whole engine.
+//! Plain functions are compiled once, here.
+
+use std::future::ready;
 
 use crate::engine::{DeviceInfo, Engine, EpochRecord, Sampling, Training, Transformed};
 use crate::error::Result;
@@ -21,41 +26,47 @@ impl Engine for CpuEngine<f32> {
         CpuEngine::set_parameters(self, parameters)
     }
 
-    async fn forward(&mut self, x: &[f32]) -> Result<Transformed> {
-        let (values, log_det) = CpuEngine::forward(self, x)?;
-        Ok(Transformed { values, log_det })
+    fn forward(&mut self, x: &[f32]) -> impl Future<Output = Result<Transformed>> {
+        ready(CpuEngine::forward(self, x).map(transformed))
     }
 
-    async fn inverse(&mut self, z: &[f32]) -> Result<Transformed> {
-        let (values, log_det) = CpuEngine::inverse(self, z)?;
-        Ok(Transformed { values, log_det })
+    fn inverse(&mut self, z: &[f32]) -> impl Future<Output = Result<Transformed>> {
+        ready(CpuEngine::inverse(self, z).map(transformed))
     }
 
-    async fn log_prob(&mut self, x: &[f32]) -> Result<Vec<f32>> {
-        CpuEngine::log_prob(self, x)
+    fn log_prob(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>> {
+        ready(CpuEngine::log_prob(self, x))
     }
 
-    async fn score(&mut self, x: &[f32]) -> Result<Vec<f32>> {
-        Ok(CpuEngine::score(self, x)?.1)
+    fn score(&mut self, x: &[f32]) -> impl Future<Output = Result<Vec<f32>>> {
+        ready(CpuEngine::score(self, x).map(|(_, score)| score))
     }
 
-    async fn sample_given(&mut self, sampling: Sampling, context: &[f32]) -> Result<Vec<f32>> {
-        CpuEngine::sample(self, sampling, context)
+    fn sample_given(
+        &mut self,
+        sampling: Sampling,
+        context: &[f32],
+    ) -> impl Future<Output = Result<Vec<f32>>> {
+        ready(CpuEngine::sample(self, sampling, context))
     }
 
     fn begin_training(&mut self, training: Training, state: State) -> Result<()> {
         CpuEngine::begin_training(self, &training, &state)
     }
 
-    async fn train(&mut self, epochs: u32) -> Result<Vec<EpochRecord>> {
-        CpuEngine::train(self, epochs)
+    fn train(&mut self, epochs: u32) -> impl Future<Output = Result<Vec<EpochRecord>>> {
+        ready(CpuEngine::train(self, epochs))
     }
 
-    async fn training_state(&mut self) -> Result<State> {
-        CpuEngine::training_state(self)
+    fn training_state(&mut self) -> impl Future<Output = Result<State>> {
+        ready(CpuEngine::training_state(self))
     }
 
-    async fn best_parameters(&mut self) -> Result<Vec<f32>> {
-        Ok(CpuEngine::best_parameters(self).to_vec())
+    fn best_parameters(&mut self) -> impl Future<Output = Result<Vec<f32>>> {
+        ready(Ok(CpuEngine::best_parameters(self).to_vec()))
     }
+}
+
+fn transformed((values, log_det): (Vec<f32>, Vec<f32>)) -> Transformed {
+    Transformed { values, log_det }
 }
