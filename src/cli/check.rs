@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use moonflow::data::{Margins, Standardise};
+use moonflow::data::{Margins, SharedValues, Standardise};
 use moonflow::flow::{Activation, Base, Bijector};
 use moonflow::model::{Baseline, Finding, Model, SelfCheck, SharedColumn};
 use moonflow::shown::shown;
@@ -108,14 +108,21 @@ fn is_shared(finding: &Finding) -> bool {
 
 /// What to do about columns in which many rows share a value.
 fn shared_values(columns: &[SharedColumn], model: &Model) -> String {
-    let names = |whole: bool| {
-        let columns = columns.iter().filter(|column| column.shared.whole == whole);
-        names(columns.map(|column| column.feature), model)
+    let listed = |is_chosen: fn(&SharedValues) -> bool, item: fn(&str, &SharedValues) -> String| {
+        let columns = columns.iter().filter(|column| is_chosen(&column.shared));
+        let named = columns.filter_map(|column| Some((model.columns.get(column.feature)?, &column.shared)));
+        named.map(|(name, shared)| item(&shown(name).to_string(), shared)).collect::<Vec<String>>().join(",")
     };
-    let (whole, others) = (names(true), names(false));
+    let name = |name: &str, _: &SharedValues| name.to_owned();
+    let whole = listed(|shared| shared.whole, name);
+    let atoms = listed(SharedValues::stands_out, |name, shared| format!("{name}={}", shared.value));
+    let others = listed(|shared| !shared.whole && !shared.stands_out(), name);
     let mut advice = Vec::new();
     if !whole.is_empty() {
         advice.push(format!("--dequantize {whole} models whole numbers as counts"));
+    }
+    if !atoms.is_empty() {
+        advice.push(format!("--atom {atoms} gives such values a probability"));
     }
     if model.preprocessing.margins() != Margins::Kernel {
         advice.push("--margins kernel keeps scores finite".to_owned());
@@ -307,6 +314,10 @@ mod tests {
         );
         let atom = lines(&model_with(vec![shared(false)]));
         assert!(atom[1].ends_with(". --margins kernel keeps scores finite"), "{atom:?}");
+        let stands_out = SharedValues { different: 90, whole: false, value: 0.0, share: 0.5 };
+        let columns = vec![SharedColumn { feature: 1, shared: stands_out }];
+        let atom = lines(&model_with(vec![Finding::SharedValues { columns }]));
+        assert!(atom[1].contains(". --atom x1=0 gives such values a probability; "), "{atom:?}");
     }
 
     #[test]

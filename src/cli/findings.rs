@@ -3,7 +3,7 @@
 
 use moonflow::data::{
     Atom, ColumnFindings, ColumnKind, Dependence, Inspection, Levels, Margins, PreprocessingPlan, Shape,
-    Table, Tails,
+    Table, Tails, TimeFormat,
 };
 use moonflow::shown::shown;
 use serde::Serialize;
@@ -172,7 +172,7 @@ static RULES: [Rule; 13] = [
         reason: "whole numbers only",
         consequence: UNBOUNDED,
         effect: "models them as counts, --categorical as categories",
-        item: |of| of.step().filter(|step| *step == 1.0).map(|_| of.field()),
+        item: |of| of.step().filter(|step| of.is_whole(*step)).map(|_| of.field()),
         detail: |of| of.shared(),
     },
     Rule {
@@ -181,7 +181,7 @@ static RULES: [Rule; 13] = [
         consequence: UNBOUNDED,
         effect: "gives them probabilities",
         item: |of| {
-            let step = of.step().filter(|step| *step != 1.0)?;
+            let step = of.step().filter(|step| !of.is_whole(*step))?;
             Some(csv_field(&format!("{}={step}", of.column.name)))
         },
         detail: |of| of.shared(),
@@ -212,7 +212,7 @@ static RULES: [Rule; 13] = [
     },
     Rule {
         flag: "bounds",
-        reason: "many are 0 and none is below",
+        reason: "0 is the least value",
         consequence: "Samples may lie beyond it",
         effect: "keeps them inside",
         item: |of| of.is_from_zero().then(|| format!("{}=0:", of.column.name)),
@@ -265,6 +265,11 @@ impl Subject<'_> {
         let few = column.shared.is_some_and(|shared| shared.is_of_few(numbers));
         let is_number = column.kind != ColumnKind::Truth && !settled.categorical && !self.is_pair();
         column.grid.filter(|_| few && is_number && !settled.dequantized && !settled.context)
+    }
+
+    /// Whether the values that are `step` apart are all whole numbers: those at 0.5, 1.5 and so on are not.
+    fn is_whole(&self, step: f64) -> bool {
+        step == 1.0 && self.column.kind != ColumnKind::Number
     }
 
     /// Whether the column names rows: a text that comes again in few of them.
@@ -445,12 +450,15 @@ pub fn described(column: &ColumnFindings) -> String {
         ColumnKind::Number => "numbers".to_owned(),
         ColumnKind::Whole => "whole numbers".to_owned(),
         ColumnKind::Truth => "true or false".to_owned(),
-        ColumnKind::Time => "dates or times, in seconds".to_owned(),
+        ColumnKind::Time => "dates or times".to_owned(),
         ColumnKind::Text => "text".to_owned(),
         _ => "no values".to_owned(),
     }];
     if let Some([least, greatest]) = column.range {
-        parts.push(format!("{least} to {greatest}"));
+        parts.push(match column.kind {
+            ColumnKind::Time => between_times(least, greatest),
+            _ => format!("{least} to {greatest}"),
+        });
     }
     match column.different {
         Some(0) => {}
@@ -490,6 +498,15 @@ pub fn described(column: &ColumnFindings) -> String {
         parts.push("counts the rows, as an index does".into());
     }
     parts.join(", ")
+}
+
+/// From when to when a column of seconds since 1970 is; as dates where both are whole days.
+fn between_times(first: f64, last: f64) -> String {
+    const DAY: f64 = 86_400.0;
+    let is_date = [first, last].iter().all(|seconds| seconds % DAY == 0.0);
+    let format = if is_date { TimeFormat::DATE } else { TimeFormat::default() };
+    let zone = if is_date { "" } else { " in UTC" };
+    format!("{} to {}{zone}", format.text(first), format.text(last))
 }
 
 /// Tails and skewness, where there is something to say.

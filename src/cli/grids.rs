@@ -143,8 +143,8 @@ impl OpenPlan {
             types.iter_mut().zip(&self.plan.domains).enumerate().take(features - self.plan.context);
         for (place, (column, _)) in modelled.filter(|(_, (_, domain))| domain.grid.is_none()) {
             if column.levels().is_none() {
-                let values: Vec<f64> = table.values.iter().skip(place).step_by(features).copied().collect();
-                column.rounded = SharedValues::fine_grid(&values);
+                let values = table.values.iter().skip(place).step_by(features).copied();
+                column.rounded = SharedValues::fine_grid(values);
             }
         }
         self.plan.validate(&table.columns)?;

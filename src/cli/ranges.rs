@@ -1,6 +1,7 @@
 //! What is said of a context that lies outside of the one that a model was trained on.
 
 use moonflow::Result;
+use moonflow::data::{TableColumn, ValueKind};
 use moonflow::model::{OutOfRange, TableModel};
 use moonflow::shown::shown;
 
@@ -52,7 +53,9 @@ impl Ranges {
     pub fn report(&self, model: &TableModel) {
         for (place, beyond) in self.columns.iter().enumerate() {
             let Some(Beyond { range: [low, high], rows, first, value }) = beyond else { continue };
-            let column = shown(&model.columns()[self.first + place].name);
+            let column = &model.columns()[self.first + place];
+            let [low, high, value] = [low, high, value].map(|value| written(column, *value));
+            let column = shown(&column.name);
             let rows = match rows {
                 1 => first.clone(),
                 rows => format!("{} rows, the first of them {first}", grouped(*rows)),
@@ -62,5 +65,16 @@ impl Ranges {
                  {rows} ({value})"
             ));
         }
+    }
+}
+
+/// A number of `column` as a person reads it.
+fn written(column: &TableColumn, value: f64) -> String {
+    /// From here on digits say nothing more.
+    const LARGE: f64 = 1e15;
+    match column.kind() {
+        ValueKind::Time(format) => format.text(value),
+        _ if value.abs() < LARGE => value.to_string(),
+        _ => format!("{value:e}"),
     }
 }

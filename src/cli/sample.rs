@@ -114,10 +114,10 @@ struct SampleWriter<'a> {
 impl<'a> SampleWriter<'a> {
     fn new(args: &SampleArgs, model: &'a TableModel) -> Result<Self> {
         let columns = model.columns();
-        let is_text = Encoding::of_path(args.out.as_deref(), args.format).format.is_text();
+        let to_text = Encoding::of_path(args.out.as_deref(), args.format).format.is_text();
         // Other formats have a type for truths.
         let is_text =
-            |place: &usize| columns[*place].levels().is_some_and(|levels| is_text || !levels.is_truth());
+            |place: &usize| columns[*place].levels().is_some_and(|levels| to_text || !levels.is_truth());
         let (texts, numbers): (Vec<usize>, Vec<usize>) = (0..columns.len()).partition(is_text);
         let names: Vec<String> = texts.iter().map(|&place| columns[place].name.clone()).collect();
         let kinds: Vec<(String, ValueKind)> =
@@ -283,8 +283,34 @@ fn example(column: &TableColumn) -> String {
     format!("{}={}", shown(&column.name), shown(value))
 }
 
+/// The level that stands for the atom `value` of `column`, where it has that: one more than its place.
+fn atom(column: &TableColumn, value: &str) -> Option<usize> {
+    let value = column.parse(value)?;
+    column.atoms.iter().position(|atom| *atom == value).map(|place| place + 1)
+}
+
+/// That `column`, a number among the `modelled` ones of `columns`, has no value that can be given, and what can be.
+fn not_given(column: &TableColumn, columns: &[TableColumn], modelled: usize) -> String {
+    let atoms = |column: &TableColumn| -> Vec<String> {
+        column.atoms.iter().map(|atom| format!("{}={atom}", column.name)).collect()
+    };
+    let name = shown(&column.name);
+    if !column.atoms.is_empty() {
+        return format!(
+            "of `{name}`, a number that is modelled, only these can be given: {}",
+            shown_list(&atoms(column))
+        );
+    }
+    let (own, context) = columns.split_at(modelled);
+    let categories = own.iter().chain(context).filter(|column| column.levels().is_some());
+    let numbers = context.iter().filter(|column| column.levels().is_none());
+    let names = categories.chain(numbers).map(|column| column.name.clone());
+    let can: Vec<String> = names.chain(own.iter().flat_map(atoms)).collect();
+    format!("`{name}` is a number that is modelled and cannot be given; these can: {}", shown_list(&can))
+}
+
 /// The values of `a=1.5,class=b`: those of the context of `columns`, which are behind the `modelled` ones, and the levels that
-/// modelled categories are to have.
+/// modelled categories are to have, and atoms of numbers as [`atom`] has them.
 fn assignments(text: &str, columns: &[TableColumn], modelled: usize) -> Result<(Vec<f64>, Vec<Option<u32>>)> {
     let mut values = vec![None; columns.len()];
     let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
@@ -301,9 +327,10 @@ fn assignments(text: &str, columns: &[TableColumn], modelled: usize) -> Result<(
                 Some(level) => level as f64,
                 None => return fail(format!("column `{}`: {}", shown(name), levels.unknown(value.trim()))),
             },
-            None if place < modelled => {
-                return fail(format!("`{}` is a number that is modelled; it cannot be given", shown(name)));
-            }
+            None if place < modelled => match atom(&columns[place], value) {
+                Some(level) => level as f64,
+                None => return fail(not_given(&columns[place], columns, modelled)),
+            },
             None => match columns[place].parse(value) {
                 Some(value) if value.is_finite() => value,
                 _ => return fail(format!("`{}` is not a finite number", shown(value))),
@@ -335,13 +362,16 @@ mod tests {
     fn values_are_found_by_name_and_mistakes_say_what_is_wrong() {
         let levels = Levels::new(["a", "b"].map(String::from).into()).expect("levels");
         let kind = TableColumn::category("kind", levels);
-        let numbers = ["x", "age", "a=b", "c, d"].map(TableColumn::number);
-        let wanted: Vec<TableColumn> = std::iter::once(kind).chain(numbers).collect();
-        let assignments = |text: &str| assignments(text, &wanted, 2);
+        let x = TableColumn { atoms: vec![0.0, 100.0], ..TableColumn::number("x") };
+        let others = ["y", "age", "a=b", "c, d"].map(TableColumn::number);
+        let wanted: Vec<TableColumn> = [kind, x].into_iter().chain(others).collect();
+        let assignments = |text: &str| assignments(text, &wanted, 3);
         let values = assignments("c, d").expect_err("no value").to_string();
         assert!(values.contains("`c` is no value"), "{values}");
         let (values, fixed) = assignments("\"c, d=-2e3\", age = 1.5,a=b=0,kind=b").expect("whole");
-        assert_eq!((values, fixed), (vec![1.5, 0.0, -2000.0], vec![Some(1), None]));
+        assert_eq!((values, fixed), (vec![1.5, 0.0, -2000.0], vec![Some(1), None, None]));
+        let (_, fixed) = assignments("\"c, d=1\",age=1,a=b=0,x=1e2").expect("an atom");
+        assert_eq!(fixed, [None, Some(2), None]);
         for (text, want) in [
             ("age=1", "the model needs a=b, c, d too"),
             ("agee=1", "did you mean `age`?"),
@@ -349,7 +379,11 @@ mod tests {
             ("age=inf", "not a finite number"),
             ("age=1,age=2", "given twice"),
             ("kind=c", "column `kind`: `c` is none of the known categories `a`, `b`"),
-            ("x=1", "`x` is a number that is modelled"),
+            ("x=1", "of `x`, a number that is modelled, only these can be given: x=0, x=100"),
+            (
+                "y=0",
+                "`y` is a number that is modelled and cannot be given; these can: kind, age, a=b, c, d, x=0, x=100",
+            ),
         ] {
             let message = assignments(text).expect_err(want).to_string();
             assert!(message.starts_with("--given ") && message.contains(want), "{message}");

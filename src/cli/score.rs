@@ -87,7 +87,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
     let mut engines = args.device.engines(&model, next.as_ref().map_or(1, |chunk| chunk.rows)).await?;
     let mut writer = TableWriter::create(args.out.as_deref(), args.out_format, rows.extras(), &names)?;
     let mut progress = RowProgress::new("scoring");
-    let (mut scored, mut not_finite, mut outside) = (0, 0, 0);
+    let (mut scored, mut not_finite, mut outside, mut losses) = (0, 0, 0, Losses::default());
     let mut ranges = Ranges::new(&model);
     while let Some(chunk) = next {
         let results = score(&model, &mut engines, &chunk.numbers, args.gradient).await?;
@@ -96,7 +96,9 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
         let modelled = model.columns().len() - model.context();
         let context: Vec<f64> = cells.flat_map(|row| &row[modelled..]).copied().collect();
         ranges.see(&model, &context, |row| format!("{} {}", rows.unit(), chunk.places[row]))?;
-        not_finite += results.iter().step_by(names.len()).filter(|value| !value.is_finite()).count();
+        let log_probs = results.iter().step_by(names.len());
+        not_finite += log_probs.clone().filter(|value| !value.is_finite()).count();
+        log_probs.for_each(|log_prob| losses.add(-log_prob));
         scored += results.len() / names.len();
         writer.write(&chunk.extras, &results)?;
         progress.update(scored as u64, rows.fraction());
@@ -119,5 +121,96 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
             "warning: the log-density of {not_finite} of {scored} rows is not finite; they lie far outside of the training data"
         ));
     }
+    losses.describe(scored as u64).iter().for_each(output::note);
     Ok(())
+}
+
+/// The finite losses of rows, as far as their mean and their median need them.
+#[derive(Default)]
+struct Losses {
+    sum: f64,
+    count: u64,
+    /// Every `2^halvings`-th of them.
+    kept: Vec<f64>,
+    halvings: u32,
+}
+
+impl Losses {
+    /// Most losses that are kept, so that a long table takes no more memory than that. The median of so many is as good as
+    /// that of all.
+    const MOST: usize = 1 << 20;
+
+    fn add(&mut self, loss: f64) {
+        if !loss.is_finite() {
+            return;
+        }
+        if self.count.is_multiple_of(1 << self.halvings) {
+            self.kept.push(loss);
+        }
+        self.sum += loss;
+        self.count += 1;
+        if self.kept.len() > Self::MOST {
+            let mut place = 0;
+            self.kept.retain(|_| {
+                place += 1;
+                place % 2 == 1
+            });
+            self.halvings += 1;
+        }
+    }
+
+    /// Mean and median, of `rows` rows; nothing where none has a finite loss.
+    fn describe(mut self, rows: u64) -> Option<String> {
+        let middle = self.kept.len() / 2;
+        let even = self.kept.len().is_multiple_of(2);
+        let (below, median, _) = match self.count {
+            0 => return None,
+            _ => self.kept.select_nth_unstable_by(middle, f64::total_cmp),
+        };
+        let lower = below.iter().copied().max_by(f64::total_cmp).filter(|_| even).unwrap_or(*median);
+        let (mean, median) = (self.sum / self.count as f64, 0.5 * (lower + *median));
+        let counted = output::grouped(self.count);
+        let of = match rows - self.count {
+            0 if rows == 1 => "1 row".to_owned(),
+            0 => format!("{counted} rows"),
+            _ => format!("the {counted} rows of {} with a finite one", output::grouped(rows)),
+        };
+        Some(format!("note: mean NLL {mean:.4} nats, median {median:.4}, of {of}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(losses: impl Iterator<Item = f64>) -> Option<String> {
+        let (mut all, mut rows) = (Losses::default(), 0);
+        for loss in losses {
+            all.add(loss);
+            rows += 1;
+        }
+        all.describe(rows)
+    }
+
+    #[test]
+    fn losses_are_summed_up_and_those_that_are_not_finite_are_left_out() {
+        let said = |losses: &[f64]| described(losses.iter().copied());
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[f64::INFINITY]), None);
+        assert_eq!(said(&[2.5]).as_deref(), Some("note: mean NLL 2.5000 nats, median 2.5000, of 1 row"));
+        let want = "note: mean NLL 4.0000 nats, median 2.0000, of 3 rows";
+        assert_eq!(said(&[9.0, 1.0, 2.0]).as_deref(), Some(want));
+        let want = "note: mean NLL 3.7500 nats, median 2.5000, of the 4 rows of 6 with a finite one";
+        assert_eq!(said(&[9.0, f64::INFINITY, 1.0, 2.0, f64::NAN, 3.0]).as_deref(), Some(want));
+    }
+
+    #[test]
+    fn the_median_of_very_many_rows_is_that_of_some_of_them() {
+        let rows = 5 * Losses::MOST as u64;
+        let mut losses = Losses::default();
+        (0..rows).for_each(|row| losses.add((row.wrapping_mul(2_654_435_761) % rows) as f64 / rows as f64));
+        assert!(losses.kept.len() <= Losses::MOST && losses.count == rows);
+        let said = losses.describe(rows).expect("rows");
+        assert!(said.contains("mean NLL 0.5000 nats, median 0.5") || said.contains("median 0.49"), "{said}");
+    }
 }

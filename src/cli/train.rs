@@ -13,7 +13,7 @@ use super::advice::with_flags;
 use super::auto;
 use super::columns::{self, Roles, TableArgs};
 use super::config::Resolved;
-use super::far_rows;
+use super::far_rows::{self, Places};
 use super::findings;
 use super::folder::Files;
 use super::job::TrainingJob;
@@ -177,6 +177,9 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
         return super::categories::run(&args, &provisional, files, &resolved, &data);
     };
     let (dataset, mut recipe) = args.decide(subject, dataset, &mut data.notes)?;
+    if subject != Subject::Toy {
+        data.notes.extend(far_rows::note(&dataset, &data.places));
+    }
     if let Some(seconds) = args.search {
         // Found out now rather than behind the search.
         files.prepare()?;
@@ -217,6 +220,8 @@ pub struct Data {
     pub head: Vec<f64>,
     /// What there is to say of its columns.
     pub notes: Vec<String>,
+    /// Where the rows are in their file.
+    places: Places,
     /// What the columns are, and the probability of those that are categories.
     pub categories: CategoryFit,
     pub record: DataSource,
@@ -330,17 +335,17 @@ impl TrainArgs {
             need.check(f64::from(self.toy_rows()), ToyDensity::FEATURES).map_err(Error::Argument)?;
         }
         let (mut context, mut weights, mut plan) = (0, Vec::new(), None);
-        // Where the rows are in their file.
-        let (mut unit, mut places) = ("row", Vec::new());
+        let mut places = Places::new("row");
         let (table, mut types) = source.table(self.toy_rows() as usize, recipe.seed, |path| {
             let rows;
             (rows, context) = self.table.open(path, self.roles())?;
             let (name, columns) = (rows.name().to_owned(), rows.columns());
-            unit = rows.unit();
+            let unit = rows.unit();
+            places = Places::new(unit);
             let mut opened = self.preprocess.plan(&name, &columns, context)?;
             let check = |chunk: &Chunk, rows: &Rows<'_>| {
                 weights.extend(columns::weights(chunk, rows)?);
-                places.extend(chunk.places.iter().map(|&place| place as f64));
+                chunk.places.iter().for_each(|&place| places.push(place));
                 opened.check(&name, &columns, unit, chunk)
             };
             let table = columns::into_table(rows, check, |rows, columns| need.check(rows, columns))?;
@@ -358,15 +363,14 @@ impl TrainArgs {
                 .map_err(|message| Error::data(&table.name, message))?;
         }
         let record = source.record(&table);
+        if let Some(fraction) = self.test_fraction {
+            let is_test = table.test_rows(fraction, recipe.seed)?;
+            places = places.without(&is_test);
+            let mut is_test = is_test.into_iter();
+            weights.retain(|_| is_test.next() == Some(false));
+        }
         let (table, test) =
             self.test_rows().set_aside(table, &types, &self.table, self.roles(), recipe.seed)?;
-        for of_rows in [&mut weights, &mut places] {
-            if let (Some(fraction), false) = (self.test_fraction, of_rows.is_empty()) {
-                let values = std::mem::take(of_rows);
-                let all = Table { name: table.name.clone(), columns: vec![String::new()], values };
-                *of_rows = all.without_test_rows(fraction, recipe.seed)?.0.values;
-            }
-        }
         let _busy = Busy::new("preparing");
         let first = table.values.len().min(super::plot::ROWS * table.features());
         let head = encoding.encode(&table.values[..first]);
@@ -376,11 +380,7 @@ impl TrainArgs {
         let (table, plan) = categories.encoded(table, plan)?;
         let notes = match source {
             Source::Toy(_) => grids.into_iter().collect(),
-            Source::File(_) => {
-                let found = findings::of_training(&table, &plan);
-                let far = far_rows::note(&table, &plan, unit, &places);
-                grids.into_iter().chain(found).chain(far).collect()
-            }
+            Source::File(_) => grids.into_iter().chain(findings::of_training(&table, &plan)).collect(),
         };
         let mut dataset = match encoding.modelled_numbers() {
             [] => None,
@@ -389,6 +389,6 @@ impl TrainArgs {
         if self.weights.is_some() {
             dataset = dataset.map(|dataset| dataset.with_weights(weights)).transpose()?;
         }
-        Ok((dataset, Data { test, head, notes, categories, record, need }))
+        Ok((dataset, Data { test, head, notes, places, categories, record, need }))
     }
 }

@@ -1,6 +1,8 @@
 //! A table split into training and validation rows, with the preprocessing fitted to the former.
 //! It follows the table and feeds training.
 
+use super::far;
+use super::table::take_rows;
 use crate::data::{Margins, Preprocessing, PreprocessingPlan, Table, repeated};
 use crate::error::{Error, Result, expect_length};
 use crate::random::{Permutation, Stream};
@@ -20,9 +22,13 @@ pub struct Dataset {
     /// Validation rows, row-major [V, D], in the table's order; may be empty.
     pub validation: Vec<f64>,
     /// How much each training row and each validation row counts in losses, `[N]` and `[V]`; `None` where all count alike. Of
-    /// the preprocessing only [`Margins::Kernel`] counts rows by them. Rows far out count nothing where no margins bring them
-    /// near: see [`PreprocessingPlan::far_out`].
+    /// the preprocessing only [`Margins::Kernel`] counts rows by them. Validation rows far out count nothing, and training
+    /// rows where no margins bring them near.
     pub weights: Option<[Vec<f64>; 2]>,
+    /// Row and column, from 0, of each training value and each validation value that lies a thousand quartile distances from
+    /// the training rows of its column, and of validation values ten such distances out and beyond all training rows; none
+    /// where so many do that they are no exceptions.
+    pub far_out: [Vec<(usize, usize)>; 2],
     /// Seed under which the rows were split.
     pub seed: u64,
 }
@@ -129,17 +135,18 @@ impl Dataset {
             debug_assert!(plan.is_encoded(values), "{}", place(row, 0));
             plan.add_noise(values, row, seed);
         }
-        let validation = split.take(&mut table);
+        let validation = split.take(&mut table.values, features);
         let Table { name, columns, values: train } = table;
-        let preprocessing = plan.fit(&name, &train, None, &columns)?;
-        let dataset = Self { name, columns, preprocessing, train, validation, weights: None, seed };
+        let far_out = plan.far_out([&train, &validation], features);
+        let preprocessing = plan.fit(&name, &train, None, &columns, &far_out[0])?;
+        let dataset = Self { name, columns, preprocessing, train, validation, weights: None, far_out, seed };
         Ok(dataset.without_far_rows().with_atoms_filled())
     }
 
     /// The same dataset, in which rows so far out that they alone would decide its losses do not count.
     fn without_far_rows(mut self) -> Self {
         let (plan, features) = (self.preprocessing.plan(), self.features());
-        let far = [&self.train, &self.validation].map(|rows| plan.left_out(&self.train, rows, features));
+        let far = [plan.left_out(&self.far_out[0]), far::rows(&self.far_out[1])];
         if far.iter().all(Vec::is_empty) {
             return self;
         }
@@ -205,20 +212,57 @@ impl Dataset {
                 row + 1
             )));
         }
-        let mut table = Table { name: String::new(), columns: vec![String::new()], values: weights };
-        let validation = split.take(&mut table);
-        for (rows, weights) in [("training", &table.values), ("validation", &validation)] {
+        let mut train = weights;
+        let validation = split.take(&mut train, 1);
+        for (rows, weights) in [("training", &train), ("validation", &validation)] {
             if !weights.is_empty() && weights.iter().all(|&weight| weight == 0.0) {
                 return Err(Error::data(&self.name, format!("the weights of all {rows} rows are zero")));
             }
         }
         if self.preprocessing.margins() == Margins::Kernel {
-            let plan = self.preprocessing.plan();
-            self.preprocessing = plan.fit(&self.name, &self.train, Some(&table.values), &self.columns)?;
+            self.preprocessing = self.fitted(&self.preprocessing.plan(), Some(&train))?;
             self = self.with_atoms_filled();
         }
-        self.weights = Some([table.values, validation]);
+        self.weights = Some([train, validation]);
         Ok(self.without_far_rows())
+    }
+
+    /// The preprocessing of `plan`, fitted to the training rows.
+    fn fitted(&self, plan: &PreprocessingPlan, weights: Option<&[f64]>) -> Result<Preprocessing> {
+        plan.fit(&self.name, &self.train, weights, &self.columns, &self.far_out[0])
+    }
+
+    /// The values of [`Dataset::far_out`] as the table has them, each with its row and column there, from 0.
+    pub fn far_values(&self) -> Vec<(usize, usize, f64)> {
+        if self.far_out.iter().all(Vec::is_empty) {
+            return Vec::new();
+        }
+        let mut rows = [Vec::new(), Vec::new()];
+        let split = self.split_of_rows();
+        split.sides().enumerate().for_each(|(row, validation)| rows[usize::from(validation)].push(row));
+        let mut values = Vec::new();
+        for ((far, of_side), rows) in self.far_out.iter().zip([&self.train, &self.validation]).zip(rows) {
+            for &(row, column) in far {
+                let value = of_side[row * self.features() + column];
+                let grid = self.preprocessing.domains[column].grid;
+                values.push((rows[row], column, grid.map_or(value, |grid| grid.floor(value))));
+            }
+        }
+        values.sort_unstable_by_key(|(row, column, _)| (*row, *column));
+        values
+    }
+
+    /// Least and greatest value of each context column among all rows, but for a few far from the others, `[C]`, in the
+    /// user's units.
+    pub(crate) fn context_ranges(&self) -> Vec<[f64; 2]> {
+        let features = self.features();
+        let column = |column: usize| -> Vec<f64> {
+            let sides = [&self.train, &self.validation];
+            let values = sides.into_iter().flat_map(|rows| rows.iter().skip(column).step_by(features));
+            values.copied().collect()
+        };
+        let context = self.preprocessing.modelled()..features;
+        context.filter_map(|place| far::range(&column(place))).collect()
     }
 
     /// The table that was split, and its weights where it has some: its rows in their order, those of dequantised columns
@@ -262,14 +306,16 @@ impl Dataset {
     pub fn with_margins(mut self, margins: Margins) -> Result<Self> {
         let plan = PreprocessingPlan { margins, ..self.preprocessing.plan() };
         let weights = self.weights.as_ref().map(|[train, _]| &train[..]);
-        self.preprocessing = plan.fit(&self.name, &self.train, weights, &self.columns)?;
-        Ok(self.with_atoms_filled())
+        self.preprocessing = self.fitted(&plan, weights)?;
+        Ok(self.without_far_rows().with_atoms_filled())
     }
 
     /// The same dataset of the first `rows` training rows and validation rows alone; the preprocessing stays as it is.
     pub(crate) fn first_rows(&self, rows: usize) -> Self {
         let first = |values: &[f64], width: usize| values[..values.len().min(rows * width)].to_vec();
         let sides = |weights: &[Vec<f64>; 2]| [first(&weights[0], 1), first(&weights[1], 1)];
+        let far_out =
+            self.far_out.each_ref().map(|far| far.iter().copied().filter(|(row, _)| *row < rows).collect());
         Self {
             name: self.name.clone(),
             columns: self.columns.clone(),
@@ -277,6 +323,7 @@ impl Dataset {
             train: first(&self.train, self.features()),
             validation: first(&self.validation, self.features()),
             weights: self.weights.as_ref().map(sides),
+            far_out,
             seed: self.seed,
         }
     }
@@ -321,16 +368,16 @@ impl Split {
         (0..self.rows).map(|row| self.is_validation(row))
     }
 
-    /// Moves the validation rows out of `table`.
-    fn take(&self, table: &mut Table) -> Vec<f64> {
-        table.take_rows(self.validation_rows as usize, |row| self.is_validation(row))
+    /// Moves the validation rows out of `values`, row-major [N, `width`].
+    fn take(&self, values: &mut Vec<f64>, width: usize) -> Vec<f64> {
+        take_rows(values, width, self.validation_rows as usize, |row| self.is_validation(row))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{ColumnDomain, Grid, Standardiser};
+    use crate::data::{Atoms, Bounds, ColumnDomain, Grid, Standardiser};
 
     fn table(rows: usize) -> Table {
         Table {
@@ -376,6 +423,50 @@ mod tests {
         };
         assert_eq!(split(3).into_table(), (table.clone(), Some(weights.clone())));
         assert_eq!(split(3).resplit(0.2, 4).expect("splits"), split(4));
+    }
+
+    #[test]
+    fn values_far_out_are_found_beside_atoms_and_count_nothing_for_validation() {
+        let bounds = Some(Bounds { low: Some(0.0), high: None });
+        let row = |i: usize| {
+            let zero = i.is_multiple_of(150);
+            let price = if zero { 0.0 } else { (((i * 389 % 600) as f64 - 300.0) / 100.0).exp() };
+            [price, (i * i % 97) as f64, f64::from(u8::from(zero))]
+        };
+        let mut table = Table {
+            name: "t".into(),
+            columns: ["price", "x", "price=0"].map(String::from).into(),
+            values: (0..600).flat_map(row).collect(),
+        };
+        let plan = |margins| PreprocessingPlan {
+            domains: vec![
+                ColumnDomain { bounds, ..ColumnDomain::default() },
+                ColumnDomain::default(),
+                ColumnDomain::indicator(),
+            ],
+            margins,
+            context: 1,
+            atoms: vec![Atoms { column: 0, values: vec![0.0], indicator: 2 }],
+            ..PreprocessingPlan::default()
+        };
+        let split =
+            |table: &Table, margins| Dataset::split_with(table, 0.1, 0, &plan(margins)).expect("splits");
+        assert_eq!(split(&table, Margins::None).far_values(), [], "the logarithm of an atom is not far");
+        let sides = Dataset::sides(&table, 0.1, 0).expect("few rows");
+        let row_of = |wanted| (1..600).find(|&row| sides[row] == wanted && row % 150 > 0).expect("one");
+        let (train, validation) = (row_of(false), row_of(true));
+        (table.values[3 * train + 1], table.values[3 * validation + 1]) = (1e12, 2e12);
+        let mut want = [(train, 1, 1e12), (validation, 1, 2e12)];
+        want.sort_by_key(|(row, ..)| *row);
+        for (margins, of_training) in [(Margins::None, 1), (Margins::Kernel, 0)] {
+            let dataset = split(&table, margins);
+            assert_eq!(dataset.far_values(), want);
+            let zeros = dataset
+                .weights
+                .expect("weights")
+                .map(|weights| weights.iter().filter(|w| **w == 0.0).count());
+            assert_eq!(zeros, [of_training, 1], "{margins:?}");
+        }
     }
 
     #[test]

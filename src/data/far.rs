@@ -21,17 +21,48 @@ pub(super) fn ends([lowest, low, high, highest]: [f64; 4], factor: f64) -> [f64;
 /// Shares of the quantiles that [`ends`] wants.
 pub(super) const SHARES: [f64; 4] = [0.05, 0.25, 0.75, 0.95];
 
-/// The [`ends`] of the values of a column `[N]`, of which there is one, beyond which they do harm.
-pub(super) fn harmful_ends(mut column: Vec<f64>) -> [f64; 2] {
+/// The quantiles of a column `[N]` that [`ends`] wants; there is a value.
+pub(super) fn quantiles(mut column: Vec<f64>) -> [f64; 4] {
     let (count, mut from) = (column.len(), 0);
-    let quantiles = SHARES.map(|share| {
+    SHARES.map(|share| {
         let place = ((share * count as f64) as usize).min(count - 1);
         // Those above the one before are behind it.
         let (_, value, _) = column[from..].select_nth_unstable_by(place - from, f64::total_cmp);
         from = place;
         *value
-    });
-    ends(quantiles, HARMFUL)
+    })
+}
+
+/// The [`ends`] beyond which values do harm, of training rows and of validation rows: the training rows have this `column`
+/// `[N]`, in which there is a value. A validation row that is far out and further than all of these does harm already, because
+/// it says nothing of how well they are learnt.
+pub(super) fn harmful_ends(column: &[f64]) -> [[f64; 2]; 2] {
+    let quantiles = quantiles(column.to_vec());
+    let [low, high] = ends(quantiles, HARMFUL);
+    let [below, above] = ends(quantiles, 1.0);
+    let least = column.iter().copied().fold(below, f64::min);
+    let greatest = column.iter().copied().fold(above, f64::max);
+    [[low, high], [low.max(least), high.min(greatest)]]
+}
+
+/// Least and greatest value of a column `[N]`, but for a few far from the others; nothing of none.
+pub(super) fn range(column: &[f64]) -> Option<[f64; 2]> {
+    if column.is_empty() {
+        return None;
+    }
+    let [low, high] = ends(quantiles(column.to_vec()), 1.0);
+    let is_near = |value: &&f64| (low..=high).contains(*value);
+    let far = column.len() - column.iter().filter(is_near).count();
+    let kept = column.iter().filter(|value| is_near(value) || !are_few(far, column.len()));
+    let [least, greatest] = [f64::min as fn(f64, f64) -> f64, f64::max];
+    Some([kept.clone().copied().reduce(least)?, kept.copied().reduce(greatest)?])
+}
+
+/// The rows of values at these rows and columns, which ascend.
+pub(super) fn rows(values: &[(usize, usize)]) -> Vec<usize> {
+    let mut rows: Vec<usize> = values.iter().map(|(row, _)| *row).collect();
+    rows.dedup();
+    rows
 }
 
 /// Whether so many values in so many rows are exceptions, or rather what the column is like.
@@ -45,7 +76,7 @@ mod tests {
     use super::*;
 
     fn harmful(column: &[f64]) -> Vec<usize> {
-        let [low, high] = harmful_ends(column.to_vec());
+        let [[low, high], _] = harmful_ends(column);
         (0..column.len()).filter(|&row| !(low..=high).contains(&column[row])).collect()
     }
 
@@ -64,6 +95,32 @@ mod tests {
         zeros[..10].fill(1.0);
         zeros[50] = 1e9;
         assert_eq!(harmful(&zeros), [50]);
+    }
+
+    #[test]
+    fn a_validation_row_does_harm_where_it_is_far_and_further_than_all_training_rows() {
+        let mut column: Vec<f64> = (0..600).map(|i| f64::from(i * 389 % 600) / 600.0).collect();
+        let [_, [low, high]] = harmful_ends(&column);
+        assert!(low > -6.0 && low < -4.0 && high > 5.0 && high < 7.0, "{low} {high}");
+        column[3] = 20.0;
+        let [[_, harmful], [_, high]] = harmful_ends(&column);
+        assert!(high == 20.0 && harmful > 400.0, "{high} {harmful}");
+        column[3] = 1e12;
+        let [[_, harmful], [_, high]] = harmful_ends(&column);
+        assert!(high == harmful, "{high} {harmful}");
+    }
+
+    #[test]
+    fn a_range_ends_before_a_few_values_far_from_the_others() {
+        let mut column: Vec<f64> = (0..300).map(|i| f64::from(i * 389 % 300)).collect();
+        assert_eq!(range(&column), Some([0.0, 299.0]));
+        (column[7], column[20]) = (1e12, -9000.0);
+        assert_eq!(range(&column), Some([0.0, 299.0]));
+        column[7] = 400.0;
+        assert_eq!(range(&column), Some([0.0, 400.0]), "a little beyond the others");
+        column[..9].fill(1e12);
+        assert_eq!(range(&column), Some([-9000.0, 1e12]), "so many are no exceptions");
+        assert_eq!((range(&[]), range(&[2.0])), (None, Some([2.0, 2.0])));
     }
 
     #[test]

@@ -34,9 +34,12 @@ impl Delimiter {
     /// ```
     /// use moonflow::data::Delimiter;
     ///
-    /// assert_eq!(Delimiter::parse("tab").unwrap(), Delimiter::Byte(b'\t'));
-    /// assert_eq!(Delimiter::parse(";").unwrap(), Delimiter::Byte(b';'));
+    /// # fn main() -> moonflow::Result<()> {
+    /// assert_eq!(Delimiter::parse("tab")?, Delimiter::Byte(b'\t'));
+    /// assert_eq!(Delimiter::parse(";")?, Delimiter::Byte(b';'));
     /// assert!(Delimiter::parse("::").is_err());
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn parse(text: &str) -> Result<Self> {
         let named = Self::NAMED.iter().find(|(name, _)| *name == text).map(|(_, delimiter)| *delimiter);

@@ -1,6 +1,8 @@
 //! Columns in which many rows share a value: whole numbers, values on a grid, or one value that returns.
 //! No density is bounded there, because it may put ever more mass on a point; whoever fits one wants to know.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Grid;
@@ -84,11 +86,17 @@ impl SharedValues {
 
     /// The grid that a column's values lie on where they come again, twice each or more, but are too many for the rows to share
     /// a few: steps so fine do not matter to a density, and to a person who reads samples they do.
-    pub fn fine_grid(column: &[f64]) -> Option<Grid> {
-        let mut sorted = column.to_vec();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let different = sorted.chunk_by(|a, b| a == b).count();
-        (different > Self::DIFFERENT && 2 * different <= sorted.len()).then(|| Grid::of(&sorted)).flatten()
+    pub fn fine_grid(mut column: impl ExactSizeIterator<Item = f64> + Clone) -> Option<Grid> {
+        // Most columns of measurements end here, at their first value.
+        let grid = Grid::of_all(column.clone())?;
+        let most = column.len() / 2;
+        let mut different = HashSet::new();
+        let is_few = column.all(|value| {
+            // Adding 0 makes one of the two zeros.
+            different.insert((value + 0.0).to_bits());
+            different.len() <= most
+        });
+        (is_few && different.len() > Self::DIFFERENT).then_some(grid)
     }
 
     /// Whether many of the column's `rows` share each of a few values.
@@ -153,8 +161,9 @@ mod tests {
         assert_eq!(shown(&whole[..40]), None, "too few rows to tell");
         let many: Vec<f64> = (0..5000).map(|i| f64::from(i % 600)).collect();
         assert_eq!(shown(&many), None, "steps so fine that they do not matter");
-        assert_eq!(SharedValues::fine_grid(&many), Some(Grid::WHOLE));
-        assert_eq!((SharedValues::fine_grid(&many[..1000]), SharedValues::fine_grid(&grid)), (None, None));
+        let fine = |values: &[f64]| SharedValues::fine_grid(values.iter().copied());
+        assert_eq!(fine(&many), Some(Grid::WHOLE));
+        assert_eq!((fine(&many[..1000]), fine(&grid), fine(&[])), (None, None, None));
     }
 
     #[test]

@@ -25,25 +25,6 @@ impl Table {
         self.values.len().checked_div(self.features()).unwrap_or(0)
     }
 
-    /// Moves the rows with these numbers out, `count` of them, in order; the others move up in the table's own memory.
-    pub(super) fn take_rows(&mut self, count: usize, chosen: impl Fn(u32) -> bool) -> Vec<f64> {
-        let features = self.features();
-        let mut taken = Vec::with_capacity(count * features);
-        let mut end = 0;
-        for row in 0..self.rows() {
-            let place = row * features..(row + 1) * features;
-            if chosen(row as u32) {
-                taken.extend_from_slice(&self.values[place]);
-            } else {
-                self.values.copy_within(place, end);
-                end += features;
-            }
-        }
-        self.values.truncate(end);
-        self.values.shrink_to_fit();
-        taken
-    }
-
     /// Number of columns D.
     pub fn features(&self) -> usize {
         self.columns.len()
@@ -115,6 +96,30 @@ impl Table {
         }
         out.flush()
     }
+}
+
+/// Moves `count` rows out of `values`, row-major [N, `width`]: those that are `chosen`, in order. The others move up in their
+/// own memory.
+pub(super) fn take_rows(
+    values: &mut Vec<f64>,
+    width: usize,
+    count: usize,
+    chosen: impl Fn(u32) -> bool,
+) -> Vec<f64> {
+    let mut taken = Vec::with_capacity(count * width);
+    let mut end = 0;
+    for row in 0..values.len() / width {
+        let place = row * width..(row + 1) * width;
+        if chosen(row as u32) {
+            taken.extend_from_slice(&values[place]);
+        } else {
+            values.copy_within(place, end);
+            end += width;
+        }
+    }
+    values.truncate(end);
+    values.shrink_to_fit();
+    taken
 }
 
 /// Writes numbers as fields of the current record; `digits` is scratch.

@@ -1,18 +1,19 @@
 //! Rows that are kept for a test: taken from the table before anything else sees it.
 
 use super::Table;
+use super::table::take_rows;
 use crate::error::{Error, Result};
 use crate::random::{Permutation, Stream};
 
 impl Table {
-    /// The table without a random `fraction` of its rows, and those rows, both in the table's order.
+    /// Whether each row `[N]` is one of a random `fraction` of them that is kept for a test.
     ///
     /// T = ⌊fraction · rows + ½⌋, at least 1. Row r is a test row when the permutation of [`Stream::Test`] under `seed`
     /// places it below T.
     ///
     /// # Errors
     /// [`Error::Argument`] when the fraction does not lie between 0 and 1, [`Error::Data`] when no row would be left.
-    pub fn without_test_rows(mut self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
+    pub fn test_rows(&self, fraction: f64, seed: u64) -> Result<Vec<bool>> {
         if !(fraction > 0.0 && fraction < 1.0) {
             return Err(Error::Argument(format!(
                 "the share of test rows must lie between 0 and 1, got {fraction}"
@@ -30,7 +31,17 @@ impl Table {
             ));
         }
         let order = Permutation::new(count, seed, Stream::Test, 0);
-        let values = self.take_rows(test_rows as usize, |row| order.place(row) < test_rows);
+        Ok((0..count).map(|row| order.place(row) < test_rows).collect())
+    }
+
+    /// The table without its [`Table::test_rows`], and those rows, both in the table's order.
+    ///
+    /// # Errors
+    /// Those of [`Table::test_rows`].
+    pub fn without_test_rows(mut self, fraction: f64, seed: u64) -> Result<(Self, Self)> {
+        let is_test = self.test_rows(fraction, seed)?;
+        let (features, count) = (self.features(), is_test.iter().filter(|&&is_test| is_test).count());
+        let values = take_rows(&mut self.values, features, count, |row| is_test[row as usize]);
         let test = Self { name: self.name.clone(), columns: self.columns.clone(), values };
         Ok((self, test))
     }

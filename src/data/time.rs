@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime};
 use serde::{Deserialize, Serialize};
 
 /// How the dates or times of a column are written. They are in UTC: where one came with a zone, all are written with a `Z`.
@@ -136,18 +136,14 @@ impl TimeFormat {
 /// Seconds of a day.
 pub(super) const DAY: i64 = 86_400;
 
-/// The day in the Gregorian calendar (Hinnant, "chrono-compatible low-level date algorithms").
+/// The date so many days after the first of 1970; beyond some 260,000 years the last one that there is.
 pub(super) fn date(days: i64) -> String {
-    let days = days.saturating_add(719_468);
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // Months from March on.
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+    let days_of = |days: i64| Days::new(days.unsigned_abs());
+    let date = match days {
+        0.. => NaiveDate::default().checked_add_days(days_of(days)).unwrap_or(NaiveDate::MAX),
+        _ => NaiveDate::default().checked_sub_days(days_of(days)).unwrap_or(NaiveDate::MIN),
+    };
+    format!("{:04}-{:02}-{:02}", date.year(), date.month(), date.day())
 }
 
 #[cfg(test)]
@@ -188,5 +184,9 @@ mod tests {
         assert_eq!(join(&["2024-02-29", "2024-02-29 12:00:00"]).text(0.7), "1970-01-01 00:00:01");
         let zoned = join(&["2024-02-29T12:00:00Z", "2024-02-29T12:00:00.25"]);
         assert_eq!(zoned.text(1.254), "1970-01-01T00:00:01.25Z");
+        // Whichever comes first.
+        assert_eq!(join(&["2024-02-29T12:00:00.25", "2024-02-29T12:00:00Z"]), zoned);
+        let seconds = join(&["2024-02-29 12:00:00", "2024-02-29"]);
+        assert_eq!((join(&["2024-02-29", "2024-02-29 12:00:00"]), seconds.spaced), (seconds, true));
     }
 }

@@ -15,6 +15,10 @@ pub(super) enum Axis {
     Line,
 }
 
+/// Places in a narrow cell beside its middle, and what each of the two weighs: Gauss and Legendre's rule with three nodes.
+pub(super) const NARROW: [f64; 2] = [0.112_701_665_379_258_3, 0.887_298_334_620_741_7];
+pub(super) const NARROW_WEIGHT: f64 = 5.0 / 18.0;
+
 /// Nodes in the product of some axes.
 pub(super) struct Cells {
     /// Places u or z, row-major [K, M].

@@ -67,7 +67,7 @@ impl Model {
     /// # Errors
     /// When `rows` is not a whole number of rows, the engine executes another flow, or the device is lost.
     pub async fn log_prob<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
-        let mut spreads = Spreads::new(&self.preprocessing);
+        let mut spreads = Spreads::new(&self.preprocessing, self.record.narrow_cells);
         if spreads.are_none() {
             return self.log_density(engine, rows).await;
         }
@@ -75,11 +75,28 @@ impl Model {
         let features = self.flow.features;
         let mut log_prob = Vec::with_capacity(rows.len() / features);
         for piece in self.pieces(rows, spreads.most_nodes())? {
-            let spread = spreads.of(piece);
-            let terms = self.log_density_of(engine, &spread.rows).await?;
-            for (log_sum, row) in spread.log_sums(&terms).zip(piece.chunks_exact(features)) {
-                let accepted = self.preprocessing.accepts(row);
-                log_prob.push(if accepted { log_sum } else { f64::NEG_INFINITY });
+            let row = |row: &usize| &piece[row * features..(row + 1) * features];
+            let accepted: Vec<usize> =
+                (0..piece.len() / features).filter(|place| self.preprocessing.accepts(row(place))).collect();
+            let start = log_prob.len();
+            log_prob.resize(start + piece.len() / features, f64::NEG_INFINITY);
+            // Few nodes first, and all of them for the rows that want more.
+            let mut open = accepted;
+            for few in [true, false] {
+                if open.is_empty() {
+                    break;
+                }
+                let rows: Vec<f64> = open.iter().flat_map(row).copied().collect();
+                let spread = spreads.of(&rows, few);
+                let terms = self.log_density_of(engine, &spread.rows).await?;
+                let mut left = Vec::new();
+                for (place, log_sum) in open.into_iter().zip(spread.log_sums(&terms)) {
+                    match log_sum {
+                        Some(log_sum) => log_prob[start + place] = log_sum,
+                        None => left.push(place),
+                    }
+                }
+                open = left;
             }
         }
         Ok(log_prob)
@@ -148,7 +165,7 @@ impl Model {
     /// # Errors
     /// As [`Model::log_prob`].
     pub async fn latent<E: Engine>(&self, engine: &mut E, rows: &[f64]) -> Result<Vec<f64>> {
-        let spreads = Spreads::new(&self.preprocessing);
+        let spreads = Spreads::new(&self.preprocessing, self.record.narrow_cells);
         if spreads.are_none() {
             return self.latent_of_noisy(engine, rows).await;
         }

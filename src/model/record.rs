@@ -147,13 +147,17 @@ pub struct TrainingRecord {
     /// The loss on the rows kept for a test, where there are any.
     #[serde(default)]
     pub test: Option<HeldOut>,
-    /// Least and greatest value of each context column among training and validation rows, `[C]`, in the user's units. None
-    /// of a model without context, and of files of earlier versions.
+    /// Least and greatest value of each context column among training and validation rows, but for a few far from the others,
+    /// `[C]`, in the user's units. None of a model without context, and of files of earlier versions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub context_ranges: Vec<[f64; 2]>,
     /// Results of the self-check after training.
     #[serde(default)]
     pub check: Option<SelfCheck>,
+    /// Whether the narrow cells of dequantised columns are scored by few nodes. Not in files of earlier versions, whose scores
+    /// keep their bits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub narrow_cells: bool,
 }
 
 impl TrainingRecord {
@@ -175,6 +179,7 @@ impl TrainingRecord {
             test: None,
             context_ranges: Vec::new(),
             check: None,
+            narrow_cells: false,
         }
     }
 }

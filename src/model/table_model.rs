@@ -260,11 +260,12 @@ impl TableModel {
 
     /// Rows drawn from the model, row-major [rows, D]: row r given the context `context`\[r\], row-major [rows, C], and
     /// all of them with the levels that are fixed in `fixed`, a level or none for each modelled column `[D − C]`, or for those
-    /// of each row, row-major [rows, D − C]; empty where none is. The temperature is that of the numbers alone.
+    /// of each row, row-major [rows, D − C]; empty where none is. A number with atoms has levels too: k where it is its k-th
+    /// atom, and 0 where it is none. The temperature is that of the numbers alone.
     ///
     /// # Errors
     /// Those of [`Ensemble::sample_given`] and [`Draws::row`](super::discrete::Draws::row); [`Error::Argument`] for a fixed
-    /// column that is no category, and a cell that is no place of a level.
+    /// column that is no category and has no atoms, and a cell that is no place of a level.
     pub async fn sample<E: Engine>(
         &self,
         engines: &mut Engines<E>,
@@ -319,7 +320,10 @@ impl TableModel {
             all if all == modelled => Some(fixed),
             _ => Some(&fixed[row * modelled..(row + 1) * modelled]),
         };
-        let is_fixed = |&&place: &&usize| fixed.iter().skip(place).step_by(modelled).any(Option::is_some);
+        let is_fixed = |&&place: &&usize| {
+            self.columns[place].atoms.is_empty()
+                && fixed.iter().skip(place).step_by(modelled).any(Option::is_some)
+        };
         if let Some(&place) = self.encoding.modelled_numbers().iter().find(is_fixed) {
             let name = shown(&self.columns[place].name);
             return Err(Error::Argument(format!(

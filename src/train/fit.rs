@@ -228,18 +228,6 @@ async fn initial_loss(engine: &mut impl Engine, trainer: &TrainerState) -> Resul
     Ok(engine.training_state().await?.best.map(|best| best.nll))
 }
 
-/// Least and greatest value of each context column among all rows, `[C]`, in the user's units.
-fn context_ranges(dataset: &Dataset) -> Vec<[f64; 2]> {
-    let (features, modelled) = (dataset.features(), dataset.preprocessing.modelled());
-    let mut ranges = vec![[f64::INFINITY, f64::NEG_INFINITY]; features - modelled];
-    for row in dataset.train.chunks_exact(features).chain(dataset.validation.chunks_exact(features)) {
-        for ([low, high], &value) in ranges.iter_mut().zip(&row[modelled..]) {
-            (*low, *high) = (low.min(value), high.max(value));
-        }
-    }
-    ranges
-}
-
 /// What the model file says of the training, before the model is looked at.
 fn record(
     dataset: &Dataset,
@@ -260,7 +248,8 @@ fn record(
         validation_nll: kept.and_then(|epoch| epoch.validation_nll),
         skipped_steps: *skipped,
         rollbacks: *rollbacks,
-        context_ranges: context_ranges(dataset),
+        context_ranges: dataset.context_ranges(),
+        narrow_cells: !dataset.preprocessing.dequantized().is_empty(),
         ..TrainingRecord::begun(recipe.clone(), data, device)
     }
 }

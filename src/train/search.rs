@@ -108,7 +108,8 @@ pub fn training_rows(dataset: &Dataset, validation_fraction: f64) -> Result<Data
         ));
     }
     let weights = dataset.weights.as_ref().map(|[train, _]| [train.clone(), Vec::new()]);
-    let rows = Dataset { validation: Vec::new(), weights, ..dataset.clone() };
+    let far_out = [dataset.far_out[0].clone(), Vec::new()];
+    let rows = Dataset { validation: Vec::new(), weights, far_out, ..dataset.clone() };
     rows.resplit(validation_fraction, dataset.seed)
 }
 

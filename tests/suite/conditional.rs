@@ -273,3 +273,26 @@ fn a_context_out_of_its_range_is_named_with_its_rows_and_no_sample_is_less_than_
         );
     }
 }
+
+#[test]
+fn a_context_far_from_all_others_does_not_widen_the_range_that_is_kept() {
+    let folder = folder();
+    let line =
+        |i: u32| format!("{},{}\n", f64::from(i * i % 97), if i == 40 { 1e6 } else { f64::from(i) / 10.0 });
+    let rows: String = (0..300).map(line).collect();
+    fs::write(folder.path().join("t.csv"), format!("y,c\n{rows}")).expect("written");
+    fs::write(folder.path().join("far.csv"), "y,c\n1,2\n3,31\n").expect("written");
+    for preset in ["default", "table"] {
+        let flags =
+            format!("--context c --preset {preset} --epochs 1 --layers 2 --hidden 8 --device cpu --out run");
+        succeed(folder.path(), &[&["train", "t.csv"], &*flags.split(' ').collect::<Vec<_>>()].concat());
+        for (table, rows) in [("far.csv", "line 3 (31)"), ("t.csv", "line 42 (1000000)")] {
+            let score = ["score", table, "--model", "run/model.safetensors", "--device", "cpu"];
+            let said = text(&moonflow(folder.path(), &score).stderr);
+            let want = format!(
+                "context `c` was from 0 to 29.9 in training; outside of that, where the model guesses: {rows}"
+            );
+            assert!(said.contains(&want), "{preset}: {said}");
+        }
+    }
+}

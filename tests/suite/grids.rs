@@ -7,6 +7,7 @@ use moonflow::cpu::CpuEngine;
 use moonflow::data::{Bounds, ColumnDomain, Dataset, Grid, Margins, PreprocessingPlan, Standardise, Table};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Ensemble, Model, Recipe};
+use moonflow::random::normals;
 use moonflow::train::fit;
 
 use crate::cli::{folder, moonflow, succeed, text, train};
@@ -26,11 +27,11 @@ fn prices() -> Table {
     }
 }
 
-fn fitted(plan: &PreprocessingPlan) -> (Model, CpuEngine<f32>) {
+fn fitted(table: &Table, plan: &PreprocessingPlan) -> (Model, CpuEngine<f32>) {
     let recipe = Recipe { epochs: 15, batch: 64, layers: 4, hidden: vec![12], ..Recipe::default() };
-    let dataset = Dataset::split_with(&prices(), 0.1, 0, plan).expect("splits");
-    assert_eq!(dataset.clone().into_table().0, prices(), "noise leaves without a trace");
-    let source = DataSource { name: "t".into(), noise: None, toy: false, rows: 600 };
+    let dataset = Dataset::split_with(table, 0.1, 0, plan).expect("splits");
+    assert_eq!(dataset.clone().into_table().0, *table, "noise leaves without a trace");
+    let source = DataSource { name: "t".into(), noise: None, toy: false, rows: table.rows() };
     let mut engine = CpuEngine::<f32>::new(recipe.flow_over(&dataset).expect("valid")).expect("made");
     let model =
         pollster::block_on(fit(&mut engine, &dataset, &recipe, source, &mut ())).expect("trains").model;
@@ -51,7 +52,7 @@ fn probabilities_of_cells_sum_to_1_and_samples_are_decimal_numbers() {
             ColumnDomain::default(),
         ];
         let plan = PreprocessingPlan { domains, margins, standardise, ..PreprocessingPlan::default() };
-        let (model, mut engine) = fitted(&plan);
+        let (model, mut engine) = fitted(&prices(), &plan);
         // Kernel densities have detail of a fraction of a deviation.
         let (cells, reach) = (if margins == Margins::Kernel { 3000 } else { 600 }, 12.0);
         let step = 2.0 * reach / f64::from(cells);
@@ -88,13 +89,54 @@ fn probabilities_of_cells_sum_to_1_and_samples_are_decimal_numbers() {
     }
 }
 
+/// 2,000 rows of an amount in cents, lognormal with some hundreds more than once, and a number that goes with it.
+fn amounts() -> Table {
+    let row = |row: u32| {
+        let mut noise = [0.0; 2];
+        normals(row, 6, &mut noise);
+        let [a, b] = noise.map(f64::from);
+        let amount = if row.is_multiple_of(9) { 20.0 } else { 20.0 * (0.8 * a).exp() };
+        [(100.0 * amount).round() / 100.0, amount.ln() + 0.5 * b]
+    };
+    let columns = ["amount", "x"].map(String::from).into();
+    Table { name: "t".into(), columns, values: (0..2000).flat_map(row).collect() }
+}
+
+#[test]
+fn a_cell_of_thousands_has_the_integral_of_its_density() {
+    const PARTS: u32 = 100;
+    let grid = Grid { step: 0.01, offset: 0.0 };
+    for margins in [Margins::None, Margins::Kernel] {
+        let domains =
+            vec![ColumnDomain { grid: Some(grid), ..ColumnDomain::default() }, ColumnDomain::default()];
+        let plan = PreprocessingPlan { domains, margins, ..PreprocessingPlan::default() };
+        let (model, mut engine) = fitted(&amounts(), &plan);
+        let rows = &amounts().values[..600];
+        let log_prob = pollster::block_on(model.log_prob(&mut engine, rows)).expect("scores");
+        let place =
+            |row: &[f64], part: u32| [row[0] + 0.01 * (f64::from(part) + 0.5) / f64::from(PARTS), row[1]];
+        let parts: Vec<f64> =
+            rows.chunks(2).flat_map(|row| (0..PARTS).flat_map(move |part| place(row, part))).collect();
+        let density = pollster::block_on(model.log_density(&mut engine, &parts)).expect("scores");
+        let mut errors = Vec::new();
+        for (cell, log_prob) in density.chunks(PARTS as usize).zip(log_prob) {
+            let mean = cell.iter().map(|value| value.exp()).sum::<f64>() / f64::from(PARTS);
+            errors.push((log_prob - (0.01 * mean).ln()).abs());
+        }
+        errors.sort_by(f64::total_cmp);
+        // Single precision of a density is 1e-5 or so.
+        assert!(errors[150] < 5e-5 && errors[299] < 1e-3, "{margins:?}: {:?}", &errors[290..]);
+    }
+}
+
 #[test]
 fn the_middle_of_a_cell_is_its_latent_value() {
     let domains = vec![
         ColumnDomain { grid: Some(CENTS), bounds: None, ..ColumnDomain::default() },
         ColumnDomain::default(),
     ];
-    let (model, mut engine) = fitted(&PreprocessingPlan { domains, ..PreprocessingPlan::default() });
+    let (model, mut engine) =
+        fitted(&prices(), &PreprocessingPlan { domains, ..PreprocessingPlan::default() });
     let of_cell = pollster::block_on(model.latent(&mut engine, &[0.035, 1.0])).expect("latent");
     let of_middle = pollster::block_on(model.latent_of_noisy(&mut engine, &[0.04, 1.0])).expect("latent");
     assert_eq!(of_cell, of_middle);

@@ -141,11 +141,24 @@ fn a_row_far_out_costs_the_others_nothing_and_is_named() {
         assert!(named.is_none_or(|named| said.contains(&named)), "{said}");
         (loss(folder.path(), &fresh), said)
     };
+    let validation_loss = || {
+        let model = Ensemble::load(folder.path().join("run/model.safetensors")).expect("a model");
+        model
+            .members()
+            .iter()
+            .map(|member| member.record.validation_nll.expect("validated"))
+            .collect::<Vec<f64>>()
+    };
     let few = ["--ensemble", "2", "--epochs", "15"];
     let (without, _) = loss_with(None, &few);
+    let clean_validation = validation_loss();
     for far in [7, 8, 9, 10] {
         let (with, _) = loss_with(Some(far), &few);
         assert!((with - without).abs() < 0.05, "row {far}: {with}, {without} without it");
+        // As a validation row of one of the fits it decides nothing either.
+        for (with, without) in validation_loss().into_iter().zip(&clean_validation) {
+            assert!((with - without).abs() < 0.3, "row {far}: {with}, {without} without it");
+        }
     }
     // Without margins nothing brings the row near: it is left out of scales and losses.
     for flags in [&["--preset", "realnvp"][..], &["--margins", "none", "--ensemble", "1"]] {

@@ -193,3 +193,44 @@ fn train_says_in_notes_what_inspect_advises() {
     assert!(notes.contains("a sum of other columns: `b` = "), "{notes}");
     assert!(!notes.contains("whole numbers") && !notes.contains("near an end"), "{notes}");
 }
+
+#[test]
+fn ranges_of_dates_and_times_are_dates_and_times() {
+    let folder = folder();
+    let line = |row: u32| {
+        format!("2024-03-{:02},2024-02-29T{:02}:30:00+02:00,{}.5\n", 1 + row % 31, row % 24, row * row % 41)
+    };
+    let rows: String = (0..62).map(line).collect();
+    fs::write(folder.path().join("t.csv"), format!("day,at,x\n{rows}")).expect("written");
+    let said = succeed(folder.path(), &["inspect", "t.csv"]);
+    for want in [
+        "`day`: dates or times, 2024-03-01 to 2024-03-31, 31 different",
+        "`at`: dates or times, 2024-02-28T22:30:00 to 2024-02-29T21:30:00 in UTC, 24 different",
+    ] {
+        assert!(said.contains(want), "{want:?} is not in {said}");
+    }
+}
+
+#[test]
+fn columns_with_few_values_or_none_are_to_be_dropped() {
+    let folder = folder();
+    let line = |row: u32| {
+        format!(
+            "{}.5,,{}\n",
+            row * row % 41,
+            if row.is_multiple_of(5) { row.to_string() } else { String::new() }
+        )
+    };
+    let rows: String = (0..60).map(line).collect();
+    fs::write(folder.path().join("t.csv"), format!("x,nothing,rare\n{rows}")).expect("written");
+    let said = succeed(folder.path(), &["inspect", "t.csv"]);
+    for want in [
+        "`nothing`: no values, 60 missing",
+        "advice   --drop nothing: no values",
+        "advice   --drop rare: missing in most rows",
+        "advice   --dequantize x=1: values in steps",
+        "train t.csv --drop nothing,rare --dequantize x=1",
+    ] {
+        assert!(said.contains(want), "{want:?} is not in {said}");
+    }
+}

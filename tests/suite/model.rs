@@ -42,6 +42,7 @@ fn model() -> Model {
             rollbacks: 1,
             test: None,
             context_ranges: Vec::new(),
+            narrow_cells: false,
             check: Some(SelfCheck {
                 round_trip: 1e-6,
                 log_det: Some(1.0 / 7.0),

@@ -355,6 +355,7 @@ fn with_giants(giants: &[usize]) -> Dataset {
         train,
         validation: table(20, 4).values,
         weights: None,
+        far_out: Default::default(),
         seed: 0,
     }
 }

@@ -186,6 +186,9 @@ fn cells_that_are_no_utf_8_are_refused_where_they_would_be_passed_through() {
         error.contains("line 2, column 2 (`name`): `caf\\xe9` is not UTF-8 text; save the file as"),
         "{error}"
     );
+    let error =
+        Reader::from_text("t", &b"a,na\xefve\n1,2\n"[..], &Reading::default()).err().expect("Latin-1");
+    assert!(error.to_string().contains("the name of column 2, `na\\xefve`, is not UTF-8 text"), "{error}");
     // Not asked for, it is not looked at.
     let reader = Reader::from_text("t", &text[..], &Reading::default()).expect("reads");
     let mut rows = reader.select(&[0, 2], &[], Missing::Refuse).expect("columns");

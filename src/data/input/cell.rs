@@ -127,6 +127,11 @@ mod tests {
         let cells = Cells::new(&reading, Decimal::Point);
         assert_eq!((cells.read(b" none yet"), cells.read(b"-9")), (Cell::Missing, Cell::Missing));
         assert_eq!(reading.missing_numbers(), [-9.0]);
+        assert_eq!(
+            (cells.read(b"-9.00"), cells.read(b"-90")),
+            (Cell::Missing, Cell::Value(-90.0, ValueKind::Number))
+        );
+        assert!(cells.is_missing_category("none yet") && !cells.is_missing_category("none"));
     }
 
     #[test]

@@ -140,6 +140,13 @@ impl Preprocessing {
         }
     }
 
+    /// The widest of three cells of the dequantised `column` whose values are this far apart, in the middle of its values and
+    /// to both sides, by the normal shape that the column's own maps give it.
+    pub(crate) fn cell_width(&self, column: usize, step: f64) -> f64 {
+        let own = self.own_maps_of(column);
+        [-1.0, 0.0, 1.0].map(|z| step * (-own.place(z).1).exp()).into_iter().fold(0.0, f64::max)
+    }
+
     fn own_maps_of(&self, column: usize) -> OwnMaps {
         let of = |values: &[f64]| vec![values[column]];
         let maps = Self {
@@ -206,7 +213,8 @@ impl PreprocessingPlan {
             let weights: Option<Vec<f64>> =
                 weights.map(|weights| others.iter().map(|(place, _)| weights[*place]).collect());
             let others: Vec<f64> = others.into_iter().map(|(_, value)| value).collect();
-            let fitted = plan.fit(source_name, &others, weights.as_deref(), std::slice::from_ref(name))?;
+            let fitted =
+                plan.fit(source_name, &others, weights.as_deref(), std::slice::from_ref(name), &[])?;
             Ok(OwnMaps { column, ..fitted.own_maps_of(0) })
         };
         self.atoms.iter().map(of_column).collect()
@@ -278,7 +286,7 @@ mod tests {
         for (_, margins) in Margins::ALL {
             for standardise in [Standardise::Mean, Standardise::Robust, Standardise::Whiten] {
                 let rows = rows();
-                let fitted = plan(margins, standardise).fit("t", &rows, None, &columns()).expect("fits");
+                let fitted = plan(margins, standardise).fit("t", &rows, None, &columns(), &[]).expect("fits");
                 let others: Vec<f64> =
                     rows.chunks(3).filter(|row| row[2] == 0.0).flat_map(|row| [row[0], row[1]]).collect();
                 let alone = PreprocessingPlan {
@@ -287,7 +295,7 @@ mod tests {
                     margins,
                     ..PreprocessingPlan::default()
                 };
-                let alone = alone.fit("t", &others, None, &columns()[..2]).expect("fits");
+                let alone = alone.fit("t", &others, None, &columns()[..2], &[]).expect("fits");
                 let [own] = &fitted.own_maps()[..] else { panic!("one column has atoms") };
                 for z in [-7.75, -1.3, 0.0, 0.4, 7.75] {
                     assert_eq!(
@@ -308,7 +316,8 @@ mod tests {
     #[test]
     fn places_have_the_slope_of_differences_and_noise_is_like_the_other_rows() {
         for (_, margins) in Margins::ALL {
-            let fitted = plan(margins, Standardise::Mean).fit("t", &rows(), None, &columns()).expect("fits");
+            let fitted =
+                plan(margins, Standardise::Mean).fit("t", &rows(), None, &columns(), &[]).expect("fits");
             let [own] = &fitted.own_maps()[..] else { panic!("one column has atoms") };
             for z in [-2.1, -0.7, 0.05, 1.3] {
                 let step = 1e-5;
@@ -344,7 +353,7 @@ mod tests {
             ..plan(Margins::None, Standardise::Mean)
         };
         let above: Vec<f64> = rows().chunks(3).flat_map(|row| [row[0] + 1.0, row[1], row[2]]).collect();
-        let fitted = counted(domain).fit("t", &above, None, &columns()).expect("fits");
+        let fitted = counted(domain).fit("t", &above, None, &columns(), &[]).expect("fits");
         let (x, _) = fitted.own_maps()[0].place(0.3);
         assert!(x.fract() != 0.0 && fitted.own_maps()[0].place(0.31).0 > x);
         let message = counted(ColumnDomain { bounds: None, ..domain })
@@ -372,7 +381,7 @@ mod tests {
         }
         let rows: Vec<f64> = rows().chunks(3).flat_map(|row| [0.0, row[1], 1.0]).collect();
         let message = plan(Margins::None, Standardise::Mean)
-            .fit("t", &rows, None, &columns())
+            .fit("t", &rows, None, &columns(), &[])
             .expect_err("few")
             .to_string();
         assert!(message.contains("column 1 (`price`) has 0 training rows with another value"), "{message}");

@@ -28,10 +28,15 @@ impl Grid {
     /// assert_eq!(Grid::of(&[0.0, 1.0, 2f64.sqrt()]), None);
     /// ```
     pub fn of(values: &[f64]) -> Option<Self> {
-        let &first = values.first()?;
-        let scale = scale_of(values.iter().copied())?;
+        Self::of_all(values.iter().copied())
+    }
+
+    /// [`Grid::of`] values that are not side by side.
+    pub(in crate::data) fn of_all(values: impl Iterator<Item = f64> + Clone) -> Option<Self> {
+        let first = values.clone().next()?;
+        let scale = scale_of(values.clone())?;
         let whole = |value: f64| (value * scale).round() as i64;
-        let steps = values.iter().map(|&value| whole(value).abs_diff(whole(first)));
+        let steps = values.map(|value| whole(value).abs_diff(whole(first)));
         let step = i64::try_from(steps.fold(0, gcd)).ok().filter(|step| *step > 0)?;
         let offset = whole(first).rem_euclid(step);
         Some(Self { step: step as f64 / scale, offset: offset as f64 / scale })

@@ -427,7 +427,7 @@ mod tests {
             plan.add_noise(values, row as u32, 1);
         }
         let columns = order.map(|column| ["a", "b", "c"][column].to_owned());
-        (plan.fit("t", &rows, None, &columns).expect("fits"), rows)
+        (plan.fit("t", &rows, None, &columns, &[]).expect("fits"), rows)
     }
 
     #[test]
@@ -528,7 +528,7 @@ mod tests {
         let columns = ["a", "b"].map(String::from);
         for standardise in [Standardise::Mean, Standardise::Robust, Standardise::Whiten] {
             let plan = |margins| PreprocessingPlan { standardise, margins, ..Default::default() };
-            let fit = |margins| plan(margins).fit("t", &heavy, None, &columns).expect("fits");
+            let fit = |margins| plan(margins).fit("t", &heavy, None, &columns, &[]).expect("fits");
             let [plain, bent, kernel] = Margins::ALL.map(|(_, margins)| fit(margins));
             let loss = |preprocessing: &Preprocessing| {
                 let Preprocessed { values, log_det } = preprocessing.forward(&heavy);

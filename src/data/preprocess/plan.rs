@@ -102,35 +102,43 @@ impl PreprocessingPlan {
         Atoms::validate(&self.atoms, &self.domains, columns, self.context)
     }
 
-    /// Row and column, from 0, of each value of `rows`, row-major [B, D], that lies a thousand quartile distances from the
-    /// others of its column, which are those of `all`, row-major [N, D]; none where so many do that they are no exceptions.
-    /// A column that has bounds counts as it is mapped.
-    pub fn far_out(&self, all: &[f64], rows: &[f64], features: usize) -> Vec<(usize, usize)> {
-        let domain = |column: usize| self.domains.get(column).copied().unwrap_or_default();
-        let mut found = Vec::new();
-        for column in (0..features).filter(|&column| !domain(column).indicator && !all.is_empty()) {
-            let domain = domain(column);
-            let mapped = |values: &[f64]| -> Vec<f64> {
-                values.iter().skip(column).step_by(features).map(|&value| domain.forward(value).0).collect()
-            };
-            let [low, high] = far::harmful_ends(mapped(all));
-            let is_far = |(row, value): (usize, f64)| (value < low || value > high).then_some((row, column));
-            found.extend(mapped(rows).into_iter().enumerate().filter_map(is_far));
+    /// Row and column, from 0, of each value of `sides`, the training and the validation rows, row-major [N, D] and [V, D],
+    /// that lies so far from the training rows of its column that it does harm; none where so many do that they are no
+    /// exceptions. A column that has bounds counts as it is mapped, and atoms are not looked at.
+    pub(in crate::data) fn far_out(&self, sides: [&[f64]; 2], features: usize) -> [Vec<(usize, usize)>; 2] {
+        let mut found = [Vec::new(), Vec::new()];
+        for column in 0..features {
+            let training: Vec<f64> =
+                self.mapped(sides[0], column, features).map(|(_, value)| value).collect();
+            if training.is_empty() {
+                continue;
+            }
+            let ends = far::harmful_ends(&training);
+            for ((found, rows), [low, high]) in found.iter_mut().zip(sides).zip(ends) {
+                let mapped = self.mapped(rows, column, features);
+                let far = mapped.filter(|(_, value)| *value < low || *value > high);
+                found.extend(far.map(|(row, _)| (row, column)));
+            }
         }
-        found.sort_unstable();
-        if far::are_few(found.len(), rows.len() / features.max(1)) { found } else { Vec::new() }
+        found.iter_mut().for_each(|found| found.sort_unstable());
+        let [count, rows] =
+            [found.iter().map(Vec::len).sum(), sides.map(<[f64]>::len).iter().sum::<usize>() / features];
+        if far::are_few(count, rows) { found } else { Default::default() }
     }
 
-    /// The rows of [`PreprocessingPlan::far_out`] where nothing brings them near the others, so that they alone would decide
+    /// The values of `column` among `rows`, row-major [B, D], that are at no atom, each with its row and as its domain maps
+    /// it; none of an indicator.
+    fn mapped(&self, rows: &[f64], column: usize, features: usize) -> impl Iterator<Item = (usize, f64)> {
+        let domain = self.domains.get(column).copied().unwrap_or_default();
+        let rows = rows.chunks_exact(features).enumerate().filter(move |_| !domain.indicator);
+        let others = rows.filter(move |(_, row)| !is_at_atom(&self.atoms, column, row));
+        others.map(move |(place, row)| (place, domain.forward(row[column]).0))
+    }
+
+    /// The training rows of values `far` out, where nothing brings them near the others, so that they alone would decide
     /// scales and losses.
-    pub(in crate::data) fn left_out(&self, all: &[f64], rows: &[f64], features: usize) -> Vec<usize> {
-        if self.margins != Margins::None {
-            return Vec::new();
-        }
-        let mut found: Vec<usize> =
-            self.far_out(all, rows, features).into_iter().map(|(row, _)| row).collect();
-        found.dedup();
-        found
+    pub(in crate::data) fn left_out(&self, far: &[(usize, usize)]) -> Vec<usize> {
+        if self.margins == Margins::None { far::rows(far) } else { Vec::new() }
     }
 
     /// Adds to a row `[D]` the noise of its dequantised columns: uniform in its cell, of row `row` under
@@ -164,7 +172,7 @@ impl PreprocessingPlan {
     /// Fits each stage in turn to the training rows `values`, row-major [N, D], as the stages before it leave them. What maps
     /// a column with atoms alone is fitted to its rows that are at none. They have their noise; errors name `source_name`.
     /// Kernel densities count each row by its weight `[N]`, where there are any; everything else counts all rows alike, but
-    /// for those far out that nothing brings near the others.
+    /// for those of the values `far` out that nothing brings near the others.
     ///
     /// # Errors
     /// Those of [`Standardiser::fit`], and [`Error::Data`] for a column whose middle half is one value, when robust.
@@ -174,11 +182,12 @@ impl PreprocessingPlan {
         values: &[f64],
         weights: Option<&[f64]>,
         columns: &[String],
+        far: &[(usize, usize)],
     ) -> Result<Preprocessing> {
         self.validate(columns)?;
         let features = columns.len();
-        let far = self.left_out(values, values, features);
-        let near = (!far.is_empty()).then(|| without(values, features, &far));
+        let left_out = self.left_out(far);
+        let near = (!left_out.is_empty()).then(|| without(values, features, &left_out));
         let values = near.as_deref().unwrap_or(values);
         let own = self.fit_own(source_name, values, weights, columns)?;
         let filled = (!own.is_empty()).then(|| self.filled(&own, values, features));
