@@ -14,7 +14,7 @@ const EM_PASSES: usize = 100;
 /// Gain in nats a row below which expectation-maximisation ends.
 const LEAST_GAIN: f64 = 1e-4;
 /// Added to every variance, in the units of the rows, which are about standard deviations: no component falls onto a point.
-const LEAST_VARIANCE: f64 = 1e-3;
+const LEAST_VARIANCE: f64 = 3e-4;
 /// Rows of a block.
 const BLOCK: usize = 512;
 
