@@ -19,8 +19,6 @@ Wants numpy and scikit-learn.
 
 import argparse
 import csv
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -28,6 +26,8 @@ import numpy as np
 from sklearn import datasets
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
+
+from program import run
 
 # What loads a table, and of whole numbers the ends between which they lie with their noise.
 TABLES = {
@@ -82,14 +82,6 @@ def mixture(train, test, components):
     return model.score_samples(scaler.transform(test)) + unit
 
 
-def run(command):
-    """Standard output of `command`; ends with its error message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr.strip()}")
-    return done.stdout
-
-
 def flow(moonflow, train, test, options):
     """log p of `test` under a flow that moonflow trains on `train`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -97,9 +89,9 @@ def flow(moonflow, train, test, options):
         write(folder / "train.csv", train)
         write(folder / "test.csv", test)
         train_flags = ["--device", "cpu", "--out", str(folder / "run"), *options]
-        run([moonflow, "train", str(folder / "train.csv"), *train_flags])
+        run(moonflow, "train", str(folder / "train.csv"), *train_flags)
         score_flags = ["--model", str(folder / "run/model.safetensors"), "--device", "cpu"]
-        scored = run([moonflow, "score", *score_flags, str(folder / "test.csv")])
+        scored = run(moonflow, "score", *score_flags, str(folder / "test.csv"))[0]
         return np.array([float(line) for line in scored.split()[1:]])
 
 

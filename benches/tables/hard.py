@@ -11,12 +11,13 @@ import argparse
 import csv
 import itertools
 import math
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from program import run
 
 ROWS = 10_000
 FRESH = 10_000
@@ -132,14 +133,6 @@ def write(path, x):
         out.writerows([repr(float(value)) for value in row] for row in x)
 
 
-def run(*command):
-    """Standard output of `command`; ends with its error message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr.strip()}")
-    return done.stdout
-
-
 def draw(folder, name, seed):
     """Writes train.csv and fresh.csv into `folder`; the table, the truth of the fresh rows, and flags of `train`."""
     make, flags = TABLES[name]
@@ -153,8 +146,8 @@ def draw(folder, name, seed):
 def train(moonflow, folder, truth, flags):
     """What `train` says of the table in `folder`, the gap of the fit in nats, and its model."""
     model = str(folder / "run/model.safetensors")
-    said = run(moonflow, "train", str(folder / "train.csv"), "--out", str(folder / "run"), *flags)
-    scored = run(moonflow, "score", "--model", model, str(folder / "fresh.csv"), "--device", "cpu")
+    said, _ = run(moonflow, "train", str(folder / "train.csv"), "--out", str(folder / "run"), *flags)
+    scored, _ = run(moonflow, "score", "--model", model, str(folder / "fresh.csv"), "--device", "cpu")
     return said, (truth - np.array([float(line) for line in scored.split()[1:]])).mean(), model
 
 
@@ -167,7 +160,7 @@ def fit(moonflow, name, seed, options):
         shares = [getattr(rows, share, None) for share in ("right", "between")]
         if not any(shares):
             return gap, "", ""
-        drawn = run(moonflow, "sample", "--model", model, "-n", str(SAMPLES), "--device", "cpu")
+        drawn, _ = run(moonflow, "sample", "--model", model, "-n", str(SAMPLES), "--device", "cpu")
         samples = np.loadtxt(drawn.splitlines(), delimiter=",", skiprows=1)
         return gap, *(f"{share(samples):.5f}" if share else "" for share in shares)
 

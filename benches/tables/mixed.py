@@ -15,11 +15,12 @@ import datetime
 import math
 import random
 import re
-import subprocess
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+
+from program import run
 
 HEADER = ["plan", "active", "joined", "visits", "spent", "price", "rating"]
 FIRST_DAY = datetime.date(2023, 1, 1)
@@ -127,19 +128,17 @@ def main():
         folder = Path(folder)
         write(folder / "mixed.csv", args.rows, args.seed)
 
-        def run(*command):
-            done = subprocess.run([args.moonflow.resolve(), *command], cwd=folder, capture_output=True, text=True)
-            sys.stderr.write(done.stderr)
-            if done.returncode:
-                sys.exit(f"{command[0]} failed")
-            return done.stdout
+        def moonflow(*command):
+            said, notes = run(args.moonflow.resolve(), *command, cwd=folder)
+            sys.stderr.write(notes)
+            return said
 
-        sys.stderr.write(run("train", "mixed.csv", "--auto", "--out", "out", *args.train))
-        run("sample", "--model", "out/model.safetensors", "-n", str(args.samples), "--out", "sample.csv")
+        sys.stderr.write(moonflow("train", "mixed.csv", "--auto", "--out", "out", *args.train))
+        moonflow("sample", "--model", "out/model.safetensors", "-n", str(args.samples), "--out", "sample.csv")
         # Rows at an atom take hundreds of evaluations each.
         head = (folder / "sample.csv").read_text().splitlines(keepends=True)[: SCORED + 1]
         (folder / "head.csv").write_text("".join(head))
-        scores = run("score", "--model", "out/model.safetensors", "head.csv").split()[1:]
+        scores = moonflow("score", "--model", "out/model.safetensors", "head.csv").split()[1:]
         out = csv.writer(sys.stdout)
         out.writerow(["column", "difference", "allowed", "odd_cells", "holds"])
         fine = len(scores) == min(SCORED, args.samples) and all(math.isfinite(float(score)) for score in scores)

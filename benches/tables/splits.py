@@ -12,13 +12,14 @@ import argparse
 import csv
 import resource
 import shlex
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from sklearn.mixture import GaussianMixture
+
+from program import run
 
 
 def read(path):
@@ -44,14 +45,6 @@ def mixture(folder, components):
     return model.score_samples((test - mean) / std) - np.log(std).sum()
 
 
-def run(command):
-    """Standard output and error of `command`; ends with its error message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr.strip()}")
-    return done.stdout, done.stderr
-
-
 def processor_time():
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
@@ -61,10 +54,10 @@ def flow(moonflow, folder, options):
     """log p of the test rows under the fit, the seconds of its training, and what it says of the columns."""
     with tempfile.TemporaryDirectory() as out:
         before = processor_time()
-        said, notes = run([moonflow, "train", str(folder / "train.csv"), "--device", "cpu", "--out", out, *options])
+        said, notes = run(moonflow, "train", str(folder / "train.csv"), "--device", "cpu", "--out", out, *options)
         seconds = processor_time() - before
         model = str(Path(out) / "model.safetensors")
-        scored, _ = run([moonflow, "score", "--model", model, str(folder / "test.csv"), "--device", "cpu"])
+        scored, _ = run(moonflow, "score", "--model", model, str(folder / "test.csv"), "--device", "cpu")
     scores = np.array([float(line.rsplit(",")[-1]) for line in scored.split()[1:]])
     suspicious = [line.strip() for line in said.splitlines() if "suspicious: " in line]
     notes = [line for line in notes.splitlines() if line.startswith(("note:", "warning:"))]

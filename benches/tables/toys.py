@@ -10,10 +10,11 @@ import argparse
 import csv
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from program import run
 
 TOYS = ["moons", "circles", "blobs", "pinwheel", "checkerboard", "spirals", "swiss-roll"]
 
@@ -23,10 +24,8 @@ def train(moonflow, toy, preset, seed):
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--preset", preset, "--seed", str(seed), "--device", "cpu", "--log-format", "json"]
         command = [moonflow, "train", toy, *flags, "--out", str(Path(folder) / "run")]
-        done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr.strip()}")
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+        said, _ = run(*command)
+    lines = [json.loads(line) for line in said.splitlines()]
     record = next(line["record"] for line in reversed(lines) if "record" in line)
     seconds = max(line.get("seconds", 0.0) for line in lines)
     return record["held_out"], seconds
