@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use moonflow::Result;
 use moonflow::data::{Encoding, TableWriter, chunk_rows};
 use moonflow::engine::Engine;
-use moonflow::model::{Engines, TableModel};
+use moonflow::model::{Engines, TableModel, median_loss};
 use moonflow::shown::shown;
 
 use super::columns::{self, TableArgs};
@@ -98,7 +98,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
         ranges.see(&model, &context, |row| format!("{} {}", rows.unit(), chunk.places[row]))?;
         let log_probs = results.iter().step_by(names.len());
         not_finite += log_probs.clone().filter(|value| !value.is_finite()).count();
-        log_probs.for_each(|log_prob| losses.add(-log_prob));
+        log_probs.for_each(|&log_prob| losses.add(log_prob));
         scored += results.len() / names.len();
         writer.write(&chunk.extras, &results)?;
         progress.update(scored as u64, rows.fraction());
@@ -130,7 +130,7 @@ pub async fn run(args: ScoreArgs) -> Result<()> {
 struct Losses {
     sum: f64,
     count: u64,
-    /// Every `2^halvings`-th of them.
+    /// log p of every `2^halvings`-th of them.
     kept: Vec<f64>,
     halvings: u32,
 }
@@ -140,14 +140,14 @@ impl Losses {
     /// that of all.
     const MOST: usize = 1 << 20;
 
-    fn add(&mut self, loss: f64) {
-        if !loss.is_finite() {
+    fn add(&mut self, log_prob: f64) {
+        if !log_prob.is_finite() {
             return;
         }
         if self.count.is_multiple_of(1 << self.halvings) {
-            self.kept.push(loss);
+            self.kept.push(log_prob);
         }
-        self.sum += loss;
+        self.sum -= log_prob;
         self.count += 1;
         if self.kept.len() > Self::MOST {
             let mut place = 0;
@@ -160,15 +160,8 @@ impl Losses {
     }
 
     /// Mean and median, of `rows` rows; nothing where none has a finite loss.
-    fn describe(mut self, rows: u64) -> Option<String> {
-        let middle = self.kept.len() / 2;
-        let even = self.kept.len().is_multiple_of(2);
-        let (below, median, _) = match self.count {
-            0 => return None,
-            _ => self.kept.select_nth_unstable_by(middle, f64::total_cmp),
-        };
-        let lower = below.iter().copied().max_by(f64::total_cmp).filter(|_| even).unwrap_or(*median);
-        let (mean, median) = (self.sum / self.count as f64, 0.5 * (lower + *median));
+    fn describe(self, rows: u64) -> Option<String> {
+        let (mean, median) = (self.sum / self.count as f64, median_loss(&self.kept)?);
         let counted = output::grouped(self.count);
         let of = match rows - self.count {
             0 if rows == 1 => "1 row".to_owned(),
@@ -186,7 +179,7 @@ mod tests {
     fn described(losses: impl Iterator<Item = f64>) -> Option<String> {
         let (mut all, mut rows) = (Losses::default(), 0);
         for loss in losses {
-            all.add(loss);
+            all.add(-loss);
             rows += 1;
         }
         all.describe(rows)
@@ -208,7 +201,8 @@ mod tests {
     fn the_median_of_very_many_rows_is_that_of_some_of_them() {
         let rows = 5 * Losses::MOST as u64;
         let mut losses = Losses::default();
-        (0..rows).for_each(|row| losses.add((row.wrapping_mul(2_654_435_761) % rows) as f64 / rows as f64));
+        (0..rows)
+            .for_each(|row| losses.add(-((row.wrapping_mul(2_654_435_761) % rows) as f64 / rows as f64)));
         assert!(losses.kept.len() <= Losses::MOST && losses.count == rows);
         let said = losses.describe(rows).expect("rows");
         assert!(said.contains("mean NLL 0.5000 nats, median 0.5") || said.contains("median 0.49"), "{said}");

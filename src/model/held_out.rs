@@ -61,8 +61,8 @@ pub(crate) fn mean_and_error(values: &[f64]) -> (f64, f64) {
     (mean, (variance / count).sqrt())
 }
 
-/// Median of −`log_prob`, where it is a number.
-pub(crate) fn median_loss(log_prob: &[f64]) -> Option<f64> {
+/// Median of −`log_prob` `[B]` in nats, where it is a number; none of no rows.
+pub fn median_loss(log_prob: &[f64]) -> Option<f64> {
     let mut losses: Vec<f64> = log_prob.iter().map(|log_prob| -log_prob).collect();
     let middle = losses.len().checked_sub(1)? / 2;
     let (_, &mut low, above) = losses.select_nth_unstable_by(middle, f64::total_cmp);
