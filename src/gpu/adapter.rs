@@ -1,7 +1,7 @@
 //! Adapters and devices: what there is to compute on, and what became of it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::kernel::{Access, Constant, Kernel};
 use super::target::Target;
@@ -121,7 +121,7 @@ fn note(failure: &Failure, message: String) {
     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
 }
 
-/// An open device with its queue and the pipelines compiled so far.
+/// An open device with its queue and the kernels used so far.
 #[derive(Clone, Debug)]
 pub struct Context {
     pub(super) device: wgpu::Device,
@@ -136,11 +136,14 @@ pub struct Context {
 /// the other.
 type Specialised = (usize, Vec<u32>);
 
-/// A compiled kernel and the layout of its bindings.
+/// A kernel and the layout of its bindings. It is compiled when it is first recorded: no call uses all kernels of its plan,
+/// and a driver takes seconds for some.
 #[derive(Clone, Debug)]
 pub(super) struct Pipeline {
-    pub pipeline: wgpu::ComputePipeline,
+    kernel: &'static Kernel,
+    constants: Vec<Constant>,
     pub layout: wgpu::BindGroupLayout,
+    compiled: Arc<OnceLock<wgpu::ComputePipeline>>,
 }
 
 impl Context {
@@ -180,31 +183,36 @@ impl Context {
         }
     }
 
-    /// `kernel` with these constants, compiled on first use.
-    pub(super) fn pipeline(&self, kernel: &'static Kernel, constants: &[Constant]) -> Pipeline {
-        let key = (std::ptr::from_ref(kernel).addr(), kernel.values(constants));
-        let pipelines = || self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines().get(&key) {
-            return pipeline.clone();
-        }
-        // Not under the lock, which others need while a driver takes its time.
-        let pipeline = self.compile(kernel, constants);
-        pipelines().entry(key).or_insert(pipeline).clone()
+    /// Names of the kernels that have been compiled, in alphabetical order, each as often as it has been with different
+    /// constants.
+    pub fn compiled(&self) -> Vec<&'static str> {
+        let pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let compiled = pipelines.values().filter(|pipeline| pipeline.compiled.get().is_some());
+        let mut names: Vec<_> = compiled.map(|pipeline| pipeline.kernel.name).collect();
+        names.sort_unstable();
+        names
     }
 
-    fn compile(&self, kernel: &Kernel, constants: &[Constant]) -> Pipeline {
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(kernel.name),
-            source: wgpu::ShaderSource::Wgsl(kernel.specialised(constants).into()),
-        };
-        // The counter that would end a loop that does not end by itself keeps drivers from unrolling: without it kernels
-        // are up to 2.3 times as fast. Bounds are still checked.
-        let checks =
-            wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
-        // SAFETY: the loops of the kernels count towards a bound that they do not change; only the one of `permute` walks
-        // a cycle, which comes back to where it began, in range.
-        #[allow(unsafe_code)]
-        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
+    /// `kernel` with these constants; the same for all that ask.
+    pub(super) fn pipeline(&self, kernel: &'static Kernel, constants: &[Constant]) -> Pipeline {
+        let key = (std::ptr::from_ref(kernel).addr(), kernel.values(constants));
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipeline = pipelines.entry(key).or_insert_with(|| Pipeline {
+            kernel,
+            constants: constants.to_vec(),
+            layout: self.layout(kernel),
+            compiled: Arc::default(),
+        });
+        pipeline.clone()
+    }
+
+    /// What `pipeline` is compiled to, on first use.
+    pub(super) fn compile<'a>(&self, pipeline: &'a Pipeline) -> &'a wgpu::ComputePipeline {
+        let Pipeline { kernel, constants, layout, compiled } = pipeline;
+        compiled.get_or_init(|| self.create(kernel, constants, layout))
+    }
+
+    fn layout(&self, kernel: &Kernel) -> wgpu::BindGroupLayout {
         let entries: Vec<_> = kernel
             .bindings
             .iter()
@@ -223,16 +231,36 @@ impl Context {
                 count: None,
             })
             .collect();
-        let layout = self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
             label: Some(kernel.name),
             entries: &entries,
-        });
+        })
+    }
+
+    fn create(
+        &self,
+        kernel: &Kernel,
+        constants: &[Constant],
+        layout: &wgpu::BindGroupLayout,
+    ) -> wgpu::ComputePipeline {
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(kernel.name),
+            source: wgpu::ShaderSource::Wgsl(kernel.specialised(constants).into()),
+        };
+        // The counter that would end a loop that does not end by itself keeps drivers from unrolling: without it kernels
+        // are up to 2.3 times as fast. Bounds are still checked.
+        let checks =
+            wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+        // SAFETY: the loops of the kernels count towards a bound that they do not change; only the one of `permute` walks
+        // a cycle, which comes back to where it began, in range.
+        #[allow(unsafe_code)]
+        let module = unsafe { self.device.create_shader_module_trusted(descriptor, checks) };
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(kernel.name),
-            bind_group_layouts: &[Some(&layout)],
+            bind_group_layouts: &[Some(layout)],
             immediate_size: 0,
         });
-        let pipeline = self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(kernel.name),
             layout: Some(&pipeline_layout),
             module: &module,
@@ -243,7 +271,6 @@ impl Context {
                 ..Default::default()
             },
             cache: None,
-        });
-        Pipeline { pipeline, layout }
+        })
     }
 }

@@ -25,7 +25,8 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Allocates the plan's buffers with what they hold from the start, compiles its kernels and binds them.
+    /// Allocates the plan's buffers with what they hold from the start, and binds them to its kernels, which are compiled
+    /// when they are first run.
     ///
     /// # Errors
     /// [`Error::Device`] when a limit is too small or memory runs out.
@@ -178,7 +179,7 @@ impl Executor {
     ) {
         let recorded = &self.programs[program][dispatch];
         let [x, y, z] = recorded.workgroups;
-        pass.set_pipeline(&recorded.pipeline.pipeline);
+        pass.set_pipeline(self.context.compile(&recorded.pipeline));
         pass.set_bind_group(0, &recorded.bind_group, &[]);
         pass.dispatch_workgroups(x, y, z);
     }

@@ -7,7 +7,7 @@ use moonflow::gpu::{GpuEngine, PlanKind};
 use moonflow::random;
 
 use crate::common::{Comparison, from_wide, random_parameters, relative_error, uniform, wide};
-use crate::gpu::{engine, on_both_plans};
+use crate::gpu::{context, engine, on_both_plans};
 
 on_both_plans! {
     a_row_has_the_same_bits_whatever_rows_and_tiles_are_beside_it
@@ -19,6 +19,19 @@ on_both_plans! {
     one_changed_parameter_changes_every_answer
     no_rows_give_empty_answers
     wrong_lengths_are_refused_with_both_numbers
+}
+
+#[test]
+fn kernels_that_a_call_does_not_run_are_not_compiled() {
+    let Some(context) = context() else { return };
+    // As wide as no other flow that this device may have seen.
+    let flow = Flow::new(47, 1, &[3]).expect("valid");
+    let mut engine = GpuEngine::with_plan(flow, context.clone(), PlanKind::Fused).expect("a narrow flow");
+    let mut before = context.compiled();
+    log_prob(&mut engine, &rows_of(47, 2));
+    let mut now = context.compiled();
+    now.retain(|name| before.iter().position(|other| other == name).map(|at| before.remove(at)).is_none());
+    assert_eq!(now, ["fused_forward"]);
 }
 
 const FEATURES: usize = 5;
