@@ -30,6 +30,8 @@ struct Preferences {
     enough_groups: usize,
     /// Rows and columns of a thread's block, in quads.
     block: [usize; 2],
+    /// The same for training on batches of fewer than [`SMALL`] rows.
+    small_block: [usize; 2],
     /// The same for training on large batches with wide layers.
     large_block: [usize; 2],
     fewest_threads: usize,
@@ -47,6 +49,8 @@ struct Arrangement {
     spare_tile: bool,
 }
 
+/// Rows of a batch from which a block is not small.
+const SMALL: usize = 128;
 /// Widest layer and batch from which a block is large.
 const LARGE: [usize; 2] = [48, 256];
 
@@ -60,6 +64,7 @@ const HARDWARE: Preferences = Preferences {
     evaluation_rows: &[16, 8, 4],
     enough_groups: 16,
     block: [1, 1],
+    small_block: [1, 1],
     large_block: [1, 1],
     fewest_threads: 64,
     arrangements: &[
@@ -73,12 +78,13 @@ const HARDWARE: Preferences = Preferences {
 
 /// A software adapter loads lane by lane, at some 30 cycles a number, so that operations for each load are what counts:
 /// 8 × 8 blocks are 1.8 times as fast as 4 × 4, and 16 × 16 are 1.4 times as fast again. Those take ten seconds more to
-/// compile, which a training of some size earns back.
+/// compile, which a training of some size earns back; 8 × 8 take one or two more than 4 × 4, which a small one does not.
 const SOFTWARE: Preferences = Preferences {
     rows: &[32, 16, 8],
     evaluation_rows: &[32, 16, 8],
     enough_groups: 8,
     block: [2, 2],
+    small_block: [1, 1],
     large_block: [4, 4],
     fewest_threads: 8,
     arrangements: &[Arrangement { teams: 1, spare_tile: false }],
@@ -167,13 +173,15 @@ impl Shape {
     /// # Errors
     /// [`Error::Device`] names what does not fit, what is needed and what there is.
     pub fn training(flow: &Flow, target: &Target, batch: usize) -> Result<Self> {
-        let Preferences { rows, enough_groups, block, large_block, .. } = Preferences::of(target);
+        let Preferences { rows, enough_groups, block, small_block, large_block, .. } =
+            Preferences::of(target);
         let least = rows.last().copied();
         let enough = |rows: usize| batch.div_ceil(rows) >= *enough_groups || Some(rows) == least;
         // A tile for every hidden layer; where an activation does not tell its slope, one more for activations.
         let hidden = deepest(flow);
         let tiles = if slope_from_output(flow) { hidden.max(2) } else { hidden + 1 };
         let large = [widest(flow), batch].iter().zip(LARGE).all(|(size, large)| *size >= large);
+        let block = if batch < SMALL { small_block } else { block };
         let blocks: &[_] = if large { &[*large_block, *block] } else { &[*block] };
         let rows = blocks.iter().flat_map(|&block| {
             let whole = move |rows: &usize| rows.is_multiple_of(4 * block[0]);

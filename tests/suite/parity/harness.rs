@@ -256,15 +256,19 @@ impl Case {
         assert!(unseen.is_empty(), "{}: no call notices {unseen:#?}", self.kernel.name);
     }
 
-    /// The changes that are tried: of a kernel with many, as many as compile in a minute, evenly spread; or all, or those of
-    /// a text, where the environment asks for them. Where they begin depends on the text, so that a shader that is worked on
-    /// meets others.
+    /// The changes that are tried: of a kernel with many, as many as compile in half a minute, evenly spread; or all, or
+    /// those of a text, where the environment asks for them. Where they begin depends on the text, so that a shader that is
+    /// worked on meets others.
     fn tried(&self, sources: &[String]) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-        /// Most changes that are tried unasked.
+        /// Most changes that are tried unasked: of a kernel, and of one that takes rows through a whole flow, which takes a
+        /// software driver seconds to compile, for several flows until one notices.
         const MOST: usize = 8;
+        const MOST_OF_A_FLOW: usize = 3;
 
         let asked = std::env::var("MOONFLOW_CHANGES").ok();
-        let stride = if asked.is_some() { 1 } else { self.changes.len().div_ceil(MOST) };
+        let through_flow = self.kernel.constants.iter().any(|(name, _)| *name == "TEAMS");
+        let most = if through_flow { MOST_OF_A_FLOW } else { MOST };
+        let stride = if asked.is_some() { 1 } else { self.changes.len().div_ceil(most) };
         let part = asked.filter(|asked| asked != "all").unwrap_or_default();
         let first = crc32fast::hash(sources.concat().as_bytes()) as usize % stride;
         let tried = self.changes.iter().skip(first).step_by(stride);

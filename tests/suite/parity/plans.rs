@@ -22,22 +22,30 @@ use ConditionerForm::{Joint, Residual, Separate};
 /// Features and context, couplings, hidden widths, rows, masking, conditioners.
 type Case = ([usize; 2], usize, Vec<usize>, usize, Masking, ConditionerForm);
 
-/// One to three hidden layers, from one row to several splits or blocks. The last five are for the layered plan, whose
-/// kernels serve every shape; the fused ones are compiled for each, which takes a software adapter seconds, and would learn
-/// nothing of them that the others and the kernels' own cases do not show.
-fn shapes(plan: PlanKind) -> impl Iterator<Item = Case> {
-    let all = vec![
+/// The cases of `plan` among these, the first `fused` of which are the fused plan's. The layered kernels serve every shape;
+/// the fused ones are compiled for each, which takes a software adapter seconds, and learn nothing of the others that these
+/// and the kernels' own cases do not show.
+fn cases<T>(plan: PlanKind, fused: usize, mut all: Vec<T>) -> impl Iterator<Item = (usize, T)> {
+    if plan == PlanKind::Fused {
+        all.truncate(fused);
+    }
+    all.into_iter().enumerate()
+}
+
+/// One to three hidden layers, from one row to several splits or blocks.
+fn shapes() -> Vec<Case> {
+    vec![
         ([2, 0], 3, vec![5], 1, Masking::Alternating, Separate),
         ([9, 0], 3, vec![17, 33], 130, Masking::Random { seed: 5 }, Separate),
         ([5, 0], 2, vec![3, 66, 20], 67, Masking::HalfSplit, Separate),
         ([37, 0], 2, vec![12], 70, Masking::Alternating, Separate),
         ([2, 0], 1, vec![4, 4], 600, Masking::Alternating, Separate),
-        ([3, 0], 1, vec![1], 7, Masking::Alternating, Separate),
-        ([2, 0], 2, vec![128, 100], 7, Masking::Alternating, Separate),
         ([1, 1], 2, vec![6], 65, Masking::Alternating, Separate),
+        ([2, 0], 2, vec![128, 100], 7, Masking::Alternating, Separate),
         ([3, 6], 3, vec![10, 9], 40, Masking::HalfSplit, Separate),
-        ([7, 2], 2, vec![33], 40, Masking::Random { seed: 2 }, Joint),
         ([2, 1], 3, vec![9], 7, Masking::Alternating, Residual),
+        ([7, 2], 2, vec![33], 40, Masking::Random { seed: 2 }, Joint),
+        ([3, 0], 1, vec![1], 7, Masking::Alternating, Separate),
         ([3, 0], 2, vec![12, 12, 12], 65, Masking::Alternating, Residual),
         ([1, 0], 3, vec![9, 5], 33, Masking::HalfSplit, Joint),
         ([3, 0], 2, vec![70], 65, Masking::Alternating, Separate),
@@ -45,14 +53,12 @@ fn shapes(plan: PlanKind) -> impl Iterator<Item = Case> {
         ([2, 0], 2, vec![18, 7], 70, Masking::Alternating, Joint),
         ([4, 0], 2, vec![16, 16], 33, Masking::HalfSplit, Residual),
         ([1, 0], 2, vec![6], 65, Masking::Alternating, Separate),
-    ];
-    let taken = all.len() - if plan == PlanKind::Fused { 5 } else { 0 };
-    all.into_iter().take(taken)
+    ]
 }
 
 fn loss_and_gradient_are_those_of_the_cpu_on_ragged_shapes_of_every_depth(plan: PlanKind) {
     let mut comparison = Comparison::new(format!("{plan} plan"));
-    for (at, ([modelled, context], layers, hidden, rows, masking, form)) in shapes(plan).enumerate() {
+    for (at, ([modelled, context], layers, hidden, rows, masking, form)) in cases(plan, 10, shapes()) {
         let activation = Activation::ALL[at % Activation::ALL.len()].1;
         let flow =
             Flow::conditional(modelled, context, layers, &hidden).expect("valid").with_masking(masking);
@@ -66,15 +72,13 @@ fn loss_and_gradient_are_those_of_the_cpu_on_ragged_shapes_of_every_depth(plan: 
 fn loss_and_gradient_of_splines_among_other_transforms_are_those_of_the_cpu(plan: PlanKind) {
     let mut comparison = Comparison::new(format!("{plan} plan"));
     let reversal = |modelled| Transform::Permutation { permutation: (0..modelled).rev().collect() };
-    for (at, ([modelled, context], hidden, form, bins, rows)) in [
-        ([2, 0], vec![16, 16], Joint, 8, 70),
-        ([6, 0], vec![24, 24], Residual, 4, 40),
+    let splines = vec![
         ([5, 2], vec![13], Joint, 3, 33),
+        ([6, 0], vec![24, 24], Residual, 4, 40),
+        ([2, 0], vec![16, 16], Joint, 8, 70),
         ([1, 0], vec![7, 7], Residual, 8, 70),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ];
+    for (at, ([modelled, context], hidden, form, bins, rows)) in cases(plan, 2, splines) {
         let flow = Flow::conditional(modelled, context, 2, &hidden).expect("valid");
         let flow = flow.with_bijector(Bijector::Spline { bins, bound: 3.0 }).with_conditioner(form);
         let flow = flow.with_masking(Masking::HalfSplit).with_activation(Activation::Silu);
@@ -100,15 +104,13 @@ fn loss_and_gradient_of_conditioners_of_every_form_in_one_flow_are_those_of_the_
 
 fn loss_and_gradient_of_mixtures_as_base_density_are_those_of_the_cpu(plan: PlanKind) {
     let mut comparison = Comparison::new(format!("{plan} plan"));
-    for (at, ([modelled, context], components, form, rows)) in [
-        ([2, 0], 1, Separate, 70),
-        ([3, 1], 5, Joint, 33),
+    let mixtures = vec![
         ([9, 0], 3, Residual, 600),
+        ([3, 1], 5, Joint, 33),
+        ([2, 0], 1, Separate, 70),
         ([2, 3], 12, Separate, 7),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ];
+    for (at, ([modelled, context], components, form, rows)) in cases(plan, 2, mixtures) {
         let flow = Flow::conditional(modelled, context, 2, &[12, 12]).expect("valid").with_conditioner(form);
         let mut flow = flow.with_base(Base::Mixture { components });
         // The base density is behind a coupling, whose bijector the gradient passes through, or behind another transform.
