@@ -94,7 +94,7 @@ fn advice(finding: &Finding, check: &SelfCheck, model: &Model) -> Option<String>
         Finding::NotNormal { repeating, .. } if !repeating.is_empty() && !check.findings.iter().any(is_shared) => {
             repeated(repeating, model)
         }
-        Finding::NoBetterThanSimple { .. } => more_able(check, model),
+        Finding::NoBetterThanSimple { .. } | Finding::WorseThanKernels { .. } => more_able(check, model),
         Finding::NotNormal { .. } | Finding::Dependent { .. } | Finding::DeadUnits { .. } if !by_heart => {
             more_able(check, model)
         }
@@ -237,6 +237,7 @@ mod tests {
             Finding::LogDet { error },
             Finding::FarRows { validation: true, rows: 3, nats: 2.0 },
             Finding::LearntByHeart { gap, error },
+            Finding::WorseThanKernels { nats: gap, error },
             Finding::UnlikeSplit { gap: -gap, error },
             Finding::NoBetterThanSimple { baseline: Baseline::Gaussian, gain, error, features: vec![0] },
             shared(true),

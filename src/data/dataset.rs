@@ -304,10 +304,18 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::split_with`].
     pub fn with_margins(mut self, margins: Margins) -> Result<Self> {
+        self.preprocessing = self.preprocessing_with(margins)?;
+        Ok(self.without_far_rows().with_atoms_filled())
+    }
+
+    /// The preprocessing fitted anew to the training rows, with other margins.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::split_with`].
+    pub(crate) fn preprocessing_with(&self, margins: Margins) -> Result<Preprocessing> {
         let plan = PreprocessingPlan { margins, ..self.preprocessing.plan() };
         let weights = self.weights.as_ref().map(|[train, _]| &train[..]);
-        self.preprocessing = self.fitted(&plan, weights)?;
-        Ok(self.without_far_rows().with_atoms_filled())
+        self.fitted(&plan, weights)
     }
 
     /// The same dataset of the first `rows` training rows and validation rows alone; the preprocessing stays as it is.

@@ -85,6 +85,25 @@ pub struct Comparison {
     /// What training rows have beyond the Gaussian, in nats, as [`Structure::total`] has it: 0 where they are one.
     #[serde(deserialize_with = "null_as_nan")]
     pub beyond: f64,
+    /// How much better the model is than kernel densities of the columns, dependent as a Gaussian is; `None` where the
+    /// preprocessing has kernel margins, so that the simple densities above begin from them, where there are no
+    /// validation rows, and in the records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelGain>,
+}
+
+/// How much better a model is than kernel densities, row by row, in nats.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelGain {
+    /// Over training rows, which both have seen.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub training: f64,
+    /// Standard error of that.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub training_error: f64,
+    /// Over validation rows.
+    #[serde(deserialize_with = "null_as_nan")]
+    pub validation: f64,
 }
 
 /// A simple density.
@@ -244,6 +263,13 @@ pub enum Finding {
         /// The features in which structure is left, at least one.
         features: Vec<usize>,
     },
+    /// Kernel densities of the columns are better than the flow, on rows that it was trained on and on others.
+    WorseThanKernels {
+        /// By how much less likely the flow holds training rows, in nats.
+        nats: f64,
+        /// Its standard error.
+        error: f64,
+    },
     /// Many rows share a value, where a density grows without end.
     SharedValues {
         /// The columns and what they share.
@@ -316,6 +342,10 @@ impl Finding {
                 "the flow is no better than {}: {gain:+.3} ± {error:.3} nats, though the rows are not so simple in {}",
                 baseline.name(),
                 named(features)
+            ),
+            Self::WorseThanKernels { nats, error } => format!(
+                "the flow has not learnt the shape of the columns: kernel densities of them are better by {nats:.3} ± \
+                 {error:.3} nats on training rows, and on validation rows too"
             ),
             Self::SharedValues { columns: shared } => {
                 let described = shared.iter().map(|column| {
@@ -404,6 +434,10 @@ mod tests {
                     features: vec![0, 7],
                 },
                 "no better than a Gaussian: +0.001 ± 0.002 nats, though the rows are not so simple in width, column 7",
+            ),
+            (
+                Finding::WorseThanKernels { nats: 0.05, error: 0.004 },
+                "kernel densities of them are better by 0.050 ± 0.004 nats",
             ),
             (
                 Finding::SharedValues {

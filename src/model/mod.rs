@@ -20,8 +20,8 @@ mod table_model;
 use std::borrow::Cow;
 
 pub use check::{
-    Baseline, Comparison, CouplingUnits, Finding, LatentFeature, LayerUnits, PairStructure, SelfCheck,
-    SharedColumn, Structure,
+    Baseline, Comparison, CouplingUnits, Finding, KernelGain, LatentFeature, LayerUnits, PairStructure,
+    SelfCheck, SharedColumn, Structure,
 };
 pub use context::OutOfRange;
 pub use encoding::Encoding;

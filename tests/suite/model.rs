@@ -9,8 +9,8 @@ use moonflow::engine::Sampling;
 use moonflow::flow::{Flow, Transform};
 use moonflow::layout::Layout;
 use moonflow::model::{
-    Comparison, CouplingUnits, FORMAT_VERSION, Finding, HeldOut, LatentFeature, LayerUnits, Model, Outcome,
-    PairStructure, SelfCheck, Structure, TrainingRecord,
+    Comparison, CouplingUnits, FORMAT_VERSION, Finding, HeldOut, KernelGain, LatentFeature, LayerUnits,
+    Model, Outcome, PairStructure, SelfCheck, Structure, TrainingRecord,
 };
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
@@ -59,6 +59,7 @@ fn model() -> Model {
                     gain: 1.0 / 6.0,
                     gain_error: 0.01,
                     beyond: 0.125,
+                    kernel: Some(KernelGain { training: -0.3, training_error: 1.0 / 3.0, validation: 0.25 }),
                 }),
                 structure: Some(Structure {
                     rows: 20,

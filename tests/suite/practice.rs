@@ -4,7 +4,7 @@
 use std::ops::ControlFlow;
 
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Dataset, PreprocessingPlan, Standardiser, Table};
+use moonflow::data::{Dataset, Margins, PreprocessingPlan, Standardiser, Table};
 use moonflow::engine::{Engine, Training};
 use moonflow::flow::{Activation, BaseKind};
 use moonflow::gpu::PlanKind;
@@ -471,6 +471,15 @@ fn a_flow_that_stalls_at_the_gaussian_is_found_and_rows_that_are_one_are_not() {
     let comparison = uniform.comparison.expect("compared");
     // ½ ln(2πe / 12) for each column.
     assert!((comparison.model + 0.3528).abs() < 0.02, "{comparison:?}");
+    // Kernel densities of the columns lose 0.01 nats of these at the edges.
+    let kernel = comparison.kernel.expect("a plain preprocessing and validation rows");
+    assert!((-0.36..-0.3).contains(&kernel.training) && kernel.validation < -0.25, "{kernel:?}");
+    let bent = check_of_a_stalled_flow(
+        &recipe,
+        &PreprocessingPlan { margins: Margins::Kernel, ..plain.clone() },
+        |a, b| [a, b],
+    );
+    assert_eq!(bent.comparison.expect("compared").kernel, None);
 
     /// Box and Muller's normal numbers (1958).
     fn normal(a: f64, b: f64) -> [f64; 2] {

@@ -5,11 +5,13 @@ use std::f64::consts::TAU;
 
 use super::latent::structure;
 use super::sample::Sample;
-use crate::data::{Preprocessed, factorise};
-use crate::model::{Comparison, Model};
+use crate::data::{Dataset, Margins, Preprocessed, Preprocessing, factorise};
+use crate::model::{Comparison, KernelGain, Model};
 
 /// Most features for which the Gaussian is fitted: the work grows with their square.
 const FEATURES: usize = 256;
+/// Most features of which kernel densities are made: 32 of them take seconds.
+const KERNEL_FEATURES: usize = 32;
 /// Added to variances, in the units of the preprocessed columns: columns that are sums of others stay invertible.
 const RIDGE: f64 = 1e-6;
 
@@ -17,32 +19,17 @@ const RIDGE: f64 = 1e-6;
 /// D]`.
 pub(super) fn compare(model: &Model, training: &Sample, unseen: &Sample, log_density: &[f64]) -> Comparison {
     let (features, modelled) = (model.flow.features, model.flow.modelled());
-    let Preprocessed { values, log_det } = model.preprocessing.forward(&unseen.rows);
-    let independent: Vec<f64> = std::iter::zip(values.chunks_exact(features), &log_det)
-        .map(|(row, log_det)| {
-            log_det + row[..modelled].iter().map(|&y| standard_normal(f64::from(y))).sum::<f64>()
-        })
-        .collect();
     let seen = model.preprocessing.forward(&training.rows).values;
-    let gaussian =
-        (features <= FEATURES).then(|| Gaussian::fit(&seen, training, features, modelled)).flatten();
+    let gaussian = Gaussian::of(&seen, training, features, modelled);
+    let simple = Simple::of(&model.preprocessing, gaussian.as_ref(), &unseen.rows);
     let mut scores: Vec<f64> = seen.into_iter().map(f64::from).collect();
     if let Some(gaussian) = &gaussian {
         scores.chunks_exact_mut(features).for_each(|row| gaussian.whiten(row));
     }
     let beyond = structure(&scores, training, features, modelled).total();
-    let gaussian: Option<Vec<f64>> = gaussian.map(|gaussian| {
-        let rows = std::iter::zip(values.chunks_exact(features), &log_det);
-        rows.map(|(row, log_det)| log_det + gaussian.log_density(row)).collect()
-    });
     let mean = |values: &[f64]| unseen.mean_and_error(values).0;
-    let means = (mean(&independent), gaussian.as_deref().map(mean));
-    let simple = match (&gaussian, means.1) {
-        (Some(gaussian), Some(mean)) if mean > means.0 => gaussian,
-        _ => &independent,
-    };
-    let gains: Vec<f64> = std::iter::zip(log_density, simple).map(|(model, simple)| model - simple).collect();
-    let (gain, gain_error) = unseen.mean_and_error(&gains);
+    let means = (mean(&simple.independent), simple.gaussian.as_deref().map(mean));
+    let (gain, gain_error) = simple.gain(log_density, unseen);
     Comparison {
         rows: log_density.len(),
         model: mean(log_density),
@@ -51,6 +38,62 @@ pub(super) fn compare(model: &Model, training: &Sample, unseen: &Sample, log_den
         gain,
         gain_error,
         beyond,
+        kernel: None,
+    }
+}
+
+/// The model, whose log-densities over `rows` of training and validation are `log_density`, beside kernel densities of
+/// the columns; `None` where `dataset` has no such densities.
+pub(super) fn beside_kernels(
+    dataset: &Dataset,
+    rows: [&Sample; 2],
+    log_density: [&[f64]; 2],
+) -> Option<KernelGain> {
+    let preprocessing = &dataset.preprocessing;
+    let (features, modelled) = (dataset.features(), preprocessing.modelled());
+    let has_them = preprocessing.margins() == Margins::Kernel || !preprocessing.atoms.is_empty();
+    if has_them || features > KERNEL_FEATURES || rows.iter().any(|rows| rows.rows.is_empty()) {
+        return None;
+    }
+    let preprocessing = dataset.preprocessing_with(Margins::Kernel).ok()?;
+    let seen = preprocessing.forward(&rows[0].rows).values;
+    let gaussian = Gaussian::of(&seen, rows[0], features, modelled);
+    let gain = |side: usize| {
+        Simple::of(&preprocessing, gaussian.as_ref(), &rows[side].rows).gain(log_density[side], rows[side])
+    };
+    let ((training, training_error), (validation, _)) = (gain(0), gain(1));
+    Some(KernelGain { training, training_error, validation })
+}
+
+/// log p of some rows `[B]` under the simple densities.
+struct Simple {
+    independent: Vec<f64>,
+    gaussian: Option<Vec<f64>>,
+}
+
+impl Simple {
+    /// Of `rows` `[B, D]`, whose columns `preprocessing` leaves as `gaussian` has them.
+    fn of(preprocessing: &Preprocessing, gaussian: Option<&Gaussian>, rows: &[f64]) -> Self {
+        let (features, modelled) = (preprocessing.domains.len(), preprocessing.modelled());
+        let Preprocessed { values, log_det } = preprocessing.forward(rows);
+        let of_rows = |density: &dyn Fn(&[f32]) -> f64| -> Vec<f64> {
+            let rows = std::iter::zip(values.chunks_exact(features), &log_det);
+            rows.map(|(row, log_det)| log_det + density(row)).collect()
+        };
+        Self {
+            independent: of_rows(&|row| row[..modelled].iter().map(|&y| standard_normal(f64::from(y))).sum()),
+            gaussian: gaussian.map(|gaussian| of_rows(&|row| gaussian.log_density(row))),
+        }
+    }
+
+    /// How much better `log_density` `[B]` is than the better of them over the rows `sample`, and the standard error.
+    fn gain(&self, log_density: &[f64], sample: &Sample) -> (f64, f64) {
+        let mean = |values: &[f64]| sample.mean_and_error(values).0;
+        let gaussian = self.gaussian.as_deref().filter(|gaussian| mean(gaussian) > mean(&self.independent));
+        let simple = gaussian.unwrap_or(&self.independent);
+        let gains: Vec<f64> =
+            std::iter::zip(log_density, simple).map(|(model, simple)| model - simple).collect();
+        sample.mean_and_error(&gains)
     }
 }
 
@@ -68,6 +111,11 @@ struct Gaussian {
 }
 
 impl Gaussian {
+    /// [`Gaussian::fit`], where there are not too many features for it.
+    fn of(rows: &[f32], sample: &Sample, features: usize, modelled: usize) -> Option<Self> {
+        (features <= FEATURES).then(|| Self::fit(rows, sample, features, modelled)).flatten()
+    }
+
     /// With mean and covariance of `rows` `[N, D]`, whose weights `sample` has; `None` where they are not finite.
     fn fit(rows: &[f32], sample: &Sample, features: usize, modelled: usize) -> Option<Self> {
         let ordered = |row: &[f32]| -> Vec<f64> {

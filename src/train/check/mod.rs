@@ -12,7 +12,7 @@ use crate::data::{Dataset, SharedValues};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::flow::Flow;
-use crate::model::{Model, SelfCheck, SharedColumn, median_loss};
+use crate::model::{Comparison, Model, SelfCheck, SharedColumn, median_loss};
 
 use sample::Sample;
 
@@ -59,6 +59,7 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
     let seen_density = model.log_density(engine, &training.rows).await?;
     let mut far: Vec<_> = findings::far_rows(&seen_density, &training, false).into_iter().collect();
     let (mut gap, mut gap_error, mut validation_median) = (None, None, None);
+    let mut kernel = None;
     let density = if has_validation {
         let density = model.log_density(engine, &validation.rows).await?;
         far.extend(findings::far_rows(&density, &validation, true));
@@ -67,6 +68,7 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
         validation_median = median_loss(&density);
         // One row has a loss, but nothing to tell its error from.
         gap_error = (density.len() > 1).then(|| seen.1.hypot(unseen.1));
+        kernel = baseline::beside_kernels(dataset, [&training, &validation], [&seen_density, &density]);
         density
     } else {
         seen_density
@@ -79,7 +81,7 @@ pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Data
         gap,
         gap_error,
         validation_median,
-        comparison: Some(baseline::compare(model, &training, unseen, &density)),
+        comparison: Some(Comparison { kernel, ..baseline::compare(model, &training, unseen, &density) }),
         latent_rows: latent.len() / features,
         latent: (0..modelled)
             .map(|feature| latent::latent_feature(&latent, unseen, features, feature))
