@@ -10,8 +10,8 @@ use crate::model::{Comparison, KernelGain, Model};
 
 /// Most features for which the Gaussian is fitted: the work grows with their square.
 const FEATURES: usize = 256;
-/// Most features of which kernel densities are made: 32 of them take seconds.
-const KERNEL_FEATURES: usize = 32;
+/// Most features of which kernel densities are made: 32 of them take two seconds.
+const KERNEL_FEATURES: usize = 16;
 /// Added to variances, in the units of the preprocessed columns: columns that are sums of others stay invertible.
 const RIDGE: f64 = 1e-6;
 
