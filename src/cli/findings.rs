@@ -283,12 +283,8 @@ impl Subject<'_> {
     /// The values that stand out of a column of others, where they are to have probabilities.
     fn atoms(&self) -> Option<String> {
         let Self { column, settled, .. } = self;
-        let is_free = self.step().is_none()
-            && !self.is_pair()
-            && !settled.is_named()
-            && column.kind != ColumnKind::Truth;
         // The flag's list has no quotes.
-        let is_free = is_free && !column.name.contains([',', '"']);
+        let is_free = self.step().is_none() && !settled.is_named() && !column.name.contains([',', '"']);
         let atom = |atom: &Atom| format!("{}={}", column.name, atom.value);
         let atoms: Vec<String> = column.atoms.iter().filter(|_| is_free).map(atom).collect();
         (!atoms.is_empty()).then(|| atoms.join(","))

@@ -31,7 +31,7 @@ pub(crate) use held_out::mean_and_error;
 pub use held_out::median_loss;
 pub use recipe::Recipe;
 pub use record::{DataSource, HeldOut, Outcome, TrainingRecord, WithinBounds};
-use spread::Spreads;
+use spread::{Effort, Spreads};
 pub use table_model::TableModel;
 
 use crate::data::{Preprocessed, Preprocessing, Table, find_columns};
@@ -81,14 +81,14 @@ impl Model {
                 (0..piece.len() / features).filter(|place| self.preprocessing.accepts(row(place))).collect();
             let start = log_prob.len();
             log_prob.resize(start + piece.len() / features, f64::NEG_INFINITY);
-            // Few nodes first, and all of them for the rows that want more.
+            // Few nodes first, and more of them for the rows that want more.
             let mut open = accepted;
-            for few in [true, false] {
+            for effort in Effort::IN_TURN {
                 if open.is_empty() {
                     break;
                 }
                 let rows: Vec<f64> = open.iter().flat_map(row).copied().collect();
-                let spread = spreads.of(&rows, few);
+                let spread = spreads.of(&rows, effort);
                 let terms = self.log_density_of(engine, &spread.rows).await?;
                 let mut left = Vec::new();
                 for (place, log_sum) in open.into_iter().zip(spread.log_sums(&terms)) {

@@ -1,23 +1,37 @@
 //! Rows with noise that is integrated out: each becomes several, at fixed nodes in the cells of its dequantised columns and
 //! along the columns of whose atoms it is at one.
 //!
-//! Of a grid with very many steps a cell is so narrow that log p hardly bends in it, and its middle with two places beside it
-//! tells as much as many. Where several cells are narrow, each has its own two places beside the middle of all. How far the
-//! two take the sum away from the middle's is how much it bends: where that is more than a little, all nodes are taken.
+//! Of a grid with very many steps a cell is so narrow that log p hardly bends in it, and its middle with both faces tells as
+//! much as many places. Where several cells are narrow, each has its own faces beside the middle of all, and their corners show
+//! what bends across. What these values say of their own error decides: where that is more than a little, two more places are
+//! taken in each, and then all nodes.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::cells::{Axis, Cells, NARROW, NARROW_WEIGHT};
+use super::cells::{Axis, Cells, NARROW, narrow};
 use crate::data::{Grid, OwnMaps, Preprocessing};
 use crate::mixture::log_sum_exp;
 
 /// Width of a cell, by the normal shape of its column, up to which few nodes are tried: that of a column in 300 steps or so.
 const NARROW_WIDTH: f64 = 0.02;
-/// What the nodes beside the middle may change of a probability, as a part of it. Where log p is smooth, the rule with three
-/// nodes is then exact to six digits. Where its slope changes suddenly between them, it is off by a sixth of that; where it
-/// does so between the cell's end and the nearest node, by 0.006 of the change of slope in a cell's width.
-const BENDING: f64 = 2e-3;
+/// Most narrow cells whose corners are fewer than all nodes.
+const MOST_NARROW: usize = 7;
+/// Most error, in nats, that a few nodes may expect of themselves.
+const MOST_ERROR: f64 = 1e-4;
+
+/// How many nodes are taken, from the fewest to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Effort {
+    /// In narrow cells as many as [`NARROW`] has in this place.
+    Narrow(usize),
+    All,
+}
+
+impl Effort {
+    /// One after the other, for the rows that want more.
+    pub const IN_TURN: [Self; 3] = [Self::Narrow(0), Self::Narrow(1), Self::All];
+}
 
 /// How the rows of a model are spread.
 pub(super) struct Spreads<'a> {
@@ -29,7 +43,7 @@ pub(super) struct Spreads<'a> {
     own: Vec<OwnMaps>,
     /// The nodes of each set of columns that rows have been at atoms of, few of them or all.
     nodes: Vec<Nodes>,
-    places: HashMap<(Vec<bool>, bool), usize>,
+    places: HashMap<(Vec<bool>, Effort), usize>,
 }
 
 /// Where the density of a row is taken.
@@ -37,10 +51,12 @@ struct Nodes {
     moves: Vec<Move>,
     /// Numbers for the moves, row-major [K, M]; the same for every row.
     numbers: Vec<f64>,
-    /// ln of the weights, with the size of cells and the slopes of own maps: of each of K nodes, or of every group of 1 + 2 ·
-    /// `narrow`, where a middle comes before the places beside it.
+    /// ln of the weights, with the size of cells and the slopes of own maps: of each of K nodes, or of every group of
+    /// [`group`] nodes, where a middle comes before the places beside it.
     log_weights: Vec<f64>,
     narrow: usize,
+    /// The places beside the middle of a narrow cell.
+    beside: &'static [f64],
 }
 
 /// What a node does to a column of a row.
@@ -84,10 +100,10 @@ impl<'a> Spreads<'a> {
         Cells::most(self.grids.len() + self.own.len())
     }
 
-    /// `rows`, row-major [B, D], spread: over all nodes, or over `few` where cells are narrow.
-    pub(super) fn of(&mut self, rows: &[f64], few: bool) -> Spread<'_> {
+    /// `rows`, row-major [B, D], spread over as many nodes as `effort` says.
+    pub(super) fn of(&mut self, rows: &[f64], effort: Effort) -> Spread<'_> {
         let features = self.preprocessing.domains.len();
-        let places: Vec<usize> = rows.chunks_exact(features).map(|row| self.place(row, few)).collect();
+        let places: Vec<usize> = rows.chunks_exact(features).map(|row| self.place(row, effort)).collect();
         let of: Vec<&Nodes> = places.into_iter().map(|place| &self.nodes[place]).collect();
         let count: usize = of.iter().map(|nodes| nodes.count()).sum();
         let mut spread = Vec::with_capacity(count * features);
@@ -112,10 +128,10 @@ impl<'a> Spreads<'a> {
     }
 
     /// The place of the nodes for `row` `[D]`.
-    fn place(&mut self, row: &[f64], few: bool) -> usize {
-        let few = few && self.narrow > 0;
+    fn place(&mut self, row: &[f64], effort: Effort) -> usize {
+        let effort = if self.narrow > 0 { effort } else { Effort::All };
         let at: Vec<bool> = self.preprocessing.atoms.iter().map(|atoms| atoms.at(row).is_some()).collect();
-        let entry = match self.places.entry((at, few)) {
+        let entry = match self.places.entry((at, effort)) {
             Entry::Occupied(entry) => return *entry.get(),
             Entry::Vacant(entry) => entry,
         };
@@ -127,20 +143,27 @@ impl<'a> Spreads<'a> {
         let grids: Vec<(usize, Grid)> = self.grids.iter().filter(is_in_cell).copied().collect();
         let first = self.grids.len() - self.narrow;
         let narrow = self.grids[first..].iter().filter(is_in_cell).count();
-        let all = Nodes::new(&grids, &own, 0);
-        let some = few.then(|| Nodes::new(&grids, &own, narrow));
+        let all = Nodes::new(&grids, &own, 0, &[]);
+        let some = match effort {
+            Effort::Narrow(place) if narrow <= MOST_NARROW => {
+                Some(Nodes::new(&grids, &own, narrow, NARROW[place]))
+            }
+            _ => None,
+        };
         self.nodes.push(some.filter(|some| some.count() < all.count()).unwrap_or(all));
         *entry.insert(place)
     }
 }
 
 impl Nodes {
-    /// Nodes in the cells of `grids`, of which the last `narrow` are to have few, and along the columns of `own`.
-    fn new(grids: &[(usize, Grid)], own: &[&OwnMaps], narrow: usize) -> Self {
+    /// Nodes in the cells of `grids`, of which the last `narrow` are to have few, their middle and those `beside` it, and along
+    /// the columns of `own`.
+    fn new(grids: &[(usize, Grid)], own: &[&OwnMaps], narrow: usize, beside: &'static [f64]) -> Self {
         let (wide, thin) = grids.split_at(grids.len() - narrow);
         let axes = [vec![Axis::Cell; wide.len()], vec![Axis::Line; own.len()]].concat();
-        let Cells { offsets, mut log_weights } = Cells::new(&axes);
-        let mut numbers = Vec::with_capacity(log_weights.len() * (1 + 2 * narrow) * (axes.len() + narrow));
+        let Cells { offsets, mut log_weights } = Cells::new(&axes, narrow);
+        let mut numbers =
+            Vec::with_capacity(log_weights.len() * group(narrow, beside) * (axes.len() + narrow));
         let middle: Vec<f64> = thin.iter().map(|(_, grid)| 0.5 * grid.step).collect();
         for (node, log_weight) in log_weights.iter_mut().enumerate() {
             let (cells, lines) = offsets[node * axes.len()..][..axes.len()].split_at(wide.len());
@@ -152,22 +175,27 @@ impl Nodes {
             let others: Vec<f64> = cells.chain(places.iter().map(|(x, _)| *x)).collect();
             numbers.extend(others.iter().chain(&middle));
             for (place, (_, grid)) in thin.iter().enumerate() {
-                for offset in NARROW {
+                for offset in beside {
                     numbers.extend(others.iter().chain(&middle));
-                    let beside = numbers.len() - narrow + place;
-                    numbers[beside] = offset * grid.step;
+                    let moved = numbers.len() - narrow + place;
+                    numbers[moved] = offset * grid.step;
                 }
+            }
+            for corner in 0..corners(narrow) {
+                let side =
+                    |(place, (_, grid)): (usize, &(usize, Grid))| (corner >> place & 1) as f64 * grid.step;
+                numbers.extend(others.iter().copied().chain(thin.iter().enumerate().map(side)));
             }
         }
         let into = |&(column, grid): &(usize, Grid)| Move::Into(column, grid);
         let lines = own.iter().map(|own| Move::To(own.column));
         let moves = wide.iter().map(into).chain(lines).chain(thin.iter().map(into)).collect();
-        Self { moves, numbers, log_weights, narrow }
+        Self { moves, numbers, log_weights, narrow, beside }
     }
 
     /// Rows that one becomes.
     fn count(&self) -> usize {
-        self.log_weights.len() * (1 + 2 * self.narrow)
+        self.log_weights.len() * group(self.narrow, self.beside)
     }
 
     /// Appends the rows that `row` `[D]` becomes.
@@ -185,24 +213,48 @@ impl Nodes {
         }
     }
 
-    /// ln Σ weight · exp(term) over `terms` `[K]`; `None` where log p bends too much in a narrow cell for so few of them.
+    /// ln Σ weight · exp(term) over `terms` `[K]`; `None` where p bends too much in a narrow cell for so few of them.
     fn log_sum(&self, terms: &[f64]) -> Option<f64> {
-        let groups = || terms.chunks_exact(1 + 2 * self.narrow).zip(&self.log_weights);
+        let groups = || terms.chunks_exact(group(self.narrow, self.beside)).zip(&self.log_weights);
         let middles: Vec<f64> = groups().map(|(terms, weight)| terms[0] + weight).collect();
         let middle = log_sum_exp(&middles);
         if self.narrow == 0 {
             return Some(middle);
         }
         let mut changes = vec![0.0; self.narrow];
+        let mut error = 0.0;
         for (terms, weight) in groups() {
-            let part = |term: f64| (term + weight - middle).exp();
-            for (change, beside) in changes.iter_mut().zip(terms[1..].chunks_exact(2)) {
-                *change += NARROW_WEIGHT * (part(beside[0]) + part(beside[1]) - 2.0 * part(terms[0]));
+            let parts: Vec<f64> = terms.iter().map(|term| (term + weight - middle).exp()).collect();
+            let (own, corners) = parts[1..].split_at(self.beside.len() * self.narrow);
+            let mut across = 0.0;
+            for (change, beside) in changes.iter_mut().zip(own.chunks_exact(self.beside.len())) {
+                let (part, own_error) = narrow(parts[0], beside);
+                *change += part;
+                error += own_error;
+                across += 0.5 * (beside[0] + beside[beside.len() - 1]) - parts[0];
+            }
+            // Of a quadratic the mean over the corners is what its changes along the axes add up to.
+            if !corners.is_empty() {
+                error += (corners.iter().sum::<f64>() / corners.len() as f64 - parts[0] - across).abs();
             }
         }
-        let bending: f64 = changes.iter().map(|change| change.abs()).sum();
-        (bending <= BENDING).then(|| middle + changes.iter().sum::<f64>().ln_1p())
+        // The changes of independent columns multiply.
+        let change: f64 = changes.iter().sum();
+        let squares: f64 = changes.iter().map(|change| change * change).sum();
+        let together = 0.5 * (change * change - squares);
+        error += together.abs();
+        (error <= MOST_ERROR && change.is_finite()).then(|| middle + (change + together).ln_1p())
     }
+}
+
+/// How many nodes few ones are with so many narrow cells: their middle, the places `beside` it and the corners of several.
+fn group(narrow: usize, beside: &[f64]) -> usize {
+    1 + beside.len() * narrow + corners(narrow)
+}
+
+/// Corners of the product of so many cells, those of a single one being among its places.
+fn corners(narrow: usize) -> usize {
+    if narrow > 1 { 1 << narrow } else { 0 }
 }
 
 impl Spread<'_> {
@@ -244,21 +296,19 @@ mod tests {
         }
     }
 
-    /// ln of the sum for a row with few nodes and with all, and how many few are, where log p is `log_density`.
+    /// ln of the sum for a row, and of how many nodes, with each effort in turn, where log p is `log_density`.
     fn sums(
         of_third: Option<Grid>,
         row: [f64; 4],
         log_density: impl Fn(&[f64]) -> f64,
-    ) -> (Option<f64>, f64, usize) {
+    ) -> [(Option<f64>, usize); 3] {
         let preprocessing = preprocessing(of_third);
         let mut spreads = Spreads::new(&preprocessing, true);
-        let mut sum = |few: bool| {
-            let spread = spreads.of(&row, few);
+        Effort::IN_TURN.map(|effort| {
+            let spread = spreads.of(&row, effort);
             let terms: Vec<f64> = spread.rows.chunks_exact(4).map(&log_density).collect();
             (spread.log_sums(&terms).next().expect("a row"), terms.len())
-        };
-        let (few, count) = sum(true);
-        (few, sum(false).0.expect("all nodes"), count)
+        })
     }
 
     /// ln of a density of a column whose slope changes from −`slope` to `slope` at `bend`.
@@ -274,47 +324,95 @@ mod tests {
     }
 
     #[test]
-    fn few_nodes_in_narrow_cells_give_the_integral_or_want_all() {
-        let mut taken = 0;
-        for slope in [0.0f64, 1.0, -2.0, 5.0, -10.0, 20.0, 200.0] {
-            for place in 0..10 {
-                let bend = 1.0 + STEP * f64::from(place) / 9.0;
+    fn few_nodes_in_narrow_cells_give_the_integral_or_want_more() {
+        let mut taken = [0; 2];
+        for slope in [0.0f64, 0.02, 0.1, 1.0, -2.0, 5.0, 20.0, 200.0] {
+            for place in 0..30 {
+                let bend = 1.0 + STEP * f64::from(place) / 29.0;
                 let wide = |x: f64| -0.5 * (x / 0.02).powi(2);
                 let density =
                     |row: &[f64]| bent(row[0], slope, bend) + bent(row[1], slope, bend) + wide(row[2]);
-                let (few, _, count) = sums(Some(GRID), [1.0, 1.0, 0.03, 0.0], density);
-                assert_eq!(count, 32 * 5, "the third column has all of its nodes");
+                let sums = sums(Some(GRID), [1.0, 1.0, 0.03, 0.0], density);
+                // The third column has all of its nodes.
+                assert_eq!(sums.map(|(_, count)| count), [6 * 9, 6 * 13, 6 * 36]);
                 let of_bent = integral(1.0, |x| bent(x, slope, bend));
                 let want = 2.0 * of_bent + integral(0.03, wide);
-                // A bend outside of the nodes is not seen; a smooth density is as good as exact.
-                let is_smooth = slope == 0.0 || place % 9 == 0;
-                let tolerance =
-                    if is_smooth { 1e-6 } else { 4e-4 + 0.007 * 2.0 * (2.0 * slope.abs() * STEP) };
-                assert!(
-                    few.is_none_or(|few| (few - want).abs() < tolerance),
-                    "{slope} {place}: {few:?}, {want}"
-                );
-                assert!(few.is_some() || slope != 0.0, "{slope} {place}");
-                assert!(few.is_none() || slope < 100.0, "{slope} {place}");
-                taken += usize::from(few.is_some());
+                // A smooth density is as good as exact.
+                let is_smooth = slope == 0.0 || place % 29 == 0;
+                let tolerance = if is_smooth { 1e-6 } else { 1.02 * MOST_ERROR };
+                for (few, taken) in sums[..2].iter().map(|(few, _)| *few).zip(&mut taken) {
+                    assert!(
+                        few.is_none_or(|few| (few - want).abs() < tolerance),
+                        "{slope} {place}: {few:?}, {want}"
+                    );
+                    assert!(few.is_some() || slope.abs() > 0.02, "{slope} {place}");
+                    assert!(few.is_none() || slope < 100.0, "{slope} {place}");
+                    *taken += usize::from(few.is_some());
+                }
             }
         }
-        assert!((20..60).contains(&taken), "{taken} of 70");
+        assert!(taken[0] > 60 && taken[1] > taken[0] + 10 && taken[1] < 200, "{taken:?} of 240");
+    }
+
+    #[test]
+    fn what_bends_across_two_narrow_cells_is_seen_at_their_corners() {
+        let (mut taken, mut refused) = (0, 0);
+        for slope in [0.02, 0.05, 0.5, 3.0] {
+            for place in 0..20 {
+                // The sum of both columns from the middle of a face to the corner.
+                let bend = 2.0 + STEP * (1.5 + f64::from(place) / 40.0);
+                let density = |row: &[f64]| slope * (row[0] + row[1] - bend).max(0.0);
+                let depth = 2.0 + 2.0 * STEP - bend;
+                // ∫ 1 + slope · (height over the bend) over the triangle that is left, to first order.
+                let want = (STEP * STEP + slope * depth.powi(3) / 6.0).ln();
+                let tolerance = MOST_ERROR + (slope * STEP).powi(2);
+                for (few, _) in &sums(None, [1.0, 1.0, 0.03, 0.0], density)[..2] {
+                    match few {
+                        Some(few) => {
+                            assert!((few - want).abs() < tolerance, "{slope} {place}: {few} {want}");
+                        }
+                        None => refused += 1,
+                    }
+                    taken += usize::from(few.is_some());
+                }
+            }
+        }
+        assert!(taken > 20 && refused > 20, "{taken} {refused}");
+    }
+
+    #[test]
+    fn curves_along_two_narrow_cells_may_add_or_multiply() {
+        for (k, is_taken) in [(0.05, true), (0.3, false)] {
+            let density = |row: &[f64]| {
+                let square = |x: f64| k * ((x - 1.0) / STEP - 0.5).powi(2);
+                (square(row[0]) + square(row[1])).ln_1p()
+            };
+            let (few, _) = sums(None, [1.0, 1.0, 0.03, 0.0], density)[1];
+            let want = (STEP * STEP * (1.0 + k / 6.0)).ln();
+            assert!(
+                few.is_some() == is_taken && few.is_none_or(|few| (few - want).abs() < MOST_ERROR),
+                "{few:?}"
+            );
+        }
     }
 
     #[test]
     fn a_row_at_an_atom_has_few_nodes_in_its_other_cells() {
         let normal = |row: &[f64]| -0.5 * (row[0].powi(2) + row[1].powi(2) + (row[2] / 0.02).powi(2));
-        let (few, all, count) = sums(None, [-9.0, 1.0, 0.03, 1.0], normal);
-        assert_eq!(count, 32 * 3);
-        assert!((few.expect("narrow") - all).abs() < 1e-6, "{few:?} {all}");
+        let [few, more, all] = sums(None, [-9.0, 1.0, 0.03, 1.0], normal);
+        assert_eq!([few.1, more.1], [24 * 3, 24 * 5]);
+        let all = all.0.expect("all nodes");
+        for few in [few.0, more.0] {
+            assert!((few.expect("narrow") - all).abs() < 1e-6, "{few:?} {all}");
+        }
     }
 
     #[test]
     fn nothing_is_nothing_and_not_a_number_stays_so() {
         for term in [f64::NEG_INFINITY, f64::NAN] {
-            let (few, all, _) = sums(Some(GRID), [1.0, 1.0, 0.03, 0.0], |_| term);
-            assert!(few.is_none() && !all.is_finite(), "{few:?} {all}");
+            let [few, more, all] = sums(Some(GRID), [1.0, 1.0, 0.03, 0.0], |_| term).map(|(sum, _)| sum);
+            assert!(few.is_none() && more.is_none(), "{few:?} {more:?}");
+            assert!(!all.expect("all nodes").is_finite(), "{all:?}");
         }
     }
 }

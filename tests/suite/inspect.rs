@@ -142,6 +142,7 @@ fn auto_takes_the_flags_that_it_says_and_its_configuration_repeats_the_fit_witho
             all.extend(["--context", "far"].map(String::from));
             assert!(flags.starts_with("--drop 'b,Unnamed: 0,same'"), "{flags}");
             assert!(flags.contains(" --bounds zero=-2:2,a=0:,") && !flags.contains("far"), "{flags}");
+            assert!(!flags.contains("--atom") && !flags.contains("zero=-1"), "a flag names `zero`: {flags}");
         } else {
             assert!(
                 flags.starts_with("--drop 'Unnamed: 0,same,c' --dequantize count,tenths=0.1 --atom zero=0 "),
@@ -233,4 +234,69 @@ fn columns_with_few_values_or_none_are_to_be_dropped() {
     ] {
         assert!(said.contains(want), "{want:?} is not in {said}");
     }
+}
+
+/// Columns of which each is near to what a rule is for: counts with many zeros, more steps than are few, counts from 5 on, zeros
+/// among numbers that reach 0 and among others, a single 0, names that lists without quotes cannot hold, and three values that
+/// stand out.
+fn write_near_misses(path: &Path) {
+    const ROWS: u32 = 1500;
+    let lines = (0..ROWS).map(|row| {
+        let uniform = |factor: u32| (f64::from(row * factor % (ROWS - 1)) + 0.5) / f64::from(ROWS);
+        let unless = |zero: bool, value: f64| if zero { 0.0 } else { value };
+        let tied = if row.is_multiple_of(3) {
+            [0.0, 0.0, 1.5, 4.0][row as usize % 4]
+        } else {
+            uniform(97) * 50.0 + 7.0
+        };
+        format!(
+            "{},{},{},{},{},{},{},{},{},{tied}\n",
+            if row % 10 < 3 { 0 } else { row * 7 % 30 },
+            1.0 + f64::from(row * 7 % 600) / 100.0,
+            5 + row * 3 % 10,
+            unless(row % 5 < 2, -uniform(389).ln()),
+            unless(row % 7 < 3, 10.0 + (0.7 * f64::from(row)).sin()),
+            unless(row == 11, 3.0 * (1.1 * f64::from(row)).sin().abs().sqrt()),
+            unless(row.is_multiple_of(3), -3.0 * uniform(577).ln()),
+            uniform(211),
+            row * row % 17,
+        )
+    });
+    let names = "visits,fine,from5,rain,pay,share,\"odd,rain\",\"x,y\",\"n,m\",tied\n";
+    fs::write(path.join("t.csv"), names.to_owned() + &lines.collect::<String>()).expect("written");
+}
+
+#[test]
+fn rules_suit_their_columns_and_none_that_is_near() {
+    let folder = folder();
+    let path = folder.path();
+    write_near_misses(path);
+    let found = inspected(path);
+    let advice: Vec<(&str, &str)> = found["advice"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|advice| ["flag", "value"].map(|key| advice[key].as_str().expect("a text")).into())
+        .collect();
+    let want = [
+        ("dequantize", "visits,from5,\"n,m\""),
+        ("atom", "rain=0,pay=0,tied=0,tied=1.5,tied=4"),
+        ("bounds", "rain=0:"),
+        ("bounds", "visits=0:,pay=0:,tied=0:"),
+    ];
+    assert_eq!(advice, want);
+    // What is given has no density, and what a flag names is left as it is.
+    let columns = ["--columns", "visits,from5,rain,pay", "--context", "visits", "--bounds", "pay=-5:50"];
+    let output = moonflow(path, &[&["train", "t.csv", "--out", "o"], &columns[..], &TINY].concat());
+    let notes: Vec<String> = text(&output.stderr)
+        .lines()
+        .filter_map(|line| line.strip_prefix("note: ")?.split_once(". ").map(|(note, _)| note.to_owned()))
+        .collect();
+    let want = [
+        "whole numbers only: `from5` (10 different)",
+        "values that stand out of others: `rain` (0 in 40 % of the rows)",
+        "near an end that no value reaches: `rain` (0)",
+        "many rows share a value: `pay` (0 in 43 % of the rows)",
+    ];
+    assert_eq!(notes, want);
 }

@@ -100,8 +100,10 @@ impl Inspection {
             let kind = ColumnKind::of_numbers(&values);
             let name = table.columns[place].clone();
             let found = ColumnFindings::of_numbers(name, place + 1, kind, &values, counts_rows(all()), &rows);
-            let contains = |bounds: &Bounds| all().all(|value| bounds.contain(value));
-            ColumnFindings { bounds: found.bounds.filter(contains), ..found }
+            let is_atom = |value: f64| found.atoms.iter().any(|atom| atom.value == value);
+            let contains = |bounds: &Bounds| all().all(|value| is_atom(value) || bounds.contain(value));
+            let bounds = found.bounds.filter(contains);
+            ColumnFindings { bounds, ..found }
         };
         let columns = places.iter().map(findings).collect();
         let value = |row: usize, column: usize| table.values[row * step * features + places[column]];
