@@ -212,9 +212,10 @@ impl Recipe {
             }),
             "realnvp" => Ok(Self {
                 preset: "realnvp".into(),
-                layers: 12,
-                hidden: vec![64, 64],
+                layers: 16,
+                hidden: vec![56, 56],
                 conditioner: ConditionerForm::Joint,
+                learning_rate: 3e-3,
                 warmup: 5,
                 ema: Some(0.9),
                 ..Self::default()
