@@ -92,7 +92,7 @@ fn plan_takes_the_flags_of_a_recipe() {
 #[test]
 fn schedule_flags_change_the_recipe() {
     let said = succeed(&["--decay", "constant", "--warmup", "3"]);
-    assert!(said.contains("constant at 0.005 after 3 epochs of warm-up"), "{said}");
+    assert!(said.contains("constant at 0.003 after 3 epochs of warm-up"), "{said}");
     let said = succeed(&["--preset", "seed", "--decay", "cosine", "--warmup", "1"]);
     assert!(said.contains("cosine from 0.001 after 1 epoch of warm-up"), "{said}");
 }
