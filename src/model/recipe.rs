@@ -212,6 +212,7 @@ impl Recipe {
             }),
             "realnvp" => Ok(Self {
                 preset: "realnvp".into(),
+                epochs: 80,
                 layers: 16,
                 hidden: vec![56, 56],
                 conditioner: ConditionerForm::Joint,
