@@ -233,6 +233,7 @@ impl Resolved<'_> {
         for (key, value) in self.table.entries().into_iter().chain(self.preprocess.entries()) {
             set(key, value.map(Value::from));
         }
+        set("category-moments", self.rows.is_none().then(|| self.preprocess.has_category_moments().into()));
         set("weights", self.weights.map(Value::from));
         set("test", self.test.map(whole_path));
         set("test-fraction", self.test_fraction.map(Value::from));

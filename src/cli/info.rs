@@ -97,6 +97,7 @@ fn as_json(model: &Model) -> serde_json::Value {
             .map(|(index, ((name, (mean, std)), domain))| {
                 json!({
                     "name": name, "mean": mean, "std": std, "steps": output::as_json(domain),
+                    "category_moments": preprocessing.category_moments.of(index).map(output::as_json),
                     "johnson": curves(&preprocessing.curves, index),
                     "whitened_johnson": curves(&preprocessing.whitened_curves, index),
                     "kernel_knots": knots(&preprocessing.kernel, index),
@@ -275,7 +276,8 @@ fn columns(model: &Model) -> String {
         Standardise::Robust => ["median", "IQR / 1.349"],
         _ => ["mean", "deviation"],
     };
-    let before = if preprocessing.is_plain() { "" } else { "before that" };
+    let maps = !preprocessing.is_plain() || !preprocessing.category_moments.columns.is_empty();
+    let before = if maps { "before that" } else { "" };
     let role = if preprocessing.context == 0 { "" } else { "role" };
     let mut table = vec![["column", statistics[0], statistics[1], before, role].map(str::to_owned)];
     for (index, name) in model.columns.iter().enumerate() {
@@ -287,11 +289,15 @@ fn columns(model: &Model) -> String {
             (_, true) => "modelled",
             (_, false) => "given",
         };
+        let moments = preprocessing.category_moments.of(index);
+        let moments = moments.map(|moments| format!("moments of {} levels", moments.levels.len()));
+        let domain = describe_domain(&preprocessing.domains[index]);
+        let before = [domain, moments.unwrap_or_default()].into_iter().filter(|text| !text.is_empty());
         table.push([
             shown(name).to_string(),
             mean,
             std,
-            describe_domain(&preprocessing.domains[index]),
+            before.collect::<Vec<_>>().join(", "),
             role.to_owned(),
         ]);
     }

@@ -45,12 +45,24 @@ pub struct PreprocessArgs {
     /// The same as --margins johnson
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "margins")]
     gaussianise: Option<bool>,
+    /// Shift and scale columns by the category of their row, before their margins: those whose shape is the same in each of
+    /// its levels, as far as the rows tell [default: true for tables]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    category_moments: Option<bool>,
     /// What the margins are where no flag says.
     #[arg(skip)]
     usual_margins: Margins,
+    /// Whether columns are shifted and scaled by categories where no flag says.
+    #[arg(skip)]
+    usual_category_moments: bool,
 }
 
 impl PreprocessArgs {
+    /// Does with columns what is usual for tables where no flag says otherwise.
+    pub fn set_usual_of_tables(&mut self) {
+        (self.usual_margins, self.usual_category_moments) = (Margins::Kernel, true);
+    }
+
     /// Takes `margins` where no flag says what they are.
     pub fn set_usual_margins(&mut self, margins: Margins) {
         self.usual_margins = margins;
@@ -87,6 +99,11 @@ impl PreprocessArgs {
     /// Whether a flag says what the margins are.
     pub fn names_margins(&self) -> bool {
         self.margins.is_some() || self.gaussianise.is_some()
+    }
+
+    /// Whether columns are shifted and scaled by categories, where that suits them.
+    pub fn has_category_moments(&self) -> bool {
+        self.category_moments.unwrap_or(self.usual_category_moments)
     }
 
     /// The flags that take a text as a configuration has them: key and value, where one was given. A transformation
@@ -157,8 +174,8 @@ impl PreprocessArgs {
             "whiten" => Standardise::Whiten,
             _ => Standardise::Mean,
         };
-        let plan =
-            PreprocessingPlan { domains, standardise, margins: self.margins(), context, atoms: Vec::new() };
+        let margins = self.margins();
+        let plan = PreprocessingPlan { domains, standardise, margins, context, ..Default::default() };
         let mut atoms = vec![Vec::new(); columns.len()];
         for (column, value) in &self.atom {
             atoms[place(column)?].push(*value);

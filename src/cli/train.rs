@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::value_parser;
 use moonflow::data::{Chunk, Dataset, Margins, Rows, Table, ToyDensity};
 use moonflow::model::{DataSource, Encoding, Recipe};
-use moonflow::shown::shown;
+use moonflow::shown::{shown, shown_list};
 use moonflow::train::{CategoryFit, Groups};
 use moonflow::{Error, Result};
 
@@ -161,7 +161,7 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
         search::check(subject != Subject::Toy)?;
     }
     if args.recipe.is_for_tables(subject) {
-        args.preprocess.set_usual_margins(Margins::Kernel);
+        args.preprocess.set_usual_of_tables();
     }
     // What of it depends on the table's size decides nothing before the table is read.
     let provisional = args.recipe.resolve(subject)?;
@@ -176,7 +176,7 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
         let resolved = args.resolved(&provisional, &source, &out);
         return super::categories::run(&args, &provisional, files, &resolved, &data);
     };
-    let (dataset, mut recipe) = args.decide(subject, dataset, &mut data.notes)?;
+    let (dataset, mut recipe) = args.decide(subject, dataset, &mut data)?;
     if subject != Subject::Toy {
         data.notes.extend(far_rows::note(&dataset, &data.places));
     }
@@ -210,6 +210,25 @@ pub async fn run(mut args: TrainArgs) -> Result<()> {
 pub fn shape(dataset: &Dataset) -> [usize; 2] {
     let rows = (dataset.train.len() + dataset.validation.len()) / dataset.features();
     [rows, dataset.preprocessing.modelled()]
+}
+
+/// Which columns are shifted and scaled by which category, where some are.
+fn moments_note(dataset: &Dataset, categories: &CategoryFit) -> Option<String> {
+    let moments = &dataset.preprocessing.category_moments.columns;
+    let lines = categories.encoding().indicators().into_iter().filter_map(|(place, [first, _])| {
+        let by_it = moments.iter().filter(|moments| moments.indicator == first);
+        let columns: Vec<&String> = by_it.map(|moments| &dataset.columns[moments.column]).collect();
+        let name = shown(&categories.columns[place].name);
+        (!columns.is_empty()).then(|| format!("{} by `{name}`", shown_list(&columns)))
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| {
+        format!(
+            "note: levels that look alike are shifted and scaled to each other: {}; --category-moments=false leaves them as \
+             they are",
+            lines.join(", ")
+        )
+    })
 }
 
 /// Rows of a training and where they are from.
@@ -259,15 +278,22 @@ impl TrainArgs {
         self.animate.as_deref()
     }
 
-    /// The recipe for `dataset`, and the dataset with the margins that go with it. What it says of them goes to the notes.
+    /// The recipe for `dataset`, and the dataset with the moments and margins that go with it. What it says of them goes to the
+    /// notes of `data`.
     fn decide(
         &mut self,
         subject: Subject,
-        dataset: Dataset,
-        notes: &mut Vec<String>,
+        mut dataset: Dataset,
+        data: &mut Data,
     ) -> Result<(Dataset, Recipe)> {
         if subject == Subject::Toy {
             return Ok((dataset, self.recipe.resolve(subject)?));
+        }
+        if self.preprocess.has_category_moments() {
+            let indicators = data.categories.encoding().indicators().into_iter();
+            let indicators: Vec<[usize; 2]> = indicators.map(|(_, indicators)| indicators).collect();
+            dataset = dataset.with_category_moments(&indicators)?;
+            data.notes.extend(moments_note(&dataset, &data.categories));
         }
         let recipe = self.recipe.resolve(Subject::Shape(shape(&dataset)))?;
         let is_free = self.recipe.is_for_tables(subject)
@@ -275,7 +301,7 @@ impl TrainArgs {
             && !self.preprocess.names_margins();
         let groups = if is_free { Groups::of(&dataset, recipe.seed)? } else { None };
         let Some(Groups { count, bases }) = groups else { return Ok((dataset, recipe)) };
-        notes.push(format!(
+        data.notes.push(format!(
             "note: the rows fall into groups far apart, {count} or more: mixtures of Gaussians start from them, and columns \
              stay as they are; --margins kernel bends them as usual"
         ));

@@ -308,6 +308,25 @@ impl Dataset {
         Ok(self.without_far_rows().with_atoms_filled())
     }
 
+    /// The same rows with the preprocessing fitted anew, in which columns are shifted and scaled by the category of the row:
+    /// those whose shape is the same in each level of a category, as far as the training rows tell. Of each category
+    /// `categories` has the column of its first indicator and how many of these there are, as
+    /// [`Encoding::indicators`](crate::model::Encoding::indicators) gives them.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] where these are no indicators among the context; those of [`Dataset::split_with`].
+    pub fn with_category_moments(mut self, categories: &[[usize; 2]]) -> Result<Self> {
+        let category_moments = self.preprocessing.choose_category_moments(&self.train, categories)?;
+        if category_moments.columns.is_empty() && self.preprocessing.category_moments.columns.is_empty() {
+            return Ok(self);
+        }
+        let plan = PreprocessingPlan { category_moments, ..self.preprocessing.plan() };
+        plan.validate(&self.columns)?;
+        let weights = self.weights.as_ref().map(|[train, _]| &train[..]);
+        self.preprocessing = self.fitted(&plan, weights)?;
+        Ok(self.without_far_rows().with_atoms_filled())
+    }
+
     /// The preprocessing fitted anew to the training rows, with other margins.
     ///
     /// # Errors

@@ -33,8 +33,8 @@ pub use output::TableWriter;
 pub(crate) use preprocess::OwnMaps;
 pub(crate) use preprocess::factorise;
 pub use preprocess::{
-    Atoms, Bounds, ColumnDomain, Grid, Johnson, Knot, Margins, MonotoneCurve, Preprocessed, Preprocessing,
-    PreprocessingPlan, Standardise, Standardiser, Whitening,
+    Atoms, Bounds, CategoryMoments, ColumnDomain, Grid, Johnson, Knot, LevelMoments, Margins, MonotoneCurve,
+    Preprocessed, Preprocessing, PreprocessingPlan, Standardise, Standardiser, Whitening,
 };
 pub use reading::{Decimal, Delimiter, Dialect, Names, Reading, ValueKind};
 pub use shared_values::SharedValues;

@@ -120,6 +120,18 @@ impl Encoding {
         self.variables.iter().map(|variable| variable.levels).collect()
     }
 
+    /// The indicators of each discrete variable with several levels: the place of its column in the table; and, as a flow sees
+    /// rows, the column of the first one and how many there are.
+    pub fn indicators(&self) -> Vec<(usize, [usize; 2])> {
+        let mut first = self.numbers.len();
+        let mut found = Vec::new();
+        for Variable { place, levels, .. } in self.variables.iter().filter(|variable| variable.levels > 1) {
+            found.push((*place, [first, levels - 1]));
+            first += levels - 1;
+        }
+        found
+    }
+
     /// Columns that the flow has: the numbers, modelled ones first, and the indicators.
     pub fn features(&self) -> usize {
         self.numbers.len() + self.variables.iter().map(|variable| variable.levels - 1).sum::<usize>()

@@ -11,7 +11,8 @@
 //! ensemble: its JSON has that of each member, of an earlier version, in `members`, and the members' tensors begin with
 //! `members.{k}.`. Version 7 has dequantised columns whose values are not whole numbers, by step and offset in `steps`, and
 //! `atoms` of columns; an ensemble of such models has version 7 too. Version 8 is a table with categories
-//! ([`table_file`](super::table_file)). Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
+//! ([`table_file`](super::table_file)). Version 9 has `category_moments`: the mean and deviation of columns for each level
+//! of a category; a table or an ensemble of such models has version 9 too. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
 //! alone, so equal models are equal files.
 
 use std::path::Path;
@@ -26,7 +27,9 @@ use super::preprocessing::{
 };
 use super::table_file::{TABLE_VERSION, TableHeader};
 use super::{Ensemble, Model, TableModel, TrainingRecord};
-use crate::data::{Atoms, ColumnDomain, Grid, MonotoneCurve, Preprocessing, Standardise, repeated};
+use crate::data::{
+    Atoms, CategoryMoments, ColumnDomain, Grid, MonotoneCurve, Preprocessing, Standardise, repeated,
+};
 use crate::error::{Error, Result};
 use crate::flow::Flow;
 use crate::layout::Layout;
@@ -35,8 +38,9 @@ use crate::shown::shown;
 /// The newest version of the file's format. It grows when an older reader would misread a file: version 2 has maps
 /// before the standardiser, a whitening after it, or a context; version 3 has curves that gaussianise columns; version 4
 /// has a flow that is a list of transforms; version 5 has curves by kernel densities; version 6 is an ensemble; version 7
-/// has columns on a grid of other than whole numbers, or with atoms; version 8 has categories.
-pub const FORMAT_VERSION: u32 = 8;
+/// has columns on a grid of other than whole numbers, or with atoms; version 8 has categories; version 9 has columns that are
+/// shifted and scaled by them.
+pub const FORMAT_VERSION: u32 = 9;
 
 /// The metadata entry that holds the [`Header`].
 pub(super) const ENTRY: &str = "moonflow";
@@ -46,6 +50,9 @@ const ENSEMBLE_VERSION: u32 = 6;
 
 /// The version of a file with columns on a grid of other than whole numbers, or with atoms.
 const GRID_VERSION: u32 = 7;
+
+/// The version of a file with columns that are shifted and scaled by a category.
+pub(super) const MOMENTS_VERSION: u32 = 9;
 
 /// What the tensors do not say of a model.
 #[derive(Serialize, Deserialize)]
@@ -59,6 +66,9 @@ pub(super) struct Header {
     /// Of version 7: values of columns that have probabilities of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     atoms: Vec<Atoms>,
+    /// Of version 9: mean and deviation of columns for each level of a category.
+    #[serde(default, skip_serializing_if = "is_default")]
+    category_moments: CategoryMoments,
     /// How the standardiser was fitted, and of version 2 whether there is a whitening.
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) standardise: Standardise,
@@ -90,10 +100,11 @@ struct EnsembleHeader {
     training: TrainingRecord,
 }
 
-/// Whether there are members.
+/// Whether there are members, and categories.
 #[derive(Deserialize)]
 struct Kind {
     members: Option<IgnoredAny>,
+    discrete: Option<IgnoredAny>,
 }
 
 /// What the names of a member's tensors begin with.
@@ -104,7 +115,11 @@ pub(super) fn prefix(member: usize) -> String {
 impl Model {
     /// The version of the format that its file has: the oldest that can hold it.
     pub fn format_version(&self) -> u32 {
-        let Preprocessing { domains, atoms, whitening, context, kernel, .. } = &self.preprocessing;
+        let Preprocessing { domains, atoms, category_moments, whitening, context, kernel, .. } =
+            &self.preprocessing;
+        if !category_moments.columns.is_empty() {
+            return MOMENTS_VERSION;
+        }
         if domains.iter().any(has_other_grid) || !atoms.is_empty() {
             return GRID_VERSION;
         }
@@ -136,6 +151,7 @@ impl Model {
             columns: self.columns.clone(),
             domains: if self.format_version() == 1 { Vec::new() } else { self.preprocessing.domains.clone() },
             atoms: self.preprocessing.atoms.clone(),
+            category_moments: self.preprocessing.category_moments.clone(),
             standardise: self.preprocessing.standardise,
             gaussianise: self.preprocessing.is_gaussianised(),
             kernel_knots: knot_counts(&self.preprocessing),
@@ -310,13 +326,18 @@ impl Headers {
             return Err("its format version is 0, which never existed".into());
         }
         let there = "invariant: the entry was read above";
-        let of_members =
-            || Ok::<_, String>(entry::<Kind>(metadata, ENTRY)?.is_some_and(|kind| kind.members.is_some()));
-        let headers = if format_version == TABLE_VERSION {
+        // What a file holds is known by its version up to version 8, and by its parts after that.
+        let kind: Option<Kind> =
+            if format_version > ENSEMBLE_VERSION { entry(metadata, ENTRY)? } else { None };
+        let has =
+            |part: fn(&Kind) -> &Option<IgnoredAny>| kind.as_ref().is_some_and(|kind| part(kind).is_some());
+        let is_table =
+            format_version == TABLE_VERSION || (format_version > TABLE_VERSION && has(|kind| &kind.discrete));
+        let headers = if is_table {
             let mut table: TableHeader = entry(metadata, ENTRY)?.expect(there);
             let (members, training) = table.take_members();
             Self { members, training, table: Some(table) }
-        } else if format_version == ENSEMBLE_VERSION || (format_version > ENSEMBLE_VERSION && of_members()?) {
+        } else if format_version == ENSEMBLE_VERSION || has(|kind| &kind.members) {
             let EnsembleHeader { members, training, .. } = entry(metadata, ENTRY)?.expect(there);
             Self { members, training: Some(training), table: None }
         } else {
@@ -337,10 +358,9 @@ impl Headers {
         }
         for header in &self.members {
             let version = header.format_version;
-            if (self.training.is_some() || self.table.is_some())
-                && (!(1..TABLE_VERSION).contains(&version) || version == ENSEMBLE_VERSION)
-            {
-                return Err(format!("a member of it has format version {version}, expected 1 to 5 or 7"));
+            let of_a_model = [1, 2, 3, 4, 5, GRID_VERSION, MOMENTS_VERSION].contains(&version);
+            if (self.training.is_some() || self.table.is_some()) && !of_a_model {
+                return Err(format!("a member of it has format version {version}, expected 1 to 5, 7 or 9"));
             }
             header.flow.validate().map_err(|error| error.to_string())?;
         }
@@ -398,6 +418,9 @@ impl Header {
         }
         if version < GRID_VERSION && !self.atoms.is_empty() {
             return Err(format!("it has format version {version}, but atoms of columns"));
+        }
+        if version < MOMENTS_VERSION && !self.category_moments.columns.is_empty() {
+            return Err(format!("it has format version {version}, but moments by category"));
         }
         Ok(())
     }
@@ -492,12 +515,18 @@ fn member(tensors: &Tensors, header: Header) -> Parsed<Model> {
     let domains = header.domains_of_columns()?;
     Atoms::validate(&header.atoms, &domains, &header.columns, header.flow.context)
         .map_err(|error| error.to_string())?;
-    let Header { flow, columns, standardise, atoms, training: record, .. } = header;
+    let is_indicator = |column: usize| domains[column].indicator;
+    header
+        .category_moments
+        .validate(&header.columns, header.flow.context, is_indicator)
+        .map_err(|error| error.to_string())?;
+    let Header { flow, columns, standardise, atoms, category_moments, training: record, .. } = header;
     let context = flow.context;
     let preprocessing = Preprocessing {
         domains,
         standardise,
         standardiser,
+        category_moments,
         whitening,
         curves,
         kernel,

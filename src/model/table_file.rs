@@ -1,4 +1,4 @@
-//! The model file of a table with categories, version 8: what its columns are, the conditionals of its discrete variables,
+//! The model file of a table with categories, of version 8 or later: what its columns are, the conditionals of its discrete variables,
 //! and the members of its density as [`file`](super::file) has them.
 //!
 //! The conditional of discrete variable i is `discrete.{i}.probabilities` `[cells, levels]` in `F64`, or
@@ -15,7 +15,7 @@ use crate::data::{ColumnType, Grid, Levels, TableColumn, TimeFormat, ValueKind, 
 use crate::error::Error;
 use crate::shown::shown;
 
-/// The version of a file that has categories.
+/// The first version of a file that has categories.
 pub(super) const TABLE_VERSION: u32 = 8;
 
 /// What the tensors do not say of a table with categories.
@@ -127,7 +127,7 @@ impl TableModel {
         let discrete = self.categories();
         let members = self.density().map_or(&[][..], Ensemble::members);
         let header = TableHeader {
-            format_version: TABLE_VERSION,
+            format_version: self.format_version(),
             columns: self.columns().iter().map(StoredColumn::of).collect(),
             context: self.context(),
             discrete: discrete.map_or(&[][..], Discrete::links).iter().map(StoredLink::of).collect(),

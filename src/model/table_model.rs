@@ -156,7 +156,8 @@ impl TableModel {
     pub fn format_version(&self) -> u32 {
         match &self.density {
             Some(density) if !self.has_types() => density.format_version(),
-            _ => super::table_file::TABLE_VERSION,
+            Some(density) => density.format_version().max(super::table_file::TABLE_VERSION),
+            None => super::table_file::TABLE_VERSION,
         }
     }
 

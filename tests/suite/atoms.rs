@@ -62,6 +62,7 @@ fn rain_plan(margins: Margins, standardise: Standardise) -> PreprocessingPlan {
         standardise,
         context: 1,
         atoms: vec![Atoms { column: 0, values: vec![0.0], indicator: 2 }],
+        ..PreprocessingPlan::default()
     }
 }
 

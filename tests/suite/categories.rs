@@ -3,9 +3,13 @@
 use std::fs;
 
 use moonflow::cpu::CpuEngine;
-use moonflow::data::{Coding, Levels, Missing, PreprocessingPlan, Reader, Standardise, Table, TableColumn};
+use moonflow::data::{
+    CategoryMoments, Coding, LevelMoments, Levels, Missing, PreprocessingPlan, Reader, Standardise, Table,
+    TableColumn,
+};
 use moonflow::engine::Sampling;
 use moonflow::model::{DataSource, Engines, Ensemble, Recipe, TableModel};
+use moonflow::random::normals;
 use moonflow::train::{CategoryFit, fit};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -23,8 +27,12 @@ fn csv(rows: u32) -> String {
     "kind,a,origin,b,old\n".to_owned() + &(0..rows).map(row).collect::<String>()
 }
 
+fn standardised(standardise: Standardise) -> PreprocessingPlan {
+    PreprocessingPlan { standardise, ..PreprocessingPlan::default() }
+}
+
 /// A fit to one number and a class of three levels of `rows` rows, the last of which appears `last` times.
-fn fitted(standardise: Standardise, last: usize) -> (TableModel, Engines<CpuEngine<f32>>, Table) {
+fn fitted(plan: PreprocessingPlan, last: usize) -> (TableModel, Engines<CpuEngine<f32>>, Table) {
     let rows = 240;
     let level = |row: usize| if row < last { 2 } else { row % 3 % 2 };
     let values = (0..rows).flat_map(|row| {
@@ -39,7 +47,6 @@ fn fitted(standardise: Standardise, last: usize) -> (TableModel, Engines<CpuEngi
     let levels = Levels::new(["a", "b", "c"].map(String::from).into()).expect("levels");
     let columns = vec![TableColumn::category("class", levels), TableColumn::number("x")];
     let categories = CategoryFit::new(columns, 0, &table, None, 0.1, 3).expect("fits");
-    let plan = PreprocessingPlan { standardise, ..PreprocessingPlan::default() };
     let dataset = categories.dataset(table.clone(), 0.1, 3, plan).expect("splits").expect("a number");
     assert_eq!(dataset.columns, ["x", "class=b", "class=c"]);
     let recipe = Recipe { epochs: 20, batch: 64, layers: 4, hidden: vec![8], seed: 3, ..Recipe::default() };
@@ -53,14 +60,23 @@ fn fitted(standardise: Standardise, last: usize) -> (TableModel, Engines<CpuEngi
 
 #[test]
 fn probabilities_of_levels_times_densities_integrate_to_1_even_where_a_level_is_rare_or_absent() {
-    for (standardise, last) in [
-        (Standardise::Mean, 60),
-        (Standardise::Whiten, 60),
-        (Standardise::Robust, 1),
-        (Standardise::Whiten, 1),
-        (Standardise::Whiten, 0),
+    let of_x = LevelMoments { column: 0, indicator: 1, levels: vec![[0.0, 1.0]; 3] };
+    let by_level = |standardise| PreprocessingPlan {
+        category_moments: CategoryMoments { columns: vec![of_x.clone()] },
+        ..standardised(standardise)
+    };
+    for (plan, last) in [
+        (standardised(Standardise::Mean), 60),
+        (standardised(Standardise::Whiten), 60),
+        (standardised(Standardise::Robust), 1),
+        (standardised(Standardise::Whiten), 1),
+        (standardised(Standardise::Whiten), 0),
+        (by_level(Standardise::Mean), 60),
+        (by_level(Standardise::Robust), 1),
+        (by_level(Standardise::Whiten), 0),
     ] {
-        let (model, mut engines, _) = fitted(standardise, last);
+        let standardise = plan.standardise;
+        let (model, mut engines, _) = fitted(plan, last);
         let (low, high, steps) = (-30.0, 40.0, 14_000);
         let mut total = 0.0;
         let mut shares = Vec::new();
@@ -80,7 +96,7 @@ fn probabilities_of_levels_times_densities_integrate_to_1_even_where_a_level_is_
 
 #[test]
 fn samples_have_the_classes_shares_and_their_own_numbers() {
-    let (model, mut engines, _) = fitted(Standardise::Whiten, 60);
+    let (model, mut engines, _) = fitted(standardised(Standardise::Whiten), 60);
     let sampling = Sampling { rows: 4000, first: 0, seed: 1, temperature: 1.0 };
     let rows = pollster::block_on(model.sample(&mut engines, sampling, &[], &[])).expect("samples");
     for (level, share) in [(0.0, 0.5), (1.0, 0.25), (2.0, 0.25)] {
@@ -102,7 +118,7 @@ fn samples_have_the_classes_shares_and_their_own_numbers() {
 
 #[test]
 fn files_come_back_whole_and_damaged_ones_say_what_is_wrong() {
-    let (model, _, _) = fitted(Standardise::Mean, 60);
+    let (model, _, _) = fitted(standardised(Standardise::Mean), 60);
     let bytes = model.to_bytes();
     let again = TableModel::from_bytes("m", &bytes).expect("whole");
     assert_eq!((again.to_bytes(), &again), (bytes.clone(), &model));
@@ -225,6 +241,48 @@ fn the_command_and_the_library_give_the_same_scores() {
     assert_eq!(log_prob, scores);
     let categories = model.log_prob_of_categories(&table.values).expect("levels");
     assert!(categories.iter().all(|log_prob| *log_prob < 0.0));
+}
+
+#[test]
+fn levels_that_look_alike_are_shifted_and_scaled_by_default_and_a_configuration_repeats_it() {
+    let folder = folder();
+    let row = |row: u32| {
+        let mut noise = [0.0f32; 2];
+        normals(row, 3, &mut noise);
+        let level = row * row % 7 % 3;
+        let [a, b] = noise.map(|noise| f64::from(noise) + 4.0 * f64::from(level));
+        format!("{a},{b},{}\n", ["u", "v", "w"][level as usize])
+    };
+    fs::write(folder.path().join("t.csv"), "a,b,class\n".to_owned() + &(0..400).map(row).collect::<String>())
+        .expect("new");
+    let brief = ["--ensemble", "1", "--epochs", "2"];
+    let notes = |out: &str, more: &[&str]| {
+        let arguments = [&["train", "t.csv", "--device", "cpu", "--out", out], &brief[..], more].concat();
+        let output = moonflow(folder.path(), &arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let model = |out: &str| fs::read(folder.path().join(out).join("model.safetensors")).expect("written");
+    let told = "shifted and scaled to each other: a, b by `class`; --category-moments=false leaves them";
+    let said = notes("with", &[]);
+    assert!(said.contains(told), "{said}");
+    let info = succeed(folder.path(), &["info", "with/model.safetensors"]);
+    assert!(info.contains("format version 9") && info.contains("moments of 3 levels"), "{info}");
+    let again = notes("again", &["--config", "with/config.toml"]);
+    assert!(again.contains(told) && model("again") == model("with"), "{again}");
+    for (out, more) in [("without", &["--category-moments=false"][..]), ("plain", &["--preset", "default"])] {
+        let said = notes(out, more);
+        assert!(!said.contains("shifted and scaled"), "{said}");
+        let info = succeed(folder.path(), &["info", &format!("{out}/model.safetensors")]);
+        assert!(info.contains("format version 8"), "{info}");
+    }
+    // The levels come out where they are.
+    let sample = ["sample", "--model", "with/model.safetensors", "-n", "600", "--given", "class=w"];
+    let sample = succeed(folder.path(), &sample);
+    let values =
+        sample.lines().skip(1).map(|line| line.split(',').next().expect("a").parse::<f64>().expect("a"));
+    let mean = values.sum::<f64>() / 600.0;
+    assert!((mean - 8.0).abs() < 0.5, "{mean}");
 }
 
 #[test]

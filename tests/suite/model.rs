@@ -2,8 +2,8 @@
 
 use moonflow::Error;
 use moonflow::data::{
-    Atoms, Bounds, ColumnDomain, Grid, Johnson, Knot, MonotoneCurve, Preprocessing, Standardise,
-    Standardiser, Table, Whitening,
+    Atoms, Bounds, CategoryMoments, ColumnDomain, Grid, Johnson, Knot, LevelMoments, MonotoneCurve,
+    Preprocessing, Standardise, Standardiser, Table, Whitening,
 };
 use moonflow::engine::Sampling;
 use moonflow::flow::{Flow, Transform};
@@ -103,6 +103,7 @@ fn second() -> Model {
             domains: vec![counts, ColumnDomain::default(), ColumnDomain::default()],
             standardise: Standardise::Whiten,
             standardiser: Standardiser { mean: vec![1.5, -300.25, 0.5], std: vec![0.1, 40.0, 2.0] },
+            category_moments: CategoryMoments::default(),
             whitening: Some(Whitening::from_factor(factor, 3).expect("a triangle")),
             curves: Vec::new(),
             kernel: Vec::new(),
@@ -164,6 +165,15 @@ fn seventh() -> Model {
         ..ColumnDomain::default()
     };
     model.preprocessing.atoms = vec![Atoms { column: 1, values: vec![-300.0], indicator: 2 }];
+    model
+}
+
+/// The second with a column that is shifted and scaled by a category, which makes version 9.
+fn ninth() -> Model {
+    let mut model = second();
+    model.preprocessing.domains[2] = ColumnDomain::indicator();
+    let moments = LevelMoments { column: 0, indicator: 2, levels: vec![[2.0, 1.5], [0.5, 0.25]] };
+    model.preprocessing.category_moments = CategoryMoments { columns: vec![moments] };
     model
 }
 
@@ -348,8 +358,8 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
     assert_eq!(Model::from_bytes("m", &Parts::new().bytes()).expect("undamaged"), model());
     let cases: &[(Damage, &str)] = &[
         (
-            |parts| parts.replace("\"format_version\":1", "\"format_version\":9"),
-            "format version 9, and this moonflow reads up to version 8",
+            |parts| parts.replace("\"format_version\":1", "\"format_version\":10"),
+            "format version 10, and this moonflow reads up to version 9",
         ),
         (|parts| parts.replace("\"format_version\":1", "\"format_version\":0"), "version is 0"),
         (|parts| parts.replace("\"flow\":", "\"stream\":"), "missing field `flow`"),
@@ -404,7 +414,7 @@ fn inconsistent_files_are_refused_with_what_is_wrong() {
         ),
     ];
     refuse_damaged(&model(), cases);
-    assert_eq!(FORMAT_VERSION, 8, "a new version needs its cases here and below");
+    assert_eq!(FORMAT_VERSION, 9, "a new version needs its cases here and below");
 }
 
 fn refuse_damaged(model: &Model, cases: &[(Damage, &str)]) {
@@ -492,6 +502,26 @@ fn inconsistent_grids_and_atoms_are_refused_with_the_column_and_what_is_wrong() 
 }
 
 #[test]
+fn inconsistent_moments_by_category_are_refused_with_the_column_and_what_is_wrong() {
+    let cases: &[(Damage, &str)] = &[
+        (
+            |parts| parts.replace("\"format_version\":9", "\"format_version\":7"),
+            "format version 7, but moments by category",
+        ),
+        (
+            |parts| parts.replace("\"indicator\":2,\"levels\"", "\"indicator\":1,\"levels\""),
+            "`k` must have indicators",
+        ),
+        (|parts| parts.replace("\"indicator\":true", "\"indicator\":false"), "`k` must have indicators"),
+        (|parts| parts.replace("\"column\":0", "\"column\":2"), "`given` must be those of a modelled column"),
+        (|parts| parts.replace("[0.5,0.25]", "[0.5,-0.25]"), "`k` must be finite, with positive deviations"),
+        (|parts| parts.replace("[0.5,0.25]", "[0.5,0.25,1.0]"), "metadata entry `moonflow` is invalid"),
+        (|parts| parts.replace(",[0.5,0.25]", ""), "`k` must have indicators"),
+    ];
+    refuse_damaged(&ninth(), cases);
+}
+
+#[test]
 fn inconsistent_curves_are_refused_with_what_is_wrong() {
     const BEFORE: &str = "standardiser.johnson";
     const BEHIND: &str = "standardiser.whitened_johnson";
@@ -574,7 +604,7 @@ fn files_of_other_kinds_and_lying_headers_are_refused() {
 #[test]
 fn every_version_comes_back_whole_and_is_the_oldest_that_can_hold_the_model() {
     for (model, version) in
-        [(model(), 1), (second(), 2), (third(), 3), (fourth(), 4), (fifth(), 5), (seventh(), 7)]
+        [(model(), 1), (second(), 2), (third(), 3), (fourth(), 4), (fifth(), 5), (seventh(), 7), (ninth(), 9)]
     {
         assert_eq!(model.format_version(), version);
         let bytes = model.to_bytes();
@@ -602,7 +632,7 @@ proptest! {
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         in_header in any::<bool>(),
-        subject in prop::sample::select(vec![model(), second(), third(), fourth(), fifth(), seventh()]),
+        subject in prop::sample::select(vec![model(), second(), third(), fourth(), fifth(), seventh(), ninth()]),
     ) {
         let mut bytes = subject.to_bytes();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;

@@ -5,7 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ColumnDomain, Preprocessing, PreprocessingPlan, StageKind, Standardise, Whitening};
+use super::{
+    CategoryMoments, ColumnDomain, Preprocessing, PreprocessingPlan, StageKind, Standardise, Whitening,
+};
 use crate::error::{Error, Result};
 use crate::normal::quantile;
 use crate::random::{Stream, key, philox, uniform_inside};
@@ -110,7 +112,9 @@ impl OwnMaps {
             }
             StageKind::Curves => fitted.curves[column].clone_from(&self.maps.curves[0]),
             StageKind::Kernel => fitted.kernel[column].clone_from(&self.maps.kernel[0]),
+            // Columns with atoms are in no category's moments.
             StageKind::Domains
+            | StageKind::CategoryMoments
             | StageKind::Whitening
             | StageKind::WhitenedCurves
             | StageKind::WhitenedKernel => {}
@@ -141,21 +145,23 @@ impl Preprocessing {
     }
 
     /// The widest of three cells of the dequantised `column` whose values are this far apart, in the middle of its values and
-    /// to both sides, by the normal shape that the column's own maps give it.
+    /// to both sides, by the normal shape that the column's own maps give it; in the level in which it varies least, where it
+    /// is scaled by a category.
     pub(crate) fn cell_width(&self, column: usize, step: f64) -> f64 {
         let own = self.own_maps_of(column);
         [-1.0, 0.0, 1.0].map(|z| step * (-own.place(z).1).exp()).into_iter().fold(0.0, f64::max)
     }
 
     fn own_maps_of(&self, column: usize) -> OwnMaps {
-        let of = |values: &[f64]| vec![values[column]];
+        let [shift, scale] = self.category_moments.narrowest(column);
         let maps = Self {
             domains: vec![self.domains[column].without_grid()],
             standardise: Standardise::Mean,
             standardiser: super::Standardiser {
-                mean: of(&self.standardiser.mean),
-                std: of(&self.standardiser.std),
+                mean: vec![shift + scale * self.standardiser.mean[column]],
+                std: vec![scale * self.standardiser.std[column]],
             },
+            category_moments: CategoryMoments::default(),
             whitening: None::<Whitening>,
             curves: self.curves.get(column).cloned().into_iter().collect(),
             kernel: self.kernel.get(column).cloned().into_iter().collect(),
@@ -207,8 +213,7 @@ impl PreprocessingPlan {
                     Standardise::Mean | Standardise::Whiten => Standardise::Mean,
                 },
                 margins: self.margins,
-                context: 0,
-                atoms: Vec::new(),
+                ..Self::default()
             };
             let weights: Option<Vec<f64>> =
                 weights.map(|weights| others.iter().map(|(place, _)| weights[*place]).collect());
@@ -273,6 +278,7 @@ mod tests {
             standardise,
             margins,
             context: 1,
+            category_moments: CategoryMoments::default(),
             atoms: vec![Atoms { column: 0, values: vec![0.0], indicator: 2 }],
         }
     }

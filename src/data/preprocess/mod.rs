@@ -5,6 +5,7 @@
 
 mod atoms;
 mod bounds;
+mod category_moments;
 mod curve;
 mod domain;
 mod grid;
@@ -18,6 +19,7 @@ mod whitening;
 pub use atoms::Atoms;
 pub(crate) use atoms::OwnMaps;
 pub use bounds::Bounds;
+pub use category_moments::{CategoryMoments, LevelMoments};
 pub use curve::{Knot, MonotoneCurve};
 pub use domain::ColumnDomain;
 pub use grid::Grid;
@@ -38,6 +40,8 @@ use stage::{ColumnMap, Stage};
 enum StageKind {
     /// Each column from its domain to the real line: noise for values on a grid, a map for bounds.
     Domains,
+    /// The shift and scale of columns by the category of the row.
+    CategoryMoments,
     /// Mean 0 and deviation 1, or median 0 and a robust deviation of 1.
     Standardiser,
     /// Johnson's curve for each standardised column.
@@ -53,8 +57,9 @@ enum StageKind {
 }
 
 /// The order of the stages, from the user's units to the engine's. Fitting, mapping and its inverse all follow it.
-const ORDER: [StageKind; 7] = [
+const ORDER: [StageKind; 8] = [
     StageKind::Domains,
+    StageKind::CategoryMoments,
     StageKind::Standardiser,
     StageKind::Curves,
     StageKind::Kernel,
@@ -63,8 +68,8 @@ const ORDER: [StageKind; 7] = [
     StageKind::WhitenedKernel,
 ];
 
-/// The stages between the user's units and the engine's, in their order: the domain of every column, the standardiser,
-/// curves of each column, a whitening, and curves again.
+/// The stages between the user's units and the engine's, in their order: the domain of every column, the moments of
+/// columns by category, the standardiser, curves of each column, a whitening, and curves again.
 ///
 /// The last columns may be context. They are mapped like the others, but their log-determinant does not count: log p is
 /// that of the others given them.
@@ -76,6 +81,8 @@ pub struct Preprocessing {
     pub standardise: Standardise,
     /// Between the real line and standardised units.
     pub standardiser: Standardiser,
+    /// Shift and scale of columns by the category of the row, before the standardiser.
+    pub category_moments: CategoryMoments,
     /// Of [`Standardise::Whiten`]: the map of rows whose context stands before the other columns, so that these are
     /// uncorrelated with it, and the context depends on itself alone.
     pub whitening: Option<Whitening>,
@@ -144,6 +151,7 @@ impl From<Standardiser> for Preprocessing {
             domains: vec![ColumnDomain::default(); standardiser.features()],
             standardise: Standardise::Mean,
             standardiser,
+            category_moments: CategoryMoments::default(),
             whitening: None,
             curves: Vec::new(),
             kernel: Vec::new(),
@@ -164,6 +172,9 @@ impl Preprocessing {
 
         match kind {
             StageKind::Domains => (!self.is_plain()).then_some(&self.domains),
+            StageKind::CategoryMoments => {
+                (!self.category_moments.columns.is_empty()).then_some(&self.category_moments)
+            }
             StageKind::Standardiser => Some(&self.standardiser),
             StageKind::Curves => curves(&self.curves),
             StageKind::Kernel => curves(&self.kernel),
@@ -232,6 +243,7 @@ impl Preprocessing {
             domains: self.domains.clone(),
             standardise: self.standardise,
             margins: self.margins(),
+            category_moments: self.category_moments.clone(),
             context: self.context,
             atoms: self.atoms.clone(),
         }
@@ -414,7 +426,7 @@ mod tests {
             standardise,
             margins,
             context,
-            atoms: Vec::new(),
+            ..PreprocessingPlan::default()
         };
         let mut rows: Vec<f64> = (1..60)
             .flat_map(|i| {

@@ -9,8 +9,8 @@ use super::atoms::{is_at_atom, put_all};
 use super::kernel::fit_columns;
 use super::stage::ColumnMap;
 use super::{
-    Atoms, ColumnDomain, Grid, Johnson, ORDER, Preprocessing, StageKind, Standardiser, Whitening,
-    first_refusal,
+    Atoms, CategoryMoments, ColumnDomain, Grid, Johnson, ORDER, Preprocessing, StageKind, Standardiser,
+    Whitening, first_refusal,
 };
 use crate::data::far;
 use crate::error::{Error, Result};
@@ -60,6 +60,11 @@ pub struct PreprocessingPlan {
     pub standardise: Standardise,
     /// How to bend each column to a normal shape: after the standardiser, and again after the whitening.
     pub margins: Margins,
+    /// Which columns to shift and scale by the category of the row, and by which; [`Dataset::with_category_moments`] chooses
+    /// them. Moments that these have count nothing.
+    ///
+    /// [`Dataset::with_category_moments`]: crate::Dataset::with_category_moments
+    pub category_moments: CategoryMoments,
     /// How many of the columns, the last ones, are context: given, not modelled.
     pub context: usize,
     /// The atoms of columns that have some.
@@ -99,6 +104,8 @@ impl PreprocessingPlan {
                 )));
             }
         }
+        let is_indicator = |column: usize| self.domains.get(column).is_some_and(|domain| domain.indicator);
+        self.category_moments.validate(columns, self.context, is_indicator)?;
         Atoms::validate(&self.atoms, &self.domains, columns, self.context)
     }
 
@@ -156,6 +163,7 @@ impl PreprocessingPlan {
     fn includes(&self, kind: StageKind) -> bool {
         match kind {
             StageKind::Domains => self.domains.iter().any(|domain| domain.bounds.is_some()),
+            StageKind::CategoryMoments => !self.category_moments.columns.is_empty(),
             StageKind::Standardiser => true,
             StageKind::Curves => self.margins != Margins::None,
             StageKind::Kernel => self.margins == Margins::Kernel,
@@ -215,6 +223,10 @@ impl PreprocessingPlan {
             match kind {
                 // Known from the start.
                 StageKind::Domains => {}
+                StageKind::CategoryMoments => {
+                    fitted.category_moments.clone_from(&self.category_moments);
+                    fitted.category_moments.fit(&rows, features);
+                }
                 StageKind::Standardiser => {
                     let robust = self.standardise == Standardise::Robust;
                     let skipped = |column: usize| fitted.domains[column].indicator;
@@ -253,6 +265,8 @@ impl PreprocessingPlan {
         let mapped = |column: usize, value: f64| {
             let mut row = vec![0.0; features];
             row[column] = value;
+            // Where the column is scaled by a category, its cells are widest where it varies least.
+            fitted.category_moments.enter_narrowest(column, &mut row);
             for stage in stages.iter().filter_map(|&kind| fitted.stage(kind)) {
                 stage.forward(&mut row, fitted.modelled(), &mut 0.0);
             }

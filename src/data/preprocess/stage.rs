@@ -64,7 +64,10 @@ impl<C: ColumnMap> Stage for Vec<C> {
 #[cfg(test)]
 mod tests {
     use super::super::kernel::fit_columns;
-    use super::super::{Bounds, ColumnDomain, Johnson, Knot, MonotoneCurve, Standardiser, Whitening};
+    use super::super::{
+        Bounds, CategoryMoments, ColumnDomain, Johnson, Knot, LevelMoments, MonotoneCurve, Standardiser,
+        Whitening,
+    };
     use super::*;
 
     /// A stage by name, with rows of its input.
@@ -106,7 +109,11 @@ mod tests {
         let factor = vec![2.0, 0.0, 0.0, 0.5, 1.5, 0.0, -0.75, 0.3, 0.5];
         let whitening = Whitening::from_factor(factor, 3).expect("a triangle");
         let rows = vec![vec![0.5, -1.25, 2.0], vec![1.0, 0.0, 1e4], vec![-3.0, 40.0, 0.125]];
+        let levels = vec![[0.5, 0.25], [-3.0, 2.0], [10.0, 0.01]];
+        let moments = CategoryMoments { columns: vec![LevelMoments { column: 0, indicator: 1, levels }] };
+        let of_levels = [[1.5, 0.0, 0.0], [-2.0, 1.0, 0.0], [9.99, 0.0, 1.0]].map(Vec::from).into();
         vec![
+            ("moments by category", Box::new(moments), of_levels),
             ("domains of the columns", Box::new(domains), inside),
             ("curves", Box::new(curves), outliers),
             ("kernel", Box::new(kernel), along),

@@ -41,6 +41,20 @@ fn fit(
     sample.map_or_else(MonotoneCurve::identity, |sample| curve_of(&Stack::fit(&sample).kernels(&sample)))
 }
 
+/// Logarithm of the density of each row of `column` `[N]` under kernels on the other rows; `None` where fewer than two
+/// different finite values are there.
+pub(super) fn left_out_log_density(column: &[f64]) -> Option<Vec<f64>> {
+    let sample = Sample::new(column.iter().copied(), None, 0.0)?;
+    let left_out = Stack::fit(&sample).left_out;
+    let of_nearest = |value: &f64| {
+        let above = sample.groups.partition_point(|group| group.place < *value).min(left_out.len() - 1);
+        let below = above.saturating_sub(1);
+        let from = |group: usize| (sample.groups[group].place - value).abs();
+        left_out[if from(below) < from(above) { below } else { above }]
+    };
+    Some(column.iter().map(of_nearest).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,6 +31,8 @@ pub(super) struct Stack {
     /// Widths of the kernels of each density, group by group, and its part.
     densities: Vec<(Vec<f64>, f64)>,
     broad: Kernel,
+    /// Logarithm of the density at each group under the other rows.
+    pub left_out: Vec<f64>,
 }
 
 impl Stack {
@@ -46,12 +48,16 @@ impl Stack {
         let mut unseen: Vec<Vec<f64>> = densities.iter().map(|widths| left_out(sample, widths)).collect();
         unseen.push(groups.iter().map(|group| broad.density(group.place)).collect());
         let shares = mixed(sample, &unseen);
+        let density = |group: usize| {
+            shares.iter().zip(&unseen).map(|(share, densities)| share * densities[group]).sum::<f64>()
+        };
+        let left_out = (0..groups.len()).map(|group| density(group).max(f64::MIN_POSITIVE).ln()).collect();
         let mut stack: Vec<(Vec<f64>, f64)> = densities.drain(..).zip(shares.iter().copied()).collect();
         stack.retain(|(_, share)| *share >= LEAST_SHARE);
         let broad_share = shares[shares.len() - 1];
         let total = broad_share + stack.iter().map(|(_, share)| share).sum::<f64>();
         stack.iter_mut().for_each(|(_, share)| *share /= total);
-        Self { densities: stack, broad: Kernel { share: broad_share / total, ..broad } }
+        Self { densities: stack, broad: Kernel { share: broad_share / total, ..broad }, left_out }
     }
 
     /// The kernels of all densities; their shares sum to 1.
