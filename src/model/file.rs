@@ -515,10 +515,9 @@ fn member(tensors: &Tensors, header: Header) -> Parsed<Model> {
     let domains = header.domains_of_columns()?;
     Atoms::validate(&header.atoms, &domains, &header.columns, header.flow.context)
         .map_err(|error| error.to_string())?;
-    let is_indicator = |column: usize| domains[column].indicator;
     header
         .category_moments
-        .validate(&header.columns, header.flow.context, is_indicator)
+        .validate(&domains, &header.atoms, &header.columns, header.flow.context)
         .map_err(|error| error.to_string())?;
     let Header { flow, columns, standardise, atoms, category_moments, training: record, .. } = header;
     let context = flow.context;

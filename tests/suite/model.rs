@@ -172,7 +172,7 @@ fn seventh() -> Model {
 fn ninth() -> Model {
     let mut model = second();
     model.preprocessing.domains[2] = ColumnDomain::indicator();
-    let moments = LevelMoments { column: 0, indicator: 2, levels: vec![[2.0, 1.5], [0.5, 0.25]] };
+    let moments = LevelMoments { column: 1, indicator: 2, levels: vec![[2.0, 1.5], [0.5, 0.25]] };
     model.preprocessing.category_moments = CategoryMoments { columns: vec![moments] };
     model
 }
@@ -510,13 +510,17 @@ fn inconsistent_moments_by_category_are_refused_with_the_column_and_what_is_wron
         ),
         (
             |parts| parts.replace("\"indicator\":2,\"levels\"", "\"indicator\":1,\"levels\""),
-            "`k` must have indicators",
+            "`b` must have indicators",
         ),
-        (|parts| parts.replace("\"indicator\":true", "\"indicator\":false"), "`k` must have indicators"),
-        (|parts| parts.replace("\"column\":0", "\"column\":2"), "`given` must be those of a modelled column"),
-        (|parts| parts.replace("[0.5,0.25]", "[0.5,-0.25]"), "`k` must be finite, with positive deviations"),
+        (|parts| parts.replace("\"indicator\":true", "\"indicator\":false"), "`b` must have indicators"),
+        (|parts| parts.replace("\"column\":1", "\"column\":2"), "`given` must be those of a modelled column"),
+        (|parts| parts.replace("[0.5,0.25]", "[0.5,-0.25]"), "`b` must be finite, with positive deviations"),
         (|parts| parts.replace("[0.5,0.25]", "[0.5,0.25,1.0]"), "metadata entry `moonflow` is invalid"),
-        (|parts| parts.replace(",[0.5,0.25]", ""), "`k` must have indicators"),
+        (|parts| parts.replace(",[0.5,0.25]", ""), "`b` must have indicators"),
+        (
+            |parts| parts.replace("\"column\":1", "\"column\":0"),
+            "`k` must be those of a column that is neither on a grid",
+        ),
     ];
     refuse_damaged(&ninth(), cases);
 }

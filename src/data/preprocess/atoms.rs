@@ -112,7 +112,7 @@ impl OwnMaps {
             }
             StageKind::Curves => fitted.curves[column].clone_from(&self.maps.curves[0]),
             StageKind::Kernel => fitted.kernel[column].clone_from(&self.maps.kernel[0]),
-            // Columns with atoms are in no category's moments.
+            // Columns with atoms have no moments by category.
             StageKind::Domains
             | StageKind::CategoryMoments
             | StageKind::Whitening
@@ -145,21 +145,20 @@ impl Preprocessing {
     }
 
     /// The widest of three cells of the dequantised `column` whose values are this far apart, in the middle of its values and
-    /// to both sides, by the normal shape that the column's own maps give it; in the level in which it varies least, where it
-    /// is scaled by a category.
+    /// to both sides, by the normal shape that the column's own maps give it.
     pub(crate) fn cell_width(&self, column: usize, step: f64) -> f64 {
         let own = self.own_maps_of(column);
         [-1.0, 0.0, 1.0].map(|z| step * (-own.place(z).1).exp()).into_iter().fold(0.0, f64::max)
     }
 
     fn own_maps_of(&self, column: usize) -> OwnMaps {
-        let [shift, scale] = self.category_moments.narrowest(column);
+        let of = |values: &[f64]| vec![values[column]];
         let maps = Self {
             domains: vec![self.domains[column].without_grid()],
             standardise: Standardise::Mean,
             standardiser: super::Standardiser {
-                mean: vec![shift + scale * self.standardiser.mean[column]],
-                std: vec![scale * self.standardiser.std[column]],
+                mean: of(&self.standardiser.mean),
+                std: of(&self.standardiser.std),
             },
             category_moments: CategoryMoments::default(),
             whitening: None::<Whitening>,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel::left_out_log_density;
 use super::stage::Stage;
-use super::{Preprocessing, StageKind};
+use super::{Atoms, ColumnDomain, Preprocessing, StageKind};
 use crate::error::{Error, Result};
 use crate::shown::shown;
 
@@ -52,12 +52,6 @@ impl LevelMoments {
     fn level(&self, row: &[f64]) -> usize {
         let indicators = &row[self.indicator..self.indicator + self.levels.len() - 1];
         indicators.iter().position(|&indicator| indicator > 0.5).map_or(0, |place| place + 1)
-    }
-
-    /// The level of the least deviation.
-    fn narrowest(&self) -> usize {
-        let stds = self.levels.iter().enumerate().map(|(level, [_, std])| (level, *std));
-        stds.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |(level, _)| level)
     }
 
     /// Fits mean and deviation of each level to `rows`, row-major [N, D].
@@ -121,20 +115,21 @@ impl CategoryMoments {
         self.columns.par_iter_mut().for_each(|column| column.fit(rows, features));
     }
 
-    /// Checks that columns are modelled, by levels of indicators among the context, and can be mapped. `is_indicator` tells of
-    /// each column.
+    /// Checks that columns of `columns` `[D]` are modelled, neither on a grid nor with `atoms`, by levels whose indicators are
+    /// among the context, and that they can be mapped. `domains` `[D]` are empty where all are the default.
     ///
     /// # Errors
     /// [`Error::Argument`] that names the column.
     pub(crate) fn validate(
         &self,
+        domains: &[ColumnDomain],
+        atoms: &[Atoms],
         columns: &[String],
         context: usize,
-        is_indicator: impl Fn(usize) -> bool,
     ) -> Result<()> {
         let modelled = columns.len() - context;
-        for (place, moments) in self.columns.iter().enumerate() {
-            let LevelMoments { column, indicator, levels } = moments;
+        let domain = |column: usize| domains.get(column).copied().unwrap_or_default();
+        for (place, LevelMoments { column, indicator, levels }) in self.columns.iter().enumerate() {
             let fail = |problem: &str| {
                 let name = columns.get(*column).map_or("?", String::as_str);
                 Err(Error::Argument(format!("the moments by category of column `{}` {problem}", shown(name))))
@@ -142,9 +137,13 @@ impl CategoryMoments {
             if *column >= modelled || self.columns[..place].iter().any(|other| other.column == *column) {
                 return fail("must be those of a modelled column, named once");
             }
-            let end = indicator.checked_add(levels.len().saturating_sub(1));
-            let among_context = *indicator >= modelled && end.is_some_and(|end| end <= columns.len());
-            if levels.len() < 2 || !among_context || !(*indicator..end.unwrap_or(0)).all(&is_indicator) {
+            if domain(*column).grid.is_some() || atoms.iter().any(|atoms| atoms.column == *column) {
+                return fail("must be those of a column that is neither on a grid nor has atoms");
+            }
+            let end = indicator.saturating_add(levels.len().saturating_sub(1));
+            let among_context = *indicator >= modelled && end <= columns.len();
+            if levels.len() < 2 || !among_context || !(*indicator..end).all(|column| domain(column).indicator)
+            {
                 return fail("must have indicators among the context");
             }
             if levels.iter().any(|[mean, std]| !(mean.is_finite() && *std > 0.0 && std.is_normal())) {
@@ -158,22 +157,6 @@ impl CategoryMoments {
     pub fn of(&self, column: usize) -> Option<&LevelMoments> {
         self.columns.iter().find(|moments| moments.column == column)
     }
-
-    /// Makes of `row` `[D]` one of the level in which `column` has its least deviation; gives the moments of this level.
-    pub(super) fn enter_narrowest(&self, column: usize, row: &mut [f64]) {
-        if let Some(moments) = self.of(column) {
-            let level = moments.narrowest();
-            row[moments.indicator..moments.indicator + moments.levels.len() - 1].fill(0.0);
-            if level > 0 {
-                row[moments.indicator + level - 1] = 1.0;
-            }
-        }
-    }
-
-    /// Least deviation of `column` among the levels, with the mean beside it; 0 and 1 where it has no moments.
-    pub(super) fn narrowest(&self, column: usize) -> [f64; 2] {
-        self.of(column).map_or([0.0, 1.0], |moments| moments.levels[moments.narrowest()])
-    }
 }
 
 impl Preprocessing {
@@ -182,7 +165,7 @@ impl Preprocessing {
     /// a density for each. Of each category `categories` has the column of its first indicator and how many there are.
     ///
     /// One density for all levels keeps an edge or a spike that levels share where it is, and a density for each has whatever
-    /// shape its rows have: shift and scale are for levels that look alike. Columns with atoms are left as they are.
+    /// shape its rows have: shift and scale are for levels that look alike. Columns on a grid and with atoms are left as they are.
     ///
     /// # Errors
     /// [`Error::Argument`] where a category's indicators are no columns.
@@ -218,7 +201,10 @@ impl Preprocessing {
             look_alike(&levels, count).then_some(chosen)
         };
         let columns = 0..self.modelled();
-        let columns = columns.filter(|&column| self.atoms.iter().all(|atoms| atoms.column != column));
+        let on_line = |column: usize| {
+            self.domains[column].grid.is_none() && self.atoms.iter().all(|atoms| atoms.column != column)
+        };
+        let columns = columns.filter(|&column| on_line(column));
         let columns: Vec<usize> = columns.collect();
         let chosen: Vec<Option<LevelMoments>> = columns.into_par_iter().map(choice).collect();
         Ok(CategoryMoments { columns: chosen.into_iter().flatten().collect() })
@@ -308,7 +294,7 @@ impl Stage for CategoryMoments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Atoms, ColumnDomain, Dataset, PreprocessingPlan, Table};
+    use crate::data::{Dataset, Grid, PreprocessingPlan, Table};
     use crate::random::normals;
 
     /// Rows of one number and the indicators of a category of three levels, by `value` of the row's level and three standard
@@ -423,32 +409,43 @@ mod tests {
 
     #[test]
     fn impossible_moments_are_refused_with_their_column() {
-        let columns = ["x", "y", "c=1", "d"].map(String::from);
+        let columns = ["x", "y", "n", "c=1", "d"].map(String::from);
+        let number = ColumnDomain::default();
+        let whole = ColumnDomain { grid: Some(Grid::WHOLE), ..number };
+        let domains = [number, number, whole, ColumnDomain::indicator(), number];
         let moments = |column, indicator, levels: &[[f64; 2]]| LevelMoments {
             column,
             indicator,
             levels: levels.into(),
         };
         let good = [[0.0, 1.0], [2.0, 0.5]];
-        let validate = |columns_of: Vec<LevelMoments>| {
-            let moments = CategoryMoments { columns: columns_of };
-            moments.validate(&columns, 2, |column| column == 2).map_err(|error| error.to_string())
+        let validate_beside = |atoms: &[Atoms], of_columns: Vec<LevelMoments>| {
+            let moments = CategoryMoments { columns: of_columns };
+            moments.validate(&domains, atoms, &columns, 2).map_err(|error| error.to_string())
         };
-        assert_eq!(validate(vec![moments(0, 2, &good), moments(1, 2, &good)]), Ok(()));
+        let validate = |of_columns| validate_beside(&[], of_columns);
+        assert_eq!(validate(vec![moments(0, 3, &good), moments(1, 3, &good)]), Ok(()));
+        let atoms = [Atoms { column: 1, values: vec![0.0], indicator: 3 }];
+        let message = validate_beside(&atoms, vec![moments(1, 3, &good)]).expect_err("an atom");
+        assert!(
+            message.contains("`y` must be those of a column that is neither on a grid nor has atoms"),
+            "{message}"
+        );
         for (columns, want) in [
-            (vec![moments(2, 2, &good)], "`c=1` must be those of a modelled column"),
+            (vec![moments(3, 3, &good)], "`c=1` must be those of a modelled column"),
             (
-                vec![moments(0, 2, &good), moments(0, 2, &good)],
+                vec![moments(0, 3, &good), moments(0, 3, &good)],
                 "`x` must be those of a modelled column, named once",
             ),
-            (vec![moments(0, 3, &good)], "must have indicators among the context"),
-            (vec![moments(0, 1, &good)], "must have indicators among the context"),
-            (vec![moments(0, 2, &good[..1])], "must have indicators among the context"),
-            (vec![moments(0, 2, &[good, good].concat())], "must have indicators among the context"),
+            (vec![moments(2, 3, &good)], "`n` must be those of a column that is neither"),
+            (vec![moments(0, 4, &good)], "must have indicators among the context"),
+            (vec![moments(0, 2, &good)], "must have indicators among the context"),
+            (vec![moments(0, 3, &good[..1])], "must have indicators among the context"),
+            (vec![moments(0, 3, &[good, good].concat())], "must have indicators among the context"),
             (vec![moments(0, usize::MAX, &good)], "must have indicators among the context"),
-            (vec![moments(1, 2, &[[0.0, 1.0], [f64::NAN, 1.0]])], "column `y` must be finite"),
-            (vec![moments(1, 2, &[[0.0, 0.0], [0.0, 1.0]])], "with positive deviations"),
-            (vec![moments(1, 2, &[[0.0, f64::INFINITY], [0.0, 1.0]])], "with positive deviations"),
+            (vec![moments(1, 3, &[[0.0, 1.0], [f64::NAN, 1.0]])], "column `y` must be finite"),
+            (vec![moments(1, 3, &[[0.0, 0.0], [0.0, 1.0]])], "with positive deviations"),
+            (vec![moments(1, 3, &[[0.0, f64::INFINITY], [0.0, 1.0]])], "with positive deviations"),
         ] {
             let message = validate(columns).expect_err(want);
             assert!(message.contains(want), "{message}");

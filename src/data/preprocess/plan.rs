@@ -104,8 +104,7 @@ impl PreprocessingPlan {
                 )));
             }
         }
-        let is_indicator = |column: usize| self.domains.get(column).is_some_and(|domain| domain.indicator);
-        self.category_moments.validate(columns, self.context, is_indicator)?;
+        self.category_moments.validate(&self.domains, &self.atoms, columns, self.context)?;
         Atoms::validate(&self.atoms, &self.domains, columns, self.context)
     }
 
@@ -265,8 +264,6 @@ impl PreprocessingPlan {
         let mapped = |column: usize, value: f64| {
             let mut row = vec![0.0; features];
             row[column] = value;
-            // Where the column is scaled by a category, its cells are widest where it varies least.
-            fitted.category_moments.enter_narrowest(column, &mut row);
             for stage in stages.iter().filter_map(|&kind| fitted.stage(kind)) {
                 stage.forward(&mut row, fitted.modelled(), &mut 0.0);
             }
