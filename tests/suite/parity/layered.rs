@@ -8,7 +8,7 @@ use moonflow::gpu::tile::Tiling;
 use moonflow::gpu::tile_cache::TileCache;
 
 use super::layer::TILES;
-use super::plans::{activation, compare};
+use super::plans::compare;
 use crate::common::{Comparison, from_wide, random_parameters, uniform};
 use crate::gpu::engine;
 
@@ -89,7 +89,7 @@ fn conditioned() -> Vec<(Flow, usize)> {
 fn loss_and_gradient_of_every_kind_of_transform_are_those_of_the_cpu() {
     let mut comparison = Comparison::new("layered plan");
     for (at, (flow, rows)) in conditioned().into_iter().enumerate() {
-        let flow = flow.with_activation(activation(PlanKind::Layered, at));
+        let flow = flow.with_activation(Activation::ALL[at % Activation::ALL.len()].1);
         flow.validate().expect("valid");
         let name = format!("flow {at}");
         compare(&mut comparison, &name, PlanKind::Layered, &flow, (rows, at as u64, 16.0));
