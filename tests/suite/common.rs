@@ -319,13 +319,18 @@ pub fn subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
 /// Those that laws are tried on with many flows: the fused plan, which is compiled anew for every shape, is compared with
 /// the layered one instead.
 pub fn general_subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
-    let mut subjects: Vec<Box<dyn Subject>> = vec![
+    let mut subjects = cpu_subjects(flow, parameters);
+    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
+    subjects
+}
+
+/// Those without a GPU.
+pub fn cpu_subjects(flow: &Flow, parameters: &[f64]) -> Vec<Box<dyn Subject>> {
+    vec![
         Box::new(Cpu::<f64>::new("cpu f64", flow, parameters)),
         Box::new(Cpu::<f32>::new("cpu f32", flow, parameters)),
         Box::new(Single::new("cpu engine", CpuEngine::new(flow.clone()).expect("valid flow"), parameters)),
-    ];
-    subjects.extend(Gpu::subject(flow, parameters, PlanKind::Layered));
-    subjects
+    ]
 }
 
 /// The CPU engine by its own methods, in either precision.

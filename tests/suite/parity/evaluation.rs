@@ -6,6 +6,7 @@ use moonflow::flow::{Activation, Flow, Masking};
 use moonflow::gpu::{GpuEngine, PlanKind};
 use moonflow::random;
 
+use super::plans::cases;
 use crate::common::{Comparison, from_wide, random_parameters, relative_error, uniform, wide};
 use crate::gpu::{context, engine, on_both_plans};
 
@@ -196,7 +197,7 @@ fn context_of(flow: &Flow, x: &[f32]) -> Vec<f32> {
 }
 
 fn a_conditional_flow_answers_as_on_the_cpu_and_hands_the_context_back(plan: PlanKind) {
-    for (features, context) in [(1, 0), (1, 1), (3, 2), (2, 7)] {
+    for (_, (features, context)) in cases(plan, 3, vec![(1, 0), (1, 1), (3, 2), (2, 7)]) {
         let flow = Flow::conditional(features, context, 3, &[9]).expect("valid");
         let Some(mut engine) = engine(&flow, plan) else { return };
         engine.set_parameters(&from_wide(&random_parameters(&flow, SEED))).expect("fits");
