@@ -308,6 +308,7 @@ mod tests {
 
     /// Mean of each column of samples of `model` in training rows' deviations, less those rows' own.
     fn excess(model: &Model, engine: &mut CpuEngine<f32>, dataset: &Dataset) -> [f64; 2] {
+        Engine::set_parameters(engine, &model.parameters).expect("fits");
         let sampling = Sampling { rows: 20_000, first: 0, seed: 9, temperature: 1.0 };
         let drawn = pollster::block_on(Engine::sample(engine, sampling)).expect("samples");
         let drawn = model.preprocessing.inverse(&drawn);
