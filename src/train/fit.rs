@@ -2,6 +2,7 @@
 //! It stands between a [`Dataset`] and a [`Model`]; the epochs between are those of the training loop.
 
 use super::initialise::initialise_from_rows;
+use super::margins::settle;
 use super::training_loop::{TrainerState, TrainingLoop, validation_nll};
 use super::{Average, Checkpoint, History, Observer, fingerprint, self_check};
 use crate::data::Dataset;
@@ -89,7 +90,7 @@ pub async fn fit_with<E: Engine>(
         observer,
         recipe,
         options: &options,
-        training,
+        training: training.clone(),
         saved,
         trainer,
         log_det,
@@ -116,6 +117,9 @@ pub async fn fit_with<E: Engine>(
         columns: dataset.columns.clone(),
         record,
     };
+    let gains = settle(&mut model, engine, dataset, &training).await?;
+    let losses = [&mut model.record.train_nll, &mut model.record.validation_nll];
+    losses.into_iter().zip(gains).for_each(|(loss, gain)| *loss = loss.map(|loss| loss - gain));
     if !options.unchecked {
         model.record.check = Some(self_check(&model, engine, dataset).await?);
     }

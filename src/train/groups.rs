@@ -1,6 +1,8 @@
 //! Whether the rows of a table fall into groups far apart from each other, and what base densities they ask for then.
 //! It looks at a dataset before a recipe is decided.
 
+use std::collections::HashMap;
+
 use crate::data::{Dataset, Margins, SharedValues};
 use crate::error::Result;
 use crate::mixture::{self, Mixture};
@@ -27,7 +29,8 @@ pub struct Groups {
 impl Groups {
     /// The groups of `dataset`; `None` where there is one alone, where mixtures fit the rows better behind
     /// [`Margins::Kernel`], and where there are too few rows or no validation rows to tell; and where many rows
-    /// share a value of a column, because these form groups that are no modes. A context has no part in it.
+    /// share a value of a column, because these form groups that are no modes; and where there is one within each class of
+    /// rows, because a flow is told the class. Of the context only the indicators of classes have a part in it.
     ///
     /// Margins map each column to a normal variable, which leaves no room between the modes of a column: a flow behind them
     /// has to tear apart what they have joined, and puts rows in between. Groups of rows are modes of a mixture, so they are
@@ -53,7 +56,7 @@ impl Groups {
         }
         let plain = Sample::new(dataset, Margins::None)?;
         let count = plain.fit(first, seed).groups();
-        if count < 2 {
+        if count < 2 || plain.clone().within_classes(dataset).fit(first, seed).groups() < 2 {
             return Ok(None);
         }
         let losses = |sample: &Sample| -> Vec<f64> {
@@ -77,7 +80,21 @@ fn rows(dataset: &Dataset) -> [usize; 2] {
     [&dataset.train, &dataset.validation].map(|rows| rows.len() / dataset.features())
 }
 
+/// The class of each of the first `rows` training rows, counted from 0: rows of the same indicators are of one.
+fn classes(dataset: &Dataset, rows: usize) -> Vec<usize> {
+    let domains = &dataset.preprocessing.domains;
+    let mut known = HashMap::new();
+    let class = |row: &[f64]| {
+        let indicators = row.iter().zip(domains).filter(|(_, domain)| domain.indicator);
+        let key: Vec<u64> = indicators.map(|(value, _)| value.to_bits()).collect();
+        let next = known.len();
+        *known.entry(key).or_insert(next)
+    };
+    dataset.train.chunks_exact(dataset.features()).take(rows).map(class).collect()
+}
+
 /// The first rows of both sides behind a preprocessing, in which the validation rows have no part.
+#[derive(Clone)]
 struct Sample {
     size: usize,
     /// Training and validation rows.
@@ -105,6 +122,30 @@ impl Sample {
         Ok(Self { size, rows: [modelled(train), modelled(validation)], weights: part.weights, log_det })
     }
 
+    /// The same with each training row less the mean of the other rows of its class, or of all where the class has none: a mean
+    /// with the row in it would hide the groups of a small class.
+    fn within_classes(mut self, dataset: &Dataset) -> Self {
+        let size = self.size;
+        let classes = classes(dataset, self.rows[0].len() / size);
+        let all = classes.iter().max().map_or(0, |last| last + 1);
+        let weight = |row: usize| self.weights.as_ref().map_or(1.0, |[train, _]| train[row]);
+        let (mut sums, mut totals) = (vec![0.0; (all + 1) * size], vec![0.0; all + 1]);
+        for (row, (values, &class)) in self.rows[0].chunks_exact(size).zip(&classes).enumerate() {
+            for class in [class, all] {
+                totals[class] += weight(row);
+                let sums = &mut sums[class * size..(class + 1) * size];
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight(row) * value);
+            }
+        }
+        for (row, (values, &class)) in self.rows[0].chunks_exact_mut(size).zip(&classes).enumerate() {
+            let (class, own) = if totals[class] > weight(row) { (class, weight(row)) } else { (all, 0.0) };
+            for (value, sum) in values.iter_mut().zip(&sums[class * size..]) {
+                *value -= (sum - own * *value) / (totals[class] - own);
+            }
+        }
+        self
+    }
+
     fn weights(&self, side: usize) -> Option<&[f64]> {
         self.weights.as_ref().map(|weights| &weights[side][..])
     }
@@ -122,24 +163,39 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{PreprocessingPlan, Table};
+    use crate::data::{ColumnDomain, PreprocessingPlan, Table};
     use crate::random::normals;
 
-    /// 1,200 rows of two normal columns, with the row's number shown to `change`.
-    fn dataset(change: impl Fn(u32, [f64; 2]) -> [f64; 2]) -> Dataset {
+    /// 1,200 rows of two normal columns, with the row's number shown to `change`, and an indicator.
+    fn dataset(change: impl Fn(u32, [f64; 2]) -> [f64; 2], indicator: impl Fn(u32) -> bool) -> Dataset {
         let mut noise = [0.0f32; 2];
         let row = |row| {
             normals(row, 3, &mut noise);
-            change(row, noise.map(f64::from))
+            let [a, b] = change(row, noise.map(f64::from));
+            [a, b, f64::from(u8::from(indicator(row)))]
         };
         let values = (0..1200).flat_map(row).collect();
-        let table = Table { name: "t".into(), columns: vec!["a".into(), "b".into()], values };
-        let plan = PreprocessingPlan { margins: Margins::Kernel, ..PreprocessingPlan::default() };
+        let table = Table { name: "t".into(), columns: ["a", "b", "class"].map(String::from).into(), values };
+        let number = ColumnDomain::default();
+        let plan = PreprocessingPlan {
+            domains: vec![number, number, ColumnDomain::indicator()],
+            context: 1,
+            margins: Margins::Kernel,
+            ..PreprocessingPlan::default()
+        };
         Dataset::split_with(&table, 0.2, 0, &plan).expect("splits")
     }
 
+    /// The groups where all rows are of one class.
     fn groups(change: impl Fn(u32, [f64; 2]) -> [f64; 2]) -> Option<Groups> {
-        Groups::of(&dataset(change), 0).expect("finite rows")
+        groups_given(|_| false, change)
+    }
+
+    fn groups_given(
+        indicator: impl Fn(u32) -> bool,
+        change: impl Fn(u32, [f64; 2]) -> [f64; 2],
+    ) -> Option<Groups> {
+        Groups::of(&dataset(change, indicator), 0).expect("finite rows")
     }
 
     #[test]
@@ -150,6 +206,27 @@ mod tests {
         let six = six.expect("six");
         assert_eq!(six.count, 6);
         assert!(six.bases.iter().all(|&count| count > 6), "{six:?}");
+    }
+
+    #[test]
+    fn groups_that_are_classes_are_told_to_the_flow() {
+        let two = |row: u32, [a, b]: [f64; 2]| [a + 16.0 * f64::from(row % 2), b];
+        assert_eq!(groups_given(|row| row % 2 == 0, two), None);
+        assert!(groups_given(|row| row % 3 == 0, two).is_some(), "classes of both groups");
+        let four =
+            |row: u32, [a, b]: [f64; 2]| [a + 14.0 * f64::from(row % 2), b + 14.0 * f64::from(row / 2 % 2)];
+        assert!(groups_given(|row| row % 2 == 0, four).is_some(), "two groups in each class");
+    }
+
+    #[test]
+    fn classes_of_few_rows_do_not_hide_groups() {
+        let two = |row: u32, [a, b]: [f64; 2]| [a + 16.0 * f64::from(row % 2), b];
+        for rows_of_a_class in [1, 2] {
+            let mut data = dataset(two, |_| false);
+            let rows = data.train.chunks_exact_mut(3).enumerate();
+            rows.for_each(|(row, values)| values[2] = (row / rows_of_a_class) as f64);
+            assert!(Groups::of(&data, 0).expect("finite rows").is_some(), "{rows_of_a_class}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod fit;
 mod groups;
 mod history;
 mod initialise;
+mod margins;
 pub mod search;
 mod shape;
 mod test_sets;

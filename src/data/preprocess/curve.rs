@@ -138,6 +138,24 @@ impl MonotoneCurve {
         Ok(self.knots[right - 1..].first_chunk().expect("invariant: the value lies before the last knot"))
     }
 
+    /// This curve and `next` behind it, exactly so at the knots of both; `None` where slopes leave what a curve may have.
+    pub(super) fn then(&self, next: &Self) -> Option<Self> {
+        /// Places nearer to each other than this part of the curve's width are one.
+        const NEAR: f64 = 1e-9;
+
+        let of_next = next.knots.iter().map(|knot| self.inverse(knot.place));
+        let mut places: Vec<f64> = self.knots.iter().map(|knot| knot.place).chain(of_next).collect();
+        places.sort_unstable_by(f64::total_cmp);
+        let near = NEAR * (places[places.len() - 1] - places[0]);
+        places.dedup_by(|right, left| *right - *left <= near);
+        let knot = |place: f64| {
+            let (between, log_slope) = self.forward(place);
+            let (score, next_log_slope) = next.forward(between);
+            Knot { place, score, slope: (log_slope + next_log_slope).exp() }
+        };
+        Self::from_knots(places.into_iter().map(knot).collect()).ok()
+    }
+
     /// u → y, with ln dy/du.
     ///
     /// # Examples
@@ -249,6 +267,19 @@ mod tests {
             // A steep curve shows the last digit of the place.
             let digit = 2.0 * f64::EPSILON * u.abs() * log_slope.exp();
             assert!((back - y).abs() <= 1e-12 + digit, "{y}: {back:e} from {u}");
+        }
+    }
+
+    #[test]
+    fn two_curves_one_after_the_other_are_one_at_the_knots_of_both() {
+        let next = curve(&[[-4.0, -4.5, 1.0], [-0.5, 0.25, 2.0], [3.5, 3.0, 1.0]]).expect("a curve");
+        let both = rough().then(&next).expect("a curve");
+        assert_eq!(both.knots().len(), 9);
+        for u in both.knots().iter().map(|knot| knot.place).chain([-1e3, 1e3]) {
+            let ((between, first), got) = (rough().forward(u), both.forward(u));
+            let (want, second) = next.forward(between);
+            assert!((got.0 - want).abs() < 1e-9 * want.abs().max(1.0), "{u}: {got:?} {want}");
+            assert!((got.1 - first - second).abs() < 1e-6, "{u}: {got:?} {}", first + second);
         }
     }
 

@@ -366,6 +366,13 @@ impl Preprocessing {
         Ok(values)
     }
 
+    /// Puts `next` behind the kernel density's curve of a column, where both make a curve together.
+    pub(crate) fn bend(&mut self, column: usize, next: &MonotoneCurve) {
+        if let Some(curve) = self.kernel[column].then(next) {
+            self.kernel[column] = curve;
+        }
+    }
+
     /// Standardised → user's units, row-major [B, D]; dequantised columns hold values of their grids.
     pub fn inverse(&self, rows: &[f32]) -> Vec<f64> {
         let stages = self.stages();
