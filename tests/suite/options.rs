@@ -250,6 +250,7 @@ fn every_option_of_training_is_one_of_the_configuration() {
         "atom",
         "bounds",
         "categorical",
+        "category-moments",
         "columns",
         "context",
         "decimal",

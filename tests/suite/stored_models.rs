@@ -34,6 +34,7 @@ fn models_of_every_version_give_the_bits_that_they_gave_when_they_were_written()
         (6, "wine.csv", &[]),
         (7, "wine.csv", &[]),
         (8, "mixed.csv", &["--given", "plan=pro"]),
+        (9, "mixed.csv", &["--given", "plan=pro"]),
     ] {
         let (model, table) = (stored(&format!("version_{version}.safetensors")), stored(table));
         let (model, table) = (model.to_str().expect("UTF-8"), table.to_str().expect("UTF-8"));
