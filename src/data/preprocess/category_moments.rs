@@ -23,8 +23,6 @@ const NORMAL_DEVIATION: f64 = 0.6745;
 const ROWS: usize = 1000;
 /// Rows of a level below which it has no part in the choice.
 const LEAST_ROWS: usize = 8;
-/// Standard errors from which a gain is no chance.
-const SURE: f64 = 2.0;
 /// What shapes of their own may be worth in levels that look alike: a part of the gain, and nats over all rows. The more rows
 /// there are, the less a flow needs shift and scale to be told.
 const PART: f64 = 0.15;
@@ -233,7 +231,7 @@ fn worth(levels: &[Vec<f64>]) -> Option<f64> {
     (gain > 0.0).then_some(gain)
 }
 
-/// Whether levels look alike: rows left out are surely likelier when the levels are shifted and scaled and have one density than
+/// Whether levels look alike: rows left out are likelier when the levels are shifted and scaled and have one density than
 /// when they have one density as they are, and what one each would gain beyond that is little, of so many `rows` in all.
 fn look_alike(levels: &[Vec<f64>], rows: usize) -> bool {
     let moments = moments(levels);
@@ -251,18 +249,9 @@ fn look_alike(levels: &[Vec<f64>], rows: usize) -> bool {
     ];
     let [Some(mut alike), Some(together), Some(apart)] = densities else { return false };
     alike.iter_mut().zip(slopes).for_each(|(density, slope)| *density -= slope);
-    let (gain, error) = mean_difference(&alike, &together);
-    let (lost, _) = mean_difference(&apart, &alike);
-    gain > SURE * error && lost < (PART * gain).min(NATS / rows as f64)
-}
-
-/// Mean of `a - b` `[N]`, and its standard error.
-fn mean_difference(a: &[f64], b: &[f64]) -> (f64, f64) {
-    let rows = a.len() as f64;
-    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    let mean = differences.iter().sum::<f64>() / rows;
-    let variance = differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() / rows;
-    (mean, (variance / rows).sqrt())
+    let mean_above = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).sum::<f64>() / a.len() as f64;
+    let (gain, lost) = (mean_above(&alike, &together), mean_above(&apart, &alike));
+    gain > 0.0 && lost < (PART * gain).min(NATS / rows as f64)
 }
 
 /// Rows are mapped by the level that their indicators tell.
@@ -343,9 +332,27 @@ mod tests {
         // Levels share an edge, and differ in shape.
         let edge = |level: usize, noise: [f64; 3]| noise.iter().take(1 + level).map(|a| a * a).sum::<f64>();
         assert_eq!(chosen(1500, edge), None, "shapes of their own");
+        let bimodal = |level: usize, [a, b, _]: [f64; 3]| match level {
+            0 => a - 6.0,
+            _ => 0.1 * a + b.signum() + 3.0 * level as f64,
+        };
+        assert_eq!(chosen(1500, bimodal), None, "two modes in two of the levels, far from the other");
         // Half of each level is the same narrow spike.
         let spike = |level: usize, [a, b, c]: [f64; 3]| if c > 0.0 { 1e-3 * a } else { b + level as f64 };
         assert_eq!(chosen(900, spike), None, "a spike that levels share");
+    }
+
+    #[test]
+    fn levels_that_are_the_same_gain_nothing() {
+        let mut noise = [0.0f32; 1];
+        let mut level = |first: u32| -> Vec<f64> {
+            let draw = |row| {
+                normals(row, 9, &mut noise);
+                f64::from(noise[0])
+            };
+            (first..first + 60).map(draw).collect()
+        };
+        assert!(!look_alike(&[level(0), level(60), level(120)], 180));
     }
 
     #[test]
