@@ -46,7 +46,7 @@ pub struct PreprocessArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "margins")]
     gaussianise: Option<bool>,
     /// Shift and scale columns by the category of their row, before their margins: those whose shape is the same in each of
-    /// its levels, as far as the rows tell [default: true for tables]
+    /// its levels, as far as the rows tell, if these are fewer than 3,000 [default: true for tables]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     category_moments: Option<bool>,
     /// What the margins are where no flag says.

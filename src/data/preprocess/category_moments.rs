@@ -9,22 +9,24 @@ use super::kernel::left_out_log_density;
 use super::stage::Stage;
 use super::{Atoms, ColumnDomain, Preprocessing, StageKind};
 use crate::error::{Error, Result};
+use crate::random::{Permutation, Stream};
 use crate::shown::shown;
 
 /// Rows of the whole that a level's moments begin with.
 const PRIOR_ROWS: f64 = 3.0;
-/// Least deviation of a level, in those of rows about the means of their levels.
-const LEAST_STD: f64 = 1e-3;
 /// Deviations about the median, by the median absolute deviation, beyond which a row has no part in moments.
 const NEAR: f64 = 6.0;
 /// Median absolute deviation of a normal variable in deviations.
 const NORMAL_DEVIATION: f64 = 0.6745;
-/// Most rows by which columns are chosen, evenly spaced.
+/// Rows from which a flow learns what a category tells, so that none is told: the mean of the gains is small then, and single
+/// levels come out of a flow with better margins where they are its own.
+const MANY: usize = 3000;
+/// Most rows by which columns are chosen.
 const ROWS: usize = 1000;
 /// Rows of a level below which it has no part in the choice.
 const LEAST_ROWS: usize = 8;
-/// What shapes of their own may be worth in levels that look alike: a part of the gain, and nats over all rows. The more rows
-/// there are, the less a flow needs shift and scale to be told.
+/// What shapes of their own may be worth in levels that look alike: a part of the gain, and nats over all rows that are looked
+/// at.
 const PART: f64 = 0.15;
 const NATS: f64 = 30.0;
 
@@ -77,7 +79,7 @@ fn moments(levels: &[Vec<f64>]) -> Vec<[f64; 2]> {
             return of_all;
         }
         let towards = |own: f64, all: f64| (rows * own + PRIOR_ROWS * all) / (rows + PRIOR_ROWS);
-        [towards(own, mean), towards(variance, within).max(LEAST_STD * LEAST_STD * within).sqrt()]
+        [towards(own, mean), towards(variance, within).sqrt()]
     };
     of_levels.iter().map(shrunk).collect()
 }
@@ -163,7 +165,8 @@ impl Preprocessing {
     /// a density for each. Of each category `categories` has the column of its first indicator and how many there are.
     ///
     /// One density for all levels keeps an edge or a spike that levels share where it is, and a density for each has whatever
-    /// shape its rows have: shift and scale are for levels that look alike. Columns on a grid and with atoms are left as they are.
+    /// shape its rows have: shift and scale are for levels that look alike. Columns on a grid and with atoms are left as they are, and so are all
+    /// columns of many rows.
     ///
     /// # Errors
     /// [`Error::Argument`] where a category's indicators are no columns.
@@ -181,14 +184,19 @@ impl Preprocessing {
             }
         }
         let count = rows.len() / features;
-        let step = count.div_ceil(ROWS).max(1);
+        if count >= MANY {
+            return Ok(CategoryMoments::default());
+        }
         let domains = self.stage(StageKind::Domains);
-        let mapped = |row: &[f64]| {
-            let mut row = row.to_vec();
+        // Rows may follow each other in the order of their levels.
+        let order = Permutation::new(count as u32, 0, Stream::Split, 0);
+        let mapped = |place: usize| {
+            let row = order.place(place as u32) as usize;
+            let mut row = rows[row * features..(row + 1) * features].to_vec();
             domains.iter().for_each(|stage| stage.forward(&mut row, features, &mut 0.0));
             row
         };
-        let rows: Vec<Vec<f64>> = rows.chunks_exact(features).step_by(step).map(mapped).collect();
+        let rows: Vec<Vec<f64>> = (0..count.min(ROWS)).map(mapped).collect();
         let choice = |column: usize| {
             let candidates = categories.iter().map(|indicators| LevelMoments::unfitted(column, indicators));
             let told = candidates.filter_map(|candidate| {
@@ -196,7 +204,7 @@ impl Preprocessing {
                 Some((worth(&levels)?, candidate, levels))
             });
             let (_, chosen, levels) = told.max_by(|a, b| a.0.total_cmp(&b.0))?;
-            look_alike(&levels, count).then_some(chosen)
+            look_alike(&levels).then_some(chosen)
         };
         let columns = 0..self.modelled();
         let on_line = |column: usize| {
@@ -232,8 +240,8 @@ fn worth(levels: &[Vec<f64>]) -> Option<f64> {
 }
 
 /// Whether levels look alike: rows left out are likelier when the levels are shifted and scaled and have one density than
-/// when they have one density as they are, and what one each would gain beyond that is little, of so many `rows` in all.
-fn look_alike(levels: &[Vec<f64>], rows: usize) -> bool {
+/// when they have one density as they are, and what one each would gain beyond that is little.
+fn look_alike(levels: &[Vec<f64>]) -> bool {
     let moments = moments(levels);
     let mapped = levels
         .iter()
@@ -251,7 +259,7 @@ fn look_alike(levels: &[Vec<f64>], rows: usize) -> bool {
     alike.iter_mut().zip(slopes).for_each(|(density, slope)| *density -= slope);
     let mean_above = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).sum::<f64>() / a.len() as f64;
     let (gain, lost) = (mean_above(&alike, &together), mean_above(&apart, &alike));
-    gain > 0.0 && lost < (PART * gain).min(NATS / rows as f64)
+    gain > 0.0 && lost < (PART * gain).min(NATS / alike.len() as f64)
 }
 
 /// Rows are mapped by the level that their indicators tell.
@@ -328,6 +336,12 @@ mod tests {
                 |level: usize, [a, ..]: [f64; 3]| scale[level] * (0.4 * a).exp() - 2.0 * level as f64;
             assert!(rows < 900 || chosen(rows, skewed).is_some(), "{rows} of one skewed shape");
             assert_eq!(chosen(rows, |_, [a, ..]| a), None, "{rows} rows that the category tells nothing of");
+            let many = rows + 2900;
+            assert_eq!(
+                chosen(many, |level, [a, ..]| a + 5.0 * level as f64).is_some(),
+                many < 3000,
+                "{many} rows"
+            );
         }
         // Levels share an edge, and differ in shape.
         let edge = |level: usize, noise: [f64; 3]| noise.iter().take(1 + level).map(|a| a * a).sum::<f64>();
@@ -352,12 +366,12 @@ mod tests {
             };
             (first..first + 60).map(draw).collect()
         };
-        assert!(!look_alike(&[level(0), level(60), level(120)], 180));
+        assert!(!look_alike(&[level(0), level(60), level(120)]));
     }
 
     #[test]
     fn the_category_that_tells_most_is_taken_and_columns_with_atoms_are_not_mapped() {
-        // Two categories, of which the second tells of the number; and a number with an atom.
+        // Two categories, of which the second tells more of the number; and a number with an atom.
         let (mut values, mut noise) = (Vec::new(), [0.0f32; 2]);
         for row in 0..600 {
             let (first, second) = (f64::from(row % 2), f64::from(row / 2 % 2));
@@ -365,10 +379,12 @@ mod tests {
             let [a, b] = noise.map(f64::from);
             let atom = f64::from(u8::from(row % 5 == 0));
             let price = (1.0 - atom) * (b + 4.0 * second + 9.0);
-            values.extend([a + 8.0 * second, price, first, second, atom]);
+            values.extend([a + 8.0 * second + 3.0 * first, price, first, second, atom]);
         }
         let columns = ["x", "y", "a=1", "b=1", "y=0"].map(String::from);
         let table = Table { name: "t".into(), columns: columns.into(), values };
+        let mut whole = table.clone();
+        whole.values.iter_mut().step_by(5).for_each(|value| *value = value.round());
         let indicator = ColumnDomain::indicator();
         let number = ColumnDomain::default();
         let plan = PreprocessingPlan {
@@ -386,7 +402,12 @@ mod tests {
         // Another split fits them anew, and without a category that tells anything there are none.
         let again = fitted.clone().resplit(0.3, 5).expect("splits").preprocessing.category_moments;
         assert!(again.columns[0].indicator == 3 && again.columns != *columns);
-        assert_eq!(fitted.with_category_moments(&[[2, 1]]).expect("indicators"), dataset);
+        assert_eq!(fitted.with_category_moments(&[[4, 1]]).expect("indicators"), dataset);
+        let mut counted = plan;
+        counted.domains[0].grid = Some(Grid::WHOLE);
+        let counted = Dataset::split_with(&whole, 0.1, 0, &counted).expect("splits");
+        let counted = counted.with_category_moments(&[[3, 1]]).expect("indicators");
+        assert!(counted.preprocessing.category_moments.columns.is_empty(), "a column on a grid");
         let error = dataset.with_category_moments(&[[4, 2]]).expect_err("beyond the columns");
         assert!(
             error.to_string().contains("2 indicators from column 4 on are not among 5 columns"),
@@ -407,7 +428,7 @@ mod tests {
         assert!((fitted[2][0] - 4.0).abs() < 0.1 && fitted[2][1] < 0.6, "{fitted:?}");
         let far: Vec<f64> = many.iter().copied().chain([1e12]).collect();
         assert_eq!(moments(&[far, level(300, 0.0, 1.0)]), moments(&[many, level(300, 0.0, 1.0)]));
-        // A constant level is no spike without end, and constant columns keep their units.
+        // A constant level is no spike without end, and a constant column keeps its units.
         let constant = moments(&[vec![1.0; 9000], level(300, 0.0, 1.0)]);
         assert!(constant[0][1] > 1e-4, "{constant:?}");
         assert_eq!(moments(&[vec![1.0; 5], vec![3.0; 5]]), [[2.0, 1.0]; 2]);
