@@ -12,8 +12,8 @@
 //! `members.{k}.`. Version 7 has dequantised columns whose values are not whole numbers, by step and offset in `steps`, and
 //! `atoms` of columns; an ensemble of such models has version 7 too. Version 8 is a table with categories
 //! ([`table_file`](super::table_file)). Version 9 has `category_moments`: the mean and deviation of columns for each level
-//! of a category; a table or an ensemble of such models has version 9 too. Beside the JSON there is the checksum of [`container`](super::container). The bytes depend on the model
-//! alone, so equal models are equal files.
+//! of a category; a table or an ensemble of such models has version 9 too. Beside the JSON there is the checksum of
+//! [`container`](super::container). The bytes depend on the model alone, so equal models are equal files.
 
 use std::path::Path;
 
@@ -52,7 +52,7 @@ const ENSEMBLE_VERSION: u32 = 6;
 const GRID_VERSION: u32 = 7;
 
 /// The version of a file with columns that are shifted and scaled by a category.
-pub(super) const MOMENTS_VERSION: u32 = 9;
+const MOMENTS_VERSION: u32 = 9;
 
 /// What the tensors do not say of a model.
 #[derive(Serialize, Deserialize)]
