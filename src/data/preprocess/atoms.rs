@@ -30,8 +30,7 @@ const LEAST_ROWS: usize = 20;
 impl Atoms {
     /// The atom that `row` `[D]` is at.
     pub fn at(&self, row: &[f64]) -> Option<f64> {
-        let indicators = &row[self.indicator..self.indicator + self.values.len()];
-        indicators.iter().position(|&indicator| indicator > 0.5).map(|place| self.values[place])
+        indicated(row, self.indicator, self.values.len()).map(|place| self.values[place])
     }
 
     /// Checks `atoms` against the columns `columns` `[D]`, the last `context` of which are given, and their `domains` `[D]`;
@@ -245,6 +244,11 @@ impl PreprocessingPlan {
         }
         values
     }
+}
+
+/// Which of the `count` indicators of `row` `[D]` from column `first` on is 1, from 0; `None` where none is.
+pub(super) fn indicated(row: &[f64], first: usize, count: usize) -> Option<usize> {
+    row[first..first + count].iter().position(|&indicator| indicator > 0.5)
 }
 
 /// Whether `row` `[D]` is at an atom of `column`.

@@ -1,10 +1,12 @@
 //! The shift and scale of columns by the category of a row: where the levels of a category differ in place and spread alone,
 //! rows of all levels together then show one shape, which few rows are enough to learn.
-//! It stands between the domains of columns and the standardiser. Which columns are mapped is decided by the likelihood of rows left out.
+//! It stands between the domains of columns and the standardiser. Which columns are mapped is decided by the likelihood of
+//! rows left out.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::atoms::indicated;
 use super::kernel::left_out_log_density;
 use super::stage::Stage;
 use super::{Atoms, ColumnDomain, Preprocessing, StageKind};
@@ -50,15 +52,14 @@ impl LevelMoments {
 
     /// The level of `row` `[D]`.
     fn level(&self, row: &[f64]) -> usize {
-        let indicators = &row[self.indicator..self.indicator + self.levels.len() - 1];
-        indicators.iter().position(|&indicator| indicator > 0.5).map_or(0, |place| place + 1)
+        indicated(row, self.indicator, self.levels.len() - 1).map_or(0, |place| place + 1)
     }
 
-    /// Fits mean and deviation of each level to `rows`, row-major [N, D].
-    fn fit(&mut self, rows: &[f64], features: usize) {
+    /// The values of the column among `rows`, each `[D]`, level by level.
+    fn values<'a>(&self, rows: impl Iterator<Item = &'a [f64]>) -> Vec<Vec<f64>> {
         let mut levels = vec![Vec::new(); self.levels.len()];
-        rows.chunks_exact(features).for_each(|row| levels[self.level(row)].push(row[self.column]));
-        self.levels = moments(&levels);
+        rows.for_each(|row| levels[self.level(row)].push(row[self.column]));
+        levels
     }
 }
 
@@ -112,7 +113,10 @@ pub struct CategoryMoments {
 impl CategoryMoments {
     /// Fits all moments to `rows`, row-major [N, D].
     pub(super) fn fit(&mut self, rows: &[f64], features: usize) {
-        self.columns.par_iter_mut().for_each(|column| column.fit(rows, features));
+        let fit = |column: &mut LevelMoments| {
+            column.levels = moments(&column.values(rows.chunks_exact(features)));
+        };
+        self.columns.par_iter_mut().for_each(fit);
     }
 
     /// Checks that columns of `columns` `[D]` are modelled, neither on a grid nor with `atoms`, by levels whose indicators are
@@ -165,8 +169,8 @@ impl Preprocessing {
     /// a density for each. Of each category `categories` has the column of its first indicator and how many there are.
     ///
     /// One density for all levels keeps an edge or a spike that levels share where it is, and a density for each has whatever
-    /// shape its rows have: shift and scale are for levels that look alike. Columns on a grid and with atoms are left as they are, and so are all
-    /// columns of many rows.
+    /// shape its rows have: shift and scale are for levels that look alike. Columns on a grid and with atoms are left as
+    /// they are, and so are all columns of many rows.
     ///
     /// # Errors
     /// [`Error::Argument`] where a category's indicators are no columns.
@@ -200,7 +204,8 @@ impl Preprocessing {
         let choice = |column: usize| {
             let candidates = categories.iter().map(|indicators| LevelMoments::unfitted(column, indicators));
             let told = candidates.filter_map(|candidate| {
-                let levels = levels_with_rows(&candidate, &rows);
+                let mut levels = candidate.values(rows.iter().map(Vec::as_slice));
+                levels.retain(|level| level.len() >= LEAST_ROWS);
                 Some((worth(&levels)?, candidate, levels))
             });
             let (_, chosen, levels) = told.max_by(|a, b| a.0.total_cmp(&b.0))?;
@@ -215,14 +220,6 @@ impl Preprocessing {
         let chosen: Vec<Option<LevelMoments>> = columns.into_par_iter().map(choice).collect();
         Ok(CategoryMoments { columns: chosen.into_iter().flatten().collect() })
     }
-}
-
-/// The values of a column among `rows` by the levels of its category, of levels with enough rows.
-fn levels_with_rows(moments: &LevelMoments, rows: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let mut levels = vec![Vec::new(); moments.levels.len()];
-    rows.iter().for_each(|row| levels[moments.level(row)].push(row[moments.column]));
-    levels.retain(|level| level.len() >= LEAST_ROWS);
-    levels
 }
 
 /// Nats that shift and scale by level gain over all rows together under a normal density, less what so many numbers gain where
