@@ -13,22 +13,23 @@ use crate::layout::Layout;
 
 /// Widest hidden layer and rows of a batch from which a hardware GPU trains faster by the layered plan.
 ///
-/// Steps a second by the fused and the layered plan on an H200 (`benches/runs/2026-11-27-h200`):
+/// Steps a second by the fused plan, with the rows of a block that it takes, and by the layered one on an H200
+/// (`benches/runs/2026-11-27-h200-rows` and `…-h200-again`):
 ///
 /// | widest | batch | affine | spline | joint affine |
 /// |-|-|-|-|-|
-/// | 64 | 256 | 11,104 and 3,372 | 8,805 and 3,155 | 11,519 and 3,770 |
-/// | 64 | 65,536 | 371 and 178 | 539 and 190 | |
-/// | 64 | 1,048,576 | 23.5 and 10.9 | | |
-/// | 128 | 512 | 2,768 and 1,802 | 2,264 and 1,413 | 3,712 and 1,633 |
-/// | 128 | 65,536 | 53 and 69 | 31 and 78 | |
+/// | 64 | 256 | 11,238 and 3,791 | 9,246 and 3,120 | 12,211 and 3,868 |
+/// | 64 | 65,536 | 565 and 181 | 871 and 193 | |
+/// | 64 | 1,048,576 | 23.5 and 10.9, with blocks of 16 rows | | |
+/// | 128 | 512 | 2,969 and 1,747 | 2,415 and 1,257 | 3,722 and 1,450 |
+/// | 128 | 65,536 | 59 and 70 | 58 and 78 | |
 ///
-/// Their product alone would not do: narrow layers are for the fused plan whatever the batch. A block of 16 rows loads all
-/// weights again, which grow as the square of the width. The time that a row adds is 0.49 and 0.35 of the layered plan's
-/// where layers are 64 wide, affine and spline, and 1.3 and 2.6 where they are 128 wide: powers of the width through these
-/// are 1 at 105 and 92. Straight lines through the times of both batches cross at 3,200 and 1,400 rows; the fused one begins
-/// flatter, until there is a block for each of the device's cores.
-const LAYERED_FROM: [usize; 2] = [96, 4096];
+/// Their product alone would not do: narrow layers are for the fused plan whatever the batch. A block of rows loads all
+/// weights again, which grow as the square of the width. The time that a row adds is 0.32 and 0.22 of the layered plan's
+/// where layers are 64 wide, affine and spline, and 1.2 and 1.3 where they are 128 wide: powers of the width through these
+/// are 1 at 118 and 114. There the fused plan takes 1.05 ms for each 4,096 rows, as many as its 128 workgroups take at once,
+/// and the layered one, by a line through its times, 1.3 ms for 4,096 rows and 2.2 ms for 8,192.
+const LAYERED_FROM: [usize; 2] = [112, 8192];
 
 /// Most bytes of its buffers for which it is taken instead: it keeps the activations of the whole batch.
 const MOST_BYTES: u64 = 4 << 30;
@@ -125,17 +126,17 @@ mod tests {
         };
         let joint = |flow: Flow| flow.with_conditioner(ConditionerForm::Joint);
         for (flow, batch, [fused, layered]) in [
-            (flow(64), 256, [11_104.0, 3372.0]),
-            (spline(flow(64)), 256, [8805.0, 3155.0]),
-            (joint(flow(64)), 256, [11_519.0, 3770.0]),
-            (flow(64), 65_536, [371.0, 178.0]),
-            (spline(flow(64)), 65_536, [539.0, 190.0]),
+            (flow(64), 256, [11_238.0, 3791.0]),
+            (spline(flow(64)), 256, [9246.0, 3120.0]),
+            (joint(flow(64)), 256, [12_211.0, 3868.0]),
+            (flow(64), 65_536, [565.0, 181.0]),
+            (spline(flow(64)), 65_536, [871.0, 193.0]),
             (flow(64), 1_048_576, [23.5, 10.9]),
-            (flow(128), 512, [2768.0, 1802.0]),
-            (spline(flow(128)), 512, [2264.0, 1413.0]),
-            (joint(flow(128)), 512, [3712.0, 1633.0]),
-            (flow(128), 65_536, [52.7, 69.0]),
-            (spline(flow(128)), 65_536, [30.8, 77.5]),
+            (flow(128), 512, [2969.0, 1747.0]),
+            (spline(flow(128)), 512, [2415.0, 1257.0]),
+            (joint(flow(128)), 512, [3722.0, 1450.0]),
+            (flow(128), 65_536, [58.9, 69.7]),
+            (spline(flow(128)), 65_536, [58.1, 78.0]),
         ] {
             let want = (layered > fused).then_some(Instead::Batch);
             assert_eq!(instead(&flow, batch, |_, _| ()), want, "{batch} rows: {flow:?}");

@@ -72,10 +72,10 @@ fn plan_says_where_wide_layers_and_large_batches_make_training_layered_unless_a_
         let flags = ["--layers", "2", "--hidden", "128,128", "--batch", batch];
         succeed(&[&flags, more].concat())
     };
-    let large = of("4096", &[]);
+    let large = of("8192", &[]);
     assert!(large.contains("\nplan    fused; training is layered, which is faster"), "{large}");
     assert!(!large.contains("fused_gradient") && large.contains("fused_forward"), "{large}");
-    for said in [of("4095", &[]), of("4096", &["--plan", "fused"])] {
+    for said in [of("8191", &[]), of("8192", &["--plan", "fused"])] {
         assert!(said.contains("\nplan    fused\n") && said.contains("fused_gradient"), "{said}");
     }
 }

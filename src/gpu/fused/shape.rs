@@ -10,6 +10,7 @@ use super::FusedLayout;
 use super::layout::output_quads;
 use crate::error::{Error, Remedy, Result};
 use crate::flow::{Activation, Base, Bijector, ConditionerForm, Flow};
+use crate::layout::Layout;
 
 /// Widest hidden layer: beyond it, a tiled matrix product over the whole batch makes better use of a GPU.
 pub const MOST_WIDTH: usize = 128;
@@ -20,14 +21,28 @@ const MOST_THREADS: usize = 256;
 /// Most slices into which the depth of a thin product is cut.
 const MOST_SLICES: usize = 4;
 
+/// Most workgroups that share a batch; each has a partial gradient as large as the parameters.
+const MOST_GROUPS: usize = 256;
+/// Bytes of partial gradients from which workgroups take several blocks of rows instead: as much as every WebGPU adapter
+/// binds at once.
+const PARTIAL_BYTES: usize = 128 << 20;
+
+/// Most workgroups that share a batch, where the partial gradient of each has so many `values`.
+pub(super) fn most_groups(values: usize) -> usize {
+    (PARTIAL_BYTES / (4 * values.max(1))).clamp(1, MOST_GROUPS)
+}
+
 /// What suits a kind of device.
 struct Preferences {
-    /// Rows of a block that a workgroup takes when training, from the best to the least.
+    /// Rows of a block that a workgroup takes when training, from the least to the most.
     rows: &'static [usize],
-    /// The same for evaluation; one number whatever the number of rows, because the order of sums depends on it.
+    /// Rows of networks that it takes at least, where they fit: a coupling's networks count each.
+    least_work: usize,
+    /// Workgroups that a batch may be spread over before a workgroup takes more rows.
+    most_groups: usize,
+    /// Rows of a block for evaluation, from the best to the least; one number whatever the number of rows, because the order
+    /// of sums depends on it.
     evaluation_rows: &'static [usize],
-    /// Workgroups that a batch should be spread over before a workgroup takes more rows.
-    enough_groups: usize,
     /// Rows and columns of a thread's block, in quads.
     block: [usize; 2],
     /// The same for training on batches of fewer than [`SMALL`] rows.
@@ -35,6 +50,8 @@ struct Preferences {
     /// The same for training on large batches with wide layers.
     large_block: [usize; 2],
     fewest_threads: usize,
+    /// Threads for each block of the widest product in training, where each coupling has a single network.
+    lone_threads: usize,
     /// How the threads and tiles of a workgroup are arranged, from the best to what takes the least memory.
     arrangements: &'static [Arrangement],
     /// Quads of the depth of a product whose weights a thread loads before it multiplies, 1 or 4.
@@ -55,18 +72,25 @@ const SMALL: usize = 128;
 const LARGE: [usize; 2] = [48, 256];
 
 /// What a workgroup of a hardware GPU waits for are its barriers, about a microsecond each on an H100: two teams have half
-/// as many. More threads than a product has blocks are no gain: weight gradients, which have more, wait for memory.
+/// as many. More threads than a product has blocks are no gain for two teams; the weight gradients of a single network,
+/// which have more blocks than products, take 4 to 8 % less time.
+///
+/// A workgroup with more rows loads weights and adds partial gradients less often for each row, but takes longer. An H200
+/// has 132 cores: 128 workgroups work at once, and more take turns as soon as their memory, or that of two of them, exceeds
+/// a core's (`benches/runs/2026-11-27-h200-rows`). Then blocks with more rows are up to twice as fast.
 ///
 /// A thread's 4 × 4 block leaves registers for the weights of four quads, which come from the cache together: a few threads
 /// have little else to do while they wait.
 const HARDWARE: Preferences = Preferences {
-    rows: &[16, 8, 4],
+    rows: &[4, 8, 16, 32, 64],
+    least_work: 16,
+    most_groups: 128,
     evaluation_rows: &[16, 8, 4],
-    enough_groups: 16,
     block: [1, 1],
     small_block: [1, 1],
     large_block: [1, 1],
     fewest_threads: 64,
+    lone_threads: 2,
     arrangements: &[
         Arrangement { teams: 2, spare_tile: true },
         Arrangement { teams: 2, spare_tile: false },
@@ -80,13 +104,15 @@ const HARDWARE: Preferences = Preferences {
 /// 8 × 8 blocks are 1.8 times as fast as 4 × 4, and 16 × 16 are 1.4 times as fast again. Those take ten seconds more to
 /// compile, which a training of some size earns back; 8 × 8 take one or two more than 4 × 4, which a small one does not.
 const SOFTWARE: Preferences = Preferences {
-    rows: &[32, 16, 8],
+    rows: &[8, 16, 32],
+    least_work: 8,
+    most_groups: 14,
     evaluation_rows: &[32, 16, 8],
-    enough_groups: 8,
     block: [2, 2],
     small_block: [1, 1],
     large_block: [4, 4],
     fewest_threads: 8,
+    lone_threads: 1,
     arrangements: &[Arrangement { teams: 1, spare_tile: false }],
     unrolled: 1,
 };
@@ -110,6 +136,16 @@ fn residual(flow: &Flow) -> bool {
 /// Whether hidden activations tell the slope of the nonlinearity, so that nothing else need be kept of them.
 fn slope_from_output(flow: &Flow) -> bool {
     matches!(flow.activation, Activation::Relu | Activation::LeakyRelu) && !residual(flow)
+}
+
+/// Rows of a block that a workgroup may take when training on batches of `batch` rows, from the least to the best: as few as
+/// keep it busy and leave no other waiting.
+fn training_rows(flow: &Flow, target: &Target, batch: usize) -> &'static [usize] {
+    let &Preferences { rows, least_work, most_groups: preferred, .. } = Preferences::of(target);
+    let networks = flow.couplings().map(|coupling| coupling.networks(flow.features).len()).min().unwrap_or(1);
+    let most = preferred.min(most_groups(Layout::new(flow).total));
+    let best = rows.iter().position(|rows| rows * networks >= least_work && batch.div_ceil(*rows) <= most);
+    best.map_or(rows, |best| &rows[..=best])
 }
 
 fn most_threads(target: &Target) -> usize {
@@ -173,10 +209,8 @@ impl Shape {
     /// # Errors
     /// [`Error::Device`] names what does not fit, what is needed and what there is.
     pub fn training(flow: &Flow, target: &Target, batch: usize) -> Result<Self> {
-        let Preferences { rows, enough_groups, block, small_block, large_block, .. } =
-            Preferences::of(target);
-        let least = rows.last().copied();
-        let enough = |rows: usize| batch.div_ceil(rows) >= *enough_groups || Some(rows) == least;
+        let Preferences { block, small_block, large_block, .. } = Preferences::of(target);
+        let rows = training_rows(flow, target, batch);
         // A tile for every hidden layer; where an activation does not tell its slope, one more for activations.
         let hidden = deepest(flow);
         let tiles = if slope_from_output(flow) { hidden.max(2) } else { hidden + 1 };
@@ -185,10 +219,7 @@ impl Shape {
         let blocks: &[_] = if large { &[*large_block, *block] } else { &[*block] };
         let rows = blocks.iter().flat_map(|&block| {
             let whole = move |rows: &usize| rows.is_multiple_of(4 * block[0]);
-            rows.iter()
-                .copied()
-                .filter(move |rows| whole(rows) && enough(*rows))
-                .map(move |rows| (rows, block))
+            rows.iter().rev().copied().filter(whole).map(move |rows| (rows, block))
         });
         Self::largest(flow, target, rows, tiles, true)
     }
@@ -271,20 +302,22 @@ impl Shape {
         block: [usize; 2],
         training: bool,
     ) -> Self {
-        let &Preferences { fewest_threads, unrolled, .. } = Preferences::of(target);
+        let &Preferences { fewest_threads, lone_threads, unrolled, .. } = Preferences::of(target);
         let most_threads = most_threads(target);
         let quads = flow.features.div_ceil(4);
         let width = widest(flow).div_ceil(4);
         let [down, across] = block;
         let blocks = |quads: usize| rows / (4 * down) * quads.div_ceil(across);
-        // A thread for each block of the widest layer.
-        let threads = blocks(width).next_power_of_two().clamp(fewest_threads, most_threads);
-        let slices_of = |quads: usize| (threads / blocks(quads)).clamp(1, MOST_SLICES);
         // Networks, and quads of a row of what each gives out.
         let outputs: Vec<[usize; 2]> = flow
             .couplings()
             .map(|coupling| [coupling.networks(flow.features).len(), output_quads(flow, coupling)])
             .collect();
+        let alone = outputs.iter().all(|[networks, _]| *networks == 1);
+        // Threads for each block of the widest layer.
+        let each = if training && alone { lone_threads } else { 1 };
+        let threads = (each * blocks(width)).next_power_of_two().clamp(fewest_threads, most_threads);
+        let slices_of = |quads: usize| (threads / blocks(quads)).clamp(1, MOST_SLICES);
         let slices = slices_of(quads);
         let output_slices = slices_of(outputs.iter().map(|[_, quads]| *quads).max().unwrap_or(quads));
         // Actnorms, LU layers and the base density use the same areas.
@@ -295,7 +328,6 @@ impl Shape {
         let most = |least: usize, area: &dyn Fn(usize) -> usize| {
             outputs.iter().map(|&[networks, outputs]| networks * area(outputs)).fold(least, usize::max)
         };
-        let alone = outputs.iter().all(|[networks, _]| *networks == 1);
         Self {
             rows,
             threads,
@@ -393,24 +425,46 @@ impl fmt::Display for Shape {
 mod tests {
     use super::*;
 
-    /// Teams, spare tile and threads of a training step on batches of 256.
-    fn arrangement(form: ConditionerForm, software: bool, kib: u32) -> (usize, bool, usize) {
-        let flow = Flow::new(2, 4, &[64, 64]).expect("valid").with_conditioner(form);
+    /// Rows, teams, spare tile and threads of a training step.
+    type Arranged = (usize, usize, bool, usize);
+
+    fn arranged(flow: &Flow, software: bool, kib: u32, batch: usize) -> Arranged {
         let mut target = Target { software, ..Target::default() };
         target.limits.max_compute_workgroup_storage_size = kib << 10;
-        let shape = Shape::training(&flow, &target, 256).expect("a narrow flow");
-        assert_eq!((shape.rows, shape.slices), (if software { 32 } else { 16 }, 4));
-        (shape.teams, shape.spare_tile, shape.threads)
+        let shape = Shape::training(flow, &target, batch).expect("a narrow flow");
+        (shape.rows, shape.teams, shape.spare_tile, shape.threads)
+    }
+
+    fn narrow(form: ConditionerForm) -> Flow {
+        Flow::new(2, 4, &[64, 64]).expect("valid").with_conditioner(form)
     }
 
     #[test]
     fn two_networks_go_side_by_side_where_their_tiles_fit() {
         use ConditionerForm::{Joint, Separate};
-        assert_eq!(arrangement(Separate, false, 48), (2, true, 128));
-        assert_eq!(arrangement(Separate, false, 20), (2, false, 128));
-        assert_eq!(arrangement(Separate, false, 16), (1, true, 64));
-        assert_eq!(arrangement(Separate, false, 12), (1, false, 64));
-        assert_eq!(arrangement(Joint, false, 48), (1, true, 64));
-        assert_eq!(arrangement(Separate, true, 48).0, 1);
+        let of = |form, software, kib| arranged(&narrow(form), software, kib, 2048);
+        assert_eq!(of(Separate, false, 48), (16, 2, true, 128));
+        assert_eq!(of(Separate, false, 20), (16, 2, false, 128));
+        assert_eq!(of(Separate, false, 16), (16, 1, true, 64));
+        assert_eq!(of(Separate, false, 12), (16, 1, false, 64));
+        assert_eq!(of(Joint, false, 48), (16, 1, true, 128));
+        assert_eq!(of(Separate, true, 48), (32, 1, false, 8));
+    }
+
+    #[test]
+    fn a_block_has_more_rows_where_the_batch_would_have_more_blocks_than_there_are_cores() {
+        use ConditionerForm::{Joint, Separate};
+        let rows = |flow: &Flow, software, batch| arranged(flow, software, 48, batch).0;
+        let of = |flow: &Flow, batches: &[usize]| -> Vec<usize> {
+            batches.iter().map(|batch| rows(flow, false, *batch)).collect()
+        };
+        let batches = [1, 256, 1024, 1025, 2048, 4096, 8192, 65536];
+        assert_eq!(of(&narrow(Separate), &batches), [8, 8, 8, 16, 16, 32, 64, 64]);
+        assert_eq!(of(&narrow(Joint), &batches), [16, 16, 16, 16, 16, 32, 64, 64]);
+        // Of 112 partial gradients, and what fits a workgroup's memory.
+        let wide = Flow::new(8, 8, &[128, 128]).expect("valid");
+        assert_eq!(of(&wide, &[512, 896, 897, 1792, 1793, 65536]), [8, 8, 16, 16, 32, 32]);
+        let software = [1, 112, 113, 224, 225, 65536].map(|batch| rows(&narrow(Separate), true, batch));
+        assert_eq!(software, [8, 8, 16, 16, 32, 32]);
     }
 }

@@ -6,16 +6,12 @@ use super::super::training::{
     HISTORY, Shard, TrainingPlan, VALIDATION_TILE, accumulate, close_program, dispatch, rules, shards,
 };
 use super::super::uniforms;
+use super::shape::most_groups;
 use super::{FusedLayout, Shape, Work};
 use crate::engine::TrainingShape;
 use crate::flow::Flow;
 use crate::layout::Layout;
 
-/// Most workgroups that share a batch; each has a partial gradient as large as the parameters.
-const MOST_GROUPS: usize = 256;
-/// Bytes of partial gradients from which workgroups take several blocks of rows instead: as much as every WebGPU adapter
-/// binds at once.
-const PARTIAL_BYTES: usize = 128 << 20;
 /// Parameters for each workgroup that sums or updates them, and most such workgroups.
 const PARAMETERS_PER_GROUP: usize = 256;
 const MOST_UPDATE_GROUPS: usize = 1024;
@@ -35,8 +31,7 @@ impl TrainingPlan {
         let fused_layout = FusedLayout::new(flow, layout);
         let buffers = Buffers::new(&mut plan, flow, layout, shape, &fused_layout);
         let validation_capacity = shape.validation_rows.clamp(1, VALIDATION_TILE);
-        let most = (PARTIAL_BYTES / (4 * fused_layout.slot())).clamp(1, MOST_GROUPS);
-        let groups = shape.batch.div_ceil(fused.rows).clamp(1, most);
+        let groups = shape.batch.div_ceil(fused.rows).clamp(1, most_groups(fused_layout.slot()));
         let update_groups = layout.total.div_ceil(PARAMETERS_PER_GROUP).clamp(1, MOST_UPDATE_GROUPS);
         let rules = rules(flow.features, layout.total, shape, groups, update_groups, validation_capacity);
         let builder = ProgramBuilder {
