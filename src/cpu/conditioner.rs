@@ -224,24 +224,35 @@ fn forward<R: Real>(
 }
 
 /// d_bias = Σ over rows of d, or += where `add`, in the order of the rows.
-fn sum_rows<R: Real>((d, stride): (&[R], usize), add: bool, d_bias: &mut [R]) {
+fn sum_rows<R: Real>(d: (&[R], usize), add: bool, d_bias: &mut [R]) {
     R::vectorised(
         #[inline(always)]
-        || {
-            let (blocks, rest) = d_bias.as_chunks_mut::<LANES>();
-            let from = blocks.len() * LANES;
-            for (place, d_bias) in blocks.iter_mut().enumerate() {
-                let mut sums = [R::zero(); LANES];
-                for row in d[place * LANES..].chunks(stride) {
-                    let Some(row) = row.first_chunk::<LANES>() else { break };
-                    each(&mut sums, row, |sum, &d| *sum += d);
-                }
-                each(d_bias, &sums, |d_bias, &sum| *d_bias = if add { *d_bias + sum } else { sum });
-            }
-            for (place, d_bias) in rest.iter_mut().enumerate() {
-                let sum = d[from + place..].iter().step_by(stride).fold(R::zero(), |sum, &d| sum + d);
-                *d_bias = if add { *d_bias + sum } else { sum };
-            }
+        || match d.1 {
+            LANES.. => sum_blocks::<R, LANES>(d, add, d_bias),
+            HALF.. => sum_blocks::<R, HALF>(d, add, d_bias),
+            _ => sum_blocks::<R, 1>(d, add, d_bias),
         },
     );
+}
+
+const HALF: usize = LANES / 2;
+
+/// The same in blocks of `BLOCK` outputs, at most a row. What lies between a row's outputs and the next row is summed with
+/// them and dropped.
+#[inline(always)]
+fn sum_blocks<R: Real, const BLOCK: usize>((d, stride): (&[R], usize), add: bool, d_bias: &mut [R]) {
+    for (place, d_bias) in d_bias.chunks_mut(BLOCK).enumerate() {
+        let mut sums = [R::zero(); BLOCK];
+        for row in d[place * BLOCK..].chunks(stride) {
+            if let Some(row) = row.first_chunk::<BLOCK>() {
+                each(&mut sums, row, |sum, &d| *sum += d);
+            } else {
+                // The last row may end within the block.
+                let mut last = [R::zero(); BLOCK];
+                each(&mut last, row, |last, &d| *last = d);
+                each(&mut sums, &last, |sum, &d| *sum += d);
+            }
+        }
+        each(d_bias, &sums, |d_bias, &sum| *d_bias = if add { *d_bias + sum } else { sum });
+    }
 }
