@@ -20,7 +20,7 @@ TOYS = ["moons", "circles", "blobs", "pinwheel", "checkerboard", "spirals", "swi
 
 
 def train(moonflow, toy, preset, seed):
-    """Held-out nats above the floor, their standard error, and the seconds that training took."""
+    """What the training's record says of held-out rows and of the self-check, and the seconds that training took."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--preset", preset, "--seed", str(seed), "--device", "cpu", "--log-format", "json"]
         command = [moonflow, "train", toy, *flags, "--out", str(Path(folder) / "run")]
@@ -28,7 +28,7 @@ def train(moonflow, toy, preset, seed):
     lines = [json.loads(line) for line in said.splitlines()]
     record = next(line["record"] for line in reversed(lines) if "record" in line)
     seconds = max(line.get("seconds", 0.0) for line in lines)
-    return record["held_out"], seconds
+    return record["held_out"], record["check"], seconds
 
 
 def main():
@@ -40,14 +40,14 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     arguments = parser.parse_args()
     out = csv.writer(sys.stdout, lineterminator="\n")
-    out.writerow(["density", "preset", "seed", "above_floor", "seconds"])
+    out.writerow(["density", "preset", "seed", "above_floor", "seconds", "suspicious"])
     for toy in arguments.toys:
         for preset in arguments.presets:
             above = []
             for seed in range(arguments.first, arguments.first + arguments.seeds):
-                held_out, seconds = train(arguments.moonflow, toy, preset, seed)
+                held_out, check, seconds = train(arguments.moonflow, toy, preset, seed)
                 above.append(held_out["above_floor"])
-                out.writerow([toy, preset, seed, f"{above[-1]:.4f}", f"{seconds:.2f}"])
+                out.writerow([toy, preset, seed, f"{above[-1]:.4f}", f"{seconds:.2f}", len(check["suspicious"])])
                 sys.stdout.flush()
             print(f"{toy:14}{preset:10} median {statistics.median(above):.4f}  worst {max(above):.4f}", file=sys.stderr)
 
