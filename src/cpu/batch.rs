@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::random::{Permutation, Stream};
 
 use super::Real;
+use super::simd::copy_few;
 
 /// Copies the training rows of one batch into `x`.
 ///
@@ -16,7 +17,7 @@ pub fn gather<R: Real>(features: usize, first: usize, seed: u64, epoch: u32, tra
     let order = Permutation::new(rows, seed, Stream::Epoch, epoch);
     for (row, x) in x.chunks_exact_mut(features).enumerate() {
         let from = order.place((first + row) as u32) as usize;
-        x.copy_from_slice(&train[from * features..(from + 1) * features]);
+        copy_few(&train[from * features..(from + 1) * features], x);
     }
 }
 

@@ -9,7 +9,7 @@ use super::bijector::{Elementwise, Traced, elementwise};
 use super::buffer::Buffer;
 use super::code::{Backward, Parameters, Scratch, SegmentSize, Tile, Trace, TransformCode};
 use super::packed::{PackedNetwork, Ports};
-use super::simd::{clear, each, each_row};
+use super::simd::{clear, copy_few, each, each_row};
 
 /// A coupling's networks and bijector.
 #[derive(Debug)]
@@ -224,16 +224,6 @@ fn collect<R: Real>(
             });
         },
     );
-}
-
-/// Copies a few values in place, where a call to copy memory would cost more than the copy.
-#[inline(always)]
-fn copy_few<R: Copy>(from: &[R], to: &mut [R]) {
-    const LANES: usize = 16;
-    let (from, from_rest) = from.as_chunks::<LANES>();
-    let (to, to_rest) = to.as_chunks_mut::<LANES>();
-    each(to, from, |to, from| *to = *from);
-    each(to_rest, from_rest, |to, &from| *to = from);
 }
 
 /// Copies the features `which` of rows [T, D] to the first columns of rows `stride` apart, and zeros after them.

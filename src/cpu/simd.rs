@@ -56,6 +56,16 @@ pub(super) fn each_row<A, B>(
     }
 }
 
+/// Copies a few values in place, where a call to copy memory would cost more than the copy.
+#[inline(always)]
+pub(super) fn copy_few<R: Copy>(from: &[R], to: &mut [R]) {
+    const FEW: usize = 16;
+    let (from, from_rest) = from.as_chunks::<FEW>();
+    let (to, to_rest) = to.as_chunks_mut::<FEW>();
+    each(to, from, |to, from| *to = *from);
+    each(to_rest, from_rest, |to, &from| *to = from);
+}
+
 /// Sets all to zero, in place: a function of the standard library would be called for a few values as for many.
 #[inline(always)]
 pub(super) fn clear<R: super::Real>(values: &mut [R]) {
