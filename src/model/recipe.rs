@@ -1,6 +1,9 @@
 //! A recipe: every number that decides a training, with the presets that the command line offers.
 //! It is made before the engine, because the flow is built from it, and is kept in the model file.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::Ensemble;
@@ -101,6 +104,23 @@ pub struct Recipe {
     pub bases: Vec<usize>,
     /// Seed of the initial weights, the split, the row orders and toy data.
     pub seed: u64,
+}
+
+/// Refuses a value of `what` outside `range`.
+fn between<T: PartialOrd + Display>(what: &str, value: T, range: RangeInclusive<T>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = range.into_inner();
+    Err(Error::Argument(format!("{what} must lie between {least} and {most}, got {value}")))
+}
+
+/// Refuses a value of `what` that is not a positive number.
+fn positive(what: &str, value: f32) -> Result<()> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(());
+    }
+    Err(Error::Argument(format!("{what} must be positive and finite, got {value}")))
 }
 
 // Options that a record of an earlier version lacks are left out where they are what they were then.
@@ -280,94 +300,75 @@ impl Recipe {
     /// # Errors
     /// [`Error::Argument`] that names the rule and the value got.
     pub fn validate(&self) -> Result<()> {
+        self.validate_flow()?;
+        self.validate_training()
+    }
+
+    /// Checks what the flow is made of.
+    fn validate_flow(&self) -> Result<()> {
         let fail = |message: String| Err(Error::Argument(message));
-        if !(1..=Self::MAX_EPOCHS).contains(&self.epochs) {
-            return fail(format!("epochs must lie between 1 and {}, got {}", Self::MAX_EPOCHS, self.epochs));
-        }
-        if !(1..=Self::MAX_BATCH).contains(&self.batch) {
-            return fail(format!("the batch must lie between 1 and {}, got {}", Self::MAX_BATCH, self.batch));
-        }
-        if !(1..=Self::MAX_LAYERS).contains(&self.layers) {
-            return fail(format!("layers must lie between 1 and {}, got {}", Self::MAX_LAYERS, self.layers));
-        }
+        between("layers", self.layers, 1..=Self::MAX_LAYERS)?;
         if !(1..=Self::MAX_DEPTH).contains(&self.hidden.len()) {
+            let (most, got) = (Self::MAX_DEPTH, self.hidden.len());
             return fail(format!(
-                "a conditioner needs between 1 and {} hidden widths, such as 64,64; got {}",
-                Self::MAX_DEPTH,
-                self.hidden.len()
+                "a conditioner needs between 1 and {most} hidden widths, such as 64,64; got {got}"
             ));
         }
-        if let Some(width) = self.hidden.iter().find(|width| !(1..=MAX_WIDTH).contains(*width)) {
-            return fail(format!("hidden widths must lie between 1 and {MAX_WIDTH}, got {width}"));
-        }
-        if !(self.bound.is_finite() && self.bound > 0.0) {
-            return fail(format!("the log-scale bound must be positive and finite, got {}", self.bound));
-        }
-        if !(self.tail_bound.is_finite() && self.tail_bound > 0.0) {
-            return fail(format!("the tail bound must be positive and finite, got {}", self.tail_bound));
-        }
-        if !Bijector::BINS.contains(&self.bins) {
-            let (fewest, most) = (Bijector::BINS.start(), Bijector::BINS.end());
+        self.hidden.iter().try_for_each(|&width| between("hidden widths", width, 1..=MAX_WIDTH))?;
+        positive("the log-scale bound", self.bound)?;
+        positive("the tail bound", self.tail_bound)?;
+        let (bins, components) = (Bijector::BINS, Base::COMPONENTS);
+        if !bins.contains(&self.bins) {
+            let (fewest, most) = (bins.start(), bins.end());
             return fail(format!("a spline has between {fewest} and {most} bins, got {}", self.bins));
         }
-        if !Base::COMPONENTS.contains(&self.components) {
-            let (fewest, most) = (Base::COMPONENTS.start(), Base::COMPONENTS.end());
-            return fail(format!(
-                "a mixture has between {fewest} and {most} components, got {}",
-                self.components
-            ));
+        if !components.contains(&self.components) {
+            let (fewest, most, got) = (components.start(), components.end(), self.components);
+            return fail(format!("a mixture has between {fewest} and {most} components, got {got}"));
+        }
+        if let Some(count) = self.bases.iter().find(|count| *count > components.end()) {
+            return fail(format!("a mixture has at most {} components, got {count}", components.end()));
         }
         if self.bijector == BijectorKind::Spline && self.conditioner == ConditionerForm::Separate {
             return fail("a spline needs a joint or a residual conditioner, got separate networks".into());
         }
-        if self.conditioner == ConditionerForm::Residual
-            && self.hidden.iter().any(|&width| width != self.hidden[0])
-        {
+        let residual = self.conditioner == ConditionerForm::Residual;
+        if residual && self.hidden.iter().any(|&width| width != self.hidden[0]) {
             return fail(format!("residual blocks must all have one width, got {:?}", self.hidden));
         }
+        Ok(())
+    }
+
+    /// Checks how it is trained.
+    fn validate_training(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::Argument(message));
+        between("epochs", self.epochs, 1..=Self::MAX_EPOCHS)?;
+        between("the batch", self.batch, 1..=Self::MAX_BATCH)?;
         if !(self.learning_rate > 0.0 && self.learning_rate <= 1.0) {
-            return fail(format!(
-                "the learning rate must be above 0 and at most 1, got {}",
-                self.learning_rate
-            ));
+            let rate = self.learning_rate;
+            return fail(format!("the learning rate must be above 0 and at most 1, got {rate}"));
         }
         if self.warmup >= self.epochs && self.warmup > 0 {
+            let (epochs, warmup) = (self.epochs, self.warmup);
             return fail(format!(
-                "warm-up must be shorter than the training's {} epochs, got {}",
-                self.epochs, self.warmup
+                "warm-up must be shorter than the training's {epochs} epochs, got {warmup}"
             ));
         }
-        if self.clip_norm.is_some_and(|norm| !(norm.is_finite() && norm > 0.0)) {
-            return fail(format!(
-                "the clipping norm must be positive and finite, got {}",
-                self.clip_norm.unwrap_or_default()
-            ));
-        }
-        if !(0.0..=1.0).contains(&self.weight_decay) {
-            return fail(format!("weight decay must lie between 0 and 1, got {}", self.weight_decay));
-        }
+        self.clip_norm.map_or(Ok(()), |norm| positive("the clipping norm", norm))?;
+        between("weight decay", self.weight_decay, 0.0..=1.0)?;
         if !(0.0..1.0).contains(&self.validation_fraction) {
-            return fail(format!(
-                "the validation share must be at least 0 and below 1, got {}",
-                self.validation_fraction
-            ));
+            let share = self.validation_fraction;
+            return fail(format!("the validation share must be at least 0 and below 1, got {share}"));
         }
         if !(1..=Ensemble::MOST).contains(&self.ensemble) {
             let (most, got) = (Ensemble::MOST, self.ensemble);
             return fail(format!("an ensemble averages between 1 and {most} fits, got {got}"));
         }
-        if let Some(count) = self.bases.iter().find(|&&count| count > *Base::COMPONENTS.end()) {
-            let most = Base::COMPONENTS.end();
-            return fail(format!("a mixture has at most {most} components, got {count}"));
-        }
         if self.patience == Some(0) {
             return fail("patience must be at least 1 epoch, got 0; leave it out to train all epochs".into());
         }
-        if self.ema.is_some_and(|decay| !(decay > 0.0 && decay < 1.0)) {
-            return fail(format!(
-                "the decay of the weights' average must lie between 0 and 1, got {}",
-                self.ema.unwrap_or_default()
-            ));
+        if let Some(decay) = self.ema.filter(|decay| !(*decay > 0.0 && *decay < 1.0)) {
+            return fail(format!("the decay of the weights' average must lie between 0 and 1, got {decay}"));
         }
         if self.patience.is_some() && self.validation_fraction == 0.0 {
             return fail("patience needs validation rows to judge by, but the validation share is 0".into());
