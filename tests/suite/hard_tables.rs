@@ -141,6 +141,7 @@ fn a_row_far_out_costs_the_others_nothing_and_is_named() {
         assert!(named.is_none_or(|named| said.contains(&named)), "{said}");
         (loss(folder.path(), &fresh), said)
     };
+    let small = ["--epochs", "8", "--layers", "4", "--hidden", "16"];
     let validation_loss = || {
         let model = Ensemble::load(folder.path().join("run/model.safetensors")).expect("a model");
         model
@@ -149,7 +150,7 @@ fn a_row_far_out_costs_the_others_nothing_and_is_named() {
             .map(|member| member.record.validation_nll.expect("validated"))
             .collect::<Vec<f64>>()
     };
-    let few = ["--ensemble", "2", "--epochs", "15"];
+    let few = [&["--ensemble", "2"][..], &small].concat();
     let (without, _) = loss_with(None, &few);
     let clean_validation = validation_loss();
     for far in [7, 8, 9, 10] {
@@ -162,7 +163,7 @@ fn a_row_far_out_costs_the_others_nothing_and_is_named() {
     }
     // Without margins nothing brings the row near: it is left out of scales and losses.
     for flags in [&["--preset", "realnvp"][..], &["--margins", "none", "--ensemble", "1"]] {
-        let flags = [flags, &["--epochs", "8", "--layers", "4", "--hidden", "16"]].concat();
+        let flags = [flags, &small].concat();
         let (without, _) = loss_with(None, &flags);
         for far in [7, 8, 9, 10] {
             let (with, said) = loss_with(Some(far), &flags);
