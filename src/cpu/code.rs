@@ -159,20 +159,40 @@ pub(super) struct Segment {
     pub gradient: Range<usize>,
 }
 
+/// A precision whose code is compiled in this crate. A crate that names a generic function compiles it, with all that the
+/// tables of methods hold which it fills: each that makes an engine would compile every transform once more. Sealed: the
+/// module is private.
+pub trait Compiled: Sized {
+    /// The code of `flow`.
+    fn flow_code(flow: &Flow, layout: &Layout) -> FlowCode<Self>;
+}
+
+impl Compiled for f32 {
+    fn flow_code(flow: &Flow, layout: &Layout) -> FlowCode<Self> {
+        FlowCode::new(flow, layout)
+    }
+}
+
+impl Compiled for f64 {
+    fn flow_code(flow: &Flow, layout: &Layout) -> FlowCode<Self> {
+        FlowCode::new(flow, layout)
+    }
+}
+
 /// A flow's transforms in data → latent order, and its base density.
 #[derive(Debug)]
-pub(super) struct FlowCode<R> {
-    pub features: usize,
-    pub transforms: Vec<Placed<dyn TransformCode<R>>>,
-    pub base: Placed<dyn BaseDensity<R>>,
+pub struct FlowCode<R> {
+    pub(super) features: usize,
+    pub(super) transforms: Vec<Placed<dyn TransformCode<R>>>,
+    pub(super) base: Placed<dyn BaseDensity<R>>,
     /// They tile the flat buffer in order.
-    pub segments: Vec<Segment>,
+    pub(super) segments: Vec<Segment>,
     /// Values of the whole packed gradient.
-    pub gradient: usize,
+    pub(super) gradient: usize,
 }
 
 impl<R: Real> FlowCode<R> {
-    pub fn new(flow: &Flow, layout: &Layout) -> Self {
+    fn new(flow: &Flow, layout: &Layout) -> Self {
         let mut segments = Vec::new();
         let transforms: Vec<Placed<dyn TransformCode<R>>> = flow
             .transforms

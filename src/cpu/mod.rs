@@ -109,7 +109,7 @@ impl<R: Real> CpuEngine<R> {
     pub fn new(flow: Flow) -> Result<Self> {
         flow.validate()?;
         let layout = Layout::new(&flow);
-        let code = FlowCode::new(&flow, &layout);
+        let code = R::flow_code(&flow, &layout);
         let zeros = vec![R::zero(); layout.total];
         let threads = rayon::current_num_threads();
         let plural = if threads == 1 { "" } else { "s" };

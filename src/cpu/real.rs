@@ -8,7 +8,9 @@ use num_traits::{Float, NumAssign};
 use crate::optimiser::decimal;
 
 /// A floating-point number that the CPU engine computes with: `f32` or `f64`.
-pub trait Real: super::simd::Registers + Float + NumAssign + Debug + Default + Send + Sync + 'static {
+pub trait Real:
+    super::simd::Registers + super::code::Compiled + Float + NumAssign + Debug + Default + Send + Sync + 'static
+{
     /// The number nearest to `value`.
     fn from_wide(value: f64) -> Self;
 

@@ -187,7 +187,7 @@ fn several_atoms_beside_a_count_have_a_mass_of_1_in_every_combination() {
         ..PreprocessingPlan::default()
     };
     let mut subject = fitted(&rows, &plan, 10);
-    let (places, step) = midpoints(60, 6.0);
+    let (places, step) = midpoints(40, 6.0);
     let mut mass_over = |rain: &[(f64, f64)], levels: &[f64], context: [f64; 3]| {
         let (mut rows, mut sizes) = (Vec::new(), Vec::new());
         for &(rain, size) in rain {
@@ -202,7 +202,7 @@ fn several_atoms_beside_a_count_have_a_mass_of_1_in_every_combination() {
         }
         densities(&mut subject, &rows).iter().zip(sizes).map(|(density, size)| density * size).sum::<f64>()
     };
-    let (logs, width) = midpoints(50, 5.0);
+    let (logs, width) = midpoints(40, 5.0);
     let rains: Vec<(f64, f64)> = logs.iter().map(|log| (log.exp(), log.exp() * width)).collect();
     let levels: Vec<f64> = (1..100).map(f64::from).collect();
     for (rain, levels, context, tolerance) in [
@@ -231,6 +231,9 @@ fn noise_follows_the_margins_and_weights_that_it_is_drawn_by() {
     assert_eq!(bent.resplit(0.1, 0).expect("splits"), anew);
 }
 
+/// Flags of a small fit.
+const SMALL: [&str; 8] = ["--ensemble", "1", "--epochs", "15", "--layers", "4", "--hidden", "16"];
+
 #[test]
 fn the_command_line_fits_scores_and_samples_atoms_in_their_share() {
     let folder = folder();
@@ -243,10 +246,7 @@ fn the_command_line_fits_scores_and_samples_atoms_in_their_share() {
         .collect();
     fs::write(path.join("t.csv"), format!("rain,x,rounded\n{lines}")).expect("written");
     let flags = ["--atom", "rain=0", "--transform", "rain=log", "--dequantize", "rounded=0.5", "--drop", "x"];
-    succeed(
-        path,
-        &[&["train", "t.csv", "--out", "o", "--ensemble", "1", "--epochs", "30"][..], &flags].concat(),
-    );
+    succeed(path, &[&["train", "t.csv", "--out", "o"][..], &SMALL, &flags].concat());
     let config = fs::read_to_string(path.join("o/config.toml")).expect("written");
     assert!(config.contains("atom = \"rain=0\""), "{config}");
     succeed(path, &["train", "--config", "o/config.toml", "--out", "again"]);

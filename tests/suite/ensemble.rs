@@ -183,7 +183,11 @@ fn tables_get_their_recipe_by_default_and_a_configuration_repeats_it() {
     let folder = folder();
     let path = folder.path();
     write(path);
-    let said = succeed(path, &["train", "t.csv", "--out", "o", "--epochs", "2", "--device", "cpu"]);
+    let brief = ["--epochs", "2", "--layers", "2", "--hidden", "8", "--device", "cpu"];
+    let train = |out: &str, more: &[&str]| {
+        succeed(path, &[&["train", "t.csv", "--out", out][..], &brief, more].concat())
+    };
+    let said = train("o", &[]);
     for part in [
         "recipe   table: 2 epochs",
         "average of 8 fits with 5, 1, 10, 0 Gaussians as their base in turns",
@@ -206,10 +210,7 @@ fn tables_get_their_recipe_by_default_and_a_configuration_repeats_it() {
     let bytes = |out: &str| fs::read(path.join(out).join("model.safetensors")).expect("written");
     assert!(bytes("o") == bytes("again"), "the model files differ");
     // Asked for one thing only, the rest of the recipe stays.
-    let one = succeed(
-        path,
-        &["train", "t.csv", "--out", "p", "--epochs", "2", "--ensemble", "1", "--device", "cpu"],
-    );
+    let one = train("p", &["--ensemble", "1"]);
     assert!(one.contains("best     epoch ") && !one.contains("average"), "{one}");
     let refused = moonflow(path, &["train", "t.csv", "--components", "1,2", "--base", "normal"]);
     assert!(text(&refused.stderr).contains("leave --base out"));

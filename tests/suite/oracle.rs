@@ -62,9 +62,9 @@ impl Kind {
     }
 }
 
-/// The flows that the GPU is held to directly. The first three take both plans. The layered plan alone takes the others,
-/// which mix bijectors.
-const ON_THE_GPU: [&str; 5] = ["moons_2d", "actnorm_4d", "spline_given_5d", "mixed_6d", "mixture_3d"];
+/// The flows that the GPU is held to directly. The first takes both plans. The layered plan alone takes the others, which
+/// mix bijectors.
+const ON_THE_GPU: [&str; 3] = ["moons_2d", "mixed_6d", "mixture_3d"];
 
 fn on_the_gpu(oracle: &Oracle) -> bool {
     ON_THE_GPU.contains(&oracle.name)

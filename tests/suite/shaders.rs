@@ -224,6 +224,8 @@ fn fused() -> Vec<(&'static Kernel, Shape, Target)> {
             }
         }
     }
+    // Batches of several sizes may have one shape.
+    cases.dedup_by(|one, other| one.0 == other.0 && one.1.constants() == other.1.constants());
     cases
 }
 

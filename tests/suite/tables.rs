@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use moonflow::data::{Encoding, Missing, Reader, Rows, Selection, Table, TableWriter, TimeFormat, ValueKind};
-use npyz::WriterBuilder;
+use num_traits::ToBytes;
 use parquet::basic::Compression;
 use parquet::column::writer::ColumnWriter;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type};
@@ -101,7 +101,7 @@ fn a_writer_that_is_dropped_leaves_the_old_file_and_nothing_else() {
 }
 
 #[test]
-fn npyz_reads_our_arrays() {
+fn arrays_have_the_bytes_that_numpy_writes() {
     let folder = folder();
     let path = folder.path().join("t.npy");
     for columns in [1, 3] {
@@ -110,27 +110,48 @@ fn npyz_reads_our_arrays() {
         let values: Vec<f64> = (0..6).map(|i| f64::from(i) / 7.0).collect();
         writer.write(&[], &values).expect("written");
         writer.finish().expect("written");
-        let array = npyz::NpyFile::new(File::open(&path).expect("there")).expect("an array");
-        let shape = if columns == 1 { vec![6] } else { vec![2, 3] };
-        assert_eq!(array.shape(), shape);
-        assert_eq!(array.into_vec::<f64>().expect("numbers"), values);
+        let shape = if columns == 1 { &[6][..] } else { &[2, 3] };
+        assert!(
+            fs::read(&path).expect("there") == array("<f8", shape, Order::C, values),
+            "{columns} columns"
+        );
     }
+    // NumPy 2.4 saves `numpy.arange(4, dtype=">i4").reshape(2, 2, order="F")` as:
+    let dictionary = b"\x93NUMPY\x01\x00v\x00{'descr': '>i4', 'fortran_order': True, 'shape': (2, 2), }";
+    let numbers = b"\n\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x03";
+    let saved = [&dictionary[..], &[b' '; 59], numbers].concat();
+    assert!(array(">i4", &[2, 2], Order::Fortran, vec![0, 1, 2, 3]) == saved);
 }
 
-/// An array as npyz writes it, of type `descr`.
-fn array<T: npyz::Serialize>(descr: &str, shape: &[u64], order: npyz::Order, values: Vec<T>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let dtype = npyz::DType::Plain(descr.parse().expect("a type"));
-    let options = npyz::WriteOptions::new().dtype(dtype).shape(shape).order(order).writer(&mut bytes);
-    let mut writer = options.begin_nd().expect("begins");
-    writer.extend(values).expect("written");
-    writer.finish().expect("written");
+/// Whether numbers of a row stand together, or those of a column.
+enum Order {
+    C,
+    Fortran,
+}
+
+/// An array as NumPy writes it, of type `descr`: the dictionary filled up with spaces to 128 bytes in all, then the numbers.
+fn array<T: ToBytes>(descr: &str, shape: &[u64], order: Order, values: Vec<T>) -> Vec<u8> {
+    let fortran = if matches!(order, Order::C) { "False" } else { "True" };
+    let shape = match shape {
+        [rows] => format!("({rows},)"),
+        _ => format!("({})", shape.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let dictionary = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}");
+    let mut bytes = b"\x93NUMPY\x01\x00v\x00".to_vec();
+    bytes.extend(format!("{dictionary:<117}\n").bytes());
+    for value in values {
+        if descr.starts_with('>') {
+            bytes.extend(value.to_be_bytes().as_ref());
+        } else {
+            bytes.extend(value.to_le_bytes().as_ref());
+        }
+    }
     bytes
 }
 
 #[test]
 fn arrays_of_every_type_and_order_are_read() {
-    use npyz::Order::{C, Fortran};
+    use Order::{C, Fortran};
     let folder = folder();
     let path = folder.path().join("t.npy");
     let shape = [4, 2];
@@ -221,7 +242,7 @@ fn missing_values_are_counted_with_their_places_or_dropped_in_every_format() {
     fs::write(&csv, "a,b\n1,2\nNA,4\n\n5,null\n,none\n7,8\n").expect("written");
     let npy = folder.path().join("t.npy");
     let values = vec![1.0, 2.0, f64::NAN, 4.0, 5.0, f64::NAN, f64::NAN, f64::NAN, 7.0, 8.0];
-    fs::write(&npy, array("<f8", &[5, 2], npyz::Order::C, values)).expect("written");
+    fs::write(&npy, array("<f8", &[5, 2], Order::C, values)).expect("written");
     let parquet = folder.path().join("t.parquet");
     parquet_file(&parquet);
     for (path, want) in [
@@ -265,7 +286,7 @@ fn files_that_lie_or_end_early_are_refused_in_every_format() {
     };
     let shape =
         |shape: &str| header(&format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}}}"));
-    let whole = array("<f8", &[4, 2], npyz::Order::C, vec![1.0; 8]);
+    let whole = array("<f8", &[4, 2], Order::C, vec![1.0; 8]);
     let parquet = folder.path().join("whole.parquet");
     parquet_file(&parquet);
     let parquet = fs::read(parquet).expect("written");
@@ -359,7 +380,7 @@ proptest! {
         encoder.write_all(&text).expect("compressed");
         for (name, mut bytes) in [
             ("t.parquet", fs::read(&parquet).expect("written")),
-            ("t.npy", array("<i4", &[4, 2], npyz::Order::Fortran, (0..8).collect())),
+            ("t.npy", array("<i4", &[4, 2], Order::Fortran, (0..8).collect())),
             ("t.csv.gz", encoder.finish().expect("compressed")),
             ("t.csv.zst", zstd::encode_all(&text[..], 1).expect("compressed")),
             ("t.tsv", text.clone()),
@@ -593,7 +614,7 @@ fn archive(method: zip::CompressionMethod, files: &[(&str, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn archives_of_one_array_are_read_and_others_are_named() {
-    use npyz::Order::{C, Fortran};
+    use Order::{C, Fortran};
     use zip::CompressionMethod::{Deflated, Stored};
     let folder = folder();
     let path = folder.path().join("t.npz");
@@ -652,7 +673,7 @@ fn files_in_other_formats_are_named_and_formats_are_told_by_content() {
     let path = folder.path().join("renamed.dat");
     parquet_file(&path);
     assert_eq!(Reader::open(&path, None).expect("opens").columns(), names(&["a", "b", "c", "d"]));
-    fs::write(&path, array("<f8", &[2, 1], npyz::Order::C, vec![1.0, 2.0])).expect("written");
+    fs::write(&path, array("<f8", &[2, 1], Order::C, vec![1.0, 2.0])).expect("written");
     assert_eq!(Reader::open(&path, None).expect("opens").rows(), Some(2));
     let error = Reader::open(&path, Some(Encoding::CSV)).err().expect("no text").to_string();
     assert!(error.contains("is a NumPy array; its format is npy"), "{error}");

@@ -1,7 +1,7 @@
 //! NPY: one NumPy array, row after row or column after column.
 //!
 //! The header is read here rather than by a crate, because it may lie: its sizes are held against the file's before
-//! anything is made of them. (`npyz`, the tests' witness, multiplies them unchecked and nests as deep as told.)
+//! anything is made of them.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};

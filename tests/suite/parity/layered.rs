@@ -23,18 +23,15 @@ fn with_tiling(flow: &Flow, x: &[f32], tiling: Tiling) -> Option<(f64, Vec<f32>)
 #[test]
 fn no_bit_of_loss_or_gradient_depends_on_the_tiles() {
     let flow = Flow::new(9, 2, &[33, 70]).expect("valid").with_activation(Activation::Tanh);
-    let joint = flow.clone().with_conditioner(ConditionerForm::Joint);
     let x = from_wide::<f32>(&uniform(70 * 9, 2.0, 1));
-    // Each shape of a thread's block that the tiles by default do not have, and the thinnest tile.
-    for (flow, tiles) in [(flow, &[TILES[1], TILES[3], TILES[4], TILES[5]][..]), (joint, &TILES[1..2])] {
-        let Some(sound) = with_tiling(&flow, &x, Tiling::default()) else { return };
-        for &tile in tiles {
-            let got = with_tiling(&flow, &x, Tiling::only(tile)).expect("as before");
-            assert_eq!(got.0, sound.0, "{tile}");
-            let differing =
-                got.1.iter().zip(&sound.1).filter(|(got, want)| got.to_bits() != want.to_bits()).count();
-            assert_eq!(differing, 0, "{tile}: values of the gradient that differ");
-        }
+    let Some(sound) = with_tiling(&flow, &x, Tiling::default()) else { return };
+    // The thinnest tile, and the one whose blocks are as large as any in either direction.
+    for tile in [TILES[1], TILES[5]] {
+        let got = with_tiling(&flow, &x, Tiling::only(tile)).expect("as before");
+        assert_eq!(got.0, sound.0, "{tile}");
+        let differing =
+            got.1.iter().zip(&sound.1).filter(|(got, want)| got.to_bits() != want.to_bits()).count();
+        assert_eq!(differing, 0, "{tile}: values of the gradient that differ");
     }
 }
 
@@ -89,7 +86,8 @@ fn conditioned() -> Vec<(Flow, usize)> {
 fn loss_and_gradient_of_every_kind_of_transform_are_those_of_the_cpu() {
     let mut comparison = Comparison::new("layered plan");
     for (at, (flow, rows)) in conditioned().into_iter().enumerate() {
-        let flow = flow.with_activation(Activation::ALL[at % Activation::ALL.len()].1);
+        // Those that have several kinds share an activation, and with it the kernels of their couplings.
+        let flow = flow.with_activation(Activation::ALL[at.min(5) % Activation::ALL.len()].1);
         flow.validate().expect("valid");
         let name = format!("flow {at}");
         compare(&mut comparison, &name, PlanKind::Layered, &flow, (rows, at as u64, 16.0));

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use moonflow::engine::{Engine, Training, TrainingShape};
-use moonflow::flow::Flow;
 use moonflow::gpu::executor::Executor;
 use moonflow::gpu::plan::{Plan, Program, ProgramId};
 use moonflow::gpu::training::TrainingPlan;
@@ -12,14 +11,11 @@ use moonflow::layout::Layout;
 use moonflow::optimiser::{Adam, Decay, Schedule, State};
 use pollster::block_on;
 
+use super::training::flow;
 use crate::gpu::{context, engine, on_both_plans};
 
 on_both_plans! {
     every_dispatch_of_a_step_takes_some_time_and_all_together_no_more_than_passes
-}
-
-fn flow() -> Flow {
-    Flow::new(3, 2, &[8, 8]).expect("valid")
 }
 
 /// 100 rows in batches of 32.

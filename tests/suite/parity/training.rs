@@ -37,7 +37,7 @@ const STEPS_PER_EPOCH: u32 = 5;
 /// 50 steps.
 const EPOCHS: u32 = 10;
 
-fn flow() -> Flow {
+pub fn flow() -> Flow {
     Flow::new(3, 2, &[17]).expect("valid").with_activation(Activation::Tanh)
 }
 
