@@ -106,17 +106,16 @@ mod tests {
 
     #[test]
     fn every_still_becomes_a_frame_of_its_own() {
+        use image::AnimationDecoder;
         let columns = ["a".to_owned(), "b".to_owned()];
         let stills = [still(0.0), still(0.5), still(1.0)];
         let animation = Animation { title: "t".into(), columns: &columns, stills: &stills };
         let gif = animation.gif(320).expect("draws");
-        let mut options = gif::DecodeOptions::new();
-        options.set_color_output(gif::ColorOutput::RGBA);
-        let frames = options.read_info(&gif[..]).expect("a GIF").into_iter();
-        let frames: Vec<_> = frames.map(|frame| frame.expect("a frame")).collect();
+        let decoder = image::codecs::gif::GifDecoder::new(std::io::Cursor::new(&gif)).expect("a GIF");
+        let frames = decoder.into_frames().collect_frames().expect("frames");
         assert_eq!(frames.len(), 3);
-        assert!(frames.windows(2).all(|pair| pair[0].buffer != pair[1].buffer));
-        assert!(frames.iter().all(|frame| frame.width == 320));
+        assert!(frames.windows(2).all(|pair| pair[0].buffer() != pair[1].buffer()));
+        assert!(frames.iter().all(|frame| frame.buffer().width() == 320));
         assert_eq!(gif, animation.gif(320).expect("draws"), "the same bytes again");
     }
 

@@ -474,6 +474,8 @@ fn patience_and_the_time_limit_end_a_training_and_are_told() {
 
 #[test]
 fn an_animation_shows_every_still_and_changes_nothing_of_the_training() {
+    use image::AnimationDecoder;
+
     let folder = folder();
     let path = folder.path();
     train(path, "moons", "plain", &["--ema", "0.5"]);
@@ -481,12 +483,10 @@ fn an_animation_shows_every_still_and_changes_nothing_of_the_training() {
     assert!(said.contains("a.gif"), "{said}");
     assert_eq!(bytes(path, &format!("plain/{MODEL}")), bytes(path, &format!("shown/{MODEL}")));
     let gif = bytes(path, "a.gif");
-    let mut options = gif::DecodeOptions::new();
-    options.set_color_output(gif::ColorOutput::RGBA);
-    let frames = options.read_info(&gif[..]).expect("a GIF").into_iter();
-    let frames: Vec<_> = frames.map(|frame| frame.expect("whole")).collect();
+    let decoder = image::codecs::gif::GifDecoder::new(std::io::Cursor::new(&gif)).expect("a GIF");
+    let frames = decoder.into_frames().collect_frames().expect("whole");
     assert_eq!(frames.len(), 4, "before training, after both epochs, and the model kept");
-    assert!(frames[0].buffer != frames[1].buffer);
+    assert!(frames[0].buffer() != frames[1].buffer());
 
     fs::write(path.join("t.csv"), "a,b,c\n1,2,3\n2,1,4\n3,5,1\n0,1,1\n").expect("written");
     for (arguments, wanted) in [

@@ -2,11 +2,11 @@
 
 use std::f64::consts::PI;
 
+use image::RgbImage;
 use moonflow::Error;
 use moonflow::random::{Philox, Stream};
 use moonflow::report::{DensityGrid, Figure, LossCurves, limits};
 use rand_distr::{Distribution, StandardNormal};
-use resvg::tiny_skia::Pixmap;
 use resvg::usvg;
 
 /// Standard deviation of the moons' noise.
@@ -144,8 +144,8 @@ impl Fit {
     }
 }
 
-fn decode(png: &[u8]) -> Pixmap {
-    Pixmap::decode_png(png).expect("the bytes are a PNG")
+fn decode(png: &[u8]) -> RgbImage {
+    image::load_from_memory(png).expect("the bytes are a PNG").into_rgb8()
 }
 
 /// Kept so that a person can look at it.
@@ -155,11 +155,10 @@ fn keep(name: &str, png: &[u8]) {
 }
 
 /// Share of the pixels of a rectangle (left, top, right, bottom) whose luminance is below `darkness`.
-fn inked(picture: &Pixmap, [left, top, right, bottom]: [u32; 4], darkness: f64) -> f64 {
+fn inked(picture: &RgbImage, [left, top, right, bottom]: [u32; 4], darkness: f64) -> f64 {
     let pixels = (top..bottom).flat_map(|y| (left..right).map(move |x| (x, y)));
     let luminance = |x, y| {
-        let pixel = picture.pixel(x, y).expect("within the picture");
-        let [red, green, blue] = [pixel.red(), pixel.green(), pixel.blue()].map(f64::from);
+        let [red, green, blue] = picture.get_pixel(x, y).0.map(f64::from);
         0.2126 * red + 0.7152 * green + 0.0722 * blue
     };
     let dark = pixels.filter(|&(x, y)| luminance(x, y) < darkness).count();
