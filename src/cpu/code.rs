@@ -159,9 +159,10 @@ pub(super) struct Segment {
     pub gradient: Range<usize>,
 }
 
-/// A precision whose code is compiled in this crate. A crate that names a generic function compiles it, with all that the
-/// tables of methods hold which it fills: each that makes an engine would compile every transform once more. Sealed: the
-/// module is private.
+/// A precision whose transforms are compiled in this crate alone.
+///
+/// Generic code is compiled in each crate that uses it. A flow's code holds its transforms as trait objects, so each crate that
+/// makes an engine would compile all of them once more. The impls below are not generic. Sealed: the module is private.
 pub trait Compiled: Sized {
     /// The code of `flow`.
     fn flow_code(flow: &Flow, layout: &Layout) -> FlowCode<Self>;
