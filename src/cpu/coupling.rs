@@ -228,6 +228,14 @@ fn collect<R: Real>(
 
 /// Copies the features `which` of rows [T, D] to the first columns of rows `stride` apart, and zeros after them.
 fn take<R: Real>(values: &[R], features: usize, which: &[usize], to: &mut [R], stride: usize) {
+    if let &[feature] = which {
+        // A single column, as that of two features: no loop within a row.
+        each_row(to, values, [stride, features], |to, values| {
+            to[0] = values[feature];
+            clear(&mut to[1..]);
+        });
+        return;
+    }
     each_row(to, values, [stride, features], |to, values| {
         let (to, rest) = to.split_at_mut(which.len());
         each(to, which, |to, &feature| *to = values[feature]);
@@ -237,6 +245,10 @@ fn take<R: Real>(values: &[R], features: usize, which: &[usize], to: &mut [R], s
 
 /// Copies the first columns of rows `stride` apart to the features `which` of rows [T, D].
 fn put<R: Real>(from: &[R], stride: usize, which: &[usize], values: &mut [R], features: usize) {
+    if let &[feature] = which {
+        each_row(values, from, [features, stride], |values, from| values[feature] = from[0]);
+        return;
+    }
     each_row(values, from, [features, stride], |values, from| {
         let from = &from[..which.len()];
         for (at, &feature) in which.iter().enumerate() {
