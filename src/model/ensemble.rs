@@ -268,7 +268,7 @@ impl Ensemble {
         &self,
         engines: &mut Engines<E>,
         rows: &[f64],
-        truth: impl Fn(&[f64]) -> Option<f64>,
+        truth: impl Fn(&[f64]) -> Option<f64> + Sync,
     ) -> Result<HeldOut> {
         let log_prob = self.log_prob(engines, rows).await?;
         let Model { flow, preprocessing, .. } = self.first();

@@ -1,5 +1,7 @@
 //! The loss of a model on rows that its training has not seen.
 
+use rayon::prelude::*;
+
 use super::{HeldOut, Model, WithinBounds};
 use crate::engine::Engine;
 use crate::error::Result;
@@ -15,7 +17,7 @@ impl Model {
         &self,
         engine: &mut E,
         rows: &[f64],
-        truth: impl Fn(&[f64]) -> Option<f64>,
+        truth: impl Fn(&[f64]) -> Option<f64> + Sync,
     ) -> Result<HeldOut> {
         let log_prob = self.log_prob(engine, rows).await?;
         let rows = rows.chunks_exact(self.flow.features);
@@ -26,16 +28,17 @@ impl Model {
 /// The loss on `rows` `[B]`, that have `log_prob` `[B]`, where `accepts` says which the model can have; see
 /// [`Model::held_out`].
 pub(super) fn summarise<'a>(
-    rows: impl Iterator<Item = &'a [f64]> + Clone,
+    rows: impl Iterator<Item = &'a [f64]>,
     accepts: impl Fn(&[f64]) -> bool,
     log_prob: &[f64],
-    truth: impl Fn(&[f64]) -> Option<f64>,
+    truth: impl Fn(&[f64]) -> Option<f64> + Sync,
 ) -> HeldOut {
-    let pairs = || rows.clone().zip(log_prob);
-    let inside: Vec<f64> = pairs().filter(|(row, _)| accepts(row)).map(|(_, log_prob)| *log_prob).collect();
+    let pairs: Vec<(&[f64], f64)> = rows.zip(log_prob.iter().copied()).collect();
+    let inside = pairs.iter().filter(|(row, _)| accepts(row)).map(|(_, log_prob)| *log_prob);
+    let inside: Vec<f64> = inside.collect();
     // Row by row, because the noise of the true density and that of the model's are nearly the same.
     let above: Option<Vec<f64>> =
-        pairs().map(|(row, log_prob)| truth(row).map(|truth| truth - log_prob)).collect();
+        pairs.par_iter().map(|(row, log_prob)| truth(row).map(|truth| truth - log_prob)).collect();
     let above = above.as_deref().map(mean_and_error);
     let (mean, standard_error) = mean_and_error(log_prob);
     let within_bounds = (inside.len() < log_prob.len()).then(|| {

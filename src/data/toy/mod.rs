@@ -101,6 +101,8 @@ pub struct ToyDensity {
     noise: f64,
     /// Made by the first request for the density; `None` inside where it is not known.
     density: OnceLock<Option<Law>>,
+    /// The same of the entropy.
+    entropy: OnceLock<Option<f64>>,
 }
 
 /// What evaluates the true density.
@@ -135,7 +137,7 @@ impl ToyDensity {
 
     /// `kind` with its default noise.
     pub fn new(kind: Toy) -> Self {
-        Self { kind, noise: kind.default_noise(), density: OnceLock::new() }
+        Self { kind, noise: kind.default_noise(), density: OnceLock::new(), entropy: OnceLock::new() }
     }
 
     /// The density called `name`, with its default noise; `None` when there is none.
@@ -149,7 +151,7 @@ impl ToyDensity {
     /// [`Error::Argument`] when it is negative, NaN or above [`ToyDensity::MAX_NOISE`].
     pub fn with_noise(self, noise: f64) -> Result<Self> {
         if (0.0..=Self::MAX_NOISE).contains(&noise) {
-            Ok(Self { kind: self.kind, noise, density: OnceLock::new() })
+            Ok(Self { kind: self.kind, noise, density: OnceLock::new(), entropy: OnceLock::new() })
         } else {
             Err(Error::Argument(format!(
                 "the noise must lie between 0 and {}, got {noise}; try {} for {}",
@@ -228,15 +230,16 @@ impl ToyDensity {
     }
 
     /// The differential entropy −∫ p ln p in nats: no model's expected NLL on fresh rows is lower. Integrated over a
-    /// grid to 10⁻⁶, in less than 0.1 s at the default noise. `None` where the density is not known, or is
+    /// grid to 10⁻⁶, in less than 0.1 s at the default noise, by the first call. `None` where the density is not known, or is
     /// so narrow that a grid cannot resolve it.
     pub fn entropy(&self) -> Option<f64> {
-        match self.law()? {
+        let integral = || match self.law()? {
             Law::Tube(tube) => grid::entropy(tube),
             // The twist keeps areas, and with them the entropy.
             Law::Gaussians(gaussians) | Law::Pinwheel(gaussians) => grid::entropy(&gaussians[..]),
             Law::Checkerboard => Some((8.0 * SQUARE * SQUARE).ln()),
-        }
+        };
+        *self.entropy.get_or_init(integral)
     }
 
     fn law(&self) -> Option<&Law> {
