@@ -256,3 +256,30 @@ fn sum_blocks<R: Real, const BLOCK: usize>((d, stride): (&[R], usize), add: bool
         each(d_bias, &sums, |d_bias, &sum| *d_bias = if add { *d_bias + sum } else { sum });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sums of the columns of 5 rows `stride` apart, each value another power of 2, with NaN beyond the `outputs`.
+    fn sums_every_row<R: Real>(outputs: usize, stride: usize) {
+        let value = |row: usize| R::from_wide(f64::from(1u32 << row));
+        let at = |place: usize| if place % stride < outputs { value(place / stride) } else { R::nan() };
+        let d: Vec<R> = (0..5 * stride).map(at).collect();
+        for (add, all) in [(false, 31.0), (true, 131.0)] {
+            let mut sums = vec![R::from_wide(100.0); outputs];
+            sum_rows((&d, stride), add, &mut sums);
+            assert!(sums.iter().all(|sum| sum.wide() == all), "{outputs} of {stride}: {sums:?}");
+        }
+    }
+
+    #[test]
+    fn gradients_of_biases_sum_every_row_whatever_the_width() {
+        for outputs in 1..=3 * LANES {
+            for stride in [outputs, outputs + 1, outputs.next_multiple_of(HALF)] {
+                sums_every_row::<f32>(outputs, stride);
+                sums_every_row::<f64>(outputs, stride);
+            }
+        }
+    }
+}
