@@ -151,7 +151,7 @@ impl ToyDensity {
     /// [`Error::Argument`] when it is negative, NaN or above [`ToyDensity::MAX_NOISE`].
     pub fn with_noise(self, noise: f64) -> Result<Self> {
         if (0.0..=Self::MAX_NOISE).contains(&noise) {
-            Ok(Self { kind: self.kind, noise, density: OnceLock::new(), entropy: OnceLock::new() })
+            Ok(Self { noise, ..Self::new(self.kind) })
         } else {
             Err(Error::Argument(format!(
                 "the noise must lie between 0 and {}, got {noise}; try {} for {}",
