@@ -160,7 +160,7 @@ impl PackedNetwork {
             if let Some(Sum { values, add }) = &mut gradient {
                 let (left, right) = (Matrix::transposed(d.0, d.1), Panels::rows(source, from_stride));
                 let to = &mut values[layer.gradient..];
-                panels([outputs, wide, rows], left, right, Start::Zero, finish(*add), to, wide);
+                panels([outputs, inputs, rows], left, right, Start::Zero, finish(*add), to, wide);
                 sum_rows(d, *add, &mut values[layer.d_bias..layer.d_bias + outputs]);
             }
 
@@ -176,7 +176,7 @@ impl PackedNetwork {
                 _ => Finish::Identity,
             };
             let (left, right) = (Matrix::rows(d.0, d.1), Panels::packed(&weights[layer.backward..], outputs));
-            panels([rows, wide, outputs], left, right, Start::Zero, finish, below, from_stride);
+            panels([rows, inputs, outputs], left, right, Start::Zero, finish, below, from_stride);
             if layer.activated && slope.is_none() {
                 scale_by_slope(activation, &trace.pre[index - 1], below);
             }
@@ -192,7 +192,8 @@ impl PackedNetwork {
         if let Some(Sum { values, add }) = &mut gradient {
             let (left, right) = (Matrix::transposed(&kept.values, kept_stride), Panels::rows(d.0, d.1));
             let to = &mut values[first.gradient..];
-            panels([first.inputs + 1, wide, rows], left, right, Start::Zero, finish(*add), to, wide);
+            let shape = [first.inputs + 1, first.outputs, rows];
+            panels(shape, left, right, Start::Zero, finish(*add), to, wide);
         }
         let Some(d_kept) = d_kept else { return };
         let (weight, to_stride) = (&weights[first.backward..], self.ports.kept_stride::<R>());
@@ -200,7 +201,7 @@ impl PackedNetwork {
             dots([rows, first.inputs, wide], d, weight, None, d_kept, to_stride);
         } else {
             let (left, right) = (Matrix::rows(d.0, d.1), Panels::packed(weight, first.outputs));
-            let shape = [rows, to_stride, first.outputs];
+            let shape = [rows, first.inputs, first.outputs];
             panels(shape, left, right, Start::Zero, Finish::Identity, d_kept, to_stride);
         }
     }
@@ -218,7 +219,7 @@ fn forward<R: Real>(
     let (left, right) =
         (Matrix::rows(source, source_stride), Panels::packed(&weights[layer.forward..], layer.inputs));
     let start = Start::Bias(&weights[layer.bias..]);
-    let shape = [rows, padded::<R>(layer.outputs), layer.inputs];
+    let shape = [rows, layer.outputs, layer.inputs];
     debug_assert!(layer.place != Place::First || source_stride == layer.inputs + 1);
     panels(shape, left, right, start, finish, to, to_stride);
 }

@@ -144,7 +144,7 @@ impl<R: Real> TransformCode<R> for LuCode {
         z.resize(trace.z.len());
         let (left, right) = (Matrix::rows(&trace.z, wide), Panels::packed(weights, size));
         let start = Start::Bias(&weights[places.bias..]);
-        panels([trace.z.len() / wide, wide, size], left, right, start, Finish::Identity, z, wide);
+        panels([trace.z.len() / wide, size, size], left, right, start, Finish::Identity, z, wide);
         self.put(z, tile.values);
         tile.log_det.iter_mut().for_each(|sum| *sum += weights[places.log_det]);
     }
@@ -186,7 +186,7 @@ impl<R: Real> TransformCode<R> for LuCode {
             let (left, right) =
                 (Matrix::transposed(pass.values, self.features), Panels::rows(&trace.z, wide));
             let (g, sums) = values.split_at_mut(size * wide);
-            panels([size, wide, rows], left, right, Start::Zero, finish, g, wide);
+            panels([size, size, rows], left, right, Start::Zero, finish, g, wide);
             let (d_bias, d_log_det) = sums.split_at_mut(wide);
             let total = |column: &mut dyn Iterator<Item = &R>| column.fold(R::zero(), |sum, &d| sum + d);
             for (feature, d_bias) in d_bias.iter_mut().enumerate().take(size) {
@@ -201,7 +201,7 @@ impl<R: Real> TransformCode<R> for LuCode {
             d_x.resize(rows * wide);
             let left = Matrix::rows(pass.values, self.features);
             let right = Panels::packed(&weights[0][places.backward..], size);
-            panels([rows, wide, size], left, right, Start::Zero, Finish::Identity, d_x, wide);
+            panels([rows, size, size], left, right, Start::Zero, Finish::Identity, d_x, wide);
             self.put(d_x, pass.values);
         }
     }

@@ -6,10 +6,12 @@
 //! passes over the data. Here weights are packed once a step and activations not at all: at the same rate in its
 //! inner loop as the crate `gemm`, a training step takes two thirds of the time (`cargo bench --bench steps`).
 
+use std::hint::black_box;
+
 use pulp::{Simd, WithSimd};
 
 use super::Real;
-use super::simd::{each, filled};
+use super::simd::{clear, each, filled};
 
 /// Values in a panel: a cache line's worth of columns, two registers of AVX2 or one of AVX-512.
 pub(super) const fn panel<R>() -> usize {
@@ -110,8 +112,9 @@ pub(super) enum Finish<'a, R> {
 
 /// to = finish(start + left · right), for left [m, depth], right [depth, n] and to [m, n] in rows `stride` apart.
 ///
-/// `n` is a whole number of panels. Every value is summed over increasing depth, so it does not depend on the rows
-/// and columns beside it.
+/// Rows are written as far as their last panel ends: right and start are zero there, or their values do not matter. Where
+/// `n` takes no more than half of the last panel, its other half is not computed and gets zeros, with [`Finish::Add`]
+/// nothing. Every value is summed over increasing depth, so it does not depend on the rows and columns beside it.
 pub(super) fn panels<R: Real>(
     [m, n, depth]: [usize; 3],
     left: Matrix<R>,
@@ -124,7 +127,8 @@ pub(super) fn panels<R: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n.is_multiple_of(panel::<R>()), "{n} columns are not whole panels");
+    let is_half = (1..=panel::<R>() / 2).contains(&(n % panel::<R>()));
+    let n = padded::<R>(n);
     assert!(left.values.len() >= left.reach(m, depth), "left factor holds less than [{m}, {depth}]");
     assert!(
         right.values.len() >= right.reach(depth, n / panel::<R>()),
@@ -138,7 +142,12 @@ pub(super) fn panels<R: Real>(
     if let Finish::Gate { gate, .. } = finish {
         assert!(gate.len() >= reach, "gate holds less than [{m}, {n}]");
     }
-    R::with_registers(PanelProduct { m, n, depth, left, right, start, finish, to, stride });
+    let mut product = PanelProduct { m, n, depth, left, right, start, finish, to, stride };
+    if is_half {
+        R::with_half_registers(HalfPanel(&mut product));
+        product.n -= panel::<R>();
+    }
+    R::with_registers(product);
 }
 
 struct PanelProduct<'a, 'b, R> {
@@ -165,6 +174,7 @@ impl<R: Real> WithSimd for PanelProduct<'_, '_, R> {
         match const { panel_registers::<R, S>() } {
             1 => {
                 let rest = self.columns::<S, 1, 4, 4>(simd, 0);
+                let rest = self.columns::<S, 1, 6, 3>(simd, rest);
                 let rest = self.columns::<S, 1, 8, 2>(simd, rest);
                 self.columns::<S, 1, 8, 1>(simd, rest);
             }
@@ -189,23 +199,29 @@ impl<R: Real> PanelProduct<'_, '_, R> {
         mut panel: usize,
     ) -> usize {
         while panel + W / V <= self.n / self::panel::<R>() {
-            let mut row = 0;
-            while row + M <= self.m {
-                self.block::<S, M, W, V>(simd, row, panel);
-                row += M;
-            }
-            macro_rules! rest {
-                ($($count:literal)*) => {
-                    match self.m - row {
-                        $($count if const { $count < M } => self.block::<S, $count, W, V>(simd, row, panel),)*
-                        _ => {}
-                    }
-                };
-            }
-            rest!(1 2 3 4 5 6 7);
+            self.rows::<S, V, M, W>(simd, panel);
             panel += W / V;
         }
         panel
+    }
+
+    /// All rows of `W` registers from a panel's first on, in blocks of `M` rows.
+    #[inline(always)]
+    fn rows<S: Simd, const V: usize, const M: usize, const W: usize>(&mut self, simd: S, panel: usize) {
+        let mut row = 0;
+        while row + M <= self.m {
+            self.block::<S, M, W, V>(simd, row, panel);
+            row += M;
+        }
+        macro_rules! rest {
+            ($($count:literal)*) => {
+                match self.m - row {
+                    $($count if const { $count < M } => self.block::<S, $count, W, V>(simd, row, panel),)*
+                    _ => {}
+                }
+            };
+        }
+        rest!(1 2 3 4 5 6 7);
     }
 
     /// Rows `row..row + M` of `W` registers from a panel's first on, where a panel is `V` registers.
@@ -219,23 +235,30 @@ impl<R: Real> PanelProduct<'_, '_, R> {
         let lanes = R::lanes::<S>();
         let column = panel * self::panel::<R>();
         // SAFETY: `panels` has checked that every operand reaches as far as [m, n] and depth demand, and row + M ≤ m,
-        // column + W · lanes ≤ n hold by the loops of `columns`.
+        // column + W · lanes ≤ n hold by the loops of `rows` and `columns`, and in [`HalfPanel`].
         unsafe {
             let to = self.to.as_mut_ptr().add(row * self.stride + column);
             let mut sums = match self.start {
                 Start::Zero => [[R::splat(simd, R::zero()); W]; M],
                 Start::Bias(bias) => [filled(|v| R::load::<S>(bias.as_ptr().add(column + v * lanes))); M],
             };
-            let mut left = self.left.values.as_ptr().add(row * self.left.row);
+            // Of rows from one pointer on the compiler makes a chain of additions, which takes longer than the products of
+            // a narrow block. It does not see that the second pointer has to do with the first.
+            let first = self.left.values.as_ptr().add(row * self.left.row);
+            let (mut left, mut fifth) = (first, black_box(first.wrapping_add(4 * self.left.row)));
             let mut right = self.right.values.as_ptr().add(panel * self.right.panel);
             for _ in 0..self.depth {
                 let factors: [R::Vector<S>; W] =
                     filled(|v| R::load::<S>(right.add(v / V * self.right.panel + v % V * lanes)));
                 for (m, sums) in sums.iter_mut().enumerate() {
-                    let factor = R::splat(simd, *left.add(m * self.left.row));
+                    let factor = R::splat(
+                        simd,
+                        *if m < 4 { left.add(m * self.left.row) } else { fifth.add((m - 4) * self.left.row) },
+                    );
                     each(sums, &factors, |sum, &other| *sum = R::multiply_add(simd, factor, other, *sum));
                 }
                 left = left.wrapping_add(self.left.column);
+                fifth = fifth.wrapping_add(self.left.column);
                 right = right.wrapping_add(self.right.row);
             }
             for (m, sums) in sums.iter().enumerate() {
@@ -253,6 +276,33 @@ impl<R: Real> PanelProduct<'_, '_, R> {
                     };
                     R::store::<S>(to.add(place), value);
                 }
+            }
+        }
+    }
+}
+
+/// The last panel of a product, of which only the first half is wanted.
+struct HalfPanel<'p, 'a, 'b, R>(&'p mut PanelProduct<'a, 'b, R>);
+
+impl<R: Real> WithSimd for HalfPanel<'_, '_, '_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self(product) = self;
+        let panel = product.n / self::panel::<R>() - 1;
+        match const { panel_registers::<R, S>() } {
+            // Half a register has no name here: the whole panel is computed.
+            1 => return product.rows::<S, 1, 8, 1>(simd, panel),
+            2 => product.rows::<S, 2, 8, 1>(simd, panel),
+            4 => product.rows::<S, 4, 6, 2>(simd, panel),
+            8 => product.rows::<S, 8, 3, 4>(simd, panel),
+            _ => product.rows::<S, 16, 1, 8>(simd, panel),
+        }
+        if !matches!(product.finish, Finish::Add) {
+            let end = product.n;
+            for row in product.to.chunks_mut(product.stride).take(product.m) {
+                clear(&mut row[end - self::panel::<R>() / 2..end]);
             }
         }
     }
@@ -407,49 +457,61 @@ mod tests {
         assert!((got - want).abs() < 1e-12, "{what}: got {got}, want {want}");
     }
 
+    /// [m, n, depth] product of values by panels, of every start and finish, against its sums.
+    fn product_equals_its_sums([m, n, depth]: [usize; 3]) {
+        let wide = padded::<f64>(n);
+        let is_half = wide - n >= panel::<f64>() / 2;
+        let stride = wide + 3;
+        // Zeros behind the last column, as what is packed has.
+        let padded_rows = |rows: usize, seed: u64| -> Vec<f64> {
+            let places = values(rows * wide, seed).into_iter().enumerate();
+            places.map(|(place, value)| if place % wide < n { value } else { 0.0 }).collect()
+        };
+        let (left, right) = (values(m * depth, 1), padded_rows(depth, 2));
+        let (bias, gate, before) = (padded_rows(1, 3), values(m * stride, 4), values(m * stride, 5));
+        let product = |r: usize, c: usize| -> f64 {
+            (0..depth).map(|k| left[r * depth + k] * right[k * wide + c]).sum()
+        };
+        let gated = Finish::Gate { gate: &gate, slope: 0.25 };
+        for (name, start, finish) in [
+            ("zero", Start::Zero, Finish::Identity),
+            ("bias, relu", Start::Bias(&bias), Finish::Relu),
+            ("bias, gate", Start::Bias(&bias), gated),
+            ("zero, add", Start::Zero, Finish::Add),
+            ("zero, leaky", Start::Zero, Finish::Leaky(0.5)),
+        ] {
+            let mut to = before.clone();
+            let operands = (Matrix::rows(&left, depth), Panels::rows(&right, wide));
+            panels([m, n, depth], operands.0, operands.1, start, finish, &mut to, stride);
+            for r in 0..m {
+                for c in 0..wide {
+                    let at = r * stride + c;
+                    let sum = product(r, c)
+                        + match start {
+                            Start::Zero => 0.0,
+                            Start::Bias(bias) => bias[c],
+                        };
+                    let want = match finish {
+                        Finish::Identity => sum,
+                        Finish::Add => before[at] + sum,
+                        Finish::Relu => sum.max(0.0),
+                        Finish::Leaky(slope) => sum * if sum > 0.0 { 1.0 } else { slope },
+                        Finish::Gate { gate, slope } => sum * if gate[at] > 0.0 { 1.0 } else { slope },
+                    };
+                    close(to[at], want, &format!("{name}, {m} × {n}, half: {is_half}, [{r}, {c}]"));
+                }
+                let rest = r * stride + wide..(r + 1) * stride;
+                assert_eq!(to[rest.clone()], before[rest]);
+            }
+        }
+    }
+
     #[test]
     fn panel_products_equal_their_sums_for_every_block_start_and_finish() {
-        let (n, depth) = (3 * panel::<f64>(), 7);
+        let half = panel::<f64>() / 2;
         for m in 1..=13 {
-            let stride = n + 3;
-            let (left, right) = (values(m * depth, 1), values(depth * n, 2));
-            let (bias, gate, before) = (values(n, 3), values(m * stride, 4), values(m * stride, 5));
-            let product = |r: usize, c: usize| -> f64 {
-                (0..depth).map(|k| left[r * depth + k] * right[k * n + c]).sum()
-            };
-            let gated = Finish::Gate { gate: &gate, slope: 0.25 };
-            for (name, start, finish) in [
-                ("zero", Start::Zero, Finish::Identity),
-                ("bias, relu", Start::Bias(&bias), Finish::Relu),
-                ("bias, gate", Start::Bias(&bias), gated),
-                ("zero, add", Start::Zero, Finish::Add),
-                ("zero, leaky", Start::Zero, Finish::Leaky(0.5)),
-            ] {
-                let mut to = before.clone();
-                let operands = (Matrix::rows(&left, depth), Panels::rows(&right, n));
-                panels([m, n, depth], operands.0, operands.1, start, finish, &mut to, stride);
-                for r in 0..m {
-                    for c in 0..n {
-                        let at = r * stride + c;
-                        let sum = product(r, c)
-                            + match start {
-                                Start::Zero => 0.0,
-                                Start::Bias(bias) => bias[c],
-                            };
-                        let want = match finish {
-                            Finish::Identity => sum,
-                            Finish::Add => before[at] + sum,
-                            Finish::Relu => sum.max(0.0),
-                            Finish::Leaky(slope) => sum * if sum > 0.0 { 1.0 } else { slope },
-                            Finish::Gate { gate, slope } => sum * if gate[at] > 0.0 { 1.0 } else { slope },
-                        };
-                        close(to[at], want, &format!("{name}, m = {m}, [{r}, {c}]"));
-                    }
-                    assert_eq!(
-                        to[r * stride + n..(r + 1) * stride],
-                        before[r * stride + n..(r + 1) * stride]
-                    );
-                }
+            for n in [1, half, half + 1, 2 * half, 5 * half - 1, 5 * half, 5 * half + 1, 6 * half] {
+                product_equals_its_sums([m, n, 7]);
             }
         }
     }
@@ -519,7 +581,8 @@ mod tests {
         let (right, rows) = (single(values(depth * n, 2)), single(values(columns * wide, 3)));
         let bias = single(values(n, 4));
         let (mut by_panels, mut by_dots) = (vec![0.0f32; m * n], vec![0.0f32; m * columns]);
-        simd.vectorize(PanelProduct {
+        let mut by_half = by_panels.clone();
+        let by_panels_into = |to| PanelProduct {
             m,
             n,
             depth,
@@ -527,9 +590,15 @@ mod tests {
             right: Panels::rows(&right, n),
             start: Start::Bias(&bias),
             finish: Finish::Leaky(0.3),
-            to: &mut by_panels,
+            to,
             stride: n,
-        });
+        };
+        simd.vectorize(by_panels_into(&mut by_panels));
+        simd.vectorize(HalfPanel(&mut by_panels_into(&mut by_half)));
+        let (panel, half) = (panel::<f32>(), panel::<f32>() / 2);
+        for (whole, half_row) in by_panels.chunks_exact(n).zip(by_half.chunks_exact(n)) {
+            assert_eq!(half_row[n - panel..n - half], whole[n - panel..n - half], "{m} × {columns}, {depth}");
+        }
         simd.vectorize(Dots {
             m,
             columns,

@@ -98,6 +98,18 @@ pub trait Registers: Copy {
     /// Runs `work` with the processor's registers.
     fn with_registers<W: WithSimd>(work: W) -> W::Output;
 
+    /// Runs `work` with registers that are no wider than those of AVX2: on a processor with AVX-512, half a cache line.
+    #[inline(always)]
+    fn with_half_registers<W: WithSimd>(work: W) -> W::Output {
+        #[cfg(target_arch = "x86_64")]
+        return match pulp::x86::V3::try_new() {
+            Some(simd) => Simd::vectorize(simd, work),
+            None => Simd::vectorize(pulp::Scalar, work),
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        Arch::new().dispatch(work)
+    }
+
     /// Values in a register.
     fn lanes<S: Simd>() -> usize {
         size_of::<Self::Vector<S>>() / size_of::<Self>()
@@ -229,13 +241,7 @@ registers!(
 
         #[inline(always)]
         fn with_registers<W: WithSimd>(work: W) -> W::Output {
-            #[cfg(target_arch = "x86_64")]
-            return match pulp::x86::V3::try_new() {
-                Some(simd) => Simd::vectorize(simd, work),
-                None => Simd::vectorize(pulp::Scalar, work),
-            };
-            #[cfg(not(target_arch = "x86_64"))]
-            Arch::new().dispatch(work)
+            Self::with_half_registers(work)
         }
     },
     f64s,
