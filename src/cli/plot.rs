@@ -43,7 +43,7 @@ pub const ROWS: usize = 10_000;
 /// Width of a PNG in pixels.
 const WIDTH: u32 = 1600;
 /// Cells of the density grid along a side.
-const CELLS: usize = 320;
+const CELLS: usize = 256;
 
 /// Draws the model's picture.
 ///

@@ -2,6 +2,8 @@
 //! Blue against vermilion stays apart in every common form of colour blindness, and each pair also differs in
 //! lightness, so that a grey print keeps it.
 
+use std::sync::LazyLock;
+
 /// Titles and contour lines.
 pub(super) const INK: &str = "#17202a";
 /// Axis labels and tick labels.
@@ -32,8 +34,17 @@ const RAMP: [[f64; 3]; 6] = [
 ];
 
 /// The density ramp at `t` in [0, 1] (clamped): sRGB bytes, from white over orange and magenta to near-black violet.
+///
+/// In so many steps that no byte of a colour changes by more than 1 from one to the next: a heat map asks for one a cell.
 pub(super) fn ramp(t: f64) -> [u8; 3] {
-    let place = t.clamp(0.0, 1.0) * (RAMP.len() - 1) as f64;
+    const STEPS: usize = 1024;
+    static COLOURS: LazyLock<Vec<[u8; 3]>> =
+        LazyLock::new(|| (0..=STEPS).map(|step| on_ramp(step as f64 / STEPS as f64)).collect());
+    COLOURS[(t.clamp(0.0, 1.0) * STEPS as f64).round() as usize]
+}
+
+fn on_ramp(t: f64) -> [u8; 3] {
+    let place = t * (RAMP.len() - 1) as f64;
     let index = (place as usize).min(RAMP.len() - 2);
     let part = place - index as f64;
     let [from, to] = [oklab(RAMP[index]), oklab(RAMP[index + 1])];
@@ -86,6 +97,17 @@ mod tests {
         let luminances: Vec<f64> = (0..=100).map(|i| luminance(ramp(1.0 - f64::from(i) / 100.0))).collect();
         assert!(luminances.is_sorted(), "{luminances:?}");
         assert!(luminances[0] < 0.03 && luminances[100] > 0.99, "{} {}", luminances[0], luminances[100]);
+    }
+
+    #[test]
+    fn steps_of_the_ramp_are_finer_than_a_byte() {
+        let colours: Vec<[u8; 3]> = (0..=1024).map(|i| ramp(f64::from(i) / 1024.0)).collect();
+        for (pair, step) in colours.windows(2).zip(0..) {
+            let change = pair[0].iter().zip(&pair[1]).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(change <= Some(1), "{step}: {pair:?}");
+        }
+        assert_eq!(ramp(-1.0), on_ramp(0.0));
+        assert_eq!(ramp(7.0), on_ramp(1.0));
     }
 
     #[test]

@@ -12,19 +12,18 @@ pub(super) fn levels(log_density: &[f64], masses: &[f64]) -> Vec<f64> {
     let mut cells: Vec<f64> = log_density.iter().copied().filter(|value| value.is_finite()).collect();
     cells.sort_unstable_by(|a, b| b.total_cmp(a));
     let Some(&highest) = cells.first() else { return Vec::new() };
-    // Relative to the highest cell, so that no density over- or underflows.
-    let total: f64 = cells.iter().map(|value| (value - highest).exp()).sum();
+    // The mass of each cell and those above it, relative to the highest, so that no density over- or underflows.
+    let reached: Vec<f64> = cells
+        .iter()
+        .scan(0.0, |sum, value| {
+            *sum += (value - highest).exp();
+            Some(*sum)
+        })
+        .collect();
+    let total = reached[reached.len() - 1];
     masses
         .iter()
-        .map(|mass| {
-            let mut reached = 0.0;
-            let inside = cells.iter().take_while(|&value| {
-                let open = reached < mass * total;
-                reached += (value - highest).exp();
-                open
-            });
-            inside.last().copied().unwrap_or(highest)
-        })
+        .map(|mass| cells[reached.partition_point(|&sum| sum < mass * total).min(cells.len() - 1)])
         .collect()
 }
 

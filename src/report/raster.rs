@@ -21,8 +21,8 @@ const WIDTHS: std::ops::RangeInclusive<u32> = 16..=16_384;
 pub(super) fn png(svg: &str, width: u32) -> Result<Vec<u8>> {
     let pixels = pixels(svg, width)?;
     // The paper is opaque, so that premultiplied colour is plain colour and alpha can go.
-    let rgb: Vec<u8> =
-        pixels.data().chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+    let mut rgb = Vec::with_capacity(pixels.data().len() / 4 * 3);
+    pixels.data().chunks_exact(4).for_each(|pixel| rgb.extend_from_slice(&pixel[..3]));
     encode(&rgb, pixels.width(), pixels.height(), ColorType::Rgb).map_err(failed)
 }
 
