@@ -366,24 +366,26 @@ fn within_reach(value: f64) -> f64 {
 /// for it.
 fn apart(points: &[(f64, f64)], distance: f64) -> Vec<Vec<(f64, f64)>> {
     let mut groups: Vec<Vec<(f64, f64)>> = Vec::new();
-    // By squares of side `distance`: points and their groups.
-    let mut placed: HashMap<(i64, i64), Vec<((f64, f64), usize)>> = HashMap::new();
-    for &(x, y) in points {
+    let mut group_of: Vec<usize> = Vec::with_capacity(points.len());
+    // Numbers of the points before, by squares of side `distance`.
+    let mut placed: HashMap<(i64, i64), Vec<usize>> = HashMap::new();
+    for (index, &(x, y)) in points.iter().enumerate() {
         let (column, row) = ((x / distance).floor() as i64, (y / distance).floor() as i64);
         let squares =
             (column - 1..=column + 1).flat_map(|column| (row - 1..=row + 1).map(move |row| (column, row)));
         let taken: HashSet<usize> = squares
             .filter_map(|square| placed.get(&square))
             .flatten()
-            .filter(|((other_x, other_y), _)| (x - other_x).hypot(y - other_y) < distance)
-            .map(|&(_, group)| group)
+            .filter(|&&other| (x - points[other].0).hypot(y - points[other].1) < distance)
+            .map(|&other| group_of[other])
             .collect();
         let group = (0..groups.len()).find(|group| !taken.contains(group)).unwrap_or(groups.len());
         if group == groups.len() {
             groups.push(Vec::new());
         }
         groups[group].push((x, y));
-        placed.entry((column, row)).or_default().push(((x, y), group));
+        group_of.push(group);
+        placed.entry((column, row)).or_default().push(index);
     }
     groups
 }
