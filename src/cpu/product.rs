@@ -245,7 +245,8 @@ impl<R: Real> PanelProduct<'_, '_, R> {
             // Of rows from one pointer on the compiler makes a chain of additions, which takes longer than the products of
             // a narrow block. It does not see that the second pointer has to do with the first.
             let first = self.left.values.as_ptr().add(row * self.left.row);
-            let (mut left, mut fifth) = (first, black_box(first.wrapping_add(4 * self.left.row)));
+            let fifth = first.wrapping_add(4 * self.left.row);
+            let (mut left, mut fifth) = (first, if const { M > 4 } { black_box(fifth) } else { fifth });
             let mut right = self.right.values.as_ptr().add(panel * self.right.panel);
             for _ in 0..self.depth {
                 let factors: [R::Vector<S>; W] =
