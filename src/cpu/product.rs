@@ -127,8 +127,9 @@ pub(super) fn panels<R: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    let is_half = (1..=panel::<R>() / 2).contains(&(n % panel::<R>()));
-    let n = padded::<R>(n);
+    let wide = padded::<R>(n);
+    let is_half = wide - n >= panel::<R>() / 2;
+    let n = wide;
     assert!(left.values.len() >= left.reach(m, depth), "left factor holds less than [{m}, {depth}]");
     assert!(
         right.values.len() >= right.reach(depth, n / panel::<R>()),

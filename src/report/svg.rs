@@ -2,7 +2,7 @@
 //! Every panel writes here, and the finished text is both the SVG file and, its texts [`outlined`], what the rasteriser
 //! reads.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use super::font;
@@ -367,21 +367,23 @@ fn within_reach(value: f64) -> f64 {
 fn apart(points: &[(f64, f64)], distance: f64) -> Vec<Vec<(f64, f64)>> {
     let mut groups: Vec<Vec<(f64, f64)>> = Vec::new();
     let mut group_of: Vec<usize> = Vec::with_capacity(points.len());
+    // Of each group the last point that it has no room for.
+    let mut refused: Vec<Option<usize>> = Vec::new();
     // Numbers of the points before, by squares of side `distance`.
     let mut placed: HashMap<(i64, i64), Vec<usize>> = HashMap::new();
     for (index, &(x, y)) in points.iter().enumerate() {
         let (column, row) = ((x / distance).floor() as i64, (y / distance).floor() as i64);
         let squares =
             (column - 1..=column + 1).flat_map(|column| (row - 1..=row + 1).map(move |row| (column, row)));
-        let taken: HashSet<usize> = squares
-            .filter_map(|square| placed.get(&square))
-            .flatten()
-            .filter(|&&other| (x - points[other].0).hypot(y - points[other].1) < distance)
-            .map(|&other| group_of[other])
-            .collect();
-        let group = (0..groups.len()).find(|group| !taken.contains(group)).unwrap_or(groups.len());
+        for &other in squares.filter_map(|square| placed.get(&square)).flatten() {
+            if (x - points[other].0).hypot(y - points[other].1) < distance {
+                refused[group_of[other]] = Some(index);
+            }
+        }
+        let group = refused.iter().position(|&last| last != Some(index)).unwrap_or(groups.len());
         if group == groups.len() {
             groups.push(Vec::new());
+            refused.push(None);
         }
         groups[group].push((x, y));
         group_of.push(group);
