@@ -2,8 +2,10 @@
 //!
 //! What it takes is computed by [`Need`] from the constants below. They are the largest resident set of the process
 //! (`/usr/bin/time -v`), at tables of 2 to 64 columns and networks of 4 to 16 million parameters, rounded up: a table of 8
-//! million numbers takes 12.04 bytes a number more than one of 2 million, in 8 columns; a network took 80 bytes a parameter on a batch of 64 rows and 108 on 2,000, with 1 thread and with 4, and
-//! 51 more with averaged weights and rollback; a search takes 16 bytes a number more.
+//! million numbers takes 11.3 bytes a number more than one of 2 million, in 8 columns and with any margins, and 13.1 where
+//! its rows have weights besides (`tests/suite/memory.rs` holds the former); a network took 80 bytes a parameter on a batch
+//! of 64 rows and 108 on 2,000, with 1 thread and with 4, and 51 more with averaged weights and rollback; a search takes 16
+//! bytes a number more.
 
 use moonflow::device::AnyEngine;
 use moonflow::engine::{Engine, TrainingShape};
@@ -18,8 +20,8 @@ use super::output::grouped;
 const VALUE: f64 = 12.0;
 /// Bytes besides for each number where recipes are searched: the training rows of the search, and those of the fit under way.
 const SEARCHED_VALUE: f64 = 16.0;
-/// Bytes for each row: −log p of a validation row, and of columns one at a time where medians are taken.
-const ROW: f64 = 8.0;
+/// Bytes for each row: its weight in double and in single precision, where rows count differently.
+const ROW: f64 = 12.0;
 /// Bytes for each parameter on the CPU: weights, packed weights, gradient, moments, the best and what the next checkpoint
 /// is made of, and the self-check's weights in double precision.
 const PARAMETER: f64 = 77.0;
@@ -345,7 +347,7 @@ mod tests {
         assert_eq!(small.check_within(1e30, 2.0, None), Ok(()));
         let message = small.check_within(1e9, 2.0, Some(8e9)).expect_err("too large");
         assert!(
-            message.contains("about 2.0 billion numbers with about 51.9 thousand parameters needs 32.1 GB")
+            message.contains("about 2.0 billion numbers with about 51.9 thousand parameters needs 36.1 GB")
                 && message.contains("8.0 GB are"),
             "{message}"
         );

@@ -3,7 +3,7 @@
 
 use super::far;
 use super::table::take_rows;
-use crate::data::{Margins, Preprocessing, PreprocessingPlan, Table, repeated};
+use crate::data::{Margins, Preprocessing, PreprocessingPlan, Standardise, Table, repeated};
 use crate::error::{Error, Result, expect_length};
 use crate::random::{Permutation, Stream};
 use crate::shown::shown;
@@ -257,12 +257,12 @@ impl Dataset {
     pub(crate) fn context_ranges(&self) -> Vec<[f64; 2]> {
         let features = self.features();
         let column = |column: usize| -> Vec<f64> {
-            let sides = [&self.train, &self.validation];
-            let values = sides.into_iter().flat_map(|rows| rows.iter().skip(column).step_by(features));
-            values.copied().collect()
+            let [train, validation] =
+                [&self.train, &self.validation].map(|rows| rows.iter().skip(column).step_by(features));
+            train.chain(validation).copied().collect()
         };
         let context = self.preprocessing.modelled()..features;
-        context.filter_map(|place| far::range(&column(place))).collect()
+        context.filter_map(|place| far::range(column(place))).collect()
     }
 
     /// The table that was split, and its weights where it has some: its rows in their order, those of dequantised columns
@@ -303,9 +303,9 @@ impl Dataset {
     ///
     /// # Errors
     /// Those of [`Dataset::split_with`].
-    pub fn with_margins(mut self, margins: Margins) -> Result<Self> {
-        self.preprocessing = self.preprocessing_with(margins)?;
-        Ok(self.without_far_rows().with_atoms_filled())
+    pub fn with_margins(self, margins: Margins) -> Result<Self> {
+        let plan = PreprocessingPlan { margins, ..self.preprocessing.plan() };
+        self.refitted(&plan)
     }
 
     /// The same rows with the preprocessing fitted anew, in which columns are shifted and scaled by the category of the row:
@@ -315,26 +315,39 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::Argument`] where these are no indicators among the context; those of [`Dataset::split_with`].
-    pub fn with_category_moments(mut self, categories: &[[usize; 2]]) -> Result<Self> {
+    pub fn with_category_moments(self, categories: &[[usize; 2]]) -> Result<Self> {
         let category_moments = self.preprocessing.choose_category_moments(&self.train, categories)?;
         if category_moments.columns.is_empty() && self.preprocessing.category_moments.columns.is_empty() {
             return Ok(self);
         }
         let plan = PreprocessingPlan { category_moments, ..self.preprocessing.plan() };
-        plan.validate(&self.columns)?;
-        let weights = self.weights.as_ref().map(|[train, _]| &train[..]);
-        self.preprocessing = self.fitted(&plan, weights)?;
+        self.refitted(&plan)
+    }
+
+    /// The same rows with the preprocessing of `plan`, fitted to the training rows.
+    fn refitted(mut self, plan: &PreprocessingPlan) -> Result<Self> {
+        self.preprocessing = self.fitted(plan, self.train_weights())?;
         Ok(self.without_far_rows().with_atoms_filled())
     }
 
-    /// The preprocessing fitted anew to the training rows, with other margins.
+    /// How much each training row counts `[N]`.
+    fn train_weights(&self) -> Option<&[f64]> {
+        self.weights.as_ref().map(|[train, _]| &train[..])
+    }
+
+    /// The preprocessing with kernel margins in the place of its own.
     ///
     /// # Errors
     /// Those of [`Dataset::split_with`].
-    pub(crate) fn preprocessing_with(&self, margins: Margins) -> Result<Preprocessing> {
-        let plan = PreprocessingPlan { margins, ..self.preprocessing.plan() };
-        let weights = self.weights.as_ref().map(|[train, _]| &train[..]);
-        self.fitted(&plan, weights)
+    pub(crate) fn with_kernels(&self) -> Result<Preprocessing> {
+        let plan = self.preprocessing.plan();
+        // Curves are the same behind either scale, and no column is held for its median.
+        let standardise = match plan.standardise {
+            Standardise::Robust => Standardise::Mean,
+            standardise => standardise,
+        };
+        let plan = PreprocessingPlan { margins: Margins::Kernel, standardise, ..plan };
+        self.fitted(&plan, self.train_weights())
     }
 
     /// The same dataset of the first `rows` training rows and validation rows alone; the preprocessing stays as it is.

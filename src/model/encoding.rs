@@ -164,11 +164,14 @@ impl Encoding {
     /// What a flow over rows of these categories and numbers is given and modelled of `rows`, row-major [B, D] → [B, F].
     pub fn encode(&self, rows: &[f64]) -> Vec<f64> {
         let mut encoded = Vec::with_capacity(rows.len() / self.width * self.features());
-        for row in rows.chunks_exact(self.width) {
-            encoded.extend(self.numbers.iter().map(|&place| row[place]));
-            self.push_indicators(row, &mut encoded);
-        }
+        rows.chunks_exact(self.width).for_each(|row| self.push_encoded(row, &mut encoded));
         encoded
+    }
+
+    /// Appends the numbers and indicators of a row of the table.
+    fn push_encoded(&self, row: &[f64], into: &mut Vec<f64>) {
+        into.extend(self.numbers.iter().map(|&place| row[place]));
+        self.push_indicators(row, into);
     }
 
     /// Appends the indicators of a row of the table.
@@ -227,7 +230,7 @@ impl Encoding {
         Ok(found)
     }
 
-    /// `table` as a flow sees it.
+    /// `table` as a flow sees it, in the table's own memory.
     ///
     /// # Errors
     /// [`Error::Length`] when rows are not whole.
@@ -240,8 +243,26 @@ impl Encoding {
         if !self.has_categories() {
             return Ok(table);
         }
-        let Table { name, values, .. } = table;
-        Ok(Table { name, columns: self.names(columns), values: self.encode(&values) })
+        let Table { name, mut values, .. } = table;
+        let (width, features) = (self.width, self.features());
+        let rows = values.len() / width;
+        values.reserve_exact((rows * features).saturating_sub(values.len()));
+        values.resize(rows * features.max(width), 0.0);
+        let mut encoded = Vec::with_capacity(features);
+        let encode = |row: usize| {
+            encoded.clear();
+            self.push_encoded(&values[row * width..(row + 1) * width], &mut encoded);
+            values[row * features..(row + 1) * features].copy_from_slice(&encoded);
+        };
+        // Where rows grow, the last one first: none is written over before it is read.
+        if features > width {
+            (0..rows).rev().for_each(encode)
+        } else {
+            (0..rows).for_each(encode)
+        }
+        values.truncate(rows * features);
+        values.shrink_to_fit();
+        Ok(Table { name, columns: self.names(columns), values })
     }
 
     /// The plan for the flow's columns, from that for the table's.
@@ -294,6 +315,13 @@ mod tests {
         let rows = encoding.discrete_rows(&row).expect("levels");
         assert_eq!((rows.codes, rows.numbers), (vec![2, 1], vec![7.0]));
         let mut context = Vec::new();
+        let three = |row: &[f64]| row.repeat(3);
+        let table = Table { name: "t".into(), columns: Vec::new(), values: three(&row) };
+        let table = encoding.encode_table(table, &columns()).expect("whole rows");
+        assert_eq!(
+            (table.columns, table.values),
+            (encoding.names(&columns()), three(&encoding.encode(&row)))
+        );
         encoding.push_context(&row, &mut context);
         assert_eq!(context, [7.0, 0.0, 1.0, 1.0]);
         for code in [3.0, -1.0, 0.5, f64::NAN] {

@@ -73,6 +73,12 @@ pub async fn fit_with<E: Engine>(
 ) -> Result<Fitted> {
     let flow = engine.flow().clone();
     check_together(&flow, dataset, recipe, &options)?;
+    // Before the engine's rows are made: the ranges hold a column.
+    let begun = TrainingRecord {
+        context_ranges: dataset.context_ranges(),
+        narrow_cells: !dataset.preprocessing.dequantized().is_empty(),
+        ..TrainingRecord::begun(recipe.clone(), source, engine.device().to_string())
+    };
     let (training, log_det) = prepare(dataset, recipe)?;
     let fresh = beginning(engine, dataset, recipe, &training, log_det).await?;
     let (saved, resumed) = match options.resume.take() {
@@ -106,7 +112,7 @@ pub async fn fit_with<E: Engine>(
     let mut trainer = run.trainer;
     let unbeaten = initial_loss(engine, &trainer).await?.map(|nll| nll - log_det[1]);
     let parameters = best_parameters(engine, trainer.average.take()).await?;
-    let mut record = record(dataset, recipe, source, engine.device().to_string(), outcome, &trainer);
+    let mut record = record(begun, dataset, outcome, &trainer);
     if unbeaten.is_some() {
         (record.best_epoch, record.train_nll, record.validation_nll) = (Some(0), None, unbeaten);
     }
@@ -232,12 +238,10 @@ async fn initial_loss(engine: &mut impl Engine, trainer: &TrainerState) -> Resul
     Ok(engine.training_state().await?.best.map(|best| best.nll))
 }
 
-/// What the model file says of the training, before the model is looked at.
+/// What the model file says of the training that was `begun`, before the model is looked at.
 fn record(
+    begun: TrainingRecord,
     dataset: &Dataset,
-    recipe: &Recipe,
-    data: DataSource,
-    device: String,
     outcome: Outcome,
     trainer: &TrainerState,
 ) -> TrainingRecord {
@@ -252,8 +256,6 @@ fn record(
         validation_nll: kept.and_then(|epoch| epoch.validation_nll),
         skipped_steps: *skipped,
         rollbacks: *rollbacks,
-        context_ranges: dataset.context_ranges(),
-        narrow_cells: !dataset.preprocessing.dequantized().is_empty(),
-        ..TrainingRecord::begun(recipe.clone(), data, device)
+        ..begun
     }
 }

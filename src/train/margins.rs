@@ -186,15 +186,20 @@ impl<'a> Judged<'a> {
 
 /// `count` of so many rows, each as often as its weight says, in their order.
 fn evenly(rows: usize, weight: impl Fn(usize) -> f64, count: usize) -> Vec<usize> {
-    let mut sum = 0.0;
-    let sums: Vec<f64> = (0..rows)
-        .map(|row| {
-            sum += weight(row);
-            sum
+    let sums = || {
+        (0..rows).scan(0.0, |sum, row| {
+            *sum += weight(row);
+            Some(*sum)
         })
-        .collect();
-    let at = |place: usize| (place as f64 + 0.5) / count as f64 * sum;
-    (0..count).map(|place| sums.partition_point(|sum| *sum <= at(place)).min(rows - 1)).collect()
+    };
+    let total = sums().last().unwrap_or(0.0);
+    let mut upto = sums().enumerate().peekable();
+    let row_at = |place: usize| {
+        let share = (place as f64 + 0.5) / count as f64;
+        while upto.next_if(|(_, sum)| *sum <= share * total).is_some() {}
+        upto.peek().map_or(rows - 1, |(row, _)| *row)
+    };
+    (0..count).map(row_at).collect()
 }
 
 /// Equal rows that say as much of a margin as those of these weights (Kish, "Survey sampling", 1965).

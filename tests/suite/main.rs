@@ -24,6 +24,8 @@ mod inspect;
 mod laws;
 #[cfg(unix)]
 mod limited;
+#[cfg(unix)]
+mod memory;
 mod mixed;
 mod model;
 #[cfg(unix)]

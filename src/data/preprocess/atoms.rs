@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::rows::Rows;
 use super::{
     CategoryMoments, ColumnDomain, Preprocessing, PreprocessingPlan, StageKind, Standardise, Whitening,
 };
@@ -173,25 +174,23 @@ impl Preprocessing {
 }
 
 impl PreprocessingPlan {
-    /// Fits the own maps of each column with atoms to those of the rows `values`, row-major [N, D], that are at none. Errors
-    /// name `source_name`; rows count by `weights` `[N]` as in [`PreprocessingPlan::fit`].
+    /// Fits the own maps of each column with atoms to those of `rows` that are at none. Errors name `source_name`.
     ///
     /// # Errors
     /// [`Error::Data`] when too few rows are at no atom; those of [`PreprocessingPlan::fit`].
     pub(super) fn fit_own(
         &self,
         source_name: &str,
-        values: &[f64],
-        weights: Option<&[f64]>,
+        rows: &Rows<'_>,
         columns: &[String],
     ) -> Result<Vec<OwnMaps>> {
         let of_column = |atoms: &Atoms| {
             let (column, name) = (atoms.column, &columns[atoms.column]);
-            let rows = values.chunks_exact(columns.len()).enumerate();
-            let others: Vec<(usize, f64)> = rows
-                .filter(|(_, row)| atoms.at(row).is_none())
-                .map(|(place, row)| (place, row[column]))
-                .collect();
+            let of_others = |number: &dyn Fn(usize) -> f64| -> Vec<f64> {
+                let others = (0..rows.len()).filter(|&row| atoms.at(rows.row(row)).is_none());
+                others.map(number).collect()
+            };
+            let others = of_others(&|row| rows.row(row)[column]);
             if others.len() < LEAST_ROWS {
                 return Err(Error::data(
                     source_name,
@@ -213,9 +212,7 @@ impl PreprocessingPlan {
                 margins: self.margins,
                 ..Self::default()
             };
-            let weights: Option<Vec<f64>> =
-                weights.map(|weights| others.iter().map(|(place, _)| weights[*place]).collect());
-            let others: Vec<f64> = others.into_iter().map(|(_, value)| value).collect();
+            let weights = rows.are_weighted().then(|| of_others(&|row| rows.weight(row)));
             let fitted =
                 plan.fit(source_name, &others, weights.as_deref(), std::slice::from_ref(name), &[])?;
             Ok(OwnMaps { column, ..fitted.own_maps_of(0) })
@@ -230,19 +227,6 @@ impl PreprocessingPlan {
             atoms.at(row) == atoms.values.iter().copied().find(|&atom| atom == value)
         };
         self.atoms.iter().all(told)
-    }
-
-    /// `values`, row-major [N, D], with noise in rows at atoms, by their place.
-    pub(super) fn filled(&self, own: &[OwnMaps], values: &[f64], features: usize) -> Vec<f64> {
-        let mut values = values.to_vec();
-        for (place, row) in (0..).zip(values.chunks_exact_mut(features)) {
-            for (atoms, own) in self.atoms.iter().zip(own) {
-                if atoms.at(row).is_some() {
-                    row[atoms.column] = own.noise(place, 0);
-                }
-            }
-        }
-        values
     }
 }
 

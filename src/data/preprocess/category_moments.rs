@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::atoms::indicated;
 use super::kernel::left_out_log_density;
+use super::rows::Rows;
 use super::stage::Stage;
 use super::{Atoms, ColumnDomain, Preprocessing, StageKind};
 use crate::error::{Error, Result};
@@ -50,15 +51,24 @@ impl LevelMoments {
         Self { column, indicator, levels: vec![[0.0, 1.0]; count + 1] }
     }
 
+    /// Mean and deviation of the level of `row` `[D]`.
+    pub(super) fn of_row(&self, row: &[f64]) -> [f64; 2] {
+        self.levels[self.level(row)]
+    }
+
     /// The level of `row` `[D]`.
     fn level(&self, row: &[f64]) -> usize {
         indicated(row, self.indicator, self.levels.len() - 1).map_or(0, |place| place + 1)
     }
 
-    /// The values of the column among `rows`, each `[D]`, level by level.
-    fn values<'a>(&self, rows: impl Iterator<Item = &'a [f64]>) -> Vec<Vec<f64>> {
+    /// The values of the column, which `value` has of a row `[D]`, among `rows`, level by level.
+    fn values<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a [f64]>,
+        value: impl Fn(&[f64]) -> f64,
+    ) -> Vec<Vec<f64>> {
         let mut levels = vec![Vec::new(); self.levels.len()];
-        rows.for_each(|row| levels[self.level(row)].push(row[self.column]));
+        rows.for_each(|row| levels[self.level(row)].push(value(row)));
         levels
     }
 }
@@ -111,12 +121,14 @@ pub struct CategoryMoments {
 }
 
 impl CategoryMoments {
-    /// Fits all moments to `rows`, row-major [N, D].
-    pub(super) fn fit(&mut self, rows: &[f64], features: usize) {
-        let fit = |column: &mut LevelMoments| {
-            column.levels = moments(&column.values(rows.chunks_exact(features)));
+    /// The same columns and categories with the moments of `rows`, as the stages of `fitted` leave them, which has no moments
+    /// yet.
+    pub(super) fn fit(&self, rows: &Rows<'_>, fitted: &Preprocessing) -> Self {
+        let fit = |column: &LevelMoments| {
+            let values = column.values(rows.iter(), |row| fitted.column_forward(column.column, row));
+            LevelMoments { levels: moments(&values), ..column.clone() }
         };
-        self.columns.par_iter_mut().for_each(fit);
+        Self { columns: self.columns.par_iter().map(fit).collect() }
     }
 
     /// Checks that columns of `columns` `[D]` are modelled, neither on a grid nor with `atoms`, by levels whose indicators are
@@ -204,7 +216,7 @@ impl Preprocessing {
         let choice = |column: usize| {
             let candidates = categories.iter().map(|indicators| LevelMoments::unfitted(column, indicators));
             let told = candidates.filter_map(|candidate| {
-                let mut levels = candidate.values(rows.iter().map(Vec::as_slice));
+                let mut levels = candidate.values(rows.iter().map(Vec::as_slice), |row| row[column]);
                 levels.retain(|level| level.len() >= LEAST_ROWS);
                 Some((worth(&levels)?, candidate, levels))
             });
@@ -263,7 +275,7 @@ fn look_alike(levels: &[Vec<f64>]) -> bool {
 impl Stage for CategoryMoments {
     fn forward(&self, row: &mut [f64], _modelled: usize, log_det: &mut f64) {
         for moments in &self.columns {
-            let [mean, std] = moments.levels[moments.level(row)];
+            let [mean, std] = moments.of_row(row);
             let value = &mut row[moments.column];
             *value = (*value - mean) / std;
             *log_det -= std.ln();
@@ -272,7 +284,7 @@ impl Stage for CategoryMoments {
 
     fn inverse(&self, row: &mut [f64], _modelled: usize) {
         for moments in &self.columns {
-            let [mean, std] = moments.levels[moments.level(row)];
+            let [mean, std] = moments.of_row(row);
             let value = &mut row[moments.column];
             *value = *value * std + mean;
         }
@@ -280,7 +292,7 @@ impl Stage for CategoryMoments {
 
     fn backward(&self, row: &[f64], _modelled: usize, gradient: &mut [f64]) {
         for moments in &self.columns {
-            gradient[moments.column] /= moments.levels[moments.level(row)][1];
+            gradient[moments.column] /= moments.of_row(row)[1];
         }
     }
 }

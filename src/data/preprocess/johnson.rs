@@ -2,8 +2,6 @@
 //! It follows the standardiser, and once more the whitening, where there is one; value and log-determinant
 //! come together.
 
-use rayon::prelude::*;
-
 use super::stage::ColumnMap;
 use crate::error::{Error, Result};
 
@@ -22,7 +20,7 @@ pub struct Johnson {
 }
 
 /// Most rows that a curve is fitted to: four numbers need no more.
-const ROWS: usize = 4096;
+pub(super) const ROWS: usize = 4096;
 /// Rows on which it is decided from which start the fit goes on.
 const COARSE_ROWS: usize = 512;
 /// Different values up to which a column is discrete. A curve would make a spike of each.
@@ -133,16 +131,6 @@ impl Johnson {
         let scale = best[1].exp();
         let (mean, std, _) = sample.moments(best[0], scale);
         Self::from_numbers([median + spread * best[0], spread * scale, -mean / std, 1.0 / std]).ok()
-    }
-
-    /// [`Johnson::fit`] of each column of `rows`, row-major [N, D].
-    pub(super) fn fit_columns(rows: &[f64], features: usize) -> Vec<Self> {
-        let column = |feature: usize| -> Vec<f64> {
-            // A row of each stretch, so that no column is copied whole.
-            let step = (rows.len() / features).div_ceil(ROWS).max(1);
-            rows[feature..].iter().step_by(features * step).copied().collect()
-        };
-        (0..features).into_par_iter().map(|feature| Self::fit(&column(feature))).collect()
     }
 }
 
@@ -401,9 +389,5 @@ mod tests {
         assert!(thinned.len() <= ROWS && thinned.len() > ROWS / 2, "{}", thinned.len());
         assert_eq!(thinned[..3], [0.0, 3.0, 6.0]);
         assert_eq!(spaced(&values[..10], ROWS), values[..10]);
-        // Columns of rows side by side are thinned alike.
-        let rows: Vec<f64> = noise(10_000, 1).iter().flat_map(|y| [*y, y.exp()]).collect();
-        let column: Vec<f64> = rows.iter().skip(1).step_by(2).copied().collect();
-        assert_eq!(Johnson::fit_columns(&rows, 2)[1], Johnson::fit(&column));
     }
 }

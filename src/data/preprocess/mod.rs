@@ -12,6 +12,7 @@ mod grid;
 mod johnson;
 mod kernel;
 mod plan;
+mod rows;
 mod stage;
 mod standardiser;
 mod whitening;
@@ -224,19 +225,6 @@ impl Preprocessing {
         }
     }
 
-    /// Leaves indicators unbent.
-    fn straighten_indicators(&mut self) {
-        let Self { domains, curves, whitened_curves, kernel, whitened_kernel, .. } = self;
-        for (column, _) in domains.iter().enumerate().filter(|(_, domain)| domain.indicator) {
-            let johnson =
-                [&mut *curves, whitened_curves].into_iter().filter_map(|curves| curves.get_mut(column));
-            johnson.for_each(|curve| *curve = Johnson::IDENTITY);
-            let kernel =
-                [&mut *kernel, whitened_kernel].into_iter().filter_map(|curves| curves.get_mut(column));
-            kernel.for_each(|curve| *curve = MonotoneCurve::identity());
-        }
-    }
-
     /// What was to be done to the columns.
     pub(in crate::data) fn plan(&self) -> PreprocessingPlan {
         PreprocessingPlan {
@@ -247,6 +235,17 @@ impl Preprocessing {
             context: self.context,
             atoms: self.atoms.clone(),
         }
+    }
+
+    /// What the stages before a whitening make of the value of `column` in `row` `[D]`, in the user's units.
+    fn column_forward(&self, column: usize, row: &[f64]) -> f64 {
+        let on_line = self.domains[column].forward(row[column]).0;
+        let moments = self.category_moments.of(column);
+        let [mean, std] = moments.map_or([0.0, 1.0], |moments| moments.of_row(row));
+        let shifted = (on_line - mean) / std;
+        let standardised = (shifted - self.standardiser.mean[column]) / self.standardiser.std[column];
+        let curved = self.curves.get(column).map_or(standardised, |curve| curve.forward(standardised).0);
+        self.kernel.get(column).map_or(curved, |curve| curve.forward(curved).0)
     }
 
     /// User's units → standardised, with log-determinants: `rows` row-major [B, D], whose dequantised columns have
@@ -463,6 +462,25 @@ mod tests {
             }
             let mean = there.log_det.iter().sum::<f64>() / there.log_det.len() as f64;
             approx::assert_relative_eq!(mean, there.mean_log_det(), epsilon = 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_column_alone_is_mapped_as_in_its_row_before_a_whitening() {
+        for way in ways() {
+            let (mut preprocessing, rows) = fitted_given(way, [0, 1, 2], 0);
+            let levels = vec![[0.5, 3.0], [-1.0, 0.25]];
+            preprocessing.category_moments.columns = vec![LevelMoments { column: 0, indicator: 2, levels }];
+            for row in rows.chunks_exact(3) {
+                let mut mapped = row.to_vec();
+                for kind in ORDER.into_iter().take_while(|kind| *kind != StageKind::Whitening) {
+                    let stage = preprocessing.stage(kind);
+                    stage.iter().for_each(|stage| stage.forward(&mut mapped, 3, &mut 0.0));
+                }
+                let alone: Vec<f64> =
+                    (0..3).map(|column| preprocessing.column_forward(column, row)).collect();
+                assert_eq!(alone, mapped, "{way:?}");
+            }
         }
     }
 

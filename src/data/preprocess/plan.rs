@@ -1,16 +1,14 @@
 //! How the columns of a table are to be preprocessed, before their statistics are known, and the fit to the training rows,
 //! which gives a [`Preprocessing`].
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
 use super::atoms::{is_at_atom, put_all};
-use super::kernel::fit_columns;
+use super::rows::Rows;
 use super::stage::ColumnMap;
 use super::{
-    Atoms, CategoryMoments, ColumnDomain, Grid, Johnson, ORDER, Preprocessing, StageKind, Standardiser,
-    Whitening, first_refusal,
+    Atoms, CategoryMoments, ColumnDomain, Grid, Johnson, MonotoneCurve, ORDER, OwnMaps, Preprocessing,
+    StageKind, Standardiser, Whitening, first_refusal, johnson, kernel,
 };
 use crate::data::far;
 use crate::error::{Error, Result};
@@ -114,12 +112,13 @@ impl PreprocessingPlan {
     pub(in crate::data) fn far_out(&self, sides: [&[f64]; 2], features: usize) -> [Vec<(usize, usize)>; 2] {
         let mut found = [Vec::new(), Vec::new()];
         for column in 0..features {
-            let training: Vec<f64> =
-                self.mapped(sides[0], column, features).map(|(_, value)| value).collect();
+            // Longer than it needs to be at most, where growing would hold it twice.
+            let mut training = Vec::with_capacity(sides[0].len() / features);
+            training.extend(self.mapped(sides[0], column, features).map(|(_, value)| value));
             if training.is_empty() {
                 continue;
             }
-            let ends = far::harmful_ends(&training);
+            let ends = far::harmful_ends(training);
             for ((found, rows), [low, high]) in found.iter_mut().zip(sides).zip(ends) {
                 let mapped = self.mapped(rows, column, features);
                 let far = mapped.filter(|(_, value)| *value < low || *value > high);
@@ -193,12 +192,8 @@ impl PreprocessingPlan {
     ) -> Result<Preprocessing> {
         self.validate(columns)?;
         let features = columns.len();
-        let left_out = self.left_out(far);
-        let near = (!left_out.is_empty()).then(|| without(values, features, &left_out));
-        let values = near.as_deref().unwrap_or(values);
-        let own = self.fit_own(source_name, values, weights, columns)?;
-        let filled = (!own.is_empty()).then(|| self.filled(&own, values, features));
-        let values = filled.as_deref().unwrap_or(values);
+        let rows = Rows::new(values, features, weights, &self.left_out(far));
+        let own = self.fit_own(source_name, &rows, columns)?;
         let mut fitted = Preprocessing {
             domains: if self.domains.is_empty() {
                 vec![ColumnDomain::default(); features]
@@ -210,86 +205,96 @@ impl PreprocessingPlan {
             atoms: self.atoms.clone(),
             ..Standardiser::identity(features).into()
         };
-        // Copied only for a stage that is fitted to what another one makes of them.
-        let mut rows = Cow::Borrowed(values);
-        let mut mapped_by = None;
+        let johnson = |fitted: &Preprocessing| {
+            let fit = |_, column: Vec<f64>| Johnson::fit(&column);
+            rows.thinned(johnson::ROWS).fit_columns(fitted, &own, &Johnson::IDENTITY, fit)
+        };
+        let kernel = |fitted: &Preprocessing, least_widths: &[f64]| {
+            let rows = rows.thinned(kernel::ROWS);
+            let fit = |column, values: Vec<f64>| {
+                let weighted = values.into_iter().enumerate().map(|(row, value)| [value, rows.weight(row)]);
+                kernel::fit(weighted.collect(), least_widths[column])
+            };
+            rows.fit_columns(fitted, &own, &MonotoneCurve::identity(), fit)
+        };
         for kind in ORDER.into_iter().filter(|&kind| self.includes(kind)) {
-            if let Some(stage) = mapped_by.and_then(|kind| fitted.stage(kind)) {
-                for row in rows.to_mut().chunks_exact_mut(features) {
-                    stage.forward(row, fitted.modelled(), &mut 0.0);
-                }
-            }
             match kind {
                 // Known from the start.
                 StageKind::Domains => {}
                 StageKind::CategoryMoments => {
-                    fitted.category_moments.clone_from(&self.category_moments);
-                    fitted.category_moments.fit(&rows, features);
+                    fitted.category_moments = self.category_moments.fit(&rows, &fitted);
                 }
                 StageKind::Standardiser => {
-                    let robust = self.standardise == Standardise::Robust;
-                    let skipped = |column: usize| fitted.domains[column].indicator;
                     fitted.standardiser =
-                        Standardiser::fit_some(source_name, &rows, columns, robust, skipped)?;
+                        self.fit_standardiser(source_name, &rows, columns, &fitted, &own)?;
                 }
-                StageKind::Curves => fitted.curves = Johnson::fit_columns(&rows, features),
-                StageKind::Kernel => {
-                    let least = self.least_widths(values, &fitted);
-                    fitted.kernel = fit_columns(&rows, weights, &least);
-                }
+                StageKind::Curves => fitted.curves = johnson(&fitted),
+                StageKind::Kernel => fitted.kernel = kernel(&fitted, &least_widths(&rows, &fitted)),
                 StageKind::Whitening => {
                     let given = &fitted.domains[features - self.context..];
                     let indicators: Vec<bool> = given.iter().map(|domain| domain.indicator).collect();
-                    fitted.whitening = Some(Whitening::fit_given(rows.to_mut(), features, &indicators)?);
+                    let mapped = rows.mapped(&fitted, &own);
+                    fitted.whitening = Some(Whitening::fit_given(rows.len(), features, &indicators, mapped)?);
                 }
-                StageKind::WhitenedCurves => fitted.whitened_curves = Johnson::fit_columns(&rows, features),
-                StageKind::WhitenedKernel => {
-                    fitted.whitened_kernel = fit_columns(&rows, weights, &vec![0.0; features]);
-                }
+                StageKind::WhitenedCurves => fitted.whitened_curves = johnson(&fitted),
+                StageKind::WhitenedKernel => fitted.whitened_kernel = kernel(&fitted, &vec![0.0; features]),
             }
             put_all(&own, kind, &mut fitted);
-            fitted.straighten_indicators();
-            mapped_by = Some(kind);
         }
         Ok(fitted)
     }
 
-    /// The least width of a kernel for each column `[D]` of `values`, as the stages before the kernels map it: a part of the
-    /// cell that a value is spread over, so that the few nodes of its probability see all of the density.
-    fn least_widths(&self, values: &[f64], fitted: &Preprocessing) -> Vec<f64> {
-        const PART: f64 = 0.25;
-
-        let features = fitted.domains.len();
-        let stages: Vec<_> = ORDER.into_iter().take_while(|kind| *kind != StageKind::Kernel).collect();
-        let mapped = |column: usize, value: f64| {
-            let mut row = vec![0.0; features];
-            row[column] = value;
-            for stage in stages.iter().filter_map(|&kind| fitted.stage(kind)) {
-                stage.forward(&mut row, fitted.modelled(), &mut 0.0);
-            }
-            row[column]
-        };
-        let cell = |column: usize, grid: Grid| {
-            let mut cells: Vec<f64> =
-                values[column..].iter().step_by(features).map(|&value| grid.floor(value)).collect();
-            cells.sort_unstable_by(f64::total_cmp);
-            cells.dedup();
-            let centres = cells.iter().map(|cell| (*cell, mapped(column, cell + 0.5 * grid.step)));
-            let centres: Vec<(f64, f64)> = centres.collect();
-            let mut widths: Vec<f64> =
-                centres.array_windows().map(|[a, b]| (b.1 - a.1) / (b.0 - a.0)).collect();
-            widths.sort_unstable_by(f64::total_cmp);
-            widths.get(widths.len() / 2).map_or(0.0, |width| PART * width * grid.step)
-        };
-        let grids = fitted.domains.iter().map(|domain| domain.grid).enumerate();
-        grids.map(|(column, grid)| grid.map_or(0.0, |grid| cell(column, grid))).collect()
+    /// The standardiser of `rows`, as the stages of `fitted` before it leave them. Indicators keep their scale, and columns
+    /// that have maps of their `own` are left to these.
+    ///
+    /// # Errors
+    /// Those of [`PreprocessingPlan::fit`].
+    fn fit_standardiser(
+        &self,
+        source_name: &str,
+        rows: &Rows<'_>,
+        columns: &[String],
+        fitted: &Preprocessing,
+        own: &[OwnMaps],
+    ) -> Result<Standardiser> {
+        let robust = self.standardise == Standardise::Robust;
+        let mut standardiser = Standardiser::identity(columns.len());
+        for column in (0..columns.len()).filter(|&column| own.iter().all(|own| own.column != column)) {
+            let values = rows.iter().map(|row| fitted.column_forward(column, row));
+            let (mean, std) = if fitted.domains[column].indicator {
+                (values.sum::<f64>() / rows.len() as f64, 1.0)
+            } else {
+                Standardiser::fit_column(source_name, columns, column, values, robust)?
+            };
+            (standardiser.mean[column], standardiser.std[column]) = (mean, std);
+        }
+        Ok(standardiser)
     }
 }
 
-/// Rows `values`, row-major [N, D], but for those at the places `left_out`, which ascend.
-fn without(values: &[f64], features: usize, left_out: &[usize]) -> Vec<f64> {
-    let rows = values.chunks_exact(features).enumerate();
-    rows.filter(|(row, _)| left_out.binary_search(row).is_err()).flat_map(|(_, row)| row).copied().collect()
+/// The least width of a kernel for each column `[D]` of `rows`, as the stages of `fitted` map it: a part of the cell that a
+/// value is spread over, so that the few nodes of its probability see all of the density.
+fn least_widths(rows: &Rows<'_>, fitted: &Preprocessing) -> Vec<f64> {
+    const PART: f64 = 0.25;
+
+    let features = fitted.domains.len();
+    let mapped = |column: usize, value: f64| {
+        let mut row = vec![0.0; features];
+        row[column] = value;
+        fitted.column_forward(column, &row)
+    };
+    let cell = |column: usize, grid: Grid| {
+        let mut cells: Vec<f64> = rows.iter().map(|row| grid.floor(row[column])).collect();
+        cells.sort_unstable_by(f64::total_cmp);
+        cells.dedup();
+        let centres = cells.iter().map(|cell| (*cell, mapped(column, cell + 0.5 * grid.step)));
+        let centres: Vec<(f64, f64)> = centres.collect();
+        let mut widths: Vec<f64> = centres.array_windows().map(|[a, b]| (b.1 - a.1) / (b.0 - a.0)).collect();
+        widths.sort_unstable_by(f64::total_cmp);
+        widths.get(widths.len() / 2).map_or(0.0, |width| PART * width * grid.step)
+    };
+    let grids = fitted.domains.iter().map(|domain| domain.grid).enumerate();
+    grids.map(|(column, grid)| grid.map_or(0.0, |grid| cell(column, grid))).collect()
 }
 
 #[cfg(test)]

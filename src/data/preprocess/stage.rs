@@ -63,7 +63,7 @@ impl<C: ColumnMap> Stage for Vec<C> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernel::fit_columns;
+    use super::super::kernel;
     use super::super::{
         Bounds, CategoryMoments, ColumnDomain, Johnson, Knot, LevelMoments, MonotoneCurve, Standardiser,
         Whitening,
@@ -100,8 +100,9 @@ mod tests {
         let knots = knots.map(|[place, score, slope]| Knot { place, score, slope });
         let few = MonotoneCurve::from_knots(knots.into()).expect("a curve");
         // Half of the second column is one value.
-        let column = |i: i32| [f64::from(i * i % 83 - 40) / 20.0, (f64::from(i % 40) - 20.0).max(0.0).sin()];
-        let kernel = fit_columns(&(0..400).flat_map(column).collect::<Vec<f64>>(), None, &[0.0; 2]);
+        let columns: [fn(i32) -> f64; 2] =
+            [|i| f64::from(i * i % 83 - 40) / 20.0, |i| (f64::from(i % 40) - 20.0).max(0.0).sin()];
+        let kernel = columns.map(|column| kernel::fit((0..400).map(|i| [column(i), 1.0]).collect(), 0.0));
         let kernel: Vec<MonotoneCurve> = [few, MonotoneCurve::identity()].into_iter().chain(kernel).collect();
         let along = [-9.0, -1.4517, -0.957, 0.303, 1.0123, 2.9, 3.3, 11.0].map(|u| vec![u; 4]).into();
         let outliers = [-30.0, -2.5, -0.1, 0.0, 0.4, 1.0, 7.0, 400.0].map(|w| vec![w; 5]).into();

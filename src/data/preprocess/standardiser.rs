@@ -7,6 +7,9 @@ use super::stage::Stage;
 use crate::error::{Error, Remedy, Result, expect_length};
 use crate::shown::shown;
 
+/// What errors name where no table has a name.
+const SOURCE: &str = "training rows";
+
 /// z = (x − mean) / std for each feature, with the statistics of the training rows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Standardiser {
@@ -28,81 +31,44 @@ impl Standardiser {
     /// [`Error::Length`] when `values` are not whole rows. [`Error::Data`] for fewer than 2 rows, and, naming the
     /// column, for one that is constant, varies too little or too much for `f64`, or holds NaN or infinity.
     pub fn fit(values: &[f64], columns: &[String]) -> Result<Self> {
-        Self::fit_named("training rows", values, columns)
-    }
-
-    /// [`Standardiser::fit`], or [`Standardiser::fit_robust`], whose errors name `source_name`; columns that are `centred`
-    /// keep their scale, whatever it is.
-    pub(super) fn fit_some(
-        source_name: &str,
-        values: &[f64],
-        columns: &[String],
-        robust: bool,
-        centred: impl Fn(usize) -> bool,
-    ) -> Result<Self> {
-        if !(0..columns.len()).any(&centred) {
-            return match robust {
-                true => Self::fit_robust(source_name, values, columns),
-                false => Self::fit_named(source_name, values, columns),
-            };
-        }
-        let features = columns.len();
-        let others: Vec<usize> = (0..features).filter(|&column| !centred(column)).collect();
-        let rest: Vec<f64> =
-            values.chunks_exact(features).flat_map(|row| others.iter().map(|&column| row[column])).collect();
-        let names: Vec<String> = others.iter().map(|&column| columns[column].clone()).collect();
-        let fitted = match robust {
-            true => Self::fit_robust(source_name, &rest, &names),
-            false => Self::fit_named(source_name, &rest, &names),
-        }?;
-        let mut standardiser = Self::identity(features);
-        for (place, &column) in others.iter().enumerate() {
-            (standardiser.mean[column], standardiser.std[column]) = (fitted.mean[place], fitted.std[place]);
-        }
-        let rows = (values.len() / features) as f64;
-        for column in (0..features).filter(|&column| centred(column)) {
-            standardiser.mean[column] = values[column..].iter().step_by(features).sum::<f64>() / rows;
-        }
-        Ok(standardiser)
-    }
-
-    /// [`Standardiser::fit`] whose errors name `source_name`.
-    pub(super) fn fit_named(source_name: &str, values: &[f64], columns: &[String]) -> Result<Self> {
         let features = columns.len();
         let rows = values.len().checked_div(features).unwrap_or(0);
         expect_length("values to standardise", values.len(), rows * features)?;
         if rows < 2 {
-            return Err(Error::data(source_name, format!("expected at least 2 training rows, got {rows}")));
+            return Err(Error::data(SOURCE, format!("expected at least 2 training rows, got {rows}")));
         }
         let mut standardiser = Self::identity(features);
-        for (feature, name) in columns.iter().enumerate() {
+        for feature in 0..features {
             let column = values[feature..].iter().step_by(features).copied();
-            (standardiser.mean[feature], standardiser.std[feature]) = moments(column).map_err(|problem| {
-                Error::data(source_name, format!("column {} (`{}`) {problem}", feature + 1, shown(name)))
-            })?;
+            (standardiser.mean[feature], standardiser.std[feature]) =
+                Self::fit_column(SOURCE, columns, feature, column, false)?;
         }
         Ok(standardiser)
     }
 
-    /// [`Standardiser::fit_named`] by median and interquartile range / 1.349.
-    pub(super) fn fit_robust(source_name: &str, values: &[f64], columns: &[String]) -> Result<Self> {
-        let mut standardiser = Self::fit_named(source_name, values, columns)?;
-        for (feature, name) in columns.iter().enumerate() {
-            let column = values[feature..].iter().step_by(columns.len()).copied().collect();
-            (standardiser.mean[feature], standardiser.std[feature]) =
-                median_and_spread(column).ok_or_else(|| {
-                    Error::data(
-                        source_name,
-                        format!(
-                            "column {} (`{}`) has no spread: half of its values are equal",
-                            feature + 1,
-                            shown(name)
-                        ),
-                    )
-                    .advise(Remedy::StandardiseByMean)
-                })?;
+    /// Mean and standard deviation of the `values` of column number `column`, from 0, of `columns` `[D]`, or their median and
+    /// interquartile range / 1.349 where `robust`. Errors name `source_name` and the column.
+    ///
+    /// # Errors
+    /// Those of [`Standardiser::fit`], and [`Error::Data`] where half of the values are equal, when robust.
+    pub(super) fn fit_column(
+        source_name: &str,
+        columns: &[String],
+        column: usize,
+        values: impl Iterator<Item = f64> + Clone,
+        robust: bool,
+    ) -> Result<(f64, f64)> {
+        let fail = |problem: &str| {
+            let name = shown(&columns[column]);
+            Error::data(source_name, format!("column {} (`{name}`) {problem}", column + 1))
+        };
+        let moments = moments(values.clone()).map_err(|problem| fail(&problem))?;
+        if !robust {
+            return Ok(moments);
         }
-        Ok(standardiser)
+        median_and_spread(values.collect()).ok_or_else(|| {
+            fail("has no spread: half of its values are equal").advise(Remedy::StandardiseByMean)
+        })
     }
 
     /// Number of features D.
@@ -186,7 +152,7 @@ fn median_and_spread(mut column: Vec<f64>) -> Option<(f64, f64)> {
     /// Interquartile range of a normal variable in standard deviations.
     const NORMAL_RANGE: f64 = 1.349;
 
-    column.sort_by(f64::total_cmp);
+    column.sort_unstable_by(f64::total_cmp);
     // Between neighbours, as NumPy does by default.
     let quantile = |share: f64| {
         let place = share * (column.len() - 1) as f64;

@@ -28,15 +28,28 @@ impl Whitening {
     /// # Panics
     /// When there are 0 features.
     pub fn fit(rows: &[f64], features: usize) -> Result<Self> {
-        Self::fit_with(rows, features, &[])
+        expect_length("rows", rows.len(), rows.len().next_multiple_of(features))?;
+        Self::fit_given(rows.len() / features, features, &[], |row, values| {
+            values.copy_from_slice(&rows[row * features..(row + 1) * features]);
+        })
     }
 
-    /// [`Whitening::fit`]; of the first columns, those that are `indicators` are left as they are.
-    fn fit_with(rows: &[f64], features: usize, indicators: &[bool]) -> Result<Self> {
-        expect_length("rows", rows.len(), rows.len().next_multiple_of(features))?;
-        let count = rows.len() / features;
+    /// The map of `count` standardised rows, which `read` puts into a row `[D]` by their numbers. Their last columns are
+    /// context, `indicators` `[C]` among it, which are left as they are.
+    ///
+    /// # Errors
+    /// Those of [`Whitening::fit`].
+    pub(super) fn fit_given(
+        count: usize,
+        features: usize,
+        indicators: &[bool],
+        read: impl Fn(usize, &mut [f64]),
+    ) -> Result<Self> {
         let mut factor = vec![0.0; features * features];
-        for row in rows.chunks_exact(features) {
+        let mut row = vec![0.0; features];
+        for number in 0..count {
+            read(number, &mut row);
+            row.rotate_right(indicators.len());
             for i in 0..features {
                 for j in 0..=i {
                     factor[i * features + j] += row[i] * row[j];
@@ -95,19 +108,6 @@ impl Whitening {
                 new.iter_mut().zip(old).for_each(|(new, old)| *new += factor * old);
             }
         }
-    }
-
-    /// The map of standardised `rows`, row-major [N, D], whose last columns are context, `indicators` `[C]` among it. They are
-    /// left as they were.
-    ///
-    /// # Errors
-    /// Those of [`Whitening::fit`].
-    pub(super) fn fit_given(rows: &mut [f64], features: usize, indicators: &[bool]) -> Result<Self> {
-        let context = indicators.len();
-        rows.chunks_exact_mut(features).for_each(|row| row.rotate_right(context));
-        let fitted = Self::fit_with(rows, features, indicators);
-        rows.chunks_exact_mut(features).for_each(|row| row.rotate_left(context));
-        fitted
     }
 
     /// The map with the factor L, lower triangular [D, D], as a model file holds it.

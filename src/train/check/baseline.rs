@@ -55,7 +55,7 @@ pub(super) fn beside_kernels(
     if has_them || features > KERNEL_FEATURES || rows.iter().any(|rows| rows.rows.is_empty()) {
         return None;
     }
-    let preprocessing = dataset.preprocessing_with(Margins::Kernel).ok()?;
+    let preprocessing = dataset.with_kernels().ok()?;
     let seen = preprocessing.forward(&rows[0].rows).values;
     let gaussian = Gaussian::of(&seen, rows[0], features, modelled);
     let gain = |side: usize| {

@@ -14,14 +14,21 @@ pub(super) struct Sample {
 impl Sample {
     /// At most `most` of the rows `values` `[N, D]`, evenly spaced among those whose weight is not zero.
     pub fn spaced(values: &[f64], weights: Option<&[f64]>, features: usize, most: usize) -> Self {
-        let counted: Vec<usize> = (0..values.len() / features)
-            .filter(|&row| weights.is_none_or(|weights| weights[row] > 0.0))
-            .collect();
-        let wanted = counted.len().min(most);
-        let chosen = || (0..wanted).map(|index| counted[index * counted.len() / wanted]);
+        let counts = |row: &usize| weights.is_none_or(|weights| weights[*row] > 0.0);
+        let mut counted = (0..values.len() / features).filter(counts);
+        let count = counted.clone().count();
+        let wanted = count.min(most);
+        let mut passed = 0;
+        let place = |index: usize| {
+            let before = index * count / wanted - passed;
+            passed += before + 1;
+            counted.nth(before)
+        };
+        let chosen: Vec<usize> = (0..wanted).filter_map(place).collect();
+        let row = |&row: &usize| &values[row * features..(row + 1) * features];
         Self {
-            rows: chosen().flat_map(|row| &values[row * features..(row + 1) * features]).copied().collect(),
-            weights: weights.map(|weights| chosen().map(|row| weights[row]).collect()),
+            rows: chosen.iter().flat_map(row).copied().collect(),
+            weights: weights.map(|weights| chosen.iter().map(|&row| weights[row]).collect()),
         }
     }
 

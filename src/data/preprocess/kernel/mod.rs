@@ -1,8 +1,6 @@
 //! The density of one column by kernels of many widths, and the curve that takes it to a standard normal.
 //! It is fitted to columns behind Johnson's curve, which has brought their tails within reach; [`MonotoneCurve`] is kept.
 
-use rayon::prelude::*;
-
 use super::curve::MonotoneCurve;
 
 mod knots;
@@ -21,30 +19,20 @@ struct Kernel {
     share: f64,
 }
 
-/// The curve of each column of `rows`, row-major [N, D], whose rows count by `weights` `[N]` where there are any. No kernel of
-/// a column is narrower than `least_widths` `[D]` say.
-pub(super) fn fit_columns(rows: &[f64], weights: Option<&[f64]>, least_widths: &[f64]) -> Vec<MonotoneCurve> {
-    let column = |(index, least): (usize, &f64)| {
-        fit(rows[index..].iter().step_by(least_widths.len()).copied(), weights, *least)
-    };
-    least_widths.par_iter().enumerate().map(column).collect()
-}
+/// Most rows of a column that are looked at, evenly spaced: the error of a density of so many is far below that of a flow.
+pub(super) const ROWS: usize = 1 << 17;
 
-/// The curve of a column whose rows count by `weights` `[N]`; the identity where fewer than two different finite values have
-/// weight.
-fn fit(
-    column: impl ExactSizeIterator<Item = f64>,
-    weights: Option<&[f64]>,
-    least_width: f64,
-) -> MonotoneCurve {
-    let sample = Sample::new(column, weights, least_width);
+/// The curve of a column of `rows`, each a value and its weight, with kernels no narrower than `least_width`; the identity
+/// where fewer than two different finite values have weight.
+pub(super) fn fit(rows: Vec<[f64; 2]>, least_width: f64) -> MonotoneCurve {
+    let sample = Sample::new(rows, least_width);
     sample.map_or_else(MonotoneCurve::identity, |sample| curve_of(&Stack::fit(&sample).kernels(&sample)))
 }
 
 /// Logarithm of the density of each row of `column` `[N]` under kernels on the other rows; `None` where fewer than two
 /// different finite values are there.
 pub(super) fn left_out_log_density(column: &[f64]) -> Option<Vec<f64>> {
-    let sample = Sample::new(column.iter().copied(), None, 0.0)?;
+    let sample = Sample::new(column.iter().map(|value| [*value, 1.0]).collect(), 0.0)?;
     let left_out = Stack::fit(&sample).left_out;
     let of_nearest = |value: &f64| {
         let above = sample.groups.partition_point(|group| group.place < *value).min(left_out.len() - 1);
@@ -71,7 +59,7 @@ mod tests {
     }
 
     fn fitted(column: &[f64]) -> MonotoneCurve {
-        fit(column.iter().copied(), None, 0.0)
+        fit(column.iter().map(|value| [*value, 1.0]).collect(), 0.0)
     }
 
     /// Logarithm of the density of a standard normal behind the curve.
@@ -222,15 +210,16 @@ mod tests {
         let weights = |even: f64, odd: f64| -> Vec<f64> {
             (0..rows.len()).map(|row| if row % 2 == 0 { even } else { odd }).collect()
         };
-        let weighted = |weights: Vec<f64>| fit(rows.iter().copied(), Some(&weights), 0.0);
+        let weighted = |weights: Vec<f64>| {
+            fit(std::iter::zip(&rows, weights).map(|(value, weight)| [*value, weight]).collect(), 0.0)
+        };
         assert_eq!(weighted(weights(1.0, 0.0)), fitted(&every(0)));
         assert_eq!(weighted(weights(0.0, 1e-300)), fitted(&every(1)));
         assert_eq!(weighted(weights(3.0, 3.0)), fitted(&rows));
         // Nine of ten rows belong to the left mode.
         let y = weighted(weights(9.0, 1.0)).forward(2.0).0;
         assert!((crate::normal::cdf(y) - 0.9 + 0.9 * 0.0228 - 0.1 * 0.0228).abs() < 0.01, "{y}");
-        let none = weights(0.0, 0.0);
-        assert_eq!(fit(rows.iter().copied(), Some(&none), 0.0), MonotoneCurve::identity());
+        assert_eq!(weighted(weights(0.0, 0.0)), MonotoneCurve::identity());
     }
 
     #[test]

@@ -2,8 +2,6 @@
 
 use crate::normal;
 
-/// Most rows that are looked at, evenly spaced: the error of a density of so many is far below that of a flow.
-const ROWS: usize = 1 << 17;
 /// Different values up to which each is a place of its own.
 const PLACES: usize = 1000;
 /// Beyond these, the mass of a place is at most one in `SHARES`, and its ranks as normal scores are apart by no more than one
@@ -47,20 +45,10 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// The sample of a column whose rows count by `weights`, with kernels no narrower than `least_width`; `None` where fewer than two different finite values have weight.
-    pub fn new(
-        column: impl ExactSizeIterator<Item = f64>,
-        weights: Option<&[f64]>,
-        least_width: f64,
-    ) -> Option<Self> {
-        let step = column.len().div_ceil(ROWS).max(1);
-        let weight = |row: usize| weights.map_or(1.0, |weights| weights[row]);
-        let mut rows: Vec<[f64; 2]> = column
-            .enumerate()
-            .step_by(step)
-            .map(|(row, value)| [value, weight(row)])
-            .filter(|[value, weight]| value.is_finite() && *weight > 0.0)
-            .collect();
+    /// The sample of a column of `rows`, each a value and its weight, with kernels no narrower than `least_width`; `None` where
+    /// fewer than two different finite values have weight.
+    pub fn new(mut rows: Vec<[f64; 2]>, least_width: f64) -> Option<Self> {
+        rows.retain(|[value, weight]| value.is_finite() && *weight > 0.0);
         rows.sort_unstable_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
         let largest = rows.iter().fold(0.0f64, |largest, row| largest.max(row[1]));
         // Weights near either end of `f64` have neither a sum nor a square.
