@@ -24,7 +24,7 @@ mod inspect;
 mod laws;
 #[cfg(unix)]
 mod limited;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod memory;
 mod mixed;
 mod model;

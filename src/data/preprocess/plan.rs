@@ -157,10 +157,11 @@ impl PreprocessingPlan {
         }
     }
 
-    /// Whether a stage of this kind is fitted, or maps the rows that those after it are fitted to.
+    /// Whether a stage of this kind is fitted.
     fn includes(&self, kind: StageKind) -> bool {
         match kind {
-            StageKind::Domains => self.domains.iter().any(|domain| domain.bounds.is_some()),
+            // Known from the start.
+            StageKind::Domains => false,
             StageKind::CategoryMoments => !self.category_moments.columns.is_empty(),
             StageKind::Standardiser => true,
             StageKind::Curves => self.margins != Margins::None,
@@ -219,7 +220,6 @@ impl PreprocessingPlan {
         };
         for kind in ORDER.into_iter().filter(|&kind| self.includes(kind)) {
             match kind {
-                // Known from the start.
                 StageKind::Domains => {}
                 StageKind::CategoryMoments => {
                     fitted.category_moments = self.category_moments.fit(&rows, &fitted);
