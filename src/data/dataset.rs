@@ -256,13 +256,14 @@ impl Dataset {
     /// user's units.
     pub(crate) fn context_ranges(&self) -> Vec<[f64; 2]> {
         let features = self.features();
-        let column = |column: usize| -> Vec<f64> {
-            let [train, validation] =
-                [&self.train, &self.validation].map(|rows| rows.iter().skip(column).step_by(features));
-            train.chain(validation).copied().collect()
+        let sides = [&self.train, &self.validation];
+        let mut values = Vec::with_capacity(sides.iter().map(|rows| rows.len() / features).sum());
+        let range = |column: usize| {
+            values.clear();
+            sides.iter().for_each(|rows| values.extend(rows.iter().skip(column).step_by(features)));
+            far::range(&mut values)
         };
-        let context = self.preprocessing.modelled()..features;
-        context.filter_map(|place| far::range(column(place))).collect()
+        (self.preprocessing.modelled()..features).filter_map(range).collect()
     }
 
     /// The table that was split, and its weights where it has some: its rows in their order, those of dequantised columns

@@ -35,9 +35,9 @@ pub(super) fn quantiles(column: &mut [f64]) -> [f64; 4] {
 
 /// The [`ends`] beyond which values do harm, of training rows and of validation rows: the training rows have this `column`
 /// `[N]`, in which there is a value. A validation row that is far out and further than all of these does harm already, because
-/// it says nothing of how well they are learnt.
-pub(super) fn harmful_ends(mut column: Vec<f64>) -> [[f64; 2]; 2] {
-    let quantiles = quantiles(&mut column);
+/// it says nothing of how well they are learnt. The column changes its order.
+pub(super) fn harmful_ends(column: &mut [f64]) -> [[f64; 2]; 2] {
+    let quantiles = quantiles(column);
     let [low, high] = ends(quantiles, HARMFUL);
     let [below, above] = ends(quantiles, 1.0);
     let least = column.iter().copied().fold(below, f64::min);
@@ -45,12 +45,13 @@ pub(super) fn harmful_ends(mut column: Vec<f64>) -> [[f64; 2]; 2] {
     [[low, high], [low.max(least), high.min(greatest)]]
 }
 
-/// Least and greatest value of a column `[N]`, but for a few far from the others; nothing of none.
-pub(super) fn range(mut column: Vec<f64>) -> Option<[f64; 2]> {
+/// Least and greatest value of a column `[N]`, but for a few far from the others; nothing of none. The column changes its
+/// order.
+pub(super) fn range(column: &mut [f64]) -> Option<[f64; 2]> {
     if column.is_empty() {
         return None;
     }
-    let [low, high] = ends(quantiles(&mut column), 1.0);
+    let [low, high] = ends(quantiles(column), 1.0);
     let is_near = |value: &&f64| (low..=high).contains(*value);
     let far = column.len() - column.iter().filter(is_near).count();
     let kept = column.iter().filter(|value| is_near(value) || !are_few(far, column.len()));
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     fn harmful(column: &[f64]) -> Vec<usize> {
-        let [[low, high], _] = harmful_ends(column.to_vec());
+        let [[low, high], _] = harmful_ends(&mut column.to_vec());
         (0..column.len()).filter(|&row| !(low..=high).contains(&column[row])).collect()
     }
 
@@ -100,27 +101,27 @@ mod tests {
     #[test]
     fn a_validation_row_does_harm_where_it_is_far_and_further_than_all_training_rows() {
         let mut column: Vec<f64> = (0..600).map(|i| f64::from(i * 389 % 600) / 600.0).collect();
-        let [_, [low, high]] = harmful_ends(column.clone());
+        let [_, [low, high]] = harmful_ends(&mut column.clone());
         assert!(low > -6.0 && low < -4.0 && high > 5.0 && high < 7.0, "{low} {high}");
         column[3] = 20.0;
-        let [[_, harmful], [_, high]] = harmful_ends(column.clone());
+        let [[_, harmful], [_, high]] = harmful_ends(&mut column.clone());
         assert!(high == 20.0 && harmful > 400.0, "{high} {harmful}");
         column[3] = 1e12;
-        let [[_, harmful], [_, high]] = harmful_ends(column.clone());
+        let [[_, harmful], [_, high]] = harmful_ends(&mut column.clone());
         assert!(high == harmful, "{high} {harmful}");
     }
 
     #[test]
     fn a_range_ends_before_a_few_values_far_from_the_others() {
         let mut column: Vec<f64> = (0..300).map(|i| f64::from(i * 389 % 300)).collect();
-        assert_eq!(range(column.clone()), Some([0.0, 299.0]));
+        assert_eq!(range(&mut column.clone()), Some([0.0, 299.0]));
         (column[7], column[20]) = (1e12, -9000.0);
-        assert_eq!(range(column.clone()), Some([0.0, 299.0]));
+        assert_eq!(range(&mut column.clone()), Some([0.0, 299.0]));
         column[7] = 400.0;
-        assert_eq!(range(column.clone()), Some([0.0, 400.0]), "a little beyond the others");
+        assert_eq!(range(&mut column.clone()), Some([0.0, 400.0]), "a little beyond the others");
         column[..9].fill(1e12);
-        assert_eq!(range(column.clone()), Some([-9000.0, 1e12]), "so many are no exceptions");
-        assert_eq!((range(vec![]), range(vec![2.0])), (None, Some([2.0, 2.0])));
+        assert_eq!(range(&mut column.clone()), Some([-9000.0, 1e12]), "so many are no exceptions");
+        assert_eq!((range(&mut []), range(&mut [2.0])), (None, Some([2.0, 2.0])));
     }
 
     #[test]

@@ -111,14 +111,15 @@ impl PreprocessingPlan {
     /// exceptions. A column that has bounds counts as it is mapped, and atoms are not looked at.
     pub(in crate::data) fn far_out(&self, sides: [&[f64]; 2], features: usize) -> [Vec<(usize, usize)>; 2] {
         let mut found = [Vec::new(), Vec::new()];
+        // One for all columns, and no longer than it may have to be: an allocator may keep what is freed.
+        let mut training = Vec::with_capacity(sides[0].len() / features);
         for column in 0..features {
-            // Longer than it needs to be at most, where growing would hold it twice.
-            let mut training = Vec::with_capacity(sides[0].len() / features);
+            training.clear();
             training.extend(self.mapped(sides[0], column, features).map(|(_, value)| value));
             if training.is_empty() {
                 continue;
             }
-            let ends = far::harmful_ends(training);
+            let ends = far::harmful_ends(&mut training);
             for ((found, rows), [low, high]) in found.iter_mut().zip(sides).zip(ends) {
                 let mapped = self.mapped(rows, column, features);
                 let far = mapped.filter(|(_, value)| *value < low || *value > high);
