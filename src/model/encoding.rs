@@ -315,17 +315,27 @@ mod tests {
         let rows = encoding.discrete_rows(&row).expect("levels");
         assert_eq!((rows.codes, rows.numbers), (vec![2, 1], vec![7.0]));
         let mut context = Vec::new();
-        let three = |row: &[f64]| row.repeat(3);
-        let table = Table { name: "t".into(), columns: Vec::new(), values: three(&row) };
-        let table = encoding.encode_table(table, &columns()).expect("whole rows");
-        assert_eq!(
-            (table.columns, table.values),
-            (encoding.names(&columns()), three(&encoding.encode(&row)))
-        );
         encoding.push_context(&row, &mut context);
         assert_eq!(context, [7.0, 0.0, 1.0, 1.0]);
         for code in [3.0, -1.0, 0.5, f64::NAN] {
             assert!(encoding.discrete_rows(&[code, 0.5, -1.0, 1.0, 7.0]).is_err(), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_table_is_encoded_in_its_memory_whether_rows_grow_or_not() {
+        // With the category of three levels rows grow, without it they keep their length.
+        for columns in [columns(), columns().split_off(1)] {
+            let encoding = Encoding::new(&columns, 2);
+            let row = &[2.0, 0.5, -1.0, 1.0, 7.0][5 - columns.len()..];
+            let mut values = row.repeat(3);
+            // Numbers that tell the rows apart.
+            let number = columns.iter().position(|column| column.levels().is_none()).expect("there is one");
+            (values[number], values[2 * row.len() + number]) = (0.25, -4.0);
+            let want = encoding.encode(&values);
+            let table = Table { name: "t".into(), columns: Vec::new(), values };
+            let table = encoding.encode_table(table, &columns).expect("whole rows");
+            assert_eq!((table.columns, table.values), (encoding.names(&columns), want));
         }
     }
 }

@@ -237,6 +237,11 @@ impl Preprocessing {
         }
     }
 
+    /// Whether a column has atoms, and before a whitening maps that are fitted to its other rows alone.
+    fn has_atoms(&self, column: usize) -> bool {
+        self.atoms.iter().any(|atoms| atoms.column == column)
+    }
+
     /// What the stages before a whitening make of the value of `column` in `row` `[D]`, in the user's units.
     fn column_forward(&self, column: usize, row: &[f64]) -> f64 {
         let on_line = self.domains[column].forward(row[column]).0;

@@ -7,8 +7,8 @@ use super::atoms::{is_at_atom, put_all};
 use super::rows::Rows;
 use super::stage::ColumnMap;
 use super::{
-    Atoms, CategoryMoments, ColumnDomain, Grid, Johnson, MonotoneCurve, ORDER, OwnMaps, Preprocessing,
-    StageKind, Standardiser, Whitening, first_refusal, johnson, kernel,
+    Atoms, CategoryMoments, ColumnDomain, Grid, Johnson, MonotoneCurve, ORDER, Preprocessing, StageKind,
+    Standardiser, Whitening, first_refusal, johnson, kernel,
 };
 use crate::data::far;
 use crate::error::{Error, Result};
@@ -226,8 +226,7 @@ impl PreprocessingPlan {
                     fitted.category_moments = self.category_moments.fit(&rows, &fitted);
                 }
                 StageKind::Standardiser => {
-                    fitted.standardiser =
-                        self.fit_standardiser(source_name, &rows, columns, &fitted, &own)?;
+                    fitted.standardiser = self.fit_standardiser(source_name, &rows, columns, &fitted)?;
                 }
                 StageKind::Curves => fitted.curves = johnson(&fitted),
                 StageKind::Kernel => fitted.kernel = kernel(&fitted, &least_widths(&rows, &fitted)),
@@ -246,7 +245,7 @@ impl PreprocessingPlan {
     }
 
     /// The standardiser of `rows`, as the stages of `fitted` before it leave them. Indicators keep their scale, and columns
-    /// that have maps of their `own` are left to these.
+    /// with atoms are left to maps of their own.
     ///
     /// # Errors
     /// Those of [`PreprocessingPlan::fit`].
@@ -256,11 +255,10 @@ impl PreprocessingPlan {
         rows: &Rows<'_>,
         columns: &[String],
         fitted: &Preprocessing,
-        own: &[OwnMaps],
     ) -> Result<Standardiser> {
         let robust = self.standardise == Standardise::Robust;
         let mut standardiser = Standardiser::identity(columns.len());
-        for column in (0..columns.len()).filter(|&column| own.iter().all(|own| own.column != column)) {
+        for column in (0..columns.len()).filter(|&column| !fitted.has_atoms(column)) {
             let values = rows.iter().map(|row| fitted.column_forward(column, row));
             let (mean, std) = if fitted.domains[column].indicator {
                 (values.sum::<f64>() / rows.len() as f64, 1.0)

@@ -82,7 +82,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The result of `fit` for each column `[D]`, from its number and its values as the stages of `fitted` leave them; `idle`
-    /// for indicators, which stay as they are, and before a whitening for columns that have maps of their `own`.
+    /// for indicators, which stay as they are, and before a whitening for columns with atoms, which have maps of their `own`.
     pub fn fit_columns<C: Clone + Send + Sync>(
         &self,
         fitted: &Preprocessing,
@@ -97,8 +97,8 @@ impl<'a> Rows<'a> {
             rows
         });
         let of_column = |column: usize| {
-            let is_own = whitened.is_none() && own.iter().any(|own| own.column == column);
-            if is_own || fitted.domains[column].indicator {
+            let has_own = whitened.is_none() && fitted.has_atoms(column);
+            if has_own || fitted.domains[column].indicator {
                 return idle.clone();
             }
             let values = match &whitened {
