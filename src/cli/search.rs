@@ -199,10 +199,7 @@ impl Search<'_> {
         let mut engines = Engines::of_each(engines);
         // Dequantised columns have their noise here.
         let log_density = ensemble.log_density(&mut engines, &self.dataset.validation).await?;
-        let weights = self.dataset.weights.as_ref().map(|[_, validation]| &validation[..]);
-        let weight = |row: usize| weights.map_or(1.0, |weights| weights[row]);
-        let sum = log_density.iter().enumerate().map(|(row, value)| weight(row) * value).sum::<f64>();
-        Ok(Some(-sum / (0..log_density.len()).map(weight).sum::<f64>()))
+        Ok(Some(-self.dataset.validation_mean(&log_density)?))
     }
 
     /// Says what was found.

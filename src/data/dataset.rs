@@ -3,7 +3,7 @@
 
 use super::far;
 use super::table::take_rows;
-use crate::data::{Margins, Preprocessing, PreprocessingPlan, Standardise, Table, repeated};
+use crate::data::{CountedRows, Margins, Preprocessing, PreprocessingPlan, Standardise, Table, repeated};
 use crate::error::{Error, Result, expect_length};
 use crate::random::{Permutation, Stream};
 use crate::shown::shown;
@@ -22,12 +22,11 @@ pub struct Dataset {
     /// Validation rows, row-major [V, D], in the table's order; may be empty.
     pub validation: Vec<f64>,
     /// How much each training row and each validation row counts in losses, `[N]` and `[V]`; `None` where all count alike. Of
-    /// the preprocessing only [`Margins::Kernel`] counts rows by them. Validation rows far out count nothing, and training
-    /// rows where no margins bring them near.
+    /// the preprocessing only [`Margins::Kernel`] counts rows by them.
     pub weights: Option<[Vec<f64>; 2]>,
     /// Row and column, from 0, of each training value and each validation value that lies a thousand quartile distances from
     /// the training rows of its column, and of validation values ten such distances out and beyond all training rows; none
-    /// where so many do that they are no exceptions.
+    /// where so many do that they are no exceptions. Some of these rows are [left out](Dataset::left_out).
     pub far_out: [Vec<(usize, usize)>; 2],
     /// Seed under which the rows were split.
     pub seed: u64,
@@ -140,27 +139,45 @@ impl Dataset {
         let far_out = plan.far_out([&train, &validation], features);
         let preprocessing = plan.fit(&name, &train, None, &columns, &far_out[0])?;
         let dataset = Self { name, columns, preprocessing, train, validation, weights: None, far_out, seed };
-        Ok(dataset.without_far_rows().with_atoms_filled())
+        Ok(dataset.with_atoms_filled())
     }
 
-    /// The same dataset, in which rows so far out that they alone would decide its losses do not count.
-    fn without_far_rows(mut self) -> Self {
-        let (plan, features) = (self.preprocessing.plan(), self.features());
-        let far = [plan.left_out(&self.far_out[0]), far::rows(&self.far_out[1])];
-        if far.iter().all(Vec::is_empty) {
-            return self;
-        }
-        let ones = || [&self.train, &self.validation].map(|rows| vec![1.0; rows.len() / features]);
-        let mut weights = self.weights.take().unwrap_or_else(ones);
-        for (weights, far) in weights.iter_mut().zip(&far) {
-            let others = weights.iter().enumerate().filter(|(row, _)| far.binary_search(row).is_err());
+    /// Places of the training rows and of the validation rows, ascending, that have no part in losses, because they lie so far
+    /// out that they alone would decide them: those of [`Dataset::far_out`], of the training rows only where no margins bring
+    /// them near.
+    pub fn left_out(&self) -> [Vec<usize>; 2] {
+        let of = |side: usize, far: Vec<usize>| {
             // Where all others count nothing, there is nothing else to tell a loss by.
-            if others.into_iter().any(|(_, &weight)| weight > 0.0) {
-                far.iter().for_each(|&row| weights[row] = 0.0);
-            }
+            if self.side(side, &far).weights().any(|weight| weight > 0.0) { far } else { Vec::new() }
+        };
+        [of(0, self.preprocessing.plan().left_out(&self.far_out[0])), of(1, far::rows(&self.far_out[1]))]
+    }
+
+    /// The training rows, side 0, or the validation rows, side 1, but for those left out of losses.
+    pub(crate) fn rows(&self, side: usize) -> CountedRows<'_> {
+        self.side(side, &self.left_out()[side])
+    }
+
+    /// The rows of a side but for those at the places `left_out`, which ascend.
+    fn side(&self, side: usize, left_out: &[usize]) -> CountedRows<'_> {
+        let values = [&self.train, &self.validation][side];
+        let weights = self.weights.as_ref().map(|weights| &weights[side][..]);
+        CountedRows::new(values, self.features(), weights, left_out)
+    }
+
+    /// Mean of a number for each validation row `[V]` by how much the row counts; NaN where none does.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when there are not as many numbers as validation rows.
+    pub fn validation_mean(&self, numbers: &[f64]) -> Result<f64> {
+        expect_length("numbers of validation rows", numbers.len(), self.validation.len() / self.features())?;
+        let rows = self.rows(1);
+        let [mut sum, mut total] = [0.0; 2];
+        for (place, weight) in rows.places().zip(rows.weights()).filter(|(_, weight)| *weight > 0.0) {
+            sum += weight * numbers[place];
+            total += weight;
         }
-        self.weights = Some(weights);
-        self
+        Ok(sum / total)
     }
 
     /// The same dataset with noise by its preprocessing in the place of atoms.
@@ -224,7 +241,7 @@ impl Dataset {
             self = self.with_atoms_filled();
         }
         self.weights = Some([train, validation]);
-        Ok(self.without_far_rows())
+        Ok(self)
     }
 
     /// The preprocessing of `plan`, fitted to the training rows.
@@ -328,7 +345,7 @@ impl Dataset {
     /// The same rows with the preprocessing of `plan`, fitted to the training rows.
     fn refitted(mut self, plan: &PreprocessingPlan) -> Result<Self> {
         self.preprocessing = self.fitted(plan, self.train_weights())?;
-        Ok(self.without_far_rows().with_atoms_filled())
+        Ok(self.with_atoms_filled())
     }
 
     /// How much each training row counts `[N]`.
@@ -502,11 +519,16 @@ mod tests {
         for (margins, of_training) in [(Margins::None, 1), (Margins::Kernel, 0)] {
             let dataset = split(&table, margins);
             assert_eq!(dataset.far_values(), want);
-            let zeros = dataset
-                .weights
-                .expect("weights")
-                .map(|weights| weights.iter().filter(|w| **w == 0.0).count());
-            assert_eq!(zeros, [of_training, 1], "{margins:?}");
+            assert_eq!(dataset.left_out().map(|rows| rows.len()), [of_training, 1], "{margins:?}");
+            assert_eq!((dataset.rows(0).len(), dataset.rows(1).len()), (540 - of_training, 59));
+            assert_eq!(dataset.weights, None, "a table's worth of ones for a few rows");
+            let mut numbers = vec![2.0; 60];
+            numbers[dataset.left_out()[1][0]] = f64::NEG_INFINITY;
+            assert_eq!(dataset.validation_mean(&numbers).expect("a number for each"), 2.0);
+            let mut weights = vec![0.0; 600];
+            (weights[train], weights[validation]) = (1.0, 1.0);
+            let dataset = dataset.with_weights(weights).expect("both sides count");
+            assert_eq!(dataset.left_out(), [[0; 0]; 2], "no other row counts");
         }
     }
 

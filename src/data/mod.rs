@@ -30,6 +30,7 @@ pub use inspect::{
 };
 #[cfg(not(target_arch = "wasm32"))]
 pub use output::TableWriter;
+pub(crate) use preprocess::CountedRows;
 pub(crate) use preprocess::OwnMaps;
 pub(crate) use preprocess::factorise;
 pub use preprocess::{

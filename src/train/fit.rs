@@ -5,7 +5,7 @@ use super::initialise::initialise_from_rows;
 use super::margins::settle;
 use super::training_loop::{TrainerState, TrainingLoop, validation_nll};
 use super::{Average, Checkpoint, History, Observer, fingerprint, self_check};
-use crate::data::Dataset;
+use crate::data::{CountedRows, Dataset};
 use crate::engine::{Engine, RowWeights, Training};
 use crate::error::{Error, Result};
 use crate::flow::{Base, Flow};
@@ -155,20 +155,20 @@ fn check_together(flow: &Flow, dataset: &Dataset, recipe: &Recipe, options: &Opt
 /// The dataset in the engine's units with the recipe's rules, and the preprocessing's mean log-determinant over training
 /// and validation rows, in nats.
 fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
-    let weights = |side: usize| dataset.weights.as_ref().map(|weights| &weights[side][..]);
-    let [(train, train_log_det), (validation, validation_log_det)] =
-        [(&dataset.train, 0), (&dataset.validation, 1)].map(|(rows, side)| {
-            let (mut rows, log_det) = dataset.preprocessing.forward_table(rows, weights(side));
-            clear_far_rows(&mut rows, weights(side), dataset.features());
-            (rows, log_det)
-        });
-    let single = |weights: &[f64]| weights.iter().map(|&weight| weight as f32).collect::<Vec<f32>>().into();
-    let steps_per_epoch = Training::steps_per_epoch(dataset.train.len() / dataset.features(), recipe.batch);
+    let sides = [0, 1].map(|side| dataset.rows(side));
+    let [(train, train_log_det), (validation, validation_log_det)] = sides.each_ref().map(|rows| {
+        let (mut mapped, log_det) = dataset.preprocessing.forward_table(rows);
+        clear_far_rows(&mut mapped, rows, dataset.features());
+        (mapped, log_det)
+    });
+    let [of_training, of_validation] = &sides;
+    let single =
+        |rows: &CountedRows<'_>| rows.weights().map(|weight| weight as f32).collect::<Vec<f32>>().into();
+    let steps_per_epoch = Training::steps_per_epoch(of_training.len(), recipe.batch);
     let training = Training {
-        weights: dataset
-            .weights
-            .as_ref()
-            .map(|[train, validation]| RowWeights { train: single(train), validation: single(validation) }),
+        weights: of_training
+            .are_weighted()
+            .then(|| RowWeights { train: single(of_training), validation: single(of_validation) }),
         train: train.into(),
         validation: validation.into(),
         batch: recipe.batch,
@@ -179,14 +179,14 @@ fn prepare(dataset: &Dataset, recipe: &Recipe) -> Result<(Training, [f64; 2])> {
     Ok((training, [train_log_det, validation_log_det]))
 }
 
-/// Puts zeros in the place of `rows`, row-major [N, D] in the engine's units, that count nothing and lie so far out that single
-/// precision may not hold what becomes of them: nothing times infinity is not nothing.
-fn clear_far_rows(rows: &mut [f32], weights: Option<&[f64]>, features: usize) {
+/// Puts zeros in the place of `rows`, which are `mapped` to the engine's units, row-major [N, D], that count nothing and lie so
+/// far out that single precision may not hold what becomes of them: nothing times infinity is not nothing.
+fn clear_far_rows(mapped: &mut [f32], rows: &CountedRows<'_>, features: usize) {
     /// Standard deviations that no network minds.
     const NEAR: f32 = 1000.0;
 
-    let Some(weights) = weights else { return };
-    for (row, _) in rows.chunks_exact_mut(features).zip(weights).filter(|(_, weight)| **weight == 0.0) {
+    let mapped = mapped.chunks_exact_mut(features).zip(rows.weights());
+    for (row, _) in mapped.filter(|(_, weight)| *weight == 0.0) {
         if !row.iter().all(|value| value.abs() <= NEAR) {
             row.fill(0.0);
         }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::data::{Dataset, Margins, SharedValues};
+use crate::data::{ColumnDomain, CountedRows, Dataset, Margins, SharedValues};
 use crate::error::Result;
 use crate::mixture::{self, Mixture};
 
@@ -56,7 +56,7 @@ impl Groups {
         }
         let plain = Sample::new(dataset, Margins::None)?;
         let count = plain.fit(first, seed).groups();
-        if count < 2 || plain.clone().within_classes(dataset).fit(first, seed).groups() < 2 {
+        if count < 2 || plain.clone().within_classes().fit(first, seed).groups() < 2 {
             return Ok(None);
         }
         let losses = |sample: &Sample| -> Vec<f64> {
@@ -80,9 +80,8 @@ fn rows(dataset: &Dataset) -> [usize; 2] {
     [&dataset.train, &dataset.validation].map(|rows| rows.len() / dataset.features())
 }
 
-/// The class of each of the first `rows` training rows, counted from 0: rows of the same indicators are of one.
-fn classes(dataset: &Dataset, rows: usize) -> Vec<usize> {
-    let domains = &dataset.preprocessing.domains;
+/// The class of each of `rows`, counted from 0: rows of the same indicators are of one.
+fn classes(rows: &CountedRows<'_>, domains: &[ColumnDomain]) -> Vec<usize> {
     let mut known = HashMap::new();
     let class = |row: &[f64]| {
         let indicators = row.iter().zip(domains).filter(|(_, domain)| domain.indicator);
@@ -90,7 +89,7 @@ fn classes(dataset: &Dataset, rows: usize) -> Vec<usize> {
         let next = known.len();
         *known.entry(key).or_insert(next)
     };
-    dataset.train.chunks_exact(dataset.features()).take(rows).map(class).collect()
+    rows.iter().map(class).collect()
 }
 
 /// The first rows of both sides behind a preprocessing, in which the validation rows have no part.
@@ -100,6 +99,8 @@ struct Sample {
     /// Training and validation rows.
     rows: [Vec<f64>; 2],
     weights: Option<[Vec<f64>; 2]>,
+    /// Of each training row.
+    classes: Vec<usize>,
     /// Mean log-determinant over validation rows.
     log_det: f64,
 }
@@ -111,33 +112,38 @@ impl Sample {
         let counts = |side: &Vec<f64>| side.iter().any(|&weight| weight > 0.0);
         part.weights = part.weights.filter(|sides| sides.iter().all(counts));
         let part = part.with_margins(margins)?;
-        let weights = |side: usize| part.weights.as_ref().map(|weights| &weights[side][..]);
-        let mapped = |rows: &[f64], side| part.preprocessing.forward_table(rows, weights(side));
-        let (train, _) = mapped(&part.train, 0);
-        let (validation, log_det) = mapped(&part.validation, 1);
+        let sides = [0, 1].map(|side| part.rows(side));
+        let [(train, _), (validation, log_det)] =
+            sides.each_ref().map(|rows| part.preprocessing.forward_table(rows));
+        let weights = || sides.each_ref().map(|rows| rows.weights().collect());
         let (features, size) = (dataset.features(), dataset.preprocessing.modelled());
         let modelled = |rows: Vec<f32>| {
             rows.chunks_exact(features).flat_map(|row| &row[..size]).map(|&value| f64::from(value)).collect()
         };
-        Ok(Self { size, rows: [modelled(train), modelled(validation)], weights: part.weights, log_det })
+        Ok(Self {
+            size,
+            rows: [modelled(train), modelled(validation)],
+            weights: sides[0].are_weighted().then(weights),
+            classes: classes(&sides[0], &part.preprocessing.domains),
+            log_det,
+        })
     }
 
     /// The same with each training row less the mean of the other rows of its class, or of all where the class has none: a mean
     /// with the row in it would hide the groups of a small class.
-    fn within_classes(mut self, dataset: &Dataset) -> Self {
-        let size = self.size;
-        let classes = classes(dataset, self.rows[0].len() / size);
+    fn within_classes(mut self) -> Self {
+        let (size, classes) = (self.size, &self.classes);
         let all = classes.iter().max().map_or(0, |last| last + 1);
         let weight = |row: usize| self.weights.as_ref().map_or(1.0, |[train, _]| train[row]);
         let (mut sums, mut totals) = (vec![0.0; (all + 1) * size], vec![0.0; all + 1]);
-        for (row, (values, &class)) in self.rows[0].chunks_exact(size).zip(&classes).enumerate() {
+        for (row, (values, &class)) in self.rows[0].chunks_exact(size).zip(classes).enumerate() {
             for class in [class, all] {
                 totals[class] += weight(row);
                 let sums = &mut sums[class * size..(class + 1) * size];
                 sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += weight(row) * value);
             }
         }
-        for (row, (values, &class)) in self.rows[0].chunks_exact_mut(size).zip(&classes).enumerate() {
+        for (row, (values, &class)) in self.rows[0].chunks_exact_mut(size).zip(classes).enumerate() {
             let (class, own) = if totals[class] > weight(row) { (class, weight(row)) } else { (all, 0.0) };
             for (value, sum) in values.iter_mut().zip(&sums[class * size..]) {
                 *value -= (sum - own * *value) / (totals[class] - own);

@@ -2,7 +2,7 @@
 //! It stands between the last epoch and the self-check. The epoch that is kept is an early one, of a high rate, and its last
 //! steps leave each margin a little off, by a distribution function of 0.01 to 0.03.
 
-use crate::data::{Dataset, Knot, Margins, MonotoneCurve, Preprocessing};
+use crate::data::{CountedRows, Dataset, Knot, Margins, MonotoneCurve, Preprocessing};
 use crate::engine::{Engine, Sampling, Training};
 use crate::error::Result;
 use crate::model::Model;
@@ -42,7 +42,9 @@ pub(super) async fn settle<E: Engine>(
     }
     let [train, validation] = Side::both(&preprocessing, dataset, training);
     engine.set_parameters(&model.parameters)?;
-    let Some(drawn) = Drawn::new(train, engine, model.record.recipe.seed).await? else { return Ok(gains) };
+    let Some(drawn) = Drawn::new(train.clone(), engine, model.record.recipe.seed).await? else {
+        return Ok(gains);
+    };
     let mut judged = [Judged::new(train, engine).await?, Judged::new(validation, engine).await?];
     for column in 0..preprocessing.modelled() {
         let Some(whole) = drawn.curve(column) else { continue };
@@ -63,43 +65,31 @@ pub(super) async fn settle<E: Engine>(
 }
 
 /// The training rows or the validation rows.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Side<'a> {
     preprocessing: &'a Preprocessing,
-    /// In the user's units, row-major [N, D].
-    rows: &'a [f64],
-    /// In the engine's.
+    rows: CountedRows<'a>,
+    /// In the engine's units, row-major [N, D].
     mapped: &'a [f32],
-    weights: Option<&'a [f32]>,
 }
 
 impl<'a> Side<'a> {
     fn both(preprocessing: &'a Preprocessing, dataset: &'a Dataset, training: &'a Training) -> [Self; 2] {
-        let weights = training.weights.as_ref();
-        [
-            (&dataset.train, &training.train, weights.map(|weights| &weights.train[..])),
-            (&dataset.validation, &training.validation, weights.map(|weights| &weights.validation[..])),
-        ]
-        .map(|(rows, mapped, weights)| Self { preprocessing, rows, mapped, weights })
+        [(0, &training.train), (1, &training.validation)].map(|(side, mapped)| Self {
+            preprocessing,
+            rows: dataset.rows(side),
+            mapped,
+        })
     }
 
     fn features(&self) -> usize {
         self.preprocessing.domains.len()
     }
 
-    fn len(&self) -> usize {
-        self.rows.len() / self.features()
-    }
-
-    fn weight(&self, row: usize) -> f64 {
-        self.weights.map_or(1.0, |weights| weights[row].into())
-    }
-
     /// Whether a row is at none of the column's atoms.
     fn is_open(&self, row: usize, column: usize) -> bool {
         let atoms = self.preprocessing.atoms.iter().find(|atoms| atoms.column == column);
-        let row = &self.rows[row * self.features()..][..self.features()];
-        atoms.is_none_or(|atoms| atoms.at(row).is_none())
+        atoms.is_none_or(|atoms| atoms.at(self.rows.row(row)).is_none())
     }
 }
 
@@ -116,8 +106,9 @@ impl<'a> Drawn<'a> {
     /// `None` where samples are not finite.
     async fn new<E: Engine>(train: Side<'a>, engine: &mut E, seed: u64) -> Result<Option<Self>> {
         let (features, modelled) = (train.features(), train.preprocessing.modelled());
-        let count = (OF_A_ROW * train.len()).clamp(SAMPLES[0], SAMPLES[1]).min((VALUES / features).max(1));
-        let rows = evenly(train.len(), |row| train.weight(row), count);
+        let all = &train.rows;
+        let count = (OF_A_ROW * all.len()).clamp(SAMPLES[0], SAMPLES[1]).min((VALUES / features).max(1));
+        let rows = evenly(all.len(), |row| all.weight(row), count);
         let given = |&row: &usize| &train.mapped[row * features + modelled..(row + 1) * features];
         let context: Vec<f32> = rows.iter().flat_map(given).copied().collect();
         // Not those that a person draws under the seed.
@@ -134,7 +125,8 @@ impl<'a> Drawn<'a> {
         let at = |table: &[f32], row: usize| f64::from(table[row * features + column]);
         let rows = sorted(places().map(|(_, row)| at(self.train.mapped, *row)));
         let samples = sorted(places().map(|(place, _)| at(&self.samples, place)));
-        let weights = (0..self.train.len()).filter(open).map(|row| self.train.weight(row));
+        let all = &self.train.rows;
+        let weights = (0..all.len()).filter(open).map(|row| all.weight(row));
         curve(&rows, &samples, effective(weights))
     }
 }
@@ -149,7 +141,7 @@ struct Judged<'a> {
 
 impl<'a> Judged<'a> {
     async fn new<E: Engine>(side: Side<'a>, engine: &mut E) -> Result<Self> {
-        let count = (JUDGED / side.preprocessing.modelled()).max(1).min(side.len());
+        let count = (JUDGED / side.preprocessing.modelled()).max(1).min(side.rows.len());
         let rows = side.mapped[..count * side.features()].to_vec();
         let log_prob = engine.log_prob(&rows).await?;
         Ok(Self { side, rows, log_prob })
@@ -162,7 +154,7 @@ impl<'a> Judged<'a> {
         column: usize,
         curve: &MonotoneCurve,
     ) -> Result<(Self, f64)> {
-        let side = self.side;
+        let side = &self.side;
         let mut rows = self.rows.clone();
         let mut log_slopes = vec![0.0; self.log_prob.len()];
         for (row, values) in rows.chunks_exact_mut(side.features()).enumerate() {
@@ -173,14 +165,14 @@ impl<'a> Judged<'a> {
         }
         let log_prob = engine.log_prob(&rows).await?;
         let [mut sum, mut total] = [0.0; 2];
-        for (row, log_slope) in log_slopes.into_iter().enumerate().filter(|(row, _)| side.weight(*row) > 0.0)
-        {
+        let weighted = log_slopes.into_iter().zip(side.rows.weights()).enumerate();
+        for (row, (log_slope, weight)) in weighted.filter(|(_, (_, weight))| *weight > 0.0) {
             let gain = f64::from(log_prob[row]) - f64::from(self.log_prob[row]) + log_slope;
-            sum += side.weight(row) * gain;
-            total += side.weight(row);
+            sum += weight * gain;
+            total += weight;
         }
         let mean = if total > 0.0 { sum / total } else { 0.0 };
-        Ok((Self { side, rows, log_prob }, mean))
+        Ok((Self { side: side.clone(), rows, log_prob }, mean))
     }
 }
 
@@ -291,10 +283,10 @@ mod tests {
         let base = [0.0, HIGH, HIGH, 0.0, log_diagonal, 0.0, 0.0, lower, 0.0].map(|value| value as f32);
         parameters[Layout::new(&flow).base].copy_from_slice(&base);
         let recipe = Recipe::default();
-        let of = |rows: &[f64]| dataset.preprocessing.forward_table(rows, None).0.into();
+        let of = |side: usize| dataset.preprocessing.forward_table(&dataset.rows(side)).0.into();
         let training = Training {
-            train: of(&dataset.train),
-            validation: of(&dataset.validation),
+            train: of(0),
+            validation: of(1),
             weights: None,
             batch: 1,
             adam: recipe.adam(),

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::rows::Rows;
+use super::CountedRows;
 use super::{
     CategoryMoments, ColumnDomain, Preprocessing, PreprocessingPlan, StageKind, Standardise, Whitening,
 };
@@ -181,7 +181,7 @@ impl PreprocessingPlan {
     pub(super) fn fit_own(
         &self,
         source_name: &str,
-        rows: &Rows<'_>,
+        rows: &CountedRows<'_>,
         columns: &[String],
     ) -> Result<Vec<OwnMaps>> {
         let of_column = |atoms: &Atoms| {

@@ -6,9 +6,9 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::CountedRows;
 use super::atoms::indicated;
 use super::kernel::left_out_log_density;
-use super::rows::Rows;
 use super::stage::Stage;
 use super::{Atoms, ColumnDomain, Preprocessing, StageKind};
 use crate::error::{Error, Result};
@@ -123,7 +123,7 @@ pub struct CategoryMoments {
 impl CategoryMoments {
     /// The same columns and categories with the moments of `rows`, as the stages of `fitted` leave them, which has no moments
     /// yet.
-    pub(super) fn fit(&self, rows: &Rows<'_>, fitted: &Preprocessing) -> Self {
+    pub(super) fn fit(&self, rows: &CountedRows<'_>, fitted: &Preprocessing) -> Self {
         let fit = |column: &LevelMoments| {
             let values = column.values(rows.iter(), |row| fitted.column_forward(column.column, row));
             LevelMoments { levels: moments(&values), ..column.clone() }

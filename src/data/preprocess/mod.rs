@@ -6,13 +6,13 @@
 mod atoms;
 mod bounds;
 mod category_moments;
+mod counted_rows;
 mod curve;
 mod domain;
 mod grid;
 mod johnson;
 mod kernel;
 mod plan;
-mod rows;
 mod stage;
 mod standardiser;
 mod whitening;
@@ -21,6 +21,7 @@ pub use atoms::Atoms;
 pub(crate) use atoms::OwnMaps;
 pub use bounds::Bounds;
 pub use category_moments::{CategoryMoments, LevelMoments};
+pub(crate) use counted_rows::CountedRows;
 pub use curve::{Knot, MonotoneCurve};
 pub use domain::ColumnDomain;
 pub use grid::Grid;
@@ -114,7 +115,7 @@ impl Preprocessed {
     /// Mean of the log-determinants, in nats; 0 without rows.
     pub fn mean_log_det(&self) -> f64 {
         let mut mean = MeanLogDet::default();
-        mean.add(&self.log_det, None);
+        mean.add(&self.log_det, |_| 1.0);
         mean.mean()
     }
 }
@@ -128,11 +129,11 @@ struct MeanLogDet {
 }
 
 impl MeanLogDet {
-    fn add(&mut self, log_det: &[f64], weights: Option<&[f64]>) {
+    fn add(&mut self, log_det: &[f64], weight: impl Fn(usize) -> f64) {
         let Some(&value) = log_det.first() else { return };
         let first = *self.first.get_or_insert(value);
         for (row, log_det) in log_det.iter().enumerate() {
-            let weight = weights.map_or(1.0, |weights| weights[row]);
+            let weight = weight(row);
             if weight > 0.0 {
                 self.beyond += weight * (log_det - first);
                 self.total += weight;
@@ -318,20 +319,22 @@ impl Preprocessing {
     }
 
     /// As [`Preprocessing::forward`], piece by piece, so that a long table takes little more memory than its result: the
-    /// standardised rows, row-major [N, D], and the mean of their log-determinants in nats, weighted by `weights` `[N]` where
-    /// there are any; 0 without rows.
-    pub fn forward_table(&self, rows: &[f64], weights: Option<&[f64]>) -> (Vec<f32>, f64) {
+    /// standardised rows, row-major [N, D], and the mean of their log-determinants in nats, by how much each row counts; 0
+    /// without rows.
+    pub(crate) fn forward_table(&self, rows: &CountedRows<'_>) -> (Vec<f32>, f64) {
         /// Values of a piece.
         const PIECE: usize = 1 << 16;
 
         let features = self.domains.len();
-        let piece = (PIECE / features).max(1) * features;
-        let mut values = Vec::with_capacity(rows.len());
+        let piece = (PIECE / features).max(1);
+        let mut values = Vec::with_capacity(rows.len() * features);
+        let mut given = Vec::with_capacity(piece.min(rows.len()) * features);
         let mut mean = MeanLogDet::default();
-        for (number, rows) in rows.chunks(piece).enumerate() {
-            let part = self.forward(rows);
-            let first = number * piece / features;
-            mean.add(&part.log_det, weights.map(|weights| &weights[first..first + part.log_det.len()]));
+        for first in (0..rows.len()).step_by(piece) {
+            given.clear();
+            (first..rows.len().min(first + piece)).for_each(|row| given.extend_from_slice(rows.row(row)));
+            let part = self.forward(&given);
+            mean.add(&part.log_det, |row| rows.weight(first + row));
             values.extend_from_slice(&part.values);
         }
         (values, mean.mean())

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::CountedRows;
 use super::atoms::{is_at_atom, put_all};
-use super::rows::Rows;
 use super::stage::ColumnMap;
 use super::{
     Atoms, CategoryMoments, ColumnDomain, Grid, Johnson, MonotoneCurve, ORDER, Preprocessing, StageKind,
@@ -194,7 +194,7 @@ impl PreprocessingPlan {
     ) -> Result<Preprocessing> {
         self.validate(columns)?;
         let features = columns.len();
-        let rows = Rows::new(values, features, weights, &self.left_out(far));
+        let rows = CountedRows::new(values, features, weights, &self.left_out(far));
         let own = self.fit_own(source_name, &rows, columns)?;
         let mut fitted = Preprocessing {
             domains: if self.domains.is_empty() {
@@ -252,7 +252,7 @@ impl PreprocessingPlan {
     fn fit_standardiser(
         &self,
         source_name: &str,
-        rows: &Rows<'_>,
+        rows: &CountedRows<'_>,
         columns: &[String],
         fitted: &Preprocessing,
     ) -> Result<Standardiser> {
@@ -273,7 +273,7 @@ impl PreprocessingPlan {
 
 /// The least width of a kernel for each column `[D]` of `rows`, as the stages of `fitted` map it: a part of the cell that a
 /// value is spread over, so that the few nodes of its probability see all of the density.
-fn least_widths(rows: &Rows<'_>, fitted: &Preprocessing) -> Vec<f64> {
+fn least_widths(rows: &CountedRows<'_>, fitted: &Preprocessing) -> Vec<f64> {
     const PART: f64 = 0.25;
 
     let features = fitted.domains.len();

@@ -8,7 +8,7 @@ mod sample;
 mod units;
 
 use crate::cpu::CpuEngine;
-use crate::data::{Dataset, SharedValues};
+use crate::data::{CountedRows, Dataset, SharedValues};
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::flow::Flow;
@@ -31,22 +31,19 @@ const LOSS_ROWS: usize = 10_000;
 /// Checks `model`, fitted to `dataset`, on `engine`, and some numbers on the CPU in double precision.
 ///
 /// Rows are evenly spaced: validation rows, or training rows where there are none. They count by their weights, and
-/// rows without weight are left out.
+/// rows without weight or [left out of losses](Dataset::left_out) have no part in it.
 ///
 /// # Errors
 /// Those of the engine.
 pub async fn self_check<E: Engine>(model: &Model, engine: &mut E, dataset: &Dataset) -> Result<SelfCheck> {
     let (features, modelled) = (model.flow.features, model.flow.modelled());
-    let [training, validation] = [(&dataset.train, 0), (&dataset.validation, 1)].map(|(rows, side)| {
-        let weights = dataset.weights.as_ref().map(|weights| &weights[side][..]);
-        Sample::spaced(rows, weights, features, LOSS_ROWS)
-    });
+    let [training, validation] = [0, 1].map(|side| Sample::spaced(&dataset.rows(side), LOSS_ROWS));
     let has_validation = !validation.rows.is_empty();
     let unseen = if has_validation { &validation } else { &training };
 
     // The dataset's rows have the noise of dequantised columns.
     let base = model.base_values(engine, &unseen.rows).await?;
-    let some = Sample::spaced(&base, None, features, ROUND_TRIP_ROWS).rows;
+    let some = Sample::spaced(&CountedRows::alike(&base, features), ROUND_TRIP_ROWS).rows;
     let some: Vec<f32> = some.into_iter().map(|value| value as f32).collect();
     let mut latent = base;
     model.normal_scores(&mut latent);

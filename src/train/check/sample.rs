@@ -1,5 +1,6 @@
 //! Some of a dataset's rows, with what each counts.
 
+use crate::data::CountedRows;
 use crate::model::mean_and_error;
 
 /// Rows, and how much each counts.
@@ -12,10 +13,9 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    /// At most `most` of the rows `values` `[N, D]`, evenly spaced among those whose weight is not zero.
-    pub fn spaced(values: &[f64], weights: Option<&[f64]>, features: usize, most: usize) -> Self {
-        let counts = |row: &usize| weights.is_none_or(|weights| weights[*row] > 0.0);
-        let mut counted = (0..values.len() / features).filter(counts);
+    /// At most `most` of `rows`, evenly spaced among those whose weight is not zero.
+    pub fn spaced(rows: &CountedRows<'_>, most: usize) -> Self {
+        let mut counted = (0..rows.len()).filter(|&row| rows.weight(row) > 0.0);
         let count = counted.clone().count();
         let wanted = count.min(most);
         let mut passed = 0;
@@ -25,10 +25,10 @@ impl Sample {
             counted.nth(before)
         };
         let chosen: Vec<usize> = (0..wanted).filter_map(place).collect();
-        let row = |&row: &usize| &values[row * features..(row + 1) * features];
+        let weights = || chosen.iter().map(|&row| rows.weight(row)).collect();
         Self {
-            rows: chosen.iter().flat_map(row).copied().collect(),
-            weights: weights.map(|weights| chosen.iter().map(|&row| weights[row]).collect()),
+            rows: chosen.iter().flat_map(|&row| rows.row(row)).copied().collect(),
+            weights: rows.are_weighted().then(weights),
         }
     }
 
@@ -64,10 +64,11 @@ mod tests {
     #[test]
     fn rows_are_evenly_spaced_never_repeated_and_count_for_something() {
         let values: Vec<f64> = (0..20).map(f64::from).collect();
-        assert_eq!(Sample::spaced(&values, None, 2, 3).rows, [0.0, 1.0, 6.0, 7.0, 12.0, 13.0]);
-        assert_eq!(Sample::spaced(&values, None, 2, 100).rows, values);
+        let all = CountedRows::alike(&values, 2);
+        assert_eq!(Sample::spaced(&all, 3).rows, [0.0, 1.0, 6.0, 7.0, 12.0, 13.0]);
+        assert_eq!(Sample::spaced(&all, 100).rows, values);
         let weights: Vec<f64> = (0..10).map(|row| f64::from(row % 2)).collect();
-        let sample = Sample::spaced(&values, Some(&weights), 2, 3);
+        let sample = Sample::spaced(&CountedRows::new(&values, 2, Some(&weights), &[]), 3);
         assert_eq!(sample.rows, [2.0, 3.0, 6.0, 7.0, 14.0, 15.0]);
         assert_eq!(sample.weights, Some(vec![1.0; 3]));
     }

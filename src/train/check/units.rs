@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::sample::Sample;
 use crate::cpu::CpuEngine;
+use crate::data::CountedRows;
 use crate::error::Result;
 use crate::flow::{Activation, Base, Coupling, Flow, Transform};
 use crate::layout::{Layout, NetworkSpan};
@@ -28,7 +29,7 @@ pub(super) fn hidden_units(model: &Model, training: &Sample) -> Result<Vec<Coupl
     }
     let features = flow.features;
     let rows = (PRODUCTS / model.parameters.len().max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
-    let rows = Sample::spaced(&training.rows, None, features, rows).rows;
+    let rows = Sample::spaced(&CountedRows::alike(&training.rows, features), rows).rows;
     let mut values: Vec<f64> = model.preprocessing.forward(&rows).values.into_iter().map(f64::from).collect();
     let parameters: Vec<f64> = model.parameters.iter().map(|&value| f64::from(value)).collect();
     let mut units = Vec::new();
@@ -161,7 +162,7 @@ mod tests {
 
     fn rows() -> Sample {
         let values: Vec<f64> = (0..600).map(|i| 2.0 * (f64::from(i) * 0.73).sin()).collect();
-        Sample::spaced(&values, None, 2, 300)
+        Sample::spaced(&CountedRows::alike(&values, 2), 300)
     }
 
     /// Turns off the first `count` units that layer `layer` of the first network of transform 1 yields.

@@ -1,4 +1,4 @@
-//! The training rows that stages are fitted to, as the stages before leave them.
+//! Rows that have a part in a fit: what stages are fitted to, as the stages before leave them, and what losses are taken over.
 //! They are mapped where they are read, so that fitting holds no second table.
 
 use rayon::prelude::*;
@@ -7,7 +7,7 @@ use super::{OwnMaps, Preprocessing};
 
 /// Rows of a table `[N, D]`, or some of them, in the user's units.
 #[derive(Clone)]
-pub(super) struct Rows<'a> {
+pub(crate) struct CountedRows<'a> {
     /// Row-major [N, D].
     values: &'a [f64],
     features: usize,
@@ -19,12 +19,17 @@ pub(super) struct Rows<'a> {
     step: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> CountedRows<'a> {
     /// The rows of `values`, row-major [N, D], that count by `weights` `[N]`, but for those at the places `left_out`, which
     /// ascend.
     pub fn new(values: &'a [f64], features: usize, weights: Option<&'a [f64]>, left_out: &[usize]) -> Self {
         let gaps = left_out.iter().enumerate().map(|(before, row)| row - before).collect();
         Self { values, features, weights, gaps, step: 1 }
+    }
+
+    /// All rows of `values`, row-major [N, D], which count alike.
+    pub fn alike(values: &'a [f64], features: usize) -> Self {
+        Self::new(values, features, None, &[])
     }
 
     /// At most `most` of them, evenly spaced.
@@ -36,6 +41,11 @@ impl<'a> Rows<'a> {
     /// How many there are.
     pub fn len(&self) -> usize {
         (self.values.len() / self.features - self.gaps.len()).div_ceil(self.step)
+    }
+
+    /// The place in the table of each.
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        (0..self.len()).map(|row| self.place(row))
     }
 
     /// The place in the table of row `row`.
@@ -60,6 +70,11 @@ impl<'a> Rows<'a> {
         self.weights.map_or(1.0, |weights| weights[self.place(row)])
     }
 
+    /// How much each row counts.
+    pub fn weights(&self) -> impl Iterator<Item = f64> {
+        (0..self.len()).map(|row| self.weight(row))
+    }
+
     /// All of them, each `[D]`.
     pub fn iter(&self) -> impl Iterator<Item = &'a [f64]> + Clone {
         (0..self.len()).map(|row| self.row(row))
@@ -67,7 +82,7 @@ impl<'a> Rows<'a> {
 
     /// What makes a row `[D]` of its number, as the stages of `fitted` leave it; at an atom stands noise of the maps `own`,
     /// one for each column with atoms.
-    pub fn mapped(&self, fitted: &Preprocessing, own: &[OwnMaps]) -> impl Fn(usize, &mut [f64]) {
+    pub(super) fn mapped(&self, fitted: &Preprocessing, own: &[OwnMaps]) -> impl Fn(usize, &mut [f64]) {
         let stages = fitted.stages();
         move |row, mapped| {
             let values = self.row(row);
@@ -83,7 +98,7 @@ impl<'a> Rows<'a> {
 
     /// The result of `fit` for each column `[D]`, from its number and its values as the stages of `fitted` leave them; `idle`
     /// for indicators, which stay as they are, and before a whitening for columns with atoms, which have maps of their `own`.
-    pub fn fit_columns<C: Clone + Send + Sync>(
+    pub(super) fn fit_columns<C: Clone + Send + Sync>(
         &self,
         fitted: &Preprocessing,
         own: &[OwnMaps],
@@ -120,7 +135,7 @@ mod tests {
         let values: Vec<f64> = (0..20).map(f64::from).collect();
         let weights: Vec<f64> = (0..10).map(|row| f64::from(row) + 0.5).collect();
         for left_out in [vec![], vec![0], vec![9], vec![0, 1, 2], vec![3, 4, 7], vec![0, 5, 9]] {
-            let rows = Rows::new(&values, 2, Some(&weights), &left_out);
+            let rows = CountedRows::new(&values, 2, Some(&weights), &left_out);
             let kept: Vec<usize> = (0..10).filter(|row| !left_out.contains(row)).collect();
             for most in [100, 5, 3] {
                 let step = kept.len().div_ceil(most);
@@ -129,8 +144,8 @@ mod tests {
                 let got: Vec<&[f64]> = rows.iter().collect();
                 let of_table: Vec<&[f64]> = want.iter().map(|&row| &values[2 * row..2 * row + 2]).collect();
                 assert_eq!(got, of_table, "{left_out:?}, {most}");
-                let got: Vec<f64> = (0..rows.len()).map(|row| rows.weight(row)).collect();
-                assert_eq!(got, want.iter().map(|&row| weights[row]).collect::<Vec<f64>>());
+                assert!(rows.places().eq(want.iter().copied()));
+                assert!(rows.weights().eq(want.iter().map(|&row| weights[row])));
             }
         }
     }
