@@ -8,7 +8,7 @@ use moonflow::gpu::tile::Tiling;
 use moonflow::gpu::tile_cache::TileCache;
 
 use super::layer::TILES;
-use super::plans::compare;
+use super::plans::{activation, compare};
 use crate::common::{Comparison, from_wide, random_parameters, uniform};
 use crate::gpu::engine;
 
@@ -22,7 +22,7 @@ fn with_tiling(flow: &Flow, x: &[f32], tiling: Tiling) -> Option<(f64, Vec<f32>)
 
 #[test]
 fn no_bit_of_loss_or_gradient_depends_on_the_tiles() {
-    let flow = Flow::new(9, 2, &[33, 70]).expect("valid").with_activation(Activation::Tanh);
+    let flow = Flow::new(9, 2, &[33, 70]).expect("valid").with_activation(Activation::Silu);
     let x = from_wide::<f32>(&uniform(70 * 9, 2.0, 1));
     let Some(sound) = with_tiling(&flow, &x, Tiling::default()) else { return };
     // The thinnest tile, and the one whose blocks are as large as any in either direction.
@@ -37,7 +37,7 @@ fn no_bit_of_loss_or_gradient_depends_on_the_tiles() {
 
 /// Flows of one kind of coupling, and one that has several kinds, with actnorms between.
 fn conditioned() -> Vec<(Flow, usize)> {
-    let spline = Bijector::Spline { bins: 5, bound: 2.0 };
+    let spline = Bijector::Spline { bins: 8, bound: 2.0 };
     let mut flows: Vec<(Flow, usize)> = [
         (2, 0, 2, &[9][..], ConditionerForm::Joint, None, 1),
         (5, 0, 3, &[70, 33], ConditionerForm::Joint, None, 130),
@@ -86,8 +86,7 @@ fn conditioned() -> Vec<(Flow, usize)> {
 fn loss_and_gradient_of_every_kind_of_transform_are_those_of_the_cpu() {
     let mut comparison = Comparison::new("layered plan");
     for (at, (flow, rows)) in conditioned().into_iter().enumerate() {
-        // Those that have several kinds share an activation, and with it the kernels of their couplings.
-        let flow = flow.with_activation(Activation::ALL[at.min(5) % Activation::ALL.len()].1);
+        let flow = flow.with_activation(activation(PlanKind::Layered, at));
         flow.validate().expect("valid");
         let name = format!("flow {at}");
         compare(&mut comparison, &name, PlanKind::Layered, &flow, (rows, at as u64, 16.0));
