@@ -326,7 +326,7 @@ fn a_best_from_before_is_kept_until_it_is_beaten(plan: PlanKind) {
 }
 
 fn a_training_resumed_after_every_epoch_has_the_bits_of_one_never_interrupted(plan: PlanKind) {
-    let Some(mut engine) = engine(&Flow::new(2, 2, &[2]).expect("valid"), plan) else { return };
+    let Some(mut engine) = engine(&flow(), plan) else { return };
     let training =
         || Training { train: rows(8, 1).into(), validation: Vec::new().into(), batch: 7, ..training() };
     let state = State::initial(engine.flow(), 1);
