@@ -28,10 +28,9 @@ const MEASURED: [Shape; 3] = [
 ];
 
 /// One that fits the fused plan and one that is too wide for it, small enough for a software adapter and for code that is
-/// hardly optimised. The first is that of a flow in the tests (`tests/suite/parity/evaluation.rs`), whose kernels a driver may
-/// still have.
+/// hardly optimised.
 const TESTED: [Shape; 2] = [
-    Shape { features: 5, layers: 3, hidden: [19, 7], batch: 20 },
+    Shape { features: 3, layers: 2, hidden: [8, 5], batch: 20 },
     Shape { features: 5, layers: 1, hidden: [129, 6], batch: 9 },
 ];
 

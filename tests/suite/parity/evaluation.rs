@@ -2,7 +2,7 @@
 
 use moonflow::cpu::CpuEngine;
 use moonflow::engine::{Engine, Sampling, Transformed};
-use moonflow::flow::{Flow, Masking};
+use moonflow::flow::{Activation, Flow, Masking};
 use moonflow::gpu::{GpuEngine, PlanKind};
 use moonflow::random;
 
@@ -39,7 +39,8 @@ const FEATURES: usize = 5;
 const SEED: u64 = 11;
 
 fn flow() -> Flow {
-    Flow::new(FEATURES, 3, &[19, 7]).expect("valid").with_masking(Masking::HalfSplit)
+    let flow = Flow::new(FEATURES, 3, &[19, 7]).expect("valid");
+    flow.with_activation(Activation::Silu).with_masking(Masking::HalfSplit)
 }
 
 fn parameters() -> Vec<f32> {
