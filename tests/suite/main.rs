@@ -16,6 +16,7 @@ mod files;
 mod gpu;
 mod gradients;
 mod grids;
+mod groups;
 mod hard_tables;
 #[cfg(unix)]
 mod hardware;

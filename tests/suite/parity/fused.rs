@@ -89,6 +89,8 @@ impl Subject {
         for (hidden, form) in [([9, 9], ConditionerForm::Residual), ([6, 17], ConditionerForm::Separate)] {
             subject.flow.transforms.extend(one(&hidden, form).flow.transforms);
         }
+        // Memory for blocks of four rows: drivers unroll loops over rows, and this kernel takes longest of all to compile.
+        subject.target.limits.max_compute_workgroup_storage_size = 4096;
         subject.of_mixture(3).with(&[
             Transform::Actnorm,
             Transform::Permutation { permutation: vec![3, 0, 4, 1, 2] },
