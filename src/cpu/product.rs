@@ -11,7 +11,7 @@ use std::hint::black_box;
 use pulp::{Simd, WithSimd};
 
 use super::Real;
-use super::simd::{clear, each, filled};
+use super::simd::{clear, filled};
 
 /// Values in a panel: a cache line's worth of columns, two registers of AVX2 or one of AVX-512.
 pub(super) const fn panel<R>() -> usize {
@@ -257,7 +257,10 @@ impl<R: Real> PanelProduct<'_, '_, R> {
                         simd,
                         *if m < 4 { left.add(m * self.left.row) } else { fifth.add((m - 4) * self.left.row) },
                     );
-                    each(sums, &factors, |sum, &other| *sum = R::multiply_add(simd, factor, other, *sum));
+                    // No closure: of a single register it is called, and the instruction from there.
+                    for (v, sum) in sums.iter_mut().enumerate() {
+                        *sum = R::multiply_add(simd, factor, factors[v], *sum);
+                    }
                 }
                 left = left.wrapping_add(self.left.column);
                 fifth = fifth.wrapping_add(self.left.column);
